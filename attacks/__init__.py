@@ -1,0 +1,1 @@
+"""Attacks: pure functions from images and labels to adversarial images."""

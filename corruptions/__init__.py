@@ -1,0 +1,1 @@
+"""The common corruptions as batched functions on uint8 images."""

@@ -1,0 +1,144 @@
+"""An image set: uint8 pixels, labels, stable sample ids, and what is known about their files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@runtime_checkable
+class Pixels(Protocol):
+    """Where the pixels of an image set come from."""
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image: (3, H, W)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Return images uint8 (n, 3, H, W) for int64 indices (n,), on the pixels' device."""
+        ...
+
+    def to(self, device: torch.device) -> "Pixels":
+        """Return the same pixels, kept on ``device`` where that makes sense."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class TensorPixels:
+    """Pixels held in memory, on any device: uint8 (N, 3, H, W)."""
+
+    images: Tensor
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        channels, height, width = self.images.shape[1:]
+        return int(channels), int(height), int(width)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Return images uint8 (n, 3, H, W), on the device they live on."""
+        return self.images.index_select(0, indices.to(self.images.device))
+
+    def to(self, device: torch.device) -> "TensorPixels":
+        """Return the pixels on ``device``."""
+        return TensorPixels(self.images.to(device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """A file that an image set was read from."""
+
+    name: str
+    """Name relative to the data folder."""
+
+    sha256: str
+    verified: bool
+    """Whether its checksum is the one of the manifest."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageSet:
+    """One split of a data set, in the archive's order."""
+
+    name: str
+    split: str
+    pixels: Pixels
+    labels: Tensor
+    """int64 (N,), on the CPU."""
+
+    sample_ids: tuple[str, ...]
+    """``<dataset>/<split>/<official index or relative path>``, stable across machines."""
+
+    class_names: tuple[str, ...]
+    mean: tuple[float, float, float]
+    """Training normalisation of the data set, in [0, 1] pixel units."""
+
+    std: tuple[float, float, float]
+    transform: str = "none"
+    """What the loader did to the stored pixels, e.g. ``resize256-bicubic+centercrop224``."""
+
+    files: tuple[FileRecord, ...] = ()
+    superclass: tuple[int, ...] | None = None
+    """Coarse label of each class (CIFAR-100 only)."""
+
+    notes: tuple[str, ...] = ()
+    """What a report should warn of, e.g. images converted from other colour modes."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def input_size(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        return self.pixels.size
+
+    def subset(self, indices: Sequence[int] | Tensor) -> "ImageSet":
+        """Return the images at ``indices``, in that order; ids stay what they are."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        return replace(
+            self,
+            pixels=SubsetPixels(self.pixels, chosen),
+            labels=self.labels[chosen],
+            sample_ids=tuple(self.sample_ids[i] for i in chosen.tolist()),
+        )
+
+    def to(self, device: torch.device) -> "ImageSet":
+        """Return the set with its pixels on ``device``."""
+        return replace(self, pixels=self.pixels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class SubsetPixels:
+    """A choice of the images of other pixels."""
+
+    pixels: Pixels
+    chosen: Tensor
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        return self.pixels.size
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Return images uint8 (n, 3, H, W)."""
+        return self.pixels.take(self.chosen[indices.cpu()])
+
+    def to(self, device: torch.device) -> "SubsetPixels":
+        """Return the pixels on ``device``."""
+        return SubsetPixels(self.pixels.to(device), self.chosen)

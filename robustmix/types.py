@@ -1,0 +1,9 @@
+"""Types shared by the pure functions of the toolkit."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from torch import Tensor
+
+Model: TypeAlias = Callable[[Tensor], Tensor]
+"""Images (N, 3, H, W), float32 in [0, 1] -> logits (N, K), float32."""
