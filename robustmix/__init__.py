@@ -1,3 +1,27 @@
 """Train image classifiers with mixup methods and measure how robust the result is."""
 
+from typing import TYPE_CHECKING
+
+from robustmix._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from robustmix.evaluation.run import evaluate
+    from robustmix.models.intake import load_model
+    from robustmix.models.robust_model import RobustModel
+    from robustmix.report.report import Report
+    from robustmix.training.loop import train
+
 __version__ = "0.1.0"
+
+__all__ = ["Report", "RobustModel", "__version__", "evaluate", "load_model", "train"]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "Report": "robustmix.report.report",
+        "RobustModel": "robustmix.models.robust_model",
+        "evaluate": "robustmix.evaluation.run",
+        "load_model": "robustmix.models.intake",
+        "train": "robustmix.training.loop",
+    },
+)

@@ -1,5 +1,6 @@
 """An image set: uint8 pixels, labels, stable sample ids, and what is known about their files."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -105,6 +106,16 @@ class ImageSet:
         """Channels, height and width of one image."""
         return self.pixels.size
 
+    @property
+    def order_sha256(self) -> str:
+        """SHA-256 of the sample ids in their order, joined by newlines."""
+        return _lines_sha256(self.sample_ids)
+
+    @property
+    def class_names_sha256(self) -> str:
+        """SHA-256 of the class names in their order, joined by newlines."""
+        return _lines_sha256(self.class_names)
+
     def subset(self, indices: Sequence[int] | Tensor) -> "ImageSet":
         """Return the images at ``indices``, in that order; ids stay what they are."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
@@ -118,6 +129,10 @@ class ImageSet:
     def to(self, device: torch.device) -> "ImageSet":
         """Return the set with its pixels on ``device``."""
         return replace(self, pixels=self.pixels.to(device))
+
+
+def _lines_sha256(lines: tuple[str, ...]) -> str:
+    return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,25 @@
+"""``robustmix demo``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robustmix.cli import console
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where runs and reports go.")] = Path("robustmix-demo"),
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+) -> None:
+    """Train two small models on real digits and measure both with every suite: no download.
+
+    The paths of the reports are printed on stdout.
+    """
+    from robustmix.demo import run_demo
+    from robustmix.report.terminal import comparison_table
+
+    result = run_demo(out, seed=seed, console=console.talk())
+    console.say(comparison_table(result.reports))
+    for path in result.paths:
+        console.result(str(path))

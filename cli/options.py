@@ -1,0 +1,127 @@
+"""Values of options that need more than a type: fractions, grids, lists."""
+
+from fractions import Fraction
+
+from robustmix.errors import UsageError
+
+
+def parse_eps(text: str) -> tuple[Fraction, ...]:
+    """Return radii from ``8/255`` or ``8/255,4/255``, exactly.
+
+    Raises:
+        UsageError: a radius is no number, or is in grey levels.
+
+    Example:
+        >>> parse_eps("8/255,0.1")
+        (Fraction(8, 255), Fraction(1, 10))
+    """
+    return tuple(_eps(item.strip()) for item in text.split(","))
+
+
+def _eps(text: str) -> Fraction:
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"cannot read eps '{text}'", "write 8/255 or 0.03", code="E-EPS") from None
+    if value > 1:
+        raise UsageError(
+            f"eps is in [0, 1] pixel units, got {text}",
+            f"did you mean {text}/255?",
+            code="E-EPS",
+        )
+    if value < 0:
+        raise UsageError(f"eps is not negative, got {text}", "write 8/255", code="E-EPS")
+    return value
+
+
+def parse_grid(text: str) -> tuple[int, int]:
+    """Return rows and columns from ``8x8``.
+
+    Example:
+        >>> parse_grid("8x4")
+        (8, 4)
+    """
+    rows, _, columns = text.partition("x")
+    if not (rows.isdecimal() and columns.isdecimal()):
+        raise UsageError(f"cannot read grid '{text}'", "write it as 8x8", code="E-GRID")
+    return int(rows), int(columns)
+
+
+def parse_ratios(text: str) -> tuple[Fraction, ...]:
+    """Return shares from ``0,0.5,1`` or ``0:1:0.1`` (start, end, step), exactly.
+
+    Example:
+        >>> parse_ratios("0:1:0.5")
+        (Fraction(0, 1), Fraction(1, 2), Fraction(1, 1))
+    """
+    try:
+        if ":" not in text:
+            return tuple(Fraction(item) for item in text.split(","))
+        start, end, step = (Fraction(item) for item in text.split(":"))
+        if step <= 0:
+            raise ValueError
+        return tuple(start + i * step for i in range(int((end - start) / step) + 1))
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(
+            f"cannot read ratios '{text}'", "write 0,0.1,0.5 or 0:1:0.1", code="E-RATIOS"
+        ) from None
+
+
+def parse_severities(text: str) -> tuple[int, ...]:
+    """Return severities from ``1-5`` or ``1,3,5``.
+
+    Example:
+        >>> parse_severities("1-3"), parse_severities("5,1")
+        ((1, 2, 3), (1, 5))
+    """
+    found: set[int] = set()
+    for item in text.split(","):
+        first, dash, last = item.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError(f"cannot read severities '{text}'", "write 1-5 or 1,3,5")
+        found |= set(range(int(first), int(last if dash else first) + 1))
+    return tuple(sorted(found))
+
+
+def parse_limit(text: str) -> int | float:
+    """Return a count (``500``) or a share (``0.1``).
+
+    Example:
+        >>> parse_limit("500"), parse_limit("0.1")
+        (500, 0.1)
+    """
+    try:
+        return int(text) if text.isdecimal() else _share(text)
+    except ValueError:
+        raise UsageError(f"cannot read limit '{text}'", "write 500 or 0.1") from None
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise ValueError
+    return value
+
+
+def parse_triple(text: str) -> tuple[float, float, float]:
+    """Return three numbers from ``0.49,0.48,0.45``.
+
+    Example:
+        >>> parse_triple("0.5,0.5,0.25")
+        (0.5, 0.5, 0.25)
+    """
+    try:
+        red, green, blue = (float(item) for item in text.split(","))
+    except ValueError:
+        raise UsageError(f"cannot read '{text}'", "write three numbers, R,G,B in [0, 1]") from None
+    return red, green, blue
+
+
+def split_names(values: list[str]) -> list[str]:
+    """Return names from repeated, comma-separated options.
+
+    Example:
+        >>> split_names(["clean,fgsm", "occlusion"])
+        ['clean', 'fgsm', 'occlusion']
+    """
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]

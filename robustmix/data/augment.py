@@ -1,0 +1,60 @@
+"""How a data set's training images are augmented: the choice, apart from the arithmetic."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias
+
+Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
+PadMode: TypeAlias = Literal["reflect", "zero"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Augment:
+    """Training augmentation of one data set.
+
+    Reference:
+        The configurations published with OpenMixup and AdAutoMix, per data set.
+    """
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = {"extra": "forbid"}  # for the manifests
+
+    kind: Literal["none", "crop-flip", "random-resized-crop"] = "none"
+    """``crop-flip`` pads and crops back to the same size; ``random-resized-crop`` cuts a box."""
+
+    flip: bool = True
+    """Whether half of the images are mirrored left to right; ``none`` never mirrors."""
+
+    padding: int = 4
+    """Pixels added on each side before the crop (``crop-flip``)."""
+
+    mode: PadMode = "reflect"
+    """What is padded with: the mirrored image, or black (``crop-flip``)."""
+
+    size: int | None = None
+    """Side of the square result in pixels; None keeps the images' own (``random-resized-crop``)."""
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    """Range of the box's share of the image area (``random-resized-crop``)."""
+
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Range of the box's width divided by its height (``random-resized-crop``)."""
+
+    interpolation: Interpolation = "bicubic"
+    """How the box is resized (``random-resized-crop``)."""
+
+    resize: int | None = None
+    """Shorter side that image files are first resized to (``random-resized-crop``)."""
+
+    drop_last: bool = False
+    """Whether the published recipe leaves an incomplete last batch out."""
+
+    def __post_init__(self) -> None:
+        if self.padding < 0:
+            raise ValueError(f"expected padding >= 0, got {self.padding}")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"expected 0 < scale[0] <= scale[1] <= 1, got {self.scale}")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f"expected 0 < ratio[0] <= ratio[1], got {self.ratio}")
+        for name, value in (("size", self.size), ("resize", self.resize)):
+            if value is not None and value < 1:
+                raise ValueError(f"expected {name} >= 1, got {value}")

@@ -1,0 +1,186 @@
+"""What is known of each data set: archives, checksums, layout, classes, normalisation, terms."""
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import ClassVar, Literal, TypeAlias
+
+from robustmix.data.augment import Augment
+from robustmix.errors import unknown_name
+
+_STRICT: dict[str, object] = {"extra": "forbid"}  # read by pydantic: a misspelt key is an error
+
+Split: TypeAlias = Literal["train", "test"]
+
+
+def _check_digest(name: str, kind: str, digest: str | None, length: int) -> None:
+    if digest is not None and not re.fullmatch(f"[0-9a-f]{{{length}}}", digest):
+        raise ValueError(f"{name}: {kind} is {length} lower-case hexadecimal digits, got {digest}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestFile:
+    """A file of a data set, as distributed or after extraction; None is "not known"."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _STRICT
+
+    path: str
+    """Path below the data folder, with forward slashes."""
+
+    bytes: int | None = None
+    bytes_exact: bool = True
+    """False where sources only give the size approximately."""
+
+    md5: str | None = None
+    sha256: str | None = None
+    origin: str | None = None
+    """Where it can be had."""
+
+    optional: bool = False
+
+    def __post_init__(self) -> None:
+        _check_digest(self.path, "md5", self.md5, 32)
+        _check_digest(self.path, "sha256", self.sha256, 64)
+        if self.bytes is not None and self.bytes <= 0:
+            raise ValueError(f"{self.path}: expected bytes > 0, got {self.bytes}")
+        if self.path.startswith("/") or ".." in self.path.split("/"):
+            raise ValueError(f"{self.path}: a path below the data folder is relative")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Normalisation:
+    """Mean and standard deviation per channel (R, G, B), in [0, 1] pixel units."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _STRICT
+
+    name: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not all(0 < value < 1 for value in self.mean + self.std):
+            raise ValueError(f"{self.name}: mean and std are in (0, 1), got {self.mean} {self.std}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """Images of each split with labels; None where there is no such split."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _STRICT
+
+    train: int | None = None
+    val: int | None = None
+    test: int | None = None
+    test_unlabelled: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """One data set."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = _STRICT
+
+    name: str
+    title: str
+    loadable: bool
+    """Whether ``load_dataset`` reads it by this name."""
+
+    num_classes: int
+    superclasses: int | None = None
+    counts: Counts
+    image_size: tuple[int, int] | None
+    """Height and width; None where images differ."""
+
+    archives: tuple[ManifestFile, ...]
+    files: tuple[ManifestFile, ...] = ()
+    """Files after extraction whose checksums are known."""
+
+    layout: tuple[str, ...]
+    """What lies below the data folder after extraction."""
+
+    class_names_source: str
+    normalisations: tuple[Normalisation, ...]
+    """The first is the one that training and evaluation use by default."""
+
+    train_augment: Augment | None
+    eval_transform: str
+    clean_of: str | None = None
+    """For a corrupted set: the data set whose test images were corrupted."""
+
+    terms: str
+    citation: str
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise ValueError(f"{self.name}: expected num_classes >= 2, got {self.num_classes}")
+        if not self.normalisations:
+            raise ValueError(f"{self.name}: expected at least one normalisation")
+        paths = [file.path for file in self.archives + self.files]
+        if len(set(paths)) != len(paths):
+            raise ValueError(f"{self.name}: a path occurs twice")
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """The normalisation used by default."""
+        return self.normalisations[0]
+
+    def file(self, path: str) -> ManifestFile:
+        """Return the extracted file at ``path``.
+
+        Raises:
+            KeyError: the manifest does not know such a file.
+        """
+        for file in self.files:
+            if file.path == path:
+                return file
+        raise KeyError(path)
+
+
+def list_manifests() -> list[str]:
+    """Return the names of all manifests, sorted.
+
+    Example:
+        >>> "cifar100" in list_manifests()
+        True
+    """
+    folder = files("robustmix") / "data_manifests"
+    return sorted(
+        entry.name.removesuffix(".json")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".json")
+    )
+
+
+@functools.cache
+def load_manifest(name: str) -> Manifest:
+    """Return the manifest called ``name``.
+
+    Raises:
+        UsageError: there is none of that name.
+
+    Example:
+        >>> load_manifest("cifar100").counts.test
+        10000
+    """
+    known = list_manifests()
+    if name not in known:
+        raise unknown_name("dataset", name, known)
+    text = (files("robustmix") / "data_manifests" / f"{name}.json").read_text(encoding="utf-8")
+    manifest = parse_manifest(text)
+    if manifest.name != name:
+        raise ValueError(f"the manifest {name}.json calls itself {manifest.name}")
+    return manifest
+
+
+def parse_manifest(text: str) -> Manifest:
+    """Return the manifest that a JSON text holds.
+
+    Raises:
+        ValueError: a key is missing, misspelt or has an impossible value.
+    """
+    from pydantic import TypeAdapter  # not needed to list names
+
+    return TypeAdapter(Manifest).validate_json(text, strict=True)

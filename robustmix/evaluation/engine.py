@@ -1,0 +1,259 @@
+"""The evaluation engine: parts of suites, in blocks, in batches, with resume and guards.
+
+Results do not depend on the batch size: every draw comes from the sample's id, and every batch is
+padded to a multiple of eight, because matrix kernels round differently in their remainder path.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustmix.data.images import ImageSet
+from robustmix.errors import IncompleteError
+from robustmix.evaluation.metrics.scores import score_logits
+from robustmix.evaluation.progress import EvalProgress, Silence
+from robustmix.evaluation.units import BLOCK, UnitStore
+from robustmix.models.checks import buffers_hash
+from robustmix.models.robust_model import RobustModel
+from robustmix.report.samples import Array, Samples, Table
+from robustmix.report.schema import SuiteUnion
+from robustmix.types import Model
+
+PAD = 8
+Columns = dict[str, Tensor]
+
+
+class Interrupted(Exception):
+    """The user asked to stop; finished units are kept."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples of the evaluated set."""
+
+    indices: Tensor
+    """Positions in the evaluated set, int64 (n,), CPU."""
+
+    sample_ids: tuple[str, ...]
+    labels: Tensor
+    """int64 (n,), on the device."""
+
+    images: Callable[[], Tensor]
+    """Stored pixels, uint8 (n, 3, H, W), on the device; read on demand."""
+
+    def pixels(self) -> Tensor:
+        """Return float32 images in [0, 1]."""
+        return to_unit(self.images())
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """Return uint8 images as float32 in [0, 1]."""
+    return images.float() / 255
+
+
+@dataclass(frozen=True)
+class Part:
+    """Work of a suite that is done in one pass over the samples."""
+
+    name: str
+    conditions: tuple[str, ...]
+    compute: Callable[[Batch], Mapping[str, Columns]]
+    """Condition -> columns (n,); a column ``logits`` becomes the score columns."""
+
+    trial: int = 0
+    all_trials: bool = False
+    """Whether the rows are the same in every trial and computed once."""
+
+    keep_logits: bool = False
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a suite works with."""
+
+    model: Model
+    """Padded: its logits for a sample do not depend on the batch."""
+
+    robust: RobustModel
+    data: ImageSet
+    official: Tensor
+    """Index of each evaluated sample in the whole split, int64 (n,)."""
+
+    device: torch.device
+    seed: int
+
+
+class Suite(Protocol):
+    """One evaluation suite: its parameters, its work and its summary."""
+
+    @property
+    def name(self) -> str:
+        """Name in the registry and the report."""
+        ...
+
+    @property
+    def trials(self) -> int:
+        """Number of trials a condition."""
+        ...
+
+    def params(self) -> dict[str, Any]:
+        """Return every parameter that the numbers depend on, JSON-like."""
+        ...
+
+    def parts(self, context: Context) -> list[Part]:
+        """Return the work to do; may open files, must not compute."""
+        ...
+
+    def summarise(self, samples: Samples, facts: Mapping[str, Any]) -> SuiteUnion:
+        """Make the suite's part of the report from the rows alone."""
+        ...
+
+
+def padded(model: Model) -> Model:
+    """Return a model whose batches are padded to a multiple of ``PAD`` with the last image."""
+
+    def call(images: Tensor) -> Tensor:
+        n = len(images)
+        extra = -n % PAD
+        if not extra:
+            return model(images)
+        filler = images[-1:].expand(extra, *images.shape[1:])
+        return model(torch.cat([images, filler]))[:n]
+
+    return call
+
+
+@dataclass
+class Engine:
+    """Runs suites over one model and one image set."""
+
+    context: Context
+    store: UnitStore
+    batch_size: int
+    progress: EvalProgress = field(default_factory=Silence)
+    should_stop: Callable[[], bool] = lambda: False
+    resumed_units: int = 0
+
+    def run(self, suite: Suite) -> Table | None:
+        """Do the work of a suite that is not done yet and return its rows (None if it has none).
+
+        Raises:
+            IncompleteError: a logit is not finite, or the model changed while it was evaluated.
+            Interrupted: ``should_stop`` said so; finished units are on disk.
+        """
+        parts = suite.parts(self.context)
+        self.progress.start(suite.name, len(parts) * len(self.context.data))
+        before = buffers_hash(self.context.robust)
+        rows: dict[tuple[str, int], dict[str, Array]] = {}
+        for part in parts:
+            columns = self._part(suite.name, part)
+            trials = range(suite.trials) if part.all_trials else (part.trial,)
+            for condition in part.conditions:
+                for trial in trials:
+                    rows[condition, trial] = columns[condition]
+        if buffers_hash(self.context.robust) != before:
+            raise IncompleteError(
+                "the model's buffers changed while it was evaluated",
+                "make forward() leave the module as it is (no running statistics)",
+                code="E-BUFFERS",
+            )
+        return _table(rows, suite.trials) if rows else None
+
+    def _part(self, suite: str, part: Part) -> dict[str, dict[str, Array]]:
+        n = len(self.context.data)
+        unit_name = f"{part.name}-t{part.trial}"
+        blocks = []
+        for block, start in enumerate(range(0, n, BLOCK)):
+            if self.should_stop():
+                raise Interrupted
+            indices = torch.arange(start, min(start + BLOCK, n))
+            arrays = self.store.get(suite, unit_name, block)
+            if arrays is None:
+                arrays = self._block(suite, part, indices)
+                self.store.put(suite, unit_name, block, arrays)
+            else:
+                self.resumed_units += 1
+                self.progress.advance(suite, part.name, len(indices))
+            blocks.append(arrays)
+        joined = {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
+        columns: dict[str, dict[str, Array]] = {condition: {} for condition in part.conditions}
+        for name, array in joined.items():
+            condition, _, column = name.rpartition("|")
+            columns[condition][column] = array
+        return columns
+
+    def _block(self, suite: str, part: Part, indices: Tensor) -> dict[str, Array]:
+        collected: dict[str, list[Tensor]] = {}
+        for chunk in torch.split(indices, self.batch_size):
+            for condition, columns in part.compute(self._batch(chunk)).items():
+                for name, column in columns.items():
+                    collected.setdefault(f"{condition}|{name}", []).append(column.detach())
+            self.progress.advance(suite, part.name, len(chunk))
+        arrays: dict[str, Array] = {}
+        data = self.context.data
+        ids = [data.sample_ids[i] for i in indices.tolist()]
+        for key, tensors in collected.items():
+            condition, _, name = key.rpartition("|")
+            column = torch.cat(tensors).cpu()
+            if name != "logits":
+                arrays[key] = column.numpy()
+                continue
+            scores = score_logits(column, data.labels[indices], sample_ids=ids)
+            arrays |= {f"{condition}|{k}": v for k, v in score_columns(scores).items()}
+            if part.keep_logits:
+                arrays[key] = column.numpy()
+        return arrays
+
+    def _batch(self, indices: Tensor) -> Batch:
+        data, device = self.context.data, self.context.device
+        return Batch(
+            indices=indices,
+            sample_ids=tuple(data.sample_ids[i] for i in indices.tolist()),
+            labels=data.labels[indices].to(device),
+            images=lambda: data.pixels.take(indices).to(device),
+        )
+
+
+def score_columns(scores: Any) -> dict[str, Array]:
+    """Return the per-sample score columns in the types they are stored in."""
+    return {
+        "pred": scores.pred.astype(np.int32),
+        "correct": scores.correct,
+        "rank": scores.rank.astype(np.int32),
+        "confidence": scores.confidence,
+        "nll": scores.nll,
+        "brier": scores.brier,
+        "margin": scores.margin,
+    }
+
+
+def _table(rows: Mapping[tuple[str, int], Mapping[str, Array]], trials: int) -> Table:
+    conditions = tuple(dict.fromkeys(condition for condition, _ in rows))
+    names = next(iter(rows.values()))
+    return Table(
+        conditions,
+        {
+            name: np.stack(
+                [np.stack([rows[c, t][name] for t in range(trials)]) for c in conditions]
+            )
+            for name in names
+        },
+    )
+
+
+@contextlib.contextmanager
+def guarded(device: torch.device) -> Iterator[None]:
+    """Evaluate without side effects: TF32 off, the caller's generators and settings restored."""
+    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    devices = [device] if device.type == "cuda" else []
+    try:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn

@@ -1,0 +1,110 @@
+"""Every aggregate of a report made again from its per-sample record."""
+
+import math
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+from robustmix.errors import IntakeError
+from robustmix.evaluation.engine import Suite
+from robustmix.evaluation.suites.calibration import CalibrationSuite
+from robustmix.evaluation.suites.clean import CleanSuite
+from robustmix.evaluation.suites.corruption import CorruptionSuite
+from robustmix.evaluation.suites.fgsm import FgsmSuite
+from robustmix.evaluation.suites.occlusion import OcclusionSuite
+from robustmix.report.report import Report
+
+TOLERANCE = 1e-9
+"""Relative; sums may round differently on another machine."""
+
+
+def suite_from_params(name: str, params: Mapping[str, Any]) -> Suite:
+    """Return the suite whose recorded parameters these are.
+
+    Raises:
+        IntakeError: the parameters are not those of a suite of this version.
+    """
+    try:
+        if name == "clean":
+            return CleanSuite()
+        if name == "calibration":
+            return CalibrationSuite()
+        if name == "corruption":
+            return CorruptionSuite(
+                corruptions=params["requested"],
+                severities=tuple(params["severities"]),
+                source="official" if params["source"] == "official" else "generate",
+                profile=params["profile"],
+            )
+        if name == "fgsm":
+            return FgsmSuite(
+                eps=Fraction(params["eps"]), sweep=tuple(map(Fraction, params["sweep"]))
+            )
+        if name == "occlusion":
+            rows, columns = params["grid"].split("x")
+            return OcclusionSuite(
+                grid=(int(rows), int(columns)),
+                ratios=tuple(map(Fraction, params["ratios"])),
+                fill=params["fill"],
+                trials=params["trials"],
+            )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IntakeError(
+            f"the recorded parameters of suite {name} are damaged ({type(error).__name__})",
+            "evaluate again",
+        ) from None
+    raise IntakeError(f"the report has a suite this version does not know: {name}", "update")
+
+
+def recompute(report: Report) -> list[str]:
+    """Return where a report differs from what its rows give; empty if nowhere.
+
+    Args:
+        report: loaded together with its per-sample record.
+
+    Returns:
+        Lines such as ``clean.metrics.top1.value: 0.81 in the report, 0.80 from the rows``.
+
+    Raises:
+        IntakeError: the report has no per-sample record, or it lacks the rows of a suite.
+    """
+    if report.samples is None:
+        raise IntakeError("the report's per-sample record is not beside it", "restore samples.npz")
+    content = report.content
+    facts = {
+        "seed": content.run.seed,
+        "num_classes": content.model.num_classes,
+        "input_size": list(content.model.input_size),
+        "subset": content.dataset.subset is not None,
+    }
+    differences: list[str] = []
+    for name, part in content.suites.items():
+        if part.status != "ok":
+            continue
+        suite = suite_from_params(name, content.protocol.params[name])
+        try:
+            again = suite.summarise(report.samples, facts).model_dump(mode="json")
+        except (KeyError, ValueError, IndexError) as error:
+            raise IntakeError(
+                f"the per-sample record does not hold the rows of suite {name} "
+                f"({type(error).__name__})",
+                "evaluate again",
+            ) from None
+        stated = part.model_dump(mode="json")
+        again["timing"] = stated["timing"]
+        differences += _differences(stated, again, name)
+    return differences
+
+
+def _differences(stated: Any, again: Any, path: str) -> Iterator[str]:
+    if isinstance(stated, dict) and isinstance(again, dict) and stated.keys() == again.keys():
+        for key in stated:
+            yield from _differences(stated[key], again[key], f"{path}.{key}")
+    elif isinstance(stated, list) and isinstance(again, list) and len(stated) == len(again):
+        for i, (left, right) in enumerate(zip(stated, again, strict=True)):
+            yield from _differences(left, right, f"{path}[{i}]")
+    elif isinstance(stated, float) and isinstance(again, float | int):
+        if not math.isclose(stated, again, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            yield f"{path}: {stated} in the report, {again} from the rows"
+    elif stated != again:
+        yield f"{path}: {stated!r:.60} in the report, {again!r:.60} from the rows"

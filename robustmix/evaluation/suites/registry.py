@@ -1,0 +1,44 @@
+"""The one table of suites."""
+
+from collections.abc import Callable, Sequence
+
+from robustmix.errors import UsageError, unknown_name
+from robustmix.evaluation.engine import Suite
+from robustmix.evaluation.suites.calibration import CalibrationSuite
+from robustmix.evaluation.suites.clean import CleanSuite
+from robustmix.evaluation.suites.corruption import CorruptionSuite
+from robustmix.evaluation.suites.fgsm import FgsmSuite
+from robustmix.evaluation.suites.occlusion import OcclusionSuite
+
+SUITES: dict[str, Callable[[], Suite]] = {
+    "clean": CleanSuite,
+    "calibration": CalibrationSuite,
+    "corruption": CorruptionSuite,
+    "fgsm": FgsmSuite,
+    "occlusion": OcclusionSuite,
+}
+"""In the order they run. All others compare with ``clean``, which is therefore always run."""
+
+
+def select_suites(wanted: Sequence[str | Suite]) -> list[Suite]:
+    """Return the suites to run, in order, with their defaults where only a name is given.
+
+    ``all`` stands for every suite.
+
+    Raises:
+        UsageError: nothing was asked for, a name is unknown, or a suite is asked for twice.
+    """
+    chosen: dict[str, Suite] = {}
+    for item in wanted:
+        names = list(SUITES) if item == "all" else [item]
+        for name in names:
+            if isinstance(name, str) and name not in SUITES:
+                raise unknown_name("suite", name, [*SUITES, "all"])
+            suite = SUITES[name]() if isinstance(name, str) else name
+            if suite.name in chosen:
+                raise UsageError(f"suite '{suite.name}' is asked for twice", "name it once")
+            chosen[suite.name] = suite
+    if not chosen:
+        raise UsageError("no suite was asked for", "give --suite clean,corruption")
+    chosen.setdefault("clean", CleanSuite())
+    return [chosen[name] for name in SUITES if name in chosen]

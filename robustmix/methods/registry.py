@@ -1,0 +1,93 @@
+"""The training methods by name, and how a recipe's options become one of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from robustmix.errors import UsageError, unknown_name
+from robustmix.methods.cutmix import CutMix, CutMixConfig
+from robustmix.methods.mixup import Mixup, MixupConfig
+from robustmix.methods.vanilla import Vanilla, VanillaConfig
+
+
+@dataclass(frozen=True, slots=True)
+class MethodEntry:
+    """A method's config class, and the class that trains with it."""
+
+    config: Callable[..., Any]
+    build: Callable[..., nn.Module]
+
+
+METHODS: dict[str, MethodEntry] = {
+    "vanilla": MethodEntry(VanillaConfig, Vanilla),
+    "mixup": MethodEntry(MixupConfig, Mixup),
+    "cutmix": MethodEntry(CutMixConfig, CutMix),
+}
+
+
+def method_config(name: str, options: Mapping[str, object]) -> Any:
+    """Return the config of a method with ``options`` over its defaults.
+
+    Raises:
+        UsageError: the method or an option does not exist, or a value is impossible.
+    """
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    make = METHODS[name].config
+    defaults = asdict(make())
+    for key in options:
+        if key not in defaults:
+            raise unknown_option(name, key, defaults)
+    try:
+        return make(**{k: _as(v, defaults[k], f"method.{k}") for k, v in options.items()})
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"method {name}: {error}", code="E-RECIPE") from error
+
+
+def method_options(name: str, options: Mapping[str, object]) -> dict[str, Any]:
+    """Return every option of a method, defaults filled in, as JSON-like values."""
+    config = method_config(name, options)
+    return {field.name: getattr(config, field.name) for field in fields(config)}
+
+
+def build_method(
+    name: str,
+    network: nn.Module,
+    options: Mapping[str, object],
+    *,
+    rng: np.random.Generator,
+    label_smoothing: float = 0.0,
+) -> nn.Module:
+    """Return the method ``name``, a ``Method`` and an ``nn.Module``, that trains ``network``.
+
+    Args:
+        name: a key of ``METHODS``.
+        network: normalised images (N, 3, H, W) -> logits (N, K).
+        options: fields of the method's config; the rest are defaults.
+        rng: source of everything that the method draws.
+        label_smoothing: eps in [0, 1) of the cross-entropy.
+    """
+    config = method_config(name, options)
+    return METHODS[name].build(network, config, rng=rng, label_smoothing=label_smoothing)
+
+
+def unknown_option(method: str, key: str, known: Mapping[str, object]) -> UsageError:
+    """Return the error for an option that the method does not have."""
+    if not known:
+        return UsageError(f"method {method} has no options, got '{key}'", code="E-UNKNOWN-OPTION")
+    return unknown_name(f"option of method {method}", key, known, code="E-UNKNOWN-OPTION")
+
+
+def _as(value: object, default: object, key: str) -> object:
+    """Return ``value`` in the type of the default; an integer may stand for a float."""
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        want = type(default).__name__
+        raise UsageError(f"{key}: expected {want}, got {value!r}", code="E-RECIPE")
+    return value

@@ -1,0 +1,49 @@
+"""Vanilla: empirical risk minimisation, the baseline of every comparison.
+
+Method card
+    Paper: none.
+    Does: one forward pass on the augmented batch, cross-entropy with the labels.
+    Cost: 3 forward passes a step (one forward, one backward).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from robustmix.data.loader import Batch
+from robustmix.methods.losses import cross_entropy
+from robustmix.methods.step import StepResult, top1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VanillaConfig:
+    """Plain training has no options."""
+
+
+class Vanilla(nn.Module):
+    """Cross-entropy on the images as they are."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: VanillaConfig,
+        *,
+        rng: np.random.Generator,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.rng = rng
+        self.label_smoothing = label_smoothing
+
+    def training_step(self, batch: Batch) -> StepResult:
+        """Return the cross-entropy of one batch, and its accuracy as ``top1``."""
+        logits = self.network(batch.images)
+        loss = cross_entropy(logits, batch.labels, smoothing=self.label_smoothing)
+        return StepResult(loss, {"loss": loss.detach(), "top1": top1(logits, batch.labels)})
+
+    def classifier(self) -> nn.Module:
+        """Return the one network."""
+        return self.network

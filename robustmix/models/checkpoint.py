@@ -1,0 +1,271 @@
+"""The checkpoint file: tensors and JSON-like values only, so it loads without running anything."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from robustmix.errors import IntakeError
+from robustmix.files import atomic_path
+from robustmix.models.archives import check_tensors, read_archive
+from robustmix.models.names import ARCHS, split_stem
+
+FORMAT_VERSION = 1
+"""Raised when an older reader could misread the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A trained model and, if ``resume`` is there, all that continuing its training needs."""
+
+    arch: str
+    arch_options: dict[str, str | int]
+    """E.g. ``{"stem": "cifar"}``; ``resize`` gives the size the network sees."""
+
+    method: str
+    num_classes: int
+    input_size: tuple[int, int, int]
+    """(3, H, W) of the images."""
+
+    mean: tuple[float, float, float]
+    """Of the normalisation trained with, in [0, 1] pixel units."""
+
+    std: tuple[float, float, float]
+    class_names: tuple[str, ...]
+    """In label order; empty if unknown."""
+
+    dataset: str
+    recipe: dict[str, Any]
+    """Complete and JSON-like: reruns the training."""
+
+    run_id: str
+    epoch: int
+    """Finished epochs."""
+
+    metrics: dict[str, Any]
+    """JSON-like; None for what is undefined, never NaN."""
+
+    model: dict[str, Tensor]
+    """State dict of what is deployed."""
+
+    weights: Literal["raw", "ema"] = "raw"
+    """Whether ``model`` holds averaged weights."""
+
+    head: str | None = None
+    """Which of the method's classifiers ``model`` holds, if it trains several."""
+
+    resume: dict[str, Any] | None = field(default=None, repr=False)
+    """Tensors and JSON-like values."""
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically.
+
+    Raises:
+        ValueError: a field holds something other than tensors and JSON-like values, such as a
+            numpy number; weights-only loading would refuse the file.
+        IncompleteError: the file cannot be written.
+    """
+    content: dict[str, object] = {"format_version": FORMAT_VERSION}
+    for f in fields(checkpoint):
+        tensors = f.name in ("model", "resume")
+        value = getattr(checkpoint, f.name)
+        content[f.name] = _plain(f.name, value, tensors=tensors, nan=f.name == "resume")
+    _validate(content)
+    with atomic_path(Path(path)) as temporary:
+        torch.save(content, temporary)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint that ``save_checkpoint`` wrote, onto the CPU.
+
+    Raises:
+        IntakeError: the file is missing, damaged, newer than this reader, incomplete, or its
+            weights are not finite or do not fit its own description.
+    """
+    path = Path(path)
+    content = read_archive(path).content
+    if not is_checkpoint(content):
+        raise IntakeError(
+            f"{path.name} is not a robustmix checkpoint",
+            "load foreign files with --model FILE --arch NAME",
+            code="E-FORMAT",
+        )
+    return checkpoint_from(content, path)
+
+
+def is_checkpoint(content: object) -> bool:
+    """Tell whether the content of an archive claims to be a checkpoint of ours."""
+    return isinstance(content, Mapping) and "format_version" in content
+
+
+def checkpoint_from(content: object, path: Path) -> Checkpoint:
+    """Return the checkpoint in the content of an archive, after checking every field.
+
+    Raises:
+        IntakeError: as ``read_checkpoint``.
+    """
+    assert isinstance(content, Mapping)
+    version = content["format_version"]
+    if type(version) is not int or version < 1:
+        raise _broken(path, f"format_version is {version!r}")
+    if version > FORMAT_VERSION:
+        raise IntakeError(
+            f"{path.name} has checkpoint format {version}, this robustmix reads {FORMAT_VERSION}",
+            "upgrade robustmix",
+            code="E-NEWER-FORMAT",
+        )
+    try:
+        _validate(content)
+        for name in ("recipe", "metrics"):
+            _plain(name, content[name], tensors=False, nan=False)
+        _plain("resume", content["resume"], tensors=True, nan=True)
+    except (ValueError, RecursionError) as error:
+        raise _broken(path, str(error)) from None
+    values = {f.name: content[f.name] for f in fields(Checkpoint)}
+    for name in ("input_size", "mean", "std", "class_names"):
+        values[name] = tuple(values[name])
+    values["model"] = check_tensors(path.name, values["model"], path.stat().st_size)
+    checkpoint = Checkpoint(**values)
+    _check_head(checkpoint, path)
+    return checkpoint
+
+
+def _broken(path: Path, why: str) -> IntakeError:
+    return IntakeError(
+        f"{path.name} is not a valid checkpoint: {why}", "use another one", code="E-CHECKPOINT"
+    )
+
+
+def _check_head(checkpoint: Checkpoint, path: Path) -> None:
+    head = checkpoint.model.get("fc.weight")
+    if split_stem(checkpoint.arch)[0] not in ARCHS:
+        return
+    outputs = None if head is None else len(head)
+    if outputs != checkpoint.num_classes:
+        raise _broken(
+            path, f"num_classes is {checkpoint.num_classes} but its classifier has {outputs}"
+        )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_positive_count(value: object) -> bool:
+    return type(value) is int and 0 < value <= 10**6
+
+
+def _is_number(value: object) -> bool:
+    return (type(value) is int or type(value) is float) and -1e6 < value < 1e6
+
+
+def _is_positive_number(value: object) -> bool:
+    return (type(value) is int or type(value) is float) and 0 < value < 1e6
+
+
+def _is_sequence_of(
+    kind: Callable[[object], bool], length: int | None = None
+) -> Callable[[object], bool]:
+    def check(value: object) -> bool:
+        if not isinstance(value, list | tuple) or length not in (None, len(value)):
+            return False
+        return all(kind(item) for item in value)
+
+    return check
+
+
+def _is_dict_of(kind: Callable[[object], bool]) -> Callable[[object], bool]:
+    def check(value: object) -> bool:
+        return isinstance(value, Mapping) and all(
+            _is_text(key) and kind(item) for key, item in value.items()
+        )
+
+    return check
+
+
+def _is_anything(value: object) -> bool:
+    return True
+
+
+_FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "arch": (_is_text, "text"),
+    "arch_options": (_is_dict_of(lambda v: isinstance(v, str | int)), "names and values"),
+    "method": (_is_text, "text"),
+    "num_classes": (_is_positive_count, "a positive integer"),
+    "input_size": (_is_sequence_of(_is_positive_count, 3), "3 positive integers"),
+    "mean": (_is_sequence_of(_is_number, 3), "3 numbers"),
+    "std": (_is_sequence_of(_is_positive_number, 3), "3 positive numbers"),
+    "class_names": (_is_sequence_of(_is_text), "a list of names"),
+    "dataset": (_is_text, "text"),
+    "recipe": (_is_dict_of(_is_anything), "names and values"),
+    "run_id": (_is_text, "text"),
+    "epoch": (_is_count, "an integer from 0"),
+    "metrics": (_is_dict_of(_is_anything), "names and values"),
+    "model": (_is_dict_of(lambda v: isinstance(v, Tensor)), "named tensors"),
+    "weights": (lambda v: v in ("raw", "ema"), "raw or ema"),
+    "head": (lambda v: v is None or _is_text(v), "text or None"),
+    "resume": (lambda v: v is None or _is_dict_of(_is_anything)(v), "names and values, or None"),
+}
+
+
+def _validate(content: Mapping[str, object]) -> None:
+    """Raise ValueError for a field that is missing or of the wrong type."""
+    for name, (check, expected) in _FIELDS.items():
+        if name not in content:
+            raise ValueError(f"{name} is missing")
+        value = content[name]
+        if not check(value):
+            raise ValueError(f"{name} should be {expected}, got {type(value).__name__}")
+    names, classes = content["class_names"], content["num_classes"]
+    assert isinstance(names, list | tuple)
+    if names and len(names) != classes:
+        raise ValueError(f"class_names has {len(names)} entries for {classes} classes")
+    if not content["model"]:
+        raise ValueError("model holds no tensors")
+
+
+def _plain(where: str, value: object, *, tensors: bool, nan: bool) -> object:
+    """Return a copy fit for weights-only loading, or raise ValueError naming what is not."""
+    if isinstance(value, Mapping):
+        return {
+            _plain_key(where, key): _plain(f"{where}.{key}", item, tensors=tensors, nan=nan)
+            for key, item in value.items()
+        }
+    if type(value) is list or type(value) is tuple:
+        items = [
+            _plain(f"{where}[{i}]", item, tensors=tensors, nan=nan) for i, item in enumerate(value)
+        ]
+        return tuple(items) if type(value) is tuple else items
+    if isinstance(value, Tensor) and tensors:
+        return _own_storage(value)
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float and (nan or math.isfinite(value)):
+        return value
+    got = (
+        repr(value) if type(value) is float else f"{type(value).__module__}.{type(value).__name__}"
+    )
+    allowed = "tensors and JSON-like values" if tensors else "JSON-like values"
+    raise ValueError(f"a checkpoint holds {allowed} only, but {where} is {got}")
+
+
+def _plain_key(where: str, key: object) -> str | int:
+    if type(key) is str or type(key) is int:
+        return key
+    raise ValueError(f"a key of {where} is {type(key).__name__}, expected str or int")
+
+
+def _own_storage(tensor: Tensor) -> Tensor:
+    """Return the tensor on the CPU, without the rest of a larger storage that it is a view of."""
+    tensor = tensor.detach().cpu()
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if whole else tensor.clone()

@@ -1,0 +1,80 @@
+"""Read which data set label each output of a model stands for."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from robustmix.errors import IntakeError
+
+
+def read_class_map(path: Path, class_names: Sequence[str] | None = None) -> tuple[int, ...]:
+    r"""Return the label of every model output, -1 for an output without one.
+
+    The CSV file has either two columns, model index and label (a number, or a class name), with an
+    optional header ``model_index,label``; or one column with the label names in the model's order.
+
+    Args:
+        path: the file.
+        class_names: names of the data set's labels, in label order; needed for names.
+
+    Raises:
+        IntakeError: the file is missing or malformed, or a name is unknown.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "map.csv")
+        ...     _ = file.write_text("model_index,label\n0,1\n1,0\n")
+        ...     read_class_map(file)
+        (1, 0)
+    """
+    rows = [[cell.strip() for cell in row] for row in _rows(path) if any(map(str.strip, row))]
+    if rows and len(rows[0]) == 2 and rows[0][0].lower() == "model_index":
+        rows = rows[1:]
+    if not rows:
+        raise _malformed(path, "it has no rows")
+    widths = {len(row) for row in rows}
+    if widths == {1}:
+        return tuple(_label(path, row[0], class_names, names_only=True) for row in rows)
+    if widths != {2}:
+        raise _malformed(path, "every row needs model_index,label")
+    labels: dict[int, int] = {}
+    for index_text, label in rows:
+        if not index_text.isdecimal():
+            raise _malformed(path, f"'{index_text}' is no model index")
+        index = int(index_text)
+        if index in labels:
+            raise _malformed(path, f"model index {index} appears twice")
+        if index >= 1_000_000:
+            raise _malformed(path, f"model index {index} is too large")
+        labels[index] = _label(path, label, class_names, names_only=False)
+    return tuple(labels.get(index, -1) for index in range(max(labels) + 1))
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            return list(csv.reader(file))
+    except OSError as error:
+        raise IntakeError(
+            f"cannot read class map {path}: {error.strerror}", "check --class-map"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _malformed(path, "it is no CSV text") from error
+
+
+def _label(path: Path, text: str, class_names: Sequence[str] | None, *, names_only: bool) -> int:
+    if class_names is not None and text in class_names:
+        return list(class_names).index(text)
+    if not names_only and text.lstrip("-").isdecimal():
+        return max(int(text), -1)
+    known = "no class names are known" if class_names is None else "no class bears that name"
+    raise _malformed(path, f"label '{text}' is not understood, {known}")
+
+
+def _malformed(path: Path, why: str) -> IntakeError:
+    return IntakeError(
+        f"class map {path.name}: {why}",
+        "expected rows model_index,label or one label name a row",
+        code="E-CLASS-MAP",
+    )

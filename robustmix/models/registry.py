@@ -1,0 +1,245 @@
+"""Build an architecture by name, its initial weights drawn from an explicit generator."""
+
+import contextlib
+import difflib
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+
+from robustmix.errors import UsageError, unknown_name
+from robustmix.models.names import ARCHS, Stem, default_stem, split_stem
+from robustmix.models.resnet import BasicBlock, Bottleneck, ResNet
+from robustmix.models.wide_resnet import WideResNet
+
+Init = Literal["openmixup", "torch"]
+
+
+def _resnet(num_classes: int, stem: Stem, **options: Any) -> nn.Module:
+    return ResNet(num_classes, stem=stem, **options)
+
+
+def _wide_resnet(num_classes: int, stem: Stem, **options: Any) -> nn.Module:
+    return WideResNet(num_classes, **options)
+
+
+_FIFTY: Mapping[str, Any] = {"block": "bottleneck", "depths": (3, 4, 6, 3)}
+
+ARCHITECTURES: dict[str, Callable[[int, Stem], nn.Module]] = {
+    "resnet8": functools.partial(_resnet, block="basic", depths=(1, 1, 1), width=16),
+    "resnet18": functools.partial(_resnet, block="basic", depths=(2, 2, 2, 2)),
+    "resnet34": functools.partial(_resnet, block="basic", depths=(3, 4, 6, 3)),
+    "resnet50": functools.partial(_resnet, **_FIFTY),
+    "resnext50_32x4d": functools.partial(_resnet, **_FIFTY, groups=32, width_per_group=4),
+    "wrn28_8": functools.partial(_wide_resnet, depth=28, widen=8),
+}
+"""Name -> builder from (number of classes, stem)."""
+
+
+def build_model(
+    arch: str,
+    *,
+    num_classes: int,
+    input_size: tuple[int, int, int],
+    init: Init = "openmixup",
+    stem: str | None = None,
+    generator: torch.Generator | None = None,
+) -> nn.Module:
+    """Build a network from normalised images (N, 3, H, W) to logits (N, K).
+
+    The caller's global random state is neither read nor changed.
+
+    Args:
+        arch: a built-in name such as ``resnet18`` (``resnet18-cifar`` also fixes the stem),
+            ``timm:NAME`` or ``torchvision:NAME``; the last two come without trained weights.
+        num_classes: outputs of the classifier; 0 builds a built-in backbone without one.
+        input_size: (3, H, W) of the images; chooses the stem, and the grid of a transformer.
+        init: ``openmixup`` (kaiming-normal fan-out, zero-init residual branches, small
+            classifier) or ``torch`` (the layers' defaults). Library architectures keep the
+            initialisation of their library.
+        stem: ``cifar`` or ``imagenet``; by image size if None.
+        generator: source of the initial weights, on the CPU; one with seed 0 if None.
+
+    Returns:
+        A module in train mode on the CPU; its ``arch_options`` say what else was chosen.
+
+    Raises:
+        UsageError: the name or the stem does not exist, or the numbers cannot be meant.
+
+    Example:
+        >>> net = build_model("resnet8", num_classes=10, input_size=(3, 32, 32))
+        >>> tuple(net(torch.zeros(2, 3, 32, 32)).shape)
+        (2, 10)
+    """
+    if num_classes < 0:
+        raise UsageError(f"expected num_classes >= 0, got {num_classes}", code="E-CLASSES")
+    if len(input_size) != 3 or input_size[0] != 3 or min(input_size) < 1:
+        raise UsageError(f"expected an input size (3, H, W), got {input_size}", code="E-INPUT-SIZE")
+    generator = generator or torch.Generator().manual_seed(0)
+    library, _, name = arch.rpartition(":")
+    if library:
+        if stem is not None:
+            raise UsageError(f"--stem has no meaning for {arch}", "leave it out", code="E-STEM")
+        return _build_from_library(library, name, num_classes, input_size, generator)
+    name, stem = _checked_stem(arch, stem, input_size)
+    with torch.device("meta"):  # constructors that draw nothing and fill nothing
+        net = ARCHITECTURES[name](num_classes, stem)
+    net.to_empty(device="cpu")
+    initialise(net, init, generator)
+    return net
+
+
+def arch_options(net: nn.Module) -> dict[str, str | int]:
+    """Return the choices beyond the name that ``build_model`` made, e.g. ``{"stem": "cifar"}``."""
+    return dict(cast(Mapping[str, "str | int"], vars(net).get("arch_options", {})))
+
+
+def initialise(net: nn.Module, init: Init, generator: torch.Generator) -> None:
+    """Draw all parameters of a built-in network anew, in the order of its modules.
+
+    ``openmixup`` is what AutoMix and AdAutoMix start from: convolutions kaiming-normal over the
+    fan-out with the gain of ReLU, biases 0, norms 1 and 0 except 0 for the last norm of every
+    residual branch (pre-activation blocks have none), classifiers Normal(0, 0.01).
+
+    Raises:
+        UsageError: there is no such initialisation.
+    """
+    if init not in ("openmixup", "torch"):
+        raise unknown_name("init", init, ("openmixup", "torch"))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            _initialise_weights(module, init, generator)
+    if init == "openmixup":
+        for module in net.modules():
+            if isinstance(module, BasicBlock | Bottleneck):
+                nn.init.zeros_(module.last_norm.weight)
+
+
+def _initialise_weights(
+    module: nn.Conv2d | nn.Linear, init: Init, generator: torch.Generator
+) -> None:
+    weight = module.weight
+    if init == "torch":
+        nn.init.kaiming_uniform_(weight, a=5**0.5, generator=generator)
+        if module.bias is not None:
+            bound = weight[0].numel() ** -0.5
+            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        return
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(weight, std=0.01, generator=generator)
+    else:
+        nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu", generator=generator)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def _checked_stem(
+    arch: str, stem: str | None, input_size: tuple[int, int, int]
+) -> tuple[str, Stem]:
+    name, named_stem = split_stem(arch)
+    if name not in ARCHS:
+        raise unknown_name("arch", arch, [*ARCHS, "timm:NAME", "torchvision:NAME"])
+    if stem is not None and named_stem not in (None, stem):
+        raise UsageError(f"{arch} has the {named_stem} stem, not {stem}", code="E-STEM")
+    chosen = stem or named_stem or default_stem(name, input_size)
+    for known in ARCHS[name].stems:
+        if chosen == known:
+            return name, known
+    raise UsageError(
+        f"{name} has no {chosen} stem",
+        "choose from " + ", ".join(ARCHS[name].stems),
+        code="E-STEM",
+    )
+
+
+def _build_from_library(
+    library: str,
+    name: str,
+    num_classes: int,
+    input_size: tuple[int, int, int],
+    generator: torch.Generator,
+) -> nn.Module:
+    if num_classes < 1:
+        raise UsageError(f"{library}:{name} needs num_classes >= 1", code="E-CLASSES")
+    with library_noise_off(), global_stream_from(generator):
+        check_library_name(library, name)
+        if library == "timm":
+            net = _timm_model(name, num_classes, input_size)
+        else:
+            net = _torchvision_model(name, num_classes)
+    vars(net)["arch_options"] = {}
+    return net
+
+
+def check_library_name(library: str, name: str) -> None:
+    """Raise UsageError, with the nearest names, unless the library has this classifier."""
+    known: list[str]
+    if library == "timm":
+        import timm
+
+        if timm.is_model(name):
+            return
+        known = timm.list_models()
+    elif library == "torchvision":
+        import torchvision
+
+        known = torchvision.models.list_models(module=torchvision.models)
+        if name in known:
+            return
+    else:
+        raise unknown_name("arch", f"{library}:{name}", [*ARCHS, "timm:NAME", "torchvision:NAME"])
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    raise UsageError(
+        f"unknown arch '{library}:{name}'",
+        f"did you mean {' or '.join(f'{library}:{n}' for n in near)}?"
+        if near
+        else f"see the classification models of {library}",
+        code="E-UNKNOWN-ARCH",
+    )
+
+
+def _timm_model(name: str, num_classes: int, input_size: tuple[int, int, int]) -> nn.Module:
+    import timm
+
+    default = timm.get_pretrained_cfg(name)
+    options: dict[str, Any] = {}
+    if default is not None and default.fixed_input_size and default.input_size != input_size:
+        options["img_size"] = input_size[1:]
+    return cast(
+        nn.Module, timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
+    )
+
+
+def _torchvision_model(name: str, num_classes: int) -> nn.Module:
+    import torchvision
+
+    return cast(
+        nn.Module, torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+    )
+
+
+@contextlib.contextmanager
+def library_noise_off() -> Iterator[None]:
+    """Silence the warnings that timm and torchvision give to their own callers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def global_stream_from(generator: torch.Generator) -> Iterator[None]:
+    """Seed torch's CPU stream from ``generator`` for constructors that take none; then restore."""
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    before = torch.get_rng_state()
+    try:
+        torch.default_generator.manual_seed(seed)
+        yield
+    finally:
+        torch.set_rng_state(before)

@@ -1,0 +1,183 @@
+"""The one form in which every suite sees a network: pixels in [0, 1] in, logits out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robustmix.models.registry import arch_options
+
+TOLERANCE = 1e-6
+"""How far pixels may leave [0, 1]: the rounding of an attack's projection."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """Where a model comes from: what a report says about it."""
+
+    source: str
+    """File name (no folder) or architecture name."""
+
+    format: str
+    """E.g. ``robustmix``, ``torch``, ``openmixup``, ``safetensors``, ``timm``, ``module``."""
+
+    sha256: str | None = None
+    """Of the file."""
+
+    arch: str
+    arch_options: Mapping[str, str | int] = field(default_factory=dict)
+    head: str | None = None
+    """Which of several heads is scored."""
+
+    weights: str = "raw"
+    """``raw`` or ``ema``."""
+
+    dataset: str | None = None
+    method: str | None = None
+    run_id: str | None = None
+    recipe: Mapping[str, Any] | None = None
+    class_names: tuple[str, ...] | None = None
+    class_map_sha256: str | None = None
+    """Of the map from model outputs to labels."""
+
+    params: int
+    trusted_pickle: bool = False
+    """Whether code in the file was allowed to run."""
+
+    epoch: int | None = None
+    metrics: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    """What a report must warn of, each beginning with a code such as ``W-RANDOM-INIT``."""
+
+
+class RobustModel(nn.Module):
+    """A classifier of pixels in [0, 1], always in eval mode, its parameters frozen.
+
+    Takes ``net`` over: puts it in eval mode and switches off the gradients of its parameters.
+    Gradients with respect to the images flow.
+
+    Args:
+        net: normalised images (N, 3, H, W) -> logits (N, M).
+        mean: of the normalisation, one number a channel, in [0, 1] pixel units.
+        std: likewise, positive.
+        num_classes: K, the number of the data set's labels.
+        input_size: (3, H, W) of the images this model is given.
+        class_map: label of each of the M outputs, int64 (M,), -1 to drop one. Outputs that share
+            a label are joined by log-sum-exp, which adds their probabilities. M = K without it.
+        resize: the network sees the images resized to this height and width: bicubic with
+            antialiasing, on float tensors, clamped to [0, 1].
+        info: what a report says about the model.
+        allow_out_of_range: accept pixels outside [0, 1].
+
+    Raises:
+        ValueError: the normalisation or the class map cannot be meant.
+    """
+
+    mean: Tensor
+    std: Tensor
+    class_map: Tensor | None
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        num_classes: int,
+        input_size: tuple[int, int, int],
+        class_map: Tensor | Sequence[int] | None = None,
+        resize: int | tuple[int, int] | None = None,
+        info: ModelInfo | None = None,
+        allow_out_of_range: bool = False,
+    ) -> None:
+        super().__init__()
+        if len(mean) != 3 or len(std) != 3 or not all(s > 0 for s in std):
+            raise ValueError(f"expected 3 means and 3 positive stds, got {mean} and {std}")
+        self.net = net
+        self.num_classes = num_classes
+        self.input_size = input_size
+        self.resize = (resize, resize) if isinstance(resize, int) else resize
+        self.allow_out_of_range = allow_out_of_range
+        self.register_buffer("mean", torch.tensor(list(mean), dtype=torch.float32).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(list(std), dtype=torch.float32).view(3, 1, 1))
+        self.register_buffer("class_map", _checked_map(class_map, num_classes))
+        self.info = info or ModelInfo(
+            source=type(net).__name__,
+            format="module",
+            arch=type(net).__name__,
+            arch_options=arch_options(net),
+            params=sum(p.numel() for p in net.parameters()),
+        )
+        self.eval()
+        self.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, float32 (N, K).
+
+        Args:
+            images: (N, 3, H, W), floating point, in [0, 1].
+
+        Raises:
+            RuntimeError: some module is in train mode, so a score would depend on the batch.
+            ValueError: the images' type, size or range is not the stated one, or the network
+                does not return one logit a class.
+        """
+        self._check_mode()
+        self._check_images(images)
+        x = images.to(self.mean.dtype)
+        if self.resize is not None and self.resize != tuple(images.shape[2:]):
+            x = F.interpolate(
+                x, self.resize, mode="bicubic", align_corners=False, antialias=True
+            ).clamp(0, 1)
+        logits = self.net((x - self.mean) / self.std)
+        outputs = self.num_classes if self.class_map is None else len(self.class_map)
+        if not isinstance(logits, Tensor) or logits.shape != (len(images), outputs):
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"expected logits ({len(images)}, {outputs}), the model gave {got}")
+        return self._map_classes(logits.float())
+
+    def _check_mode(self) -> None:
+        if any(module.training for module in self.modules()):
+            raise RuntimeError("the model is in train mode; call model.eval() before scoring")
+
+    def _check_images(self, images: Tensor) -> None:
+        if images.shape[1:] != self.input_size or images.ndim != 4:
+            expected = ", ".join(map(str, self.input_size))
+            raise ValueError(f"expected images (N, {expected}), got {tuple(images.shape)}")
+        if not images.is_floating_point():
+            raise ValueError(f"expected floating-point images in [0, 1], got {images.dtype}")
+        if self.allow_out_of_range or not len(images):
+            return
+        low, high = (float(bound) for bound in images.detach().aminmax())
+        if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # also true for NaN
+            raise ValueError(f"expected images in [0, 1], got values in [{low:.6g}, {high:.6g}]")
+
+    def _map_classes(self, logits: Tensor) -> Tensor:
+        if self.class_map is None:
+            return logits
+        kept = self.class_map >= 0
+        labels, logits = self.class_map[kept], logits[:, kept]
+        # Log-sum-exp over the outputs of each label, shifted by the largest of them; a label with
+        # one output gets that logit exactly.
+        index = labels.expand_as(logits)
+        largest = logits.new_full((len(logits), self.num_classes), -torch.inf)
+        largest = largest.scatter_reduce(1, index, logits.detach(), "amax")
+        scaled = (logits - largest.gather(1, index)).exp()
+        return torch.zeros_like(largest).scatter_add(1, index, scaled).log() + largest
+
+
+def _checked_map(class_map: Tensor | Sequence[int] | None, num_classes: int) -> Tensor | None:
+    if class_map is None:
+        return None
+    labels = torch.as_tensor(class_map, dtype=torch.int64).clone()
+    if labels.ndim != 1 or not len(labels):
+        raise ValueError(f"expected a class map (M,), got shape {tuple(labels.shape)}")
+    if int(labels.min()) < -1 or int(labels.max()) >= num_classes:
+        raise ValueError(f"expected labels from -1 to {num_classes - 1} in the class map")
+    missing = sorted(set(range(num_classes)) - set(labels.tolist()))
+    if missing:
+        raise ValueError(f"the class map leaves label {missing[0]} without a model output")
+    return labels

@@ -1,0 +1,133 @@
+"""One picture of one or several reports: what people would rather look at than read."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustmix.files import atomic_path
+from robustmix.report.report import Report
+from robustmix.report.schema import AttackPart, CalibrationPart, CorruptionPart, OcclusionPart
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
+
+MARKS = ("o", "s", "^", "D", "v", "P")
+
+
+def draw_reports(reports: Sequence[Report], path: Path) -> None:
+    """Draw reliability, corruption, eps and occlusion curves of some reports into one picture.
+
+    Args:
+        reports: at least one; their run names label the curves.
+        path: where to; the suffix (png, svg, pdf) chooses the format.
+    """
+    from matplotlib.figure import Figure  # no pyplot: it would keep figures and open windows
+
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    axes = figure.subplots(2, 2)
+    panels = (_reliability, _corruption, _eps, _occlusion)
+    for axis, panel in zip(axes.flat, panels, strict=True):
+        for i, report in enumerate(reports):
+            style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKS[i % len(MARKS)]}
+            panel(axis, report, style)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].legend(title="bins with fewer than 10 images are hollow", title_fontsize="small")
+    for axis in (axes[0, 1], axes[1, 0], axes[1, 1]):
+        axis.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=120)
+
+
+def _reliability(axis: "Axes", report: Report, style: dict[str, str]) -> None:
+    part = report.content.suites.get("calibration")
+    axis.set(title="Reliability (clean)", xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02))
+    axis.set_ylim(-0.02, 1.05)
+    axis.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
+    if not isinstance(part, CalibrationPart) or part.status != "ok":
+        return
+    bins = [b for b in part.bins_15 if b["n"]]
+    x, y = [b["mean_confidence"] for b in bins], [b["accuracy"] for b in bins]
+    label = f"{report.content.run.name}, ECE {100 * (part.metrics['ece_15'].value or 0):.1f} %"
+    axis.plot(x, y, color=style["color"], linewidth=1.5, label=label)
+    for one, cx, cy in zip(bins, x, y, strict=True):
+        face = style["color"] if one["n"] >= 10 else "white"
+        low, high = one["ci"]
+        axis.errorbar(
+            cx,
+            cy,
+            yerr=[[max(0, cy - low)], [max(0, high - cy)]],
+            fmt=style["marker"],
+            color=style["color"],
+            markerfacecolor=face,
+            markersize=5,
+            linewidth=0.8,
+            capsize=2,
+        )
+
+
+def _corruption(axis: "Axes", report: Report, style: dict[str, str]) -> None:
+    part = report.content.suites.get("corruption")
+    axis.set(title="Corruptions (mean over severities)", ylabel="accuracy")
+    axis.set_ylim(0, 1.05)
+    if not isinstance(part, CorruptionPart) or part.status != "ok":
+        return
+    names = list(part.by_corruption)
+    values = [part.by_corruption[name] for name in names]
+    y = [metric.value or 0 for metric in values]
+    spread = [
+        [value - (m.ci or (value, value))[0] for value, m in zip(y, values, strict=True)],
+        [(m.ci or (value, value))[1] - value for value, m in zip(y, values, strict=True)],
+    ]
+    axis.errorbar(
+        range(len(names)),
+        y,
+        yerr=spread,
+        fmt=style["marker"],
+        color=style["color"],
+        markersize=6,
+        capsize=3,
+        label=report.content.run.name,
+    )
+    axis.set_xticks(
+        range(len(names)), [n.replace("_", " ") for n in names], rotation=40, ha="right"
+    )
+
+
+def _eps(axis: "Axes", report: Report, style: dict[str, str]) -> None:
+    part = report.content.suites.get("fgsm")
+    axis.set(title="FGSM", xlabel="eps (grey levels of 255)", ylabel="accuracy")
+    axis.set_ylim(0, 1.05)
+    axis.set_xscale("symlog", linthresh=1)
+    if not isinstance(part, AttackPart) or part.status != "ok":
+        return
+    x = [round(255 * point.x, 3) for point in part.sweep]
+    axis.plot(
+        x,
+        [point.metrics["robust_acc"].value or 0 for point in part.sweep],
+        label=report.content.run.name,
+        **style,  # type: ignore[arg-type]
+    )
+    axis.set_xticks(x, [f"{value:g}" for value in x])
+
+
+def _occlusion(axis: "Axes", report: Report, style: dict[str, str]) -> None:
+    part = report.content.suites.get("occlusion")
+    axis.set(title="Random PatchDrop", xlabel="share of hidden patches", ylabel="accuracy")
+    axis.set_ylim(0, 1.05)
+    if not isinstance(part, OcclusionPart) or part.status != "ok":
+        return
+    x = [point.x for point in part.points]
+    metrics = [point.metrics["acc"] for point in part.points]
+    axis.plot(x, [m.value or 0 for m in metrics], label=report.content.run.name, **style)  # type: ignore[arg-type]
+    axis.fill_between(
+        x,
+        [(m.ci or (0, 0))[0] for m in metrics],
+        [(m.ci or (0, 0))[1] for m in metrics],
+        color=style["color"],
+        alpha=0.15,
+        linewidth=0,
+    )

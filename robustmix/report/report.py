@@ -1,0 +1,179 @@
+"""A report with its per-sample record: saved, loaded, turned into tables."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from robustmix.errors import IncompatibleError, IntakeError
+from robustmix.files import file_digest, write_text
+from robustmix.report.metric import Metric
+from robustmix.report.samples import Samples
+from robustmix.report.schema import (
+    SCHEMA_VERSION,
+    Artifact,
+    AttackPart,
+    CorruptionPart,
+    OcclusionPart,
+    ReportModel,
+    SuitePart,
+)
+
+REPORT_FILE = "report.json"
+SAMPLES_FILE = "samples.npz"
+
+
+class Report:
+    """What an evaluation found, and the rows it was found from.
+
+    Attributes:
+        content: the report file as a pydantic model.
+        samples: the per-sample record; None if a report was loaded without it.
+        interrupted_by: the signal that ended the evaluation early, if one did.
+    """
+
+    def __init__(self, content: ReportModel, samples: Samples | None = None) -> None:
+        self.content = content
+        self.samples = samples
+        self.interrupted_by: int | None = None
+
+    def metric(self, path: str) -> Metric:
+        """Return one number, e.g. ``clean.top1`` or ``fgsm.robust_acc``.
+
+        Raises:
+            KeyError: the report has no such suite or metric.
+        """
+        suite, _, name = path.partition(".")
+        return self.content.suites[suite].metrics[name]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return every number: suite, condition, metric, value, ci_low, ci_high, n, unit, ..."""
+        rows = [
+            {
+                "suite": suite,
+                "condition": condition,
+                "metric": name,
+                "value": metric.value,
+                "ci_low": metric.ci[0] if metric.ci else None,
+                "ci_high": metric.ci[1] if metric.ci else None,
+                "n": metric.n,
+                "unit": metric.unit,
+                "direction": metric.direction,
+                "ci_method": metric.ci_method,
+                "reason": metric.reason,
+            }
+            for suite, part in self.content.suites.items()
+            for condition, name, metric in metrics_of(part)
+        ]
+        return pd.DataFrame(rows)
+
+    def to_json(self) -> str:
+        """Return the text of the report file: sorted keys, two spaces, no NaN."""
+        value = self.content.model_dump(mode="json")
+        return (
+            json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+        )
+
+    def save(self, folder: Path | str) -> Path:
+        """Write ``samples.npz`` and then ``report.json`` into a folder; return the report's path.
+
+        Raises:
+            IncompleteError: the folder cannot be written; no half-written file is left.
+        """
+        folder = Path(folder)
+        if self.samples is not None:
+            self.samples.save(folder / SAMPLES_FILE)
+            record = Artifact(
+                path=SAMPLES_FILE,
+                kind="samples",
+                sha256=file_digest(folder / SAMPLES_FILE),
+                rows=self.samples.rows,
+            )
+            others = [a for a in self.content.artifacts if a.kind != "samples"]
+            self.content = self.content.model_copy(update={"artifacts": [*others, record]})
+        write_text(folder / REPORT_FILE, self.to_json())
+        return folder / REPORT_FILE
+
+    @classmethod
+    def load(cls, path: Path | str, *, samples: bool = True) -> "Report":
+        """Read a report, and its per-sample record if it lies beside it.
+
+        Args:
+            path: a report file, or the folder it lies in.
+            samples: whether to look for the per-sample record.
+
+        Raises:
+            IntakeError: the file is missing, damaged or not a report, or the record is not the one
+                that the report was made from.
+            IncompatibleError: the report was written by a newer version of the format.
+        """
+        path = Path(path)
+        if path.is_dir():
+            path = path / REPORT_FILE
+        content = read_report(path)
+        record = next((a for a in content.artifacts if a.kind == "samples"), None)
+        # The name comes from a file that may be a stranger's: only a neighbour is ever opened.
+        beside = path.parent / Path(record.path).name if record else None
+        if not samples or record is None or beside is None or not beside.exists():
+            return cls(content)
+        if file_digest(beside) != record.sha256:
+            raise IntakeError(
+                f"{beside} is not the file that {path.name} was made from",
+                "restore it or evaluate again",
+                code="E-CHECKSUM",
+            )
+        return cls(content, Samples.load(beside))
+
+
+def read_report(path: Path) -> ReportModel:
+    """Read and validate a report file; see ``Report.load`` for what is raised."""
+    try:
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise IntakeError(f"there is no report at {path}", "check the path") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise IntakeError(
+            f"{path} is not readable JSON ({type(error).__name__})", "restore it or evaluate again"
+        ) from None
+    if not isinstance(value, dict) or value.get("kind") != "robustmix.report":
+        raise IntakeError(f"{path} is not a robustmix report", "give the report.json of an eval")
+    version = str(value.get("schema_version", ""))
+    if version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
+        raise IncompatibleError(
+            f"{path} has schema version {version[:20] or 'none'}, this program reads "
+            f"{SCHEMA_VERSION}",
+            "update robustmix",
+            code="E-SCHEMA",
+        )
+    try:
+        return ReportModel.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise IntakeError(
+            f"{path} breaks the schema at {where}: {first['msg']} "
+            f"({error.error_count()} fault{'s' if error.error_count() > 1 else ''})",
+            "see `robustmix report schema`",
+            code="E-REPORT",
+        ) from None
+
+
+def metrics_of(part: SuitePart) -> Iterator[tuple[str, str, Metric]]:
+    """Yield (condition, name, metric) for every number of a suite; its own have condition ''."""
+    for name, metric in part.metrics.items():
+        yield "", name, metric
+    if isinstance(part, CorruptionPart):
+        for condition in part.conditions:
+            for name, metric in condition.metrics.items():
+                yield f"{condition.corruption}/{condition.severity}", name, metric
+        for kind in ("groups", "by_severity", "by_corruption"):
+            for name, metric in getattr(part, kind).items():
+                yield f"{kind}:{name}", "acc_mean", metric
+    if isinstance(part, AttackPart | OcclusionPart):
+        points = part.sweep if isinstance(part, AttackPart) else part.points
+        for point in points:
+            for name, metric in point.metrics.items():
+                yield f"{point.x:.6g}", name, metric

@@ -1,0 +1,128 @@
+"""The per-sample record of an evaluation: every number of a report is made from it.
+
+A table a suite: each column is an array (conditions, trials, samples), so a row is one sample under
+one condition in one trial. Labels and ids only, never pixels.
+"""
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from robustmix.errors import IntakeError
+from robustmix.files import atomic_path
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one suite."""
+
+    conditions: tuple[str, ...]
+    columns: Mapping[str, Array]
+    """Name -> array (conditions, trials, samples), or with further axes behind (logits)."""
+
+    @property
+    def trials(self) -> int:
+        """Number of trials."""
+        return int(next(iter(self.columns.values())).shape[1])
+
+    def at(self, condition: str, trial: int = 0) -> dict[str, Array]:
+        """Return the columns (samples, ...) of one condition and trial."""
+        row = self.conditions.index(condition)
+        return {name: column[row, trial] for name, column in self.columns.items()}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """All rows of an evaluation."""
+
+    sample_ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    superclass: tuple[int, ...] | None
+    tables: dict[str, Table] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows: samples x conditions x trials, over all suites."""
+        return sum(len(self) * len(t.conditions) * t.trials for t in self.tables.values())
+
+    def clean_logits(self) -> NDArray[np.float32]:
+        """Return the logits of suite ``clean``, float32 (samples, classes)."""
+        return self.tables["clean"].at("clean")["logits"].astype(np.float32, copy=False)
+
+    def save(self, path: Path) -> None:
+        """Write a compressed npz, atomically; equal samples give equal bytes."""
+        arrays: dict[str, Array] = {
+            "sample_ids": np.array(self.sample_ids),
+            "labels": self.labels,
+            "class_names": np.array(self.class_names),
+        }
+        if self.superclass is not None:
+            arrays["superclass"] = np.array(self.superclass)
+        for suite, table in self.tables.items():
+            arrays[f"{suite}/conditions"] = np.array(table.conditions)
+            arrays |= {f"{suite}/column/{name}": column for name, column in table.columns.items()}
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: Path) -> "Samples":
+        """Read what ``save`` wrote.
+
+        Raises:
+            IntakeError: the file is missing, damaged or not a sample file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            columns: dict[str, dict[str, Array]] = {}
+            for name, array in arrays.items():
+                suite, marker, column = name.partition("/column/")
+                if marker:
+                    columns.setdefault(suite, {})[column] = array
+            superclass = arrays.get("superclass")
+            return cls(
+                sample_ids=tuple(arrays["sample_ids"].tolist()),
+                labels=arrays["labels"].astype(np.int64),
+                class_names=tuple(arrays["class_names"].tolist()),
+                superclass=None if superclass is None else tuple(superclass.tolist()),
+                tables={
+                    suite: Table(tuple(arrays[f"{suite}/conditions"].tolist()), table)
+                    for suite, table in columns.items()
+                },
+            )
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise IntakeError(
+                f"{path} is not a readable sample file ({type(error).__name__})",
+                "evaluate again, or restore the file that belongs to the report",
+                code="E-SAMPLES",
+            ) from error
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a sample, suite, condition and trial; logits are left out."""
+        frames = []
+        for suite, table in self.tables.items():
+            shape = (len(table.conditions), table.trials, len(self))
+            condition, trial, sample = np.indices(shape)
+            frame = {
+                "sample_id": np.array(self.sample_ids)[sample.ravel()],
+                "suite": suite,
+                "condition": np.array(table.conditions)[condition.ravel()],
+                "trial": trial.ravel(),
+                "label": self.labels[sample.ravel()],
+            }
+            for name, column in table.columns.items():
+                if column.shape == shape:
+                    frame[name] = column.ravel()
+            frames.append(pd.DataFrame(frame))
+        return pd.concat(frames, ignore_index=True)

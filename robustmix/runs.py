@@ -1,0 +1,31 @@
+"""Where runs are kept when nobody says where."""
+
+import os
+import re
+from datetime import date
+from pathlib import Path
+
+from robustmix.files import hash_json
+
+
+def runs_folder() -> Path:
+    """Return ``$ROBUSTMIX_RUNS``, else ``runs`` in the current folder."""
+    return Path(os.environ.get("ROBUSTMIX_RUNS") or "runs")
+
+
+def training_folder(recipe: dict[str, object], *names: str) -> Path:
+    """Return the folder of a training run: the same recipe always gets the same one.
+
+    So ``robustmix train`` with the same arguments continues the run it began.
+    """
+    return runs_folder() / f"{_safe('-'.join(names))}-{hash_json(recipe)[:4]}"
+
+
+def evaluation_folder(model: str, asked: dict[str, object]) -> Path:
+    """Return ``runs/<date>-<model>-<hash4>``, the hash being over what was asked for."""
+    today = date.today().isoformat()
+    return runs_folder() / f"{today}-{_safe(model)}-{hash_json(asked)[:4]}"
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"

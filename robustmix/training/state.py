@@ -1,0 +1,214 @@
+"""All that changes while a run trains, and its exact way into and out of a checkpoint."""
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustmix.data.images import ImageSet
+from robustmix.errors import IntakeError
+from robustmix.files import hash_json
+
+_SIGN = (1 << 63) - 1
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The independent sources of randomness of a run, all from its seed."""
+
+    weights: torch.Generator
+    """Initial weights; used up when training starts."""
+
+    order: torch.Generator
+    """Order of the images, one permutation an epoch."""
+
+    draws: torch.Generator
+    """Augmentation."""
+
+    mix: np.random.Generator
+    """What the method draws."""
+
+    default_seed: int
+    """Seed of torch's own stream, from which dropout draws."""
+
+
+def open_streams(seed: int) -> Streams:
+    """Return the streams of a run; each gets its own child of ``seed``.
+
+    The children are numpy's ``SeedSequence.spawn``, so neighbouring seeds share nothing.
+    """
+    children = np.random.SeedSequence(seed).spawn(5)
+    seeds = [int(child.generate_state(1, np.uint64)[0]) & _SIGN for child in children]
+    return Streams(
+        weights=torch.Generator().manual_seed(seeds[0]),
+        order=torch.Generator().manual_seed(seeds[1]),
+        draws=torch.Generator().manual_seed(seeds[2]),
+        mix=np.random.Generator(np.random.PCG64(children[3])),
+        default_seed=seeds[4],
+    )
+
+
+class Means:
+    """Running means over an epoch, summed on the device so that no step waits for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._device = device
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, logs: Mapping[str, Tensor], n: int) -> None:
+        """Add the means of a batch of ``n`` images."""
+        for name, value in logs.items():
+            if name not in self.sums:
+                self.sums[name] = torch.zeros((), dtype=self._dtype, device=self._device)
+            self.sums[name].add_(value.to(self._dtype), alpha=n)
+        self.count += n
+
+    def read(self) -> dict[str, float]:
+        """Return the means so far; waits for the device."""
+        return {name: float(value) / self.count for name, value in self.sums.items()}
+
+    def pack(self) -> dict[str, Any]:
+        """Return the sums as JSON-like values."""
+        return {
+            "count": self.count,
+            "sums": {name: float(value) for name, value in self.sums.items()},
+        }
+
+    def unpack(self, saved: Mapping[str, Any]) -> None:
+        """Continue from packed sums."""
+        self.count = int(saved["count"])
+        self.sums = {
+            name: torch.tensor(value, dtype=self._dtype, device=self._device)
+            for name, value in saved["sums"].items()
+        }
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """Everything that a step or an epoch changes."""
+
+    method: nn.Module
+    optimizer: torch.optim.Optimizer
+    streams: Streams
+    means: Means
+    device: torch.device
+    run_id: str
+    data_sha256: str
+    """Of the ids and labels that are trained and validated on."""
+
+    epoch: int = 0
+    """Finished epochs."""
+
+    step: int = 0
+    """Finished steps of the epoch after those."""
+
+    order_at_epoch: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.uint8))
+    """State of the order stream when the running epoch began; the epoch's order follows."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """One record a finished epoch."""
+
+    best_top1: float = -1.0
+    elapsed_s: float = 0.0
+    """Seconds of training in earlier processes and this one."""
+
+    def begin_epoch(self) -> None:
+        """Note where the order stream stands, or return to where a resumed epoch began."""
+        if self.step == 0:
+            self.order_at_epoch = self.streams.order.get_state()
+            self.means = Means(self.device)
+        else:
+            self.streams.order.set_state(self.order_at_epoch)
+
+    def pack(self, seen: dict[Any, Tensor]) -> dict[str, Any]:
+        """Return the state as tensors on the CPU and JSON-like values.
+
+        Args:
+            seen: copies already made of tensors that the checkpoint also holds elsewhere.
+        """
+        cuda = self.device.type == "cuda"
+        at_border = self.step == 0
+        return {
+            "method": to_cpu(self.method.state_dict(), seen),
+            "optimizer": to_cpu(self.optimizer.state_dict(), seen),
+            "order": self.streams.order.get_state() if at_border else self.order_at_epoch,
+            "draws": self.streams.draws.get_state(),
+            "mix": json.dumps(self.streams.mix.bit_generator.state),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+            "means": self.means.pack(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "history": list(self.history),
+            "best_top1": self.best_top1,
+            "elapsed_s": self.elapsed_s,
+            "data_sha256": self.data_sha256,
+        }
+
+    def unpack(self, saved: Mapping[str, Any]) -> None:
+        """Continue from a packed state.
+
+        Raises:
+            IntakeError: something is missing or does not fit this run's networks.
+        """
+        try:
+            self.method.load_state_dict(saved["method"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.streams.order.set_state(saved["order"])
+            self.streams.draws.set_state(saved["draws"])
+            self.streams.mix.bit_generator.state = json.loads(saved["mix"])
+            torch.set_rng_state(saved["torch"])
+            if self.device.type == "cuda" and saved["cuda"] is not None:
+                torch.cuda.set_rng_state(saved["cuda"], self.device)
+            self.means.unpack(saved["means"])
+            self.order_at_epoch = saved["order"]
+            self.epoch, self.step = int(saved["epoch"]), int(saved["step"])
+            self.history = [dict(record) for record in saved["history"]]
+            self.best_top1 = float(saved["best_top1"])
+            self.elapsed_s = float(saved["elapsed_s"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise IntakeError(
+                f"the checkpoint cannot be continued: {str(error).splitlines()[0]}",
+                "it may come from another version; start anew with --resume never",
+            ) from error
+
+    def finite(self) -> bool:
+        """Return whether every floating-point parameter and buffer is finite."""
+        tensors = [t for t in self.method.state_dict().values() if t.is_floating_point()]
+        return bool(torch.stack([t.isfinite().all() for t in tensors]).all())
+
+    def median_last10(self) -> float:
+        """Return the median top-1 of the last ten epochs, the papers' statistic."""
+        return float(statistics.median(record["top1"] for record in self.history[-10:]))
+
+
+def to_cpu(value: Any, seen: dict[Any, Tensor]) -> Any:
+    """Return ``value`` with its tensors detached and on the CPU; equal ones stay one tensor.
+
+    Args:
+        value: tensors in dictionaries, lists and tuples, and other values, which stay.
+        seen: copies made so far, extended. A network that is both trained and deployed is then
+            written once.
+    """
+    if isinstance(value, Tensor):
+        key = (value.data_ptr(), value.shape, value.stride(), value.dtype)
+        if key not in seen or not value.numel():
+            seen[key] = value.detach().cpu()
+        return seen[key]
+    if isinstance(value, Mapping):
+        return {name: to_cpu(item, seen) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_cpu(item, seen) for item in value]
+    return value
+
+
+def data_digest(train: ImageSet, val: ImageSet) -> str:
+    """Return a hash of which images, in which order and with which labels, a run sees."""
+    return hash_json([[list(d.sample_ids), d.labels.tolist()] for d in (train, val)])

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import scipy.ndimage
+import torch
+from torch import Tensor
+
+from robustmix.corruptions.defocus_blur import RADIUS_SIGMA, disk_kernel
+from robustmix.corruptions.filters import Border, correlate, gaussian_filter, gaussian_taps, pad
+
+NUMPY_MODE: dict[Border, str] = {"edge": "edge", "mirror": "reflect"}
+
+
+def images() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(2, 3, 7, 11, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("border", NUMPY_MODE)
+@pytest.mark.parametrize("reach", [0, 1, 6, 23])
+@pytest.mark.parametrize("dim", [-1, -2])
+def test_pad_against_numpy(border: Border, reach: int, dim: int) -> None:
+    width = [(0, 0)] * 4
+    width[dim] = (reach, reach)
+    expected = np.pad(images().numpy(), width, mode=NUMPY_MODE[border])  # type: ignore[call-overload]  # the mode is a variable
+    np.testing.assert_array_equal(pad(images(), reach, border, dim=dim).numpy(), expected)
+
+
+@pytest.mark.parametrize("border", NUMPY_MODE)
+def test_pad_of_a_single_value(border: Border) -> None:
+    assert pad(torch.tensor([5.0]), 2, border, dim=0).tolist() == [5.0] * 5
+
+
+@pytest.mark.parametrize("sigma", [0.4, 1.0, 6.0])
+def test_taps_are_a_normalised_gaussian(sigma: float) -> None:
+    taps = gaussian_taps(sigma)
+    assert len(taps) == int(4 * sigma + 0.5) + 1
+    assert taps[0] + 2 * sum(taps[1:]) == pytest.approx(1, abs=1e-15)
+    assert taps[1] / taps[0] == pytest.approx(np.exp(-0.5 / sigma**2), rel=1e-14)
+
+
+def test_tiny_sigma_changes_nothing() -> None:
+    assert torch.equal(gaussian_filter(images(), 0.12), images())
+
+
+@pytest.mark.parametrize("truncate", [3.0, 4.0])
+@pytest.mark.parametrize("sigma", [0.4, 0.75, 1.5, 4.0])
+def test_gaussian_filter_against_scipy(sigma: float, truncate: float) -> None:
+    expected = scipy.ndimage.gaussian_filter(
+        images().numpy(), (0, 0, sigma, sigma), mode="nearest", truncate=truncate
+    )
+    got = gaussian_filter(images(), sigma, truncate=truncate).numpy()
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-15)
+
+
+def test_correlate_against_scipy() -> None:
+    """A lopsided kernel, so that a flip, a transposition or a shift would show."""
+    kernel = torch.rand(5, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    kernel[0] = 0
+    expected = scipy.ndimage.correlate(images().numpy(), kernel.numpy()[None, None], mode="mirror")
+    got = correlate(images(), kernel, border="mirror").numpy()
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-14)
+
+
+def test_a_disk_below_one_pixel_is_a_small_gaussian() -> None:
+    kernel = disk_kernel(*RADIUS_SIGMA["cifar"][0]).double()
+    row = np.exp(-(np.arange(-1, 2) ** 2) / (2 * 0.4**2))
+    row /= row.sum()
+    np.testing.assert_allclose(kernel[7:10, 7:10].numpy(), np.outer(row, row), atol=1e-8)
+    assert float(kernel.sum()) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(("severity", "taps"), [(4, 5), (5, 9)])
+def test_larger_disks_are_equal_taps(severity: int, taps: int) -> None:
+    kernel = disk_kernel(*RADIUS_SIGMA["cifar"][severity - 1])
+    counted = kernel[kernel > 1e-4]
+    assert len(counted) == taps
+    np.testing.assert_allclose(counted.numpy(), 1 / taps, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("severity", "mass"), [(3, 1.0), (4, 1.0130), (5, 1.0108)])
+def test_disks_that_touch_the_lattice_gain_mass(severity: int, mass: float) -> None:
+    kernel = disk_kernel(*RADIUS_SIGMA["imagenet"][severity - 1])
+    assert float(kernel.sum()) == pytest.approx(mass, abs=5e-5)

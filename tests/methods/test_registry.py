@@ -1,0 +1,80 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+
+import robustmix.methods
+from robustmix.errors import UsageError
+from robustmix.methods import METHOD_INFO, METHODS, Method
+from robustmix.methods.registry import build_method, method_config, method_options
+from robustmix.models.registry import build_model
+
+NOT_METHODS = {"__init__", "losses", "names", "registry", "step"}
+
+
+def test_every_method_has_its_line_and_its_file() -> None:
+    assert list(METHODS) == list(METHOD_INFO)
+    folder = Path(robustmix.methods.__file__).parent
+    assert {path.stem for path in folder.glob("*.py")} - NOT_METHODS == set(METHODS)
+
+
+def test_all_is_what_the_package_gives() -> None:
+    for name in robustmix.methods.__all__:
+        assert getattr(robustmix.methods, name) is not None
+    with pytest.raises(AttributeError):
+        _ = robustmix.methods.nothing
+
+
+def test_listing_needs_no_torch() -> None:
+    code = (
+        "import sys, robustmix.methods as m, robustmix.training as t;"
+        "assert m.METHOD_INFO and t.list_recipes(); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_trains_and_deploys_its_network(name: str) -> None:
+    network = build_model("resnet8", num_classes=3, input_size=(3, 16, 16), generator=None)
+    method = build_method(name, network, {}, rng=np.random.default_rng(0))
+    assert cast(Method, method).classifier() is network
+    assert {id(p) for p in method.parameters()} == {id(p) for p in network.parameters()}
+
+
+def test_options_are_checked_and_completed() -> None:
+    assert method_options("mixup", {}) == {"alpha": 1.0}
+    assert method_options("cutmix", {"alpha": 1}) == {"alpha": 1.0}
+    assert method_options("vanilla", {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("mixupp", {}, "unknown method 'mixupp'; did you mean 'mixup'?"),
+        ("mixup", {"alhpa": 1.0}, "unknown option of method mixup 'alhpa'; did you mean 'alpha'?"),
+        ("vanilla", {"alpha": 1.0}, "method vanilla has no options, got 'alpha'"),
+        ("mixup", {"alpha": "x"}, "method.alpha: expected float, got 'x'"),
+        ("cutmix", {"alpha": 0.0}, "method cutmix: expected a finite alpha > 0, got 0.0"),
+    ],
+)
+def test_wrong_options_are_one_line(name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        method_config(name, options)
+    assert str(error.value) == message
+
+
+def test_a_bool_is_no_number() -> None:
+    with pytest.raises(UsageError, match="expected float, got True"):
+        method_config("mixup", {"alpha": True})
+
+
+def test_draws_come_from_the_given_generator_only() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    robustmix.methods.draw_mixup(5, 1.0, np.random.default_rng(0))
+    robustmix.methods.draw_cutmix(5, (5, 7), 1.0, np.random.default_rng(0))
+    assert torch.equal(torch.get_rng_state(), before)

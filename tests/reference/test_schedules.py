@@ -1,0 +1,63 @@
+"""Learning rates against curves that mmcv gave.
+
+The files hold curves, not their settings; these are read off the first, second and last points,
+and the formula must then meet the thousands of others.
+"""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robustmix.training.schedules import WARMUP_RATIO, Schedule, learning_rate
+from tests.reference.vectors import reference_params
+
+
+def rounded(value: float) -> float:
+    """The nearest number of four digits: settings are round."""
+    return float(f"{value:.4g}")
+
+
+def expected(iterations: np.ndarray, curve: np.ndarray, epochs: int) -> list[float]:
+    total = int(iterations[-1]) + 1
+    per_epoch = total // epochs
+    assert per_epoch * epochs == total
+    warm = curve[1] > curve[0]
+    schedule: Schedule = "cosine" if curve[1] == curve[0] else "cosine-iter"
+    base = rounded(curve[0] / WARMUP_RATIO if warm else curve[0])
+    units = epochs if schedule == "cosine" else total
+    weight = (1 + math.cos(math.pi * (units - 1) / units)) / 2
+    minimum = rounded(max((curve[-1] - weight * base) / (1 - weight), 0.0))
+    minimum = minimum if minimum > 1e-9 else 0.0
+    warmup_epochs = 0
+    if warm:
+        rise = (curve[1] - curve[0]) / base / (1 - WARMUP_RATIO)
+        warmup_epochs = round(1 / rise / per_epoch)
+    return [
+        learning_rate(
+            schedule,
+            int(iteration),
+            base=base,
+            minimum=minimum,
+            epochs=epochs,
+            iters_per_epoch=per_epoch,
+            warmup_epochs=warmup_epochs,
+        )
+        for iteration in iterations
+    ]
+
+
+@pytest.mark.parametrize("curve", ["lr", "lr_mixblock"])
+@pytest.mark.parametrize("path", reference_params("schedules*.npz"))
+def test_learning_rates(path: Path, curve: str) -> None:
+    with np.load(path) as vectors:
+        names = sorted({key.split("/")[0] for key in vectors.files if key.endswith(f"/{curve}")})
+        assert names
+        for name in names:
+            found = re.search(r"ep(\d+)$", name)
+            assert found, name
+            want = vectors[f"{name}/{curve}"]
+            got = expected(vectors[f"{name}/iter"], want, int(found[1]))
+            np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-16, err_msg=name)
