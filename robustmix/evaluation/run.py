@@ -441,13 +441,13 @@ def _describe_data(
     if chosen is not None:
         subset = {"n": len(data), "of": len(whole), "seed": seed, "rule": "first of seeded order"}
     return DatasetPart(
-        name=whole.name if not whole.name.startswith("folder:") else "folder",
+        name=whole.name,
         split=whole.split,
         n=len(data),
         n_total=len(whole),
         subset=subset,
-        order_sha256=hash_json(list(data.sample_ids)),
-        class_names_sha256=hash_json(list(data.class_names)),
+        order_sha256=data.order_sha256,
+        class_names_sha256=data.class_names_sha256,
         transform=data.transform,
         files=[FilePart(name=f.name, sha256=f.sha256, verified=f.verified) for f in data.files],
     ).model_dump(mode="json")

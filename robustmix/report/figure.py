@@ -50,7 +50,7 @@ def _reliability(axis: "Axes", report: Report, style: dict[str, str]) -> None:
     if not isinstance(part, CalibrationPart) or part.status != "ok":
         return
     bins = [b for b in part.bins_15 if b["n"]]
-    x, y = [b["mean_confidence"] for b in bins], [b["accuracy"] for b in bins]
+    x, y = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
     label = f"{report.content.run.name}, ECE {100 * (part.metrics['ece_15'].value or 0):.1f} %"
     axis.plot(x, y, color=style["color"], linewidth=1.5, label=label)
     for one, cx, cy in zip(bins, x, y, strict=True):

@@ -147,7 +147,7 @@ def train(
         force: let ``resume="never"`` overwrite a finished run.
         progress: how to show progress on standard error, or something else that is told.
         on_event: called with a mapping at the start, after every epoch and at the end.
-        should_stop: asked after every step; true stops as a signal does.
+        should_stop: asked after every step and every epoch; true stops as a signal does.
         save_interval: seconds after which ``last.pth`` is also written inside an epoch.
         **overrides: recipe keys and values, ``method`` and dotted keys included; None is ignored.
 

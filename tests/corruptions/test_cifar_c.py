@@ -171,6 +171,18 @@ def test_clean_set_in_another_order(folder: Path) -> None:
         CifarC.open(folder, dataset="cifar100", clean_images=clean_images().flip(0), n=N)
 
 
+def test_many_clean_images_in_several_parts(folder: Path) -> None:
+    many = torch.arange(N).repeat(100)
+    CifarC.open(
+        folder,
+        dataset="cifar100",
+        clean_images=clean_images()[many],
+        clean_labels=CLEAN_LABELS[many],
+        clean_indices=many,
+        n=N,
+    )
+
+
 def test_constant_images_do_not_count_in_the_correlation(folder: Path) -> None:
     images = clean_images()
     images[2] = 9

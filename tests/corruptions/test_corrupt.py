@@ -61,7 +61,9 @@ def test_a_sample_depends_on_itself_alone(name: str, severity: int) -> None:
         corrupt(images[order], name, severity, seed=3, sample_ids=shuffled), whole[order]
     )
     strided = images.to(memory_format=torch.channels_last)
-    assert torch.equal(corrupt(strided, name, severity, seed=3, sample_ids=ids), whole)
+    from_strided = corrupt(strided, name, severity, seed=3, sample_ids=ids)
+    assert torch.equal(from_strided, whole)
+    assert from_strided.is_contiguous()
 
 
 @pytest.mark.parametrize("name", AVAILABLE)
@@ -89,6 +91,16 @@ def test_seed_severity_and_id_change_what_is_random(name: str) -> None:
     for one, other in itertools.combinations(variants, 2):
         assert not torch.equal(one, other)
     assert torch.equal(variants[0], draws(0, 3, "a"))
+
+
+def test_severities_draw_independently() -> None:
+    """Noise shared between severities would survive in the correlation of their outputs."""
+    grey = torch.full((3, 3, 32, 32), 128, dtype=torch.uint8)
+    noise = [
+        corrupt(grey, "gaussian_noise", severity, seed=0).double().flatten() for severity in (1, 5)
+    ]
+    correlation = torch.corrcoef(torch.stack(noise))[0, 1]
+    assert abs(float(correlation)) < 4 / grey.numel() ** 0.5
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)

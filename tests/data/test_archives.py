@@ -156,7 +156,7 @@ BROKEN = {
     "no images": {"data": np.zeros((0, 3072), np.uint8), "fine_labels": []},
     "fewer images": {"data": np.zeros((4, 3072), np.uint8)},
     "label too large": {"fine_labels": [0, 1, 2, 3, 0]},
-    "negative label": {"fine_labels": [0, 1, 2, -1, 0]},
+    "negative label": {"fine_labels": [0, 1, -1, 0, 1]},
     "labels as text": {"fine_labels": ["0", "1", "2", "0", "1"]},
     "fewer labels": {"fine_labels": [0, 1, 2, 0]},
     "fewer coarse labels": {"coarse_labels": [0, 0, 1, 0]},

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from robustmix import data as package
 from robustmix.data.datasets import load_dataset
 from robustmix.data.images import ImageSet
 from robustmix.data.location import data_folder
-from robustmix.data.verify import FileCheck, verify_dataset
+from robustmix.data.verify import DatasetCheck, FileCheck, verify_dataset
 from robustmix.errors import UsageError
 from tests.data.fake_cifar import good_files, write_archive
 
@@ -145,6 +146,11 @@ def test_verify_passes_over_what_is_optional(tmp_path: Path) -> None:
     records = verify_dataset("tiny-imagenet-c", tmp_path).records
     assert [record.optional for record in records] == [False, True]
     assert verify_dataset("digits", tmp_path).complete  # needs no file at all
+    missing = FileCheck(path="extra.tar", kind="archive", status="missing", optional=True)
+    there = FileCheck(path="main.tar", kind="archive", status="ok", optional=False)
+    assert DatasetCheck(name="x", root=tmp_path, records=(there, missing)).complete
+    needed = replace(missing, optional=False)
+    assert not DatasetCheck(name="x", root=tmp_path, records=(there, needed)).complete
 
 
 def test_the_package_shows_what_it_says() -> None:

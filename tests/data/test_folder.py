@@ -112,6 +112,12 @@ def test_small_square_images_are_used_as_they_are(tmp_path: Path) -> None:
     assert load_folder(tmp_path, "test", None).transform == "resize256-bicubic+centercrop224"
 
 
+def test_images_of_one_size_that_is_not_square_are_resized(tmp_path: Path) -> None:
+    for name in ("a/0.png", "b/0.png"):
+        save(tmp_path / name, picture(13, 17))
+    assert load_folder(tmp_path, "test", None).transform == "resize256-bicubic+centercrop224"
+
+
 def test_ids_do_not_depend_on_where_the_folder_is(tmp_path: Path, large: Path) -> None:
     moved = large.rename(tmp_path.with_name("moved"))
     before = load_folder(moved, "test", 28)

@@ -92,6 +92,7 @@ def test_parameters_and_ordered_dicts_are_stored_as_plain_ones(tmp_path: Path) -
         ({"recipe": {"out": Path("x")}}, r"recipe\.out is pathlib"),
         ({"recipe": {"weight": torch.zeros(1)}}, r"JSON-like values only, but recipe\.weight"),
         ({"recipe": {("a",): 1}}, "key of recipe is tuple"),
+        ({"run_id": np.str_("a")}, r"run_id is numpy\.str_"),
         ({"epoch": np.int64(3)}, r"epoch is numpy\.int64"),
         ({"resume": {"a": [1, np.zeros(2)]}}, r"resume\.a\[1\] is numpy\.ndarray"),
         ({"resume": {"generator": torch.Generator()}}, "resume.generator is torch"),

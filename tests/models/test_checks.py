@@ -131,6 +131,13 @@ def test_no_evidence_is_no_suspicion(outputs: Tensor) -> None:
     assert not looks_like_probabilities(outputs)
 
 
+def test_the_order_of_the_modules_does_not_matter() -> None:
+    parts = {"a": Counting(), "b": Counting()}
+    parts["b"].calls += 1
+    backwards = dict(reversed(parts.items()))
+    assert state_hash(nn.ModuleDict(parts)) == state_hash(nn.ModuleDict(backwards))
+
+
 def test_hashes_see_one_changed_number_and_nothing_else() -> None:
     first, second = resnet(), resnet()
     assert state_hash(first) == state_hash(second)

@@ -178,12 +178,15 @@ def test_impossible_normalisation_is_refused() -> None:
         RobustModel(Flat(4), mean=MEAN, std=(1, 0, 1), num_classes=4, input_size=SIZE)
 
 
-def test_resize_is_bicubic_antialiased_clamped_and_differentiable() -> None:
-    net = Flat(4, (3, 4, 6))
-    model = wrapped(net, resize=(4, 6))
-    x = images().requires_grad_()
-    small = F.interpolate(x, (4, 6), mode="bicubic", antialias=True).clamp(0, 1)
-    expected = net((small - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1))
+@pytest.mark.parametrize("size", [(4, 6), (11, 13)])
+def test_resize_is_bicubic_antialiased_clamped_and_differentiable(size: tuple[int, int]) -> None:
+    net = Flat(4, (3, *size))
+    model = wrapped(net, resize=size)
+    x = images().round().requires_grad_()  # black and white: enlarging it overshoots
+    free = F.interpolate(x, size, mode="bicubic", antialias=True)
+    assert float(free.detach().max()) > 1.01
+    resized = free.clamp(0, 1)
+    expected = net((resized - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1))
     torch.testing.assert_close(model(x), expected)
     (grad,) = torch.autograd.grad(model(x).sum(), x)
     assert bool(grad.any())

@@ -80,31 +80,28 @@ def test_the_log_holds_means_over_images_not_batches(tmp_path: Path) -> None:
 
 
 def test_one_step_is_sgd_by_hand(tmp_path: Path) -> None:
-    """Weights after one step: w - lr (g + wd w), g from a second computation."""
-    recipe: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.01, "augment.kind": "none"}
-    stopped = small_train(tmp_path, "vanilla", should_stop=stop_after(1), **recipe)
-    batches: list[Batch] = []
+    """Weights after one step: w - lr (g + wd w), with g from a second computation."""
+    starts: list[tuple[Batch, dict[str, Tensor]]] = []
     step = vanilla.Vanilla.training_step
 
     def note(self: vanilla.Vanilla, batch: Batch) -> StepResult:
-        batches.append(batch)
-        starts.append({k: v.detach().clone() for k, v in self.network.state_dict().items()})
+        weights = {name: value.clone() for name, value in self.network.state_dict().items()}
+        starts.append((batch, weights))
         return step(self, batch)
 
-    starts: list[dict[str, Tensor]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vanilla.Vanilla, "training_step", note)
-        small_train(tmp_path / "again", "vanilla", should_stop=stop_after(1), **recipe)
+        stopped = small_train(tmp_path, "vanilla", should_stop=stop_after(1), weight_decay=0.01)
+    ((batch, before),) = starts
     net = build_model("resnet8", num_classes=10, input_size=(3, 32, 32))
-    net.load_state_dict(starts[0])
-    logits = net(batches[0].images)
-    loss = -logits.log_softmax(1)[torch.arange(16), batches[0].labels].mean()
-    names = [name for name, _ in net.named_parameters()]
-    grads = torch.autograd.grad(loss, list(net.parameters()))
-    model = read_checkpoint(stopped.last).model
-    for name, grad in zip(names, grads, strict=True):
-        want = starts[0][name] - 0.1 * (grad + 0.01 * starts[0][name])
-        torch.testing.assert_close(model[name], want, rtol=1e-4, atol=1e-6)
+    net.load_state_dict(before)
+    loss = -net(batch.images).log_softmax(1)[torch.arange(16), batch.labels].mean()
+    parameters = dict(net.named_parameters())
+    grads = torch.autograd.grad(loss, list(parameters.values()))
+    after = read_checkpoint(stopped.last).model
+    for name, grad in zip(parameters, grads, strict=True):
+        want = before[name] - 0.2 * (grad + 0.01 * before[name])
+        torch.testing.assert_close(after[name], want, rtol=1e-4, atol=1e-6)
 
 
 def test_the_global_random_states_are_left_alone(tmp_path: Path) -> None:

@@ -15,8 +15,12 @@ import torch
 from torch import nn
 
 import robustmix.training.loop as loop
+from robustmix.data.datasets import load_dataset
+from robustmix.data.images import ImageSet
+from robustmix.data.manifests import Split
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.models.checkpoint import read_checkpoint
+from robustmix.models.registry import build_model
 from robustmix.training import load_recipe
 from tests.training.runs import EPOCHS, STEPS, assert_same_run, small_train, stop_after
 
@@ -46,8 +50,7 @@ def test_everything_that_could_differ(
         net.fc = nn.Sequential(nn.Dropout(0.5), net.fc)
         return net  # type: ignore[no-any-return]
 
-    build_model = loop.build_model
-    monkeypatch.setattr(loop, "build_model", with_dropout)
+    monkeypatch.setattr("robustmix.training.loop.build_model", with_dropout)
     monkeypatch.setattr("robustmix.models.checkpoint._check_head", lambda *_: None)
     changes: dict[str, Any] = {
         "optimizer": "adamw",
@@ -92,8 +95,8 @@ def test_time_based_saves_inside_an_epoch(tmp_path: Path) -> None:
         return False
 
     small_train(tmp_path, should_stop=look, save_interval=0.0)
-    # Asked after each step and before its save, it sees the save of the step before.
-    assert steps == [1, 2, 3, 4, 5]
+    # Asked after each step, before its save, it sees that of the step before; and after epochs.
+    assert steps == [1, 2, 3, 3, 4, 5, 6]
 
 
 def test_a_finished_run_returns_at_once(tmp_path: Path) -> None:
@@ -143,8 +146,11 @@ def test_another_recipe_is_refused(changes: dict[str, Any], said: str, tmp_path:
 
 def test_other_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small_train(tmp_path, should_stop=stop_after(1))
-    load = loop.load_dataset
-    monkeypatch.setattr(loop, "load_dataset", lambda *a, **k: load(*a, **k).subset(range(100, 300)))
+
+    def others(name: str, split: Split, **options: Any) -> ImageSet:
+        return load_dataset(name, split, **options).subset(range(100, 300))
+
+    monkeypatch.setattr("robustmix.training.loop.load_dataset", others)
     with pytest.raises(IncompatibleError, match="not those the run began with"):
         small_train(tmp_path)
 
