@@ -145,6 +145,7 @@ def evaluate(
         "fill": fill,
         "trials": trials,
     }
+    count = None if limit is None else parse_limit(limit)
     suites = plan_suites(names, **asked)
 
     from robustmix.evaluation.progress import open_progress
@@ -177,7 +178,7 @@ def evaluate(
             dataset,
             suites,
             data_dir=data_dir,
-            limit=None if limit is None else parse_limit(limit),
+            limit=count,
             batch_size=batch_size,
             device=device,
             seed=seed,

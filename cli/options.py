@@ -80,6 +80,10 @@ def parse_severities(text: str) -> tuple[int, ...]:
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UsageError(f"cannot read severities '{text}'", "write 1-5 or 1,3,5")
         found |= set(range(int(first), int(last if dash else first) + 1))
+    if not found or not found <= {1, 2, 3, 4, 5}:
+        raise UsageError(
+            f"severities are 1 to 5, got '{text}'", "write 1-5 or 1,3,5", code="E-SEVERITY"
+        )
     return tuple(sorted(found))
 
 

@@ -26,7 +26,8 @@ def find_warnings(
     checks: Mapping[str, Any],
 ) -> list[Warn]:
     """Return every warning of an evaluation, in a fixed order."""
-    warnings = [_coded(note, "clean") for note in (*robust.info.notes, *data.notes)]
+    notes = [note for note in robust.info.notes if not note.startswith("I-")]
+    warnings = [_coded(note, "clean") for note in (*notes, *data.notes)]
     metrics = robust.info.metrics or {}
     if metrics.get("selected_on") == "test" and "best" in robust.info.source:
         warnings.append(

@@ -120,12 +120,10 @@ class TrainState:
     """Seconds of training in earlier processes and this one."""
 
     def begin_epoch(self) -> None:
-        """Note where the order stream stands, or return to where a resumed epoch began."""
+        """Note where the order stream stands; a resumed epoch goes on from what it had noted."""
         if self.step == 0:
             self.order_at_epoch = self.streams.order.get_state()
             self.means = Means(self.device)
-        else:
-            self.streams.order.set_state(self.order_at_epoch)
 
     def pack(self, seen: dict[Any, Tensor]) -> dict[str, Any]:
         """Return the state as tensors on the CPU and JSON-like values.

@@ -34,7 +34,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("command", "code", "line"),
     [
         (["nonsense"], 2, "error[E-USAGE]: No such command 'nonsense'; see robustmix --help"),
-        (["eval"], 2, "error[E-USAGE]: Missing argument 'MODEL'; see robustmix --help"),
+        (["eval"], 2, "error[E-USAGE]: Missing argument 'model'; see robustmix --help"),
         (["eval", "x.pth", "--batch-size", "many"], 2, "error[E-USAGE]: Invalid value"),
         (
             ["eval", "x.pth", "--suite", "oclusion"],

@@ -10,8 +10,6 @@ import torch
 from robustmix.corruptions import AVAILABLE, CORRUPTIONS, SEVERITIES, corrupt
 from tests.corruptions.cifar import cifar100_test, needs_cifar100
 
-pytestmark = needs_cifar100
-
 # Mean absolute change of the first 200 test images at severities 1 to 5, and its tolerance: the
 # rounding of the table for deterministic corruptions, else four deviations over seeds and no
 # tighter than 1 %. The JPEG row was made with libjpeg-turbo, from which ours is known to differ by
@@ -55,12 +53,14 @@ def test_every_corruption_has_a_row() -> None:
     assert set(OFFICIAL_MD5) == {n for n, c in CORRUPTIONS.items() if c.deterministic}
 
 
+@needs_cifar100
 def test_the_images_are_the_official_ones() -> None:
     first = cifar100_test(torch.arange(200)).double()
     assert float(first.mean()) == pytest.approx(121.999, abs=5e-4)
     assert float(first.std(correction=0)) == pytest.approx(67.939, abs=5e-4)
 
 
+@needs_cifar100
 @pytest.mark.parametrize("name", MEAN_CHANGE)
 def test_mean_change(name: str) -> None:
     images = cifar100_test(torch.arange(200))
@@ -72,6 +72,7 @@ def test_mean_change(name: str) -> None:
         assert change == pytest.approx(value, abs=limit), f"severity {severity}"
 
 
+@needs_cifar100
 @pytest.mark.parametrize("name", SHIFT_AND_DEVIATION)
 def test_signed_shift_and_deviation(name: str) -> None:
     images = cifar100_test(torch.arange(200)).double()
@@ -81,6 +82,7 @@ def test_signed_shift_and_deviation(name: str) -> None:
     assert float(out.std()) == pytest.approx(deviation, abs=0.1)
 
 
+@needs_cifar100
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OFFICIAL_MD5)
 def test_the_released_file_byte_for_byte(name: str) -> None:

@@ -126,7 +126,7 @@ def test_what_is_no_json_report_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_foreign_sample_file_is_refused(tmp_path: Path, report: Report) -> None:
     report.save(tmp_path)
     (tmp_path / "samples.npz").write_bytes(b"something else")
-    with pytest.raises(IntakeError, match="not the file that report.json was made from"):
+    with pytest.raises(IntakeError, match=r"not the file that report\.json was made from"):
         Report.load(tmp_path)
     with pytest.raises(IntakeError, match="not a readable sample file"):
         Samples.load(tmp_path / "samples.npz")
@@ -168,7 +168,7 @@ def test_the_schema_names_every_suite() -> None:
     ],
 )
 def test_an_incomplete_metric_cannot_be_made(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="metric|interval"):
+    with pytest.raises(ValueError, match=r"metric|interval"):
         Metric(unit="fraction", direction="higher", n=3, **fields)
 
 

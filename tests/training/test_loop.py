@@ -19,8 +19,8 @@ from robustmix.methods.step import StepResult
 from robustmix.models.checkpoint import read_checkpoint
 from robustmix.models.registry import build_model
 from robustmix.models.robust_model import RobustModel
-from robustmix.training import resolve_recipe
-from robustmix.training.loop import load_run_data, validate
+from robustmix.training import load_recipe, resolve_recipe
+from robustmix.training.loop import _new_state, load_run_data, validate
 from robustmix.training.progress import Talk, open_progress
 from tests.training.runs import log, small_train, stop_after
 
@@ -104,14 +104,59 @@ def test_one_step_is_sgd_by_hand(tmp_path: Path) -> None:
         torch.testing.assert_close(after[name], want, rtol=1e-4, atol=1e-6)
 
 
+def test_clipping_bounds_the_first_update(tmp_path: Path) -> None:
+    """Without decay the first step of SGD is lr times a gradient of norm 0.01 or less."""
+    settings: dict[str, Any] = {"weight_decay": 0.0, "lr": 0.5, "should_stop": stop_after(1)}
+    clipped = small_train(tmp_path / "a", "vanilla", grad_clip=0.01, **settings)
+    free = small_train(tmp_path / "b", "vanilla", **settings)
+    recipe = load_recipe(tmp_path / "b" / "recipe.toml")
+    start = _new_state(recipe, load_run_data(recipe, None), torch.device("cpu"))
+    before = dict(start.method.network.named_parameters())  # type: ignore[operator, union-attr]
+    norms = [
+        sum(
+            float((read_checkpoint(r.last).model[k] - v.detach()).pow(2).sum())
+            for k, v in before.items()
+        )
+        ** 0.5
+        for r in (clipped, free)
+    ]
+    assert norms[0] == pytest.approx(0.5 * 0.01, rel=1e-3)
+    assert norms[1] > 10 * norms[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label_smoothing": 0.2},
+        {"precision": "bf16"},
+        {"optimizer": "adamw"},
+        {"momentum": 0.5},
+        {"weight_decay": 0.1},
+        {"schedule": "constant"},
+        {"min_lr": 0.1},
+        {"warmup_epochs": 1},
+        {"init": "torch"},
+        {"augment.kind": "none"},
+        {"method": "mixup"},
+    ],
+    ids=str,
+)
+def test_every_setting_acts(change: dict[str, Any], tmp_path: Path) -> None:
+    base, changed = (
+        small_train(tmp_path / name, "vanilla", limit_train=20, **settings)
+        for name, settings in (("base", {}), ("changed", change))
+    )
+    assert base.metrics["train_loss"] != changed.metrics["train_loss"]
+
+
 def test_the_global_random_states_are_left_alone(tmp_path: Path) -> None:
     torch.manual_seed(5)
     torch_state, python_state = torch.get_rng_state(), random.getstate()
-    numpy_state = np.random.get_state()[1].tolist()  # noqa: NPY002 - it must not change
+    numpy_state = str(np.random.get_state())  # noqa: NPY002 - it must not change
     small_train(tmp_path, epochs=1)
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert random.getstate() == python_state
-    assert np.random.get_state()[1].tolist() == numpy_state  # noqa: NPY002 - as above
+    assert str(np.random.get_state()) == numpy_state  # noqa: NPY002 - as above
 
 
 def test_the_seed_decides_everything(tmp_path: Path) -> None:
