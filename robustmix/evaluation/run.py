@@ -6,7 +6,7 @@ import signal
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -87,6 +87,7 @@ def evaluate(
     name: str | None = None,
     argv: Sequence[str] = (),
     progress: EvalProgress | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Report:
     """Measure a model and return the report.
 
@@ -106,6 +107,7 @@ def evaluate(
         name: a name for the report; the model's by default.
         argv: the command line, for the record.
         progress: hooks that are told how far the evaluation is.
+        should_stop: asked before every unit of work; true stops as SIGINT does.
 
     Returns:
         The report; its ``content.run.status`` is ``success`` when every suite is ``ok``. A failed
@@ -153,7 +155,7 @@ def evaluate(
             return finished
         store = UnitStore(place / "units")
         store.open(job.identity(), resume=resume)
-        with stop_on_signals() as stop:
+        with stop_on_signals(should_stop) as stop:
             report = job.run(store, batch_size, progress or Silence(), stop)
         if out is not None:
             report.save(place)

@@ -137,8 +137,8 @@ def train(
     SIGINT stops it at once. The global random state of the caller is left as it was.
 
     Args:
-        recipe: a recipe, the name of a packaged one, or a TOML file. None continues with the
-            recipe of the checkpoint, or starts from the defaults if there is none.
+        recipe: a recipe, the name of a packaged one, or a TOML file. None takes the one of the
+            checkpoint or of the run folder, or else the defaults.
         out: the run folder, created if need be.
         data_dir: where data sets lie; see ``robustmix.data.data_folder``.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
@@ -170,8 +170,8 @@ def train(
     folder = RunFolder(path=Path(out))
     where = _pick_device(device)
     checkpoint = _find_checkpoint(folder, resume, force)
-    asked = _asked_recipe(recipe, checkpoint, overrides)
-    data = load_run_data(asked, data_dir)
+    asked = _asked_recipe(recipe, folder, checkpoint, overrides)
+    data = load_run_data(asked, data_dir, where)
     asked = complete_recipe(asked, data)
     if checkpoint is not None:
         _same_recipe(checkpoint, asked)
@@ -453,17 +453,25 @@ def validate(
     }
 
 
-def load_run_data(recipe: Recipe, data_dir: Path | None) -> RunData:
+def load_run_data(
+    recipe: Recipe, data_dir: Path | None, device: torch.device | None = None
+) -> RunData:
     """Load the images that a recipe trains and validates on.
 
     The held-out part is chosen from the whole training split, before ``limit_train``, so that
     (fraction, seed) alone name its images.
+
+    Args:
+        recipe: names the data, the share held out and the limits.
+        data_dir: where data sets lie.
+        device: where the pixels are kept; the CPU if none is given.
 
     Raises:
         UsageError: the recipe leaves no image to train on, or a batch is larger than the data
             while incomplete batches are dropped.
         IntakeError: the data cannot be read.
     """
+    device = device or torch.device("cpu")
     train = load_dataset(recipe.dataset, "train", data_dir=data_dir, img_size=recipe.img_size)
     if recipe.val_split:
         try:
@@ -483,8 +491,8 @@ def load_run_data(recipe: Recipe, data_dir: Path | None) -> RunData:
             code="E-RECIPE",
         )
     return RunData(
-        train=train,
-        val=val,
+        train=train.to(device),
+        val=val.to(device),
         selected_on="val" if recipe.val_split else "test",
         augment=augment,
         steps=steps,
@@ -569,13 +577,20 @@ def _find_checkpoint(folder: RunFolder, resume: str | Path, force: bool) -> Chec
 
 def _asked_recipe(
     recipe: Recipe | str | Path | None,
+    folder: RunFolder,
     checkpoint: Checkpoint | None,
     overrides: Mapping[str, Any],
 ) -> Recipe:
-    if recipe is None:
-        base = recipe_from_dict(checkpoint.recipe) if checkpoint is not None else resolve_recipe()
+    if isinstance(recipe, Recipe):
+        base = recipe
+    elif recipe is not None:
+        base = load_recipe(recipe)
+    elif checkpoint is not None:
+        base = recipe_from_dict(checkpoint.recipe)
+    elif folder.recipe.exists():  # a run that ended before its first checkpoint
+        base = load_recipe(folder.recipe)
     else:
-        base = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+        base = resolve_recipe()
     return with_overrides(base, overrides)
 
 
@@ -597,7 +612,7 @@ def _clear(folder: RunFolder) -> None:
 
 def _pick_device(name: str) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -103,15 +103,10 @@ def test_an_interrupted_evaluation_resumes_to_the_same_report(
     monkeypatch.setattr(units, "BLOCK", 40)
     monkeypatch.setattr("robustmix.evaluation.engine.BLOCK", 40)
     whole = evaluate(tiny_model(), tiny_images(), QUICK)
-    from robustmix.evaluation import run
-
-    real = run.stop_on_signals
-    monkeypatch.setattr(run, "stop_on_signals", lambda: real(Stop(after)))
-    partial = evaluate(tiny_model(), tiny_images(), QUICK, out=tmp_path)
+    partial = evaluate(tiny_model(), tiny_images(), QUICK, out=tmp_path, should_stop=Stop(after))
     assert partial.content.run.status == "interrupted"
     assert exit_code(partial) == 4
     assert not [part for part in partial.content.suites.values() if part.status == "failed"]
-    monkeypatch.setattr(run, "stop_on_signals", real)
     resumed = evaluate(tiny_model(), tiny_images(), QUICK, out=tmp_path, resume=True, batch_size=9)
     assert comparable(resumed) == comparable(whole)
     assert (resumed.content.run.resumed_units > 0) == (after > 1)
@@ -119,13 +114,8 @@ def test_an_interrupted_evaluation_resumes_to_the_same_report(
     assert recompute(Report.load(tmp_path)) == []
 
 
-def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from robustmix.evaluation import run
-
-    with monkeypatch.context() as patch:
-        real = run.stop_on_signals
-        patch.setattr(run, "stop_on_signals", lambda: real(Stop(4)))
-        evaluate(tiny_model(), tiny_images(), QUICK, out=tmp_path)
+def interrupted(tmp_path: Path) -> None:
+    evaluate(tiny_model(), tiny_images(), QUICK, out=tmp_path, should_stop=Stop(4))
 
 
 @pytest.mark.parametrize(
@@ -138,22 +128,23 @@ def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_units_of_another_evaluation_are_not_reused(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    change: Callable[[], dict[str, Any]],
-    what: str,
+    tmp_path: Path, change: Callable[[], dict[str, Any]], what: str
 ) -> None:
-    interrupted(tmp_path, monkeypatch)
-    arguments = {"model": tiny_model(), "dataset": tiny_images(), "suites": QUICK} | change()
+    interrupted(tmp_path)
+    arguments: dict[str, Any] = {
+        "model": tiny_model(),
+        "dataset": tiny_images(),
+        "suites": QUICK,
+    } | change()
     with pytest.raises(IncompatibleError, match=what):
         evaluate(**arguments, out=tmp_path, resume=True)
     evaluate(**arguments, out=tmp_path, force=True)
 
 
 def test_an_unfinished_or_finished_evaluation_is_not_overwritten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    interrupted(tmp_path, monkeypatch)
+    interrupted(tmp_path)
     with pytest.raises(UsageError, match="--force"):
         evaluate(tiny_model(), tiny_images(), QUICK, out=tmp_path)
     done = evaluate(tiny_model(), tiny_images(), QUICK, out=tmp_path, resume=True)
@@ -168,7 +159,7 @@ def test_an_unfinished_or_finished_evaluation_is_not_overwritten(
 def test_trap_3_and_25_nothing_is_left_changed() -> None:
     model, data = tiny_model(), tiny_images()
     before = torch.random.get_rng_state()
-    hashed, legacy = state_hash(model), np.random.get_state()[1].copy()  # type: ignore[index,union-attr] # noqa: NPY002
+    hashed, legacy = state_hash(model), np.random.get_state()[1].copy()  # type: ignore[index] # noqa: NPY002
     first = evaluate(model, data, QUICK)
     assert state_hash(model) == hashed
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -179,6 +170,8 @@ def test_trap_3_and_25_nothing_is_left_changed() -> None:
 
 class Faulty(nn.Module):
     """A net with one planted fault."""
+
+    calls: Tensor
 
     def __init__(self, fault: str) -> None:
         super().__init__()

@@ -52,7 +52,7 @@ def test_plan_gives_the_parameters_to_the_suites() -> None:
     planned = plan_suites(["fgsm", "occlusion"], eps=eps, grid=(4, 4), trials=2)
     _, fgsm, occlusion = planned
     assert isinstance(fgsm, FgsmSuite)
-    assert fgsm.radii == (0, Fraction(2, 255), Fraction(4, 255))
+    assert fgsm.radii == (Fraction(0), Fraction(2, 255), Fraction(4, 255))
     assert fgsm.eps == Fraction(4, 255)
     assert isinstance(occlusion, OcclusionSuite)
     assert (occlusion.grid, occlusion.trials) == ((4, 4), 2)

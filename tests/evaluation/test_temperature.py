@@ -98,11 +98,13 @@ def test_bounds_are_reported() -> None:
 def test_halves_are_stratified_and_depend_on_ids_and_seed_only() -> None:
     labels = np.array([0] * 7 + [1] * 12 + [2] * 3 + [3])
     ids = [f"s{i}" for i in range(23)]
+    for seed in range(10):
+        half = stratified_halves(labels, ids, seed=seed)
+        for k in range(4):
+            sizes = np.bincount(half[labels == k], minlength=2)
+            assert abs(sizes[0] - sizes[1]) <= 1
+        assert sorted(np.bincount(half).tolist()) == [11, 12]
     half = stratified_halves(labels, ids, seed=0)
-    for k in range(4):
-        sizes = np.bincount(half[labels == k], minlength=2)
-        assert abs(sizes[0] - sizes[1]) <= 1
-    assert sorted(np.bincount(half).tolist()) == [11, 12]
     order = np.random.default_rng(0).permutation(23)
     shuffled = stratified_halves(labels[order], [ids[i] for i in order], seed=0)
     assert np.array_equal(half[order], shuffled)

@@ -18,7 +18,9 @@ def small_train(out: Path, method: str = "mixup", **changes: Any) -> TrainResult
     """Two epochs of three steps on 40 digits; the last batch of an epoch is smaller."""
     settings: dict[str, Any] = {
         "epochs": EPOCHS,
+        "optimizer": "sgd",
         "lr": 0.2,
+        "weight_decay": 1e-3,
         "batch_size": 16,
         "limit_train": 40,
         "limit_val": 31,

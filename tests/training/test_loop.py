@@ -19,7 +19,7 @@ from robustmix.methods.step import StepResult
 from robustmix.models.checkpoint import read_checkpoint
 from robustmix.models.registry import build_model
 from robustmix.models.robust_model import RobustModel
-from robustmix.training import load_recipe, resolve_recipe
+from robustmix.training import TrainResult, load_recipe, resolve_recipe
 from robustmix.training.loop import _new_state, load_run_data, validate
 from robustmix.training.progress import Talk, open_progress
 from tests.training.runs import log, small_train, stop_after
@@ -111,7 +111,7 @@ def test_clipping_bounds_the_first_update(tmp_path: Path) -> None:
     free = small_train(tmp_path / "b", "vanilla", **settings)
     recipe = load_recipe(tmp_path / "b" / "recipe.toml")
     start = _new_state(recipe, load_run_data(recipe, None), torch.device("cpu"))
-    before = dict(start.method.network.named_parameters())  # type: ignore[operator, union-attr]
+    before = dict(start.method.network.named_parameters())  # type: ignore[union-attr]
     norms = [
         sum(
             float((read_checkpoint(r.last).model[k] - v.detach()).pow(2).sum())
@@ -122,6 +122,11 @@ def test_clipping_bounds_the_first_update(tmp_path: Path) -> None:
     ]
     assert norms[0] == pytest.approx(0.5 * 0.01, rel=1e-3)
     assert norms[1] > 10 * norms[0]
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    return small_train(tmp_path_factory.mktemp("unchanged"), "vanilla")
 
 
 @pytest.mark.parametrize(
@@ -137,16 +142,12 @@ def test_clipping_bounds_the_first_update(tmp_path: Path) -> None:
         {"warmup_epochs": 1},
         {"init": "torch"},
         {"augment.kind": "none"},
-        {"method": "mixup"},
     ],
     ids=str,
 )
-def test_every_setting_acts(change: dict[str, Any], tmp_path: Path) -> None:
-    base, changed = (
-        small_train(tmp_path / name, "vanilla", limit_train=20, **settings)
-        for name, settings in (("base", {}), ("changed", change))
-    )
-    assert base.metrics["train_loss"] != changed.metrics["train_loss"]
+def test_every_setting_acts(change: dict[str, Any], unchanged: TrainResult, tmp_path: Path) -> None:
+    changed = small_train(tmp_path, "vanilla", **change)
+    assert unchanged.metrics["train_loss"] != changed.metrics["train_loss"]
 
 
 def test_the_global_random_states_are_left_alone(tmp_path: Path) -> None:
@@ -296,6 +297,14 @@ def test_rich_progress_counts_every_step(tmp_path: Path) -> None:
 )
 def test_the_digits_recipes_learn(method: str, least: float, tmp_path: Path) -> None:
     result = small_train(
-        tmp_path, method, epochs=None, lr=None, batch_size=None, limit_train=None, limit_val=None
+        tmp_path,
+        method,
+        epochs=None,
+        lr=None,
+        optimizer=None,
+        weight_decay=None,
+        batch_size=None,
+        limit_train=None,
+        limit_val=None,
     )
     assert result.metrics["top1"] >= least

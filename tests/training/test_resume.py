@@ -225,10 +225,8 @@ def test_a_thread_trains_without_handlers(tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from robustmix.training import train
-result = train("digits-resnet8-mixup", out=Path(sys.argv[1]), epochs=int(sys.argv[2]), lr=0.2,
-               batch_size=16, limit_train=40, limit_val=31, progress="none", device="cpu",
-               save_interval=0.0)
+from tests.training.runs import small_train
+result = small_train(Path(sys.argv[1]), epochs=int(sys.argv[2]), save_interval=0.0)
 sys.exit(128 + result.signal if result.interrupted else 0)
 """
 
@@ -238,6 +236,7 @@ def start_and_signal(out: Path, epochs: int, number: signal.Signals) -> int:
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", SCRIPT, str(out), str(epochs)],
         env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        cwd=Path(__file__).parents[2],
     )
     try:
         deadline = time.monotonic() + 120
