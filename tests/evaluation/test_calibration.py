@@ -26,12 +26,12 @@ from robustmix.evaluation.metrics.binned import (
     over_confidence,
     reliability_table,
     rmsce,
-    row_metrics,
     sorted_errors,
     under_confidence,
 )
 from robustmix.evaluation.metrics.calibration import CalibrationResult, calibration_metrics
 from robustmix.evaluation.metrics.classwise import average_calibration_error, classwise_ece
+from robustmix.evaluation.metrics.conditions import condition_ece, shared_resamples
 from robustmix.evaluation.metrics.scores import BoolArray, FloatArray, IntArray, score_logits
 from robustmix.evaluation.metrics.statistics import bootstrap, bootstrap_rng, resample, wilson
 from robustmix.evaluation.metrics.temperature import CalibrationSplit, two_fold_temperature
@@ -454,15 +454,28 @@ def test_large_sets_get_fewer_classwise_replicates(monkeypatch: pytest.MonkeyPat
     assert metrics["ace_15"].ci_method == "bootstrap95/50/seed0"
 
 
-def test_row_metrics(result: CalibrationResult) -> None:
+def test_condition_ece_is_the_mean_over_trials_with_an_interval_over_images(
+    result: CalibrationResult,
+) -> None:
     logits, labels = fixture()
     scores = score_logits(logits, labels)
-    row = row_metrics(scores.correct, scores.confidence, scores.nll)
-    assert row == {
-        "n": 1000,
-        "acc": 0.653,
-        "ci": list(wilson(653, 1000)),
-        "nll": pytest.approx(2.07958915, abs=1e-8),
-        "ece_15": pytest.approx(value(result, "ece_15"), abs=1e-15),
-        "gap": pytest.approx(value(result, "gap"), abs=1e-15),
-    }
+    weights = shared_resamples(1000, 0)
+    one = condition_ece([scores.confidence], [scores.correct], weights, 0)
+    assert one.value == pytest.approx(value(result, "ece_15"), abs=1e-15)
+    assert one.n == 1000
+    squared = scores.confidence**2
+    other = expected_calibration_error(squared, scores.correct, 15)
+    two = condition_ece([scores.confidence, squared], [scores.correct] * 2, weights, 0)
+    assert two.value == pytest.approx((value(result, "ece_15") + other) / 2, abs=1e-12)
+    # A plain loop over the same resamples, each written out as a list of images.
+    replicates = [
+        (
+            expected_calibration_error(
+                np.repeat(scores.confidence, w), np.repeat(scores.correct, w)
+            )
+            + expected_calibration_error(np.repeat(squared, w), np.repeat(scores.correct, w))
+        )
+        / 2
+        for w in weights
+    ]
+    assert two.ci == pytest.approx(tuple(np.quantile(replicates, [0.025, 0.975])), abs=1e-12)

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from robustmix.evaluation.metrics.binned import (
         ece_paper_tool,
         expected_calibration_error,
-        row_metrics,
     )
     from robustmix.evaluation.metrics.calibration import CalibrationResult, calibration_metrics
     from robustmix.evaluation.metrics.clean import CleanResult, clean_metrics
@@ -44,7 +43,6 @@ __all__ = [
     "fit_temperature",
     "held_out_temperature",
     "proportion",
-    "row_metrics",
     "score_logits",
     "two_fold_temperature",
     "wilson",
@@ -67,7 +65,6 @@ __getattr__ = lazy_exports(
         "fit_temperature": f"{__name__}.temperature",
         "held_out_temperature": f"{__name__}.temperature",
         "proportion": f"{__name__}.statistics",
-        "row_metrics": f"{__name__}.binned",
         "score_logits": f"{__name__}.scores",
         "two_fold_temperature": f"{__name__}.temperature",
         "wilson": f"{__name__}.statistics",

@@ -225,26 +225,3 @@ def reliability_table(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: i
             }
         )
     return rows
-
-
-def row_metrics(
-    correct: npt.ArrayLike, confidence: npt.ArrayLike, nll: npt.ArrayLike
-) -> dict[str, int | float | list[float]]:
-    """Return the row of one condition: n, acc, ci (Wilson), nll, ece_15, gap; no bootstrap.
-
-    Args:
-        correct: whether each prediction is right, (n,), n >= 1.
-        confidence: largest probabilities, (n,).
-        nll: negative log-likelihoods of the labels, (n,), in nats.
-    """
-    right = np.asarray(correct, dtype=bool)
-    c = np.asarray(confidence, dtype=np.float64)
-    n, successes = len(right), int(right.sum())
-    return {
-        "n": n,
-        "acc": successes / n,
-        "ci": list(wilson(successes, n)),
-        "nll": float(np.asarray(nll, dtype=np.float64).mean()),
-        "ece_15": expected_calibration_error(c, right, 15),
-        "gap": float(c.mean()) - successes / n,
-    }

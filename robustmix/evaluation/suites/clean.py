@@ -47,5 +47,6 @@ class CleanSuite:
             class_names=samples.class_names,
             superclass=samples.superclass,
             seed=facts["seed"],
+            sample_ids=samples.sample_ids,
         )
         return CleanPart(status="ok", metrics=result.metrics, per_class=result.per_class)
