@@ -20,6 +20,9 @@ def demo(
     from robustmix.report.terminal import comparison_table
 
     result = run_demo(out, seed=seed, console=console.talk())
+    if result.interrupted_by is not None:
+        console.say("stopped; run the same command to continue")
+        raise typer.Exit(128 + result.interrupted_by)
     console.say(comparison_table(result.reports))
     for path in result.paths:
         console.result(str(path))

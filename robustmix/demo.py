@@ -23,6 +23,9 @@ class Demo:
     paths: list[Path]
     """The reports, then the picture that shows them side by side."""
 
+    interrupted_by: int | None = None
+    """The signal that ended the demonstration early; the same call continues it."""
+
 
 def run_demo(out: Path, *, seed: int, console: Console) -> Demo:
     """Train and evaluate both models into ``out``; a second call takes up what is there.
@@ -32,7 +35,8 @@ def run_demo(out: Path, *, seed: int, console: Console) -> Demo:
         seed: of everything random.
         console: where progress is shown.
     """
-    reports, paths = [], []
+    reports: list[Report] = []
+    paths: list[Path] = []
     for method in METHODS:
         folder = Path(out) / method
         console.print(f"== {method}", highlight=False)
@@ -43,6 +47,8 @@ def run_demo(out: Path, *, seed: int, console: Console) -> Demo:
             device="cpu",
             progress=open_training_progress("auto", console),
         )
+        if trained.interrupted:
+            return Demo(reports, paths, trained.signal)
         progress = open_progress("auto", console)
         try:
             report = evaluate(
@@ -58,6 +64,8 @@ def run_demo(out: Path, *, seed: int, console: Console) -> Demo:
             )
         finally:
             progress.close()
+        if report.interrupted_by is not None:
+            return Demo(reports, paths, report.interrupted_by)
         reports.append(report)
         paths.append(folder / REPORT_FILE)
     picture = Path(out) / "comparison.png"

@@ -19,9 +19,7 @@ def choose_device(name: str) -> torch.device:
         UsageError: the name is no device, or this machine does not have it.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -29,6 +27,8 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(
             f"there is no device '{name}' here", "use --device auto or cpu", code="E-DEVICE"
         ) from None
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
     return device
 
 

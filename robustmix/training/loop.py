@@ -23,15 +23,17 @@ from robustmix.data.augment import Augment
 from robustmix.data.datasets import load_dataset
 from robustmix.data.images import ImageSet
 from robustmix.data.loader import batches_per_epoch, default_augment, split_holdout, train_batches
+from robustmix.environment import choose_device
 from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, UsageError
 from robustmix.files import write_text
 from robustmix.methods.registry import build_method
 from robustmix.methods.step import Method
 from robustmix.models.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from robustmix.models.registry import arch_options, build_model
+from robustmix.progress import ProgressKind
 from robustmix.signals import StopRequest, stop_on_signals
 from robustmix.training.optim import build_optimizer
-from robustmix.training.progress import ProgressKind, Talk, open_progress
+from robustmix.training.progress import Talk, open_progress
 from robustmix.training.recipe import (
     Recipe,
     load_recipe,
@@ -168,7 +170,7 @@ def train(
         (1, False, 'last.pth')
     """
     folder = RunFolder(path=Path(out))
-    where = _pick_device(device)
+    where = choose_device(device)
     checkpoint = _find_checkpoint(folder, resume, force)
     asked = _asked_recipe(recipe, folder, checkpoint, overrides)
     data = load_run_data(asked, data_dir, where)
@@ -608,20 +610,6 @@ def _clear(folder: RunFolder) -> None:
     """Remove what an older run left, lest a crash before the first save continues that one."""
     for path in (folder.last, folder.best, folder.metrics):
         path.unlink(missing_ok=True)
-
-
-def _pick_device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"device '{name}' cannot be used: {reason}", code="E-DEVICE") from error
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return device
 
 
 @contextlib.contextmanager

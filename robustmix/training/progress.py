@@ -1,19 +1,17 @@
 """How a training run shows that it is alive: a bar on a terminal, plain lines elsewhere."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol, Self, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-ProgressKind: TypeAlias = Literal["auto", "rich", "plain", "none"]
+from robustmix.progress import PLAIN_SECONDS, ProgressKind, settle
 
 Means: TypeAlias = Callable[[], Mapping[str, float]]
 """The epoch's running means so far; calling it waits for the device, so it is called seldom."""
 
-PLAIN_SECONDS = 30.0
 RICH_SECONDS = 0.5
 
 
@@ -49,8 +47,7 @@ def open_progress(kind: ProgressKind, console: Console | None = None) -> Talk:
         console: where to; standard error if none is given.
     """
     console = console or Console(stderr=True)
-    if kind == "auto":
-        kind = "rich" if console.is_terminal and not os.environ.get("CI") else "plain"
+    kind = settle(kind, console)
     if kind == "rich":
         return RichTalk(console)
     return PlainTalk(console) if kind == "plain" else Silence()

@@ -94,7 +94,7 @@ def test_trap_19_fill_mean_is_zero_and_black_is_minus_mean_over_std_after_normal
     keys = sample_keys(0, "occlusion", "noise", 0, ["a", "b"])
     mean, std = robust.mean.flatten().tolist(), robust.std.flatten().tolist()
     for fill in ("mean", "black"):
-        show = filling(images, fill, mean=mean, std=std, patch=(4, 4), keys=keys)  # type: ignore[arg-type]
+        show = filling(images, fill, mean=mean, std=std, patch=(4, 4), keys=keys)
         robust(show.expand_as(images))
     assert not seen[0].any()
     want = (-robust.mean / robust.std).expand_as(seen[1])

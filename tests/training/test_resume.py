@@ -116,6 +116,19 @@ def test_without_a_recipe_the_one_of_the_run_is_continued(tmp_path: Path) -> Non
     assert_same_run(whole, part)
 
 
+def test_a_run_that_ended_before_its_first_save_is_begun_again(tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die() -> bool:
+        raise Killed
+
+    with pytest.raises(Killed):
+        small_train(tmp_path / "parts", should_stop=die)
+    part = loop.train(out=tmp_path / "parts", progress="none", device="cpu")
+    assert_same_run(small_train(tmp_path / "whole"), part)
+
+
 def test_continue_from_a_path_into_another_folder(tmp_path: Path) -> None:
     whole = small_train(tmp_path / "whole")
     stopped = small_train(tmp_path / "parts", should_stop=stop_after(4))
