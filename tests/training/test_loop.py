@@ -239,7 +239,7 @@ def test_a_stop_right_after_a_spoilt_step_saves_nothing(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"device": "tpu9"}, "device 'tpu9' cannot be used"),
+        ({"device": "tpu9"}, "no device 'tpu9' here"),
         ({"batch_size": 41, "augment.drop_last": True}, "larger than the 40 training images"),
         ({"augment.padding": -1}, "augment: expected padding >= 0"),
         ({"val_split": 0.0001, "dataset": "digit"}, "did you mean 'digits'"),
