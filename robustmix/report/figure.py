@@ -1,15 +1,20 @@
 """One picture of one or several reports: what people would rather look at than read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from robustmix.corruptions.names import NAMES
 from robustmix.files import atomic_path
 from robustmix.report.report import Report
 from robustmix.report.schema import AttackPart, CalibrationPart, CorruptionPart, OcclusionPart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+Panel: TypeAlias = Callable[["Axes", Report, dict[str, str]], None]
+"""Draws one report into one of the four axes."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
@@ -28,23 +33,25 @@ def draw_reports(reports: Sequence[Report], path: Path) -> None:
 
     figure = Figure(figsize=(11, 8), layout="constrained")
     axes = figure.subplots(2, 2)
-    panels = (_reliability, _corruption, _eps, _occlusion)
+    corruption = partial(_corruption, _corruption_names(reports))
+    panels: tuple[Panel, ...] = (_reliability, corruption, _eps, _occlusion)
     for axis, panel in zip(axes.flat, panels, strict=True):
         for i, report in enumerate(reports):
             style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKS[i % len(MARKS)]}
             panel(axis, report, style)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].legend(title="bins with fewer than 10 images are hollow", title_fontsize="small")
-    for axis in (axes[0, 1], axes[1, 0], axes[1, 1]):
-        axis.legend()
+    for axis in axes.flat:
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(loc="lower right" if axis is axes[0, 0] else "best", fontsize="small")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=120)
 
 
 def _reliability(axis: "Axes", report: Report, style: dict[str, str]) -> None:
     part = report.content.suites.get("calibration")
-    axis.set(title="Reliability (clean)", xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02))
+    axis.set(title="Reliability (clean); hollow: fewer than 10 images", xlim=(0, 1.02))
+    axis.set(xlabel="confidence", ylabel="accuracy")
     axis.set_ylim(-0.02, 1.05)
     axis.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
     if not isinstance(part, CalibrationPart) or part.status != "ok":
@@ -69,21 +76,28 @@ def _reliability(axis: "Axes", report: Report, style: dict[str, str]) -> None:
         )
 
 
-def _corruption(axis: "Axes", report: Report, style: dict[str, str]) -> None:
+def _corruption_names(reports: Sequence[Report]) -> list[str]:
+    """Return every corruption that a report holds, in canonical order."""
+    parts = [report.content.suites.get("corruption") for report in reports]
+    found = {n for part in parts if isinstance(part, CorruptionPart) for n in part.by_corruption}
+    return [name for name in NAMES if name in found]
+
+
+def _corruption(names: Sequence[str], axis: "Axes", report: Report, style: dict[str, str]) -> None:
     part = report.content.suites.get("corruption")
     axis.set(title="Corruptions (mean over severities)", ylabel="accuracy")
     axis.set_ylim(0, 1.05)
     if not isinstance(part, CorruptionPart) or part.status != "ok":
         return
-    names = list(part.by_corruption)
-    values = [part.by_corruption[name] for name in names]
+    places = [i for i, name in enumerate(names) if name in part.by_corruption]
+    values = [part.by_corruption[names[i]] for i in places]
     y = [metric.value or 0 for metric in values]
     spread = [
         [value - (m.ci or (value, value))[0] for value, m in zip(y, values, strict=True)],
         [(m.ci or (value, value))[1] - value for value, m in zip(y, values, strict=True)],
     ]
     axis.errorbar(
-        range(len(names)),
+        places,
         y,
         yerr=spread,
         fmt=style["marker"],

@@ -8,6 +8,9 @@ from robustmix.report.metric import Metric
 
 SCHEMA_VERSION = "1.0"
 
+SUITE_ORDER = ("clean", "calibration", "corruption", "fgsm", "occlusion")
+"""How suites are run and shown; the keys of a file are sorted and carry no order."""
+
 JsonDict = dict[str, Any]
 """JSON-like values only; free-form because the content belongs to another part."""
 
@@ -245,3 +248,9 @@ class ReportModel(Part):
     errors: list[Warn] = Field(default_factory=list)
     artifacts: list[Artifact] = Field(default_factory=list)
     timing: dict[str, float] = Field(default_factory=dict)
+
+    def ordered_suites(self) -> dict[str, SuiteUnion]:
+        """Return the suites in the order they are run and shown; unknown ones come last."""
+        rank = {name: i for i, name in enumerate(SUITE_ORDER)}
+        names = sorted(self.suites, key=lambda name: (rank.get(name.partition("@")[0], 99), name))
+        return {name: self.suites[name] for name in names}

@@ -90,7 +90,7 @@ def summary_table(report: Report) -> Table:
     for column in ("value", "95 % interval", "n"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("note")
-    for name, part in report.content.suites.items():
+    for name, part in report.content.ordered_suites().items():
         if part.status != "ok":
             table.add_row(name, part.status, "-", "-", "-", part.reason or "")
             continue
@@ -113,7 +113,7 @@ def comparison_table(reports: Sequence[Report]) -> Table:
     table.add_column("metric", no_wrap=True)
     for report in reports:
         table.add_column(report.content.run.name, justify="right")
-    first = reports[0].content.suites
+    first = reports[0].content.ordered_suites()
     for name, part in first.items():
         for i, (key, metric) in enumerate(headline(name, part)):
             cells = []

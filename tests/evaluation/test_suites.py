@@ -22,7 +22,7 @@ from robustmix.evaluation.suites.occlusion import OcclusionSuite
 from robustmix.evaluation.suites.plan import plan_suites
 from robustmix.evaluation.suites.registry import SUITES, select_suites
 from robustmix.models.robust_model import RobustModel
-from robustmix.report.schema import AttackPart, CorruptionPart, OcclusionPart
+from robustmix.report.schema import SUITE_ORDER, AttackPart, CorruptionPart, OcclusionPart
 from robustmix.rng import sample_keys
 from tests.evaluation.tiny import MEAN, STD, tiny_images, tiny_model
 
@@ -33,6 +33,7 @@ def pixels(data: ImageSet) -> Tensor:
 
 def test_every_suite_is_registered_and_described() -> None:
     assert set(SUITES) == set(DESCRIBED) == set(PART_TYPES)
+    assert tuple(SUITES) == SUITE_ORDER
     assert {name: SUITES[name]().name for name in SUITES} == {name: name for name in SUITES}
 
 
