@@ -1,10 +1,12 @@
 """Train image classifiers with mixup methods and measure how robust the result is."""
 
+import importlib
 from typing import TYPE_CHECKING
 
 from robustmix._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from robustmix import attacks, corruptions
     from robustmix.evaluation.run import evaluate
     from robustmix.models.intake import load_model
     from robustmix.models.robust_model import RobustModel
@@ -13,9 +15,20 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Report", "RobustModel", "__version__", "evaluate", "load_model", "train"]
+__all__ = [
+    "Report",
+    "RobustModel",
+    "__version__",
+    "attacks",
+    "corruptions",
+    "evaluate",
+    "load_model",
+    "train",
+]
 
-__getattr__ = lazy_exports(
+_PARTS = ("attacks", "corruptions")
+
+_load = lazy_exports(
     __name__,
     {
         "Report": "robustmix.report.report",
@@ -25,3 +38,7 @@ __getattr__ = lazy_exports(
         "train": "robustmix.training.loop",
     },
 )
+
+
+def __getattr__(name: str) -> object:
+    return importlib.import_module(f"robustmix.{name}") if name in _PARTS else _load(name)

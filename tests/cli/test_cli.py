@@ -170,6 +170,16 @@ def test_json_is_the_whole_of_stdout(
     assert json.loads(capsys.readouterr().out)["kind"] == "robustmix.report"
 
 
+def test_a_checkpoint_chosen_on_the_test_images_is_warned_of(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: Path
+) -> None:
+    for name, warned in (("best.pth", True), ("last.pth", False)):
+        out = tmp_path / name
+        command = ["eval", str(checkpoint.with_name(name)), "--suite", "clean", "--limit", "8"]
+        assert run([*command, "--out", str(out)]) == 0
+        assert ("warning[W-SELECTED-ON-TEST]" in capsys.readouterr().err) == warned
+
+
 def test_report_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["report", "schema"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "ReportModel"
