@@ -208,7 +208,10 @@ def test_a_model_that_changes_itself_fails() -> None:
 
 def test_a_model_that_answers_at_random_fails_the_identities() -> None:
     suites: list[Any] = ["clean", FgsmSuite(sweep=()), OcclusionSuite(ratios=(), trials=1)]
-    report = evaluate(tiny_model(Faulty("noisy")), tiny_images(), suites)
+    model, data = tiny_model(Faulty("noisy")), tiny_images()
+    before = torch.random.get_rng_state()
+    report = evaluate(model, data, suites)
+    assert torch.equal(torch.random.get_rng_state(), before)
     assert "E-EPS-ZERO" in (report.content.suites["fgsm"].reason or "")
     assert "E-RHO-ZERO" in (report.content.suites["occlusion"].reason or "")
 

@@ -98,6 +98,25 @@ def test_fgsm_suite_equals_the_formula() -> None:
     assert [round(point.x * 255) for point in part.sweep] == [0, 1, 2, 4, 8, 16, 32, 64, 255]
 
 
+def test_fgsm_rounds_and_clips_as_the_formula_says() -> None:
+    data, model = tiny_images(), tiny_model()
+    eps = Fraction(1, 20)  # 12.75 grey levels, so that rounding to 8 bits changes pixels
+    report = evaluate(model, data, ["clean", FgsmSuite(eps=eps, sweep=())])
+    assert report.samples is not None
+    images = pixels(data).requires_grad_()
+    (gradient,) = torch.autograd.grad(
+        F.cross_entropy(model(images), data.labels, reduction="sum"), images
+    )
+    free = (images + 0.05 * gradient.sign()).detach()
+    rounded = (free.clamp(0, 1) * 255).round() / 255
+    confidence = torch.softmax(model(rounded).double(), dim=1).amax(dim=1)
+    rows = report.samples.tables["fgsm"].at("0.05 8-bit")
+    np.testing.assert_allclose(rows["confidence"].astype(float), confidence.numpy(), atol=1e-6)
+    clipped = ((free < 0) | (free > 1)).float().mean()
+    assert 0.001 < float(clipped) < 0.5
+    assert report.metric("fgsm.frac_clipped").value == pytest.approx(float(clipped), abs=1e-7)
+
+
 def test_fgsm_area_by_hand() -> None:
     report = evaluate(tiny_model(), tiny_images(), ["clean", FgsmSuite()])
     part = report.content.suites["fgsm"]
