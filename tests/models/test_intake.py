@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from robustmix.errors import IntakeError, RobustmixError, UsageError
 from robustmix.models.checkpoint import save_checkpoint
-from robustmix.models.intake import StateMismatchError, load_model
+from robustmix.models.intake import load_model
 from robustmix.models.names import NORM_PRESETS
 from robustmix.models.robust_model import RobustModel
+from robustmix.models.strict import StateMismatchError
 from tests.models.builders import (
     CLASSES,
     SIZE,

@@ -20,8 +20,9 @@ from robustmix.models.checkpoint import read_checkpoint
 from robustmix.models.registry import build_model
 from robustmix.models.robust_model import RobustModel
 from robustmix.training import TrainResult, load_recipe, resolve_recipe
-from robustmix.training.loop import _new_state, load_run_data, validate
+from robustmix.training.loop import _new_state, validate
 from robustmix.training.progress import Talk, open_progress
+from robustmix.training.run_data import load_run_data
 from tests.training.runs import log, small_train, stop_after
 
 
