@@ -163,7 +163,7 @@ def test_other_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def others(name: str, split: Split, **options: Any) -> ImageSet:
         return load_dataset(name, split, **options).subset(range(100, 300))
 
-    monkeypatch.setattr("robustmix.training.loop.load_dataset", others)
+    monkeypatch.setattr("robustmix.training.run_data.load_dataset", others)
     with pytest.raises(IncompatibleError, match="not those the run began with"):
         small_train(tmp_path)
 
