@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from robustmix.corruptions.names import NAMES
 from robustmix.files import atomic_path
@@ -13,7 +13,17 @@ from robustmix.report.schema import AttackPart, CalibrationPart, CorruptionPart,
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Panel: TypeAlias = Callable[["Axes", Report, dict[str, str]], None]
+
+class Style(NamedTuple):
+    """How one report is drawn."""
+
+    color: str
+    marker: str
+    shift: float
+    """Sideways, in categories, so that points of equal height stay apart."""
+
+
+Panel: TypeAlias = Callable[["Axes", Report, Style], None]
 """Draws one report into one of the four axes."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -37,8 +47,8 @@ def draw_reports(reports: Sequence[Report], path: Path) -> None:
     panels: tuple[Panel, ...] = (_reliability, corruption, _eps, _occlusion)
     for axis, panel in zip(axes.flat, panels, strict=True):
         for i, report in enumerate(reports):
-            style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKS[i % len(MARKS)]}
-            panel(axis, report, style)
+            shift = 0.15 * (i - (len(reports) - 1) / 2)
+            panel(axis, report, Style(COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)], shift))
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes.flat:
@@ -48,7 +58,7 @@ def draw_reports(reports: Sequence[Report], path: Path) -> None:
         figure.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=120)
 
 
-def _reliability(axis: "Axes", report: Report, style: dict[str, str]) -> None:
+def _reliability(axis: "Axes", report: Report, style: Style) -> None:
     part = report.content.suites.get("calibration")
     axis.set(title="Reliability (clean); hollow: fewer than 10 images", xlim=(0, 1.02))
     axis.set(xlabel="confidence", ylabel="accuracy")
@@ -59,16 +69,16 @@ def _reliability(axis: "Axes", report: Report, style: dict[str, str]) -> None:
     bins = [b for b in part.bins_15 if b["n"]]
     x, y = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
     label = f"{report.content.run.name}, ECE {100 * (part.metrics['ece_15'].value or 0):.1f} %"
-    axis.plot(x, y, color=style["color"], linewidth=1.5, label=label)
+    axis.plot(x, y, color=style.color, linewidth=1.5, label=label)
     for one, cx, cy in zip(bins, x, y, strict=True):
-        face = style["color"] if one["n"] >= 10 else "white"
+        face = style.color if one["n"] >= 10 else "white"
         low, high = one["ci"]
         axis.errorbar(
             cx,
             cy,
             yerr=[[max(0, cy - low)], [max(0, high - cy)]],
-            fmt=style["marker"],
-            color=style["color"],
+            fmt=style.marker,
+            color=style.color,
             markerfacecolor=face,
             markersize=5,
             linewidth=0.8,
@@ -83,7 +93,7 @@ def _corruption_names(reports: Sequence[Report]) -> list[str]:
     return [name for name in NAMES if name in found]
 
 
-def _corruption(names: Sequence[str], axis: "Axes", report: Report, style: dict[str, str]) -> None:
+def _corruption(names: Sequence[str], axis: "Axes", report: Report, style: Style) -> None:
     part = report.content.suites.get("corruption")
     axis.set(title="Corruptions (mean over severities)", ylabel="accuracy")
     axis.set_ylim(0, 1.05)
@@ -97,11 +107,11 @@ def _corruption(names: Sequence[str], axis: "Axes", report: Report, style: dict[
         [(m.ci or (value, value))[1] - value for value, m in zip(y, values, strict=True)],
     ]
     axis.errorbar(
-        places,
+        [i + style.shift for i in places],
         y,
         yerr=spread,
-        fmt=style["marker"],
-        color=style["color"],
+        fmt=style.marker,
+        color=style.color,
         markersize=6,
         capsize=3,
         label=report.content.run.name,
@@ -111,7 +121,7 @@ def _corruption(names: Sequence[str], axis: "Axes", report: Report, style: dict[
     )
 
 
-def _eps(axis: "Axes", report: Report, style: dict[str, str]) -> None:
+def _eps(axis: "Axes", report: Report, style: Style) -> None:
     part = report.content.suites.get("fgsm")
     axis.set(title="FGSM", xlabel="eps (grey levels of 255)", ylabel="accuracy")
     axis.set_ylim(0, 1.05)
@@ -123,12 +133,13 @@ def _eps(axis: "Axes", report: Report, style: dict[str, str]) -> None:
         x,
         [point.metrics["robust_acc"].value or 0 for point in part.sweep],
         label=report.content.run.name,
-        **style,  # type: ignore[arg-type]
+        color=style.color,
+        marker=style.marker,
     )
     axis.set_xticks(x, [f"{value:g}" for value in x])
 
 
-def _occlusion(axis: "Axes", report: Report, style: dict[str, str]) -> None:
+def _occlusion(axis: "Axes", report: Report, style: Style) -> None:
     part = report.content.suites.get("occlusion")
     axis.set(title="Random PatchDrop", xlabel="share of hidden patches", ylabel="accuracy")
     axis.set_ylim(0, 1.05)
@@ -136,12 +147,18 @@ def _occlusion(axis: "Axes", report: Report, style: dict[str, str]) -> None:
         return
     x = [point.x for point in part.points]
     metrics = [point.metrics["acc"] for point in part.points]
-    axis.plot(x, [m.value or 0 for m in metrics], label=report.content.run.name, **style)  # type: ignore[arg-type]
+    axis.plot(
+        x,
+        [m.value or 0 for m in metrics],
+        label=report.content.run.name,
+        color=style.color,
+        marker=style.marker,
+    )
     axis.fill_between(
         x,
         [(m.ci or (0, 0))[0] for m in metrics],
         [(m.ci or (0, 0))[1] for m in metrics],
-        color=style["color"],
+        color=style.color,
         alpha=0.15,
         linewidth=0,
     )
