@@ -60,7 +60,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return app(args=arguments, standalone_mode=False) or 0
+        return app(args=arguments, standalone_mode=False, obj=tuple(arguments)) or 0
     except RobustmixError as error:
         if "--debug" in arguments:
             raise

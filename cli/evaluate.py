@@ -1,6 +1,5 @@
 """``robustmix eval``."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +18,7 @@ from robustmix.cli.options import (
 
 
 def evaluate(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="Checkpoint, or timm:/torchvision: name.")],
     suite: Annotated[
         list[str] | None,
@@ -186,7 +186,7 @@ def evaluate(
             resume=resume,
             force=force,
             name=name,
-            argv=sys.argv[1:],
+            argv=list(context.obj),
             progress=shown,
         )
     finally:

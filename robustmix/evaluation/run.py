@@ -1,6 +1,8 @@
 """``robustmix.evaluate``: a model and an image set become a report."""
 
 import contextlib
+import hashlib
+import re
 import shutil
 import signal
 import tempfile
@@ -9,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -175,7 +177,7 @@ def _workspace(out: Path | str | None, *, resume: bool, force: bool) -> Iterator
     place = Path(out)
     if force:
         shutil.rmtree(place / "units", ignore_errors=True)
-    elif not resume and (place / REPORT_FILE).exists():
+    elif not resume and (place / REPORT_FILE).exists() and not (place / "units").exists():
         raise UsageError(
             f"{place} already holds a report",
             "choose another --out, or add --force to replace it",
@@ -292,6 +294,8 @@ class _Job:
             "model": self.state_sha256,
             "resize": self.robust.resize,
             "data": self.dataset,
+            "labels": hash_json(self.data.labels.tolist()),
+            "pixels": _pixel_probe(self.data),
             "seed": self.seed,
             "generator": GENERATOR,
             "device": self.device.type,
@@ -359,7 +363,7 @@ class _Job:
                 started=started,
                 finished=timestamp(),
                 wall_s=time.monotonic() - clock,
-                argv=self.argv,
+                argv=without_folders(self.argv),
                 config={"suites": list(self.params), "batch_size": batch_size},
                 seed=self.seed,
                 fingerprint=self.fingerprint,
@@ -406,7 +410,7 @@ class _Job:
 
     def _model_part(self, checks: dict[str, Any]) -> ModelPart:
         info, robust = self.robust.info, self.robust
-        recipe = dict(info.recipe) if info.recipe else None
+        recipe = without_folders(dict(info.recipe)) if info.recipe else None
         return ModelPart(
             source=info.source,
             format=info.format,
@@ -434,6 +438,33 @@ class _Job:
             },
             checks=checks,
         )
+
+
+Value = TypeVar("Value")
+
+
+def without_folders(value: Value) -> Value:
+    """Return a JSON-like value with absolute paths cut to their last name: reports are published.
+
+    Example:
+        >>> without_folders(["eval", "/home/me/last.pth", "--out=/tmp/x", "8/255"])
+        ['eval', 'last.pth', '--out=x', '8/255']
+    """
+    cut: Any = value
+    if isinstance(value, str):
+        cut = re.sub(r"(^|[=:])/(?:[^/]+/)*([^/]*)/?$", r"\1\2", value)
+    elif isinstance(value, list):
+        cut = [without_folders(item) for item in value]
+    elif isinstance(value, dict):
+        cut = {key: without_folders(item) for key, item in value.items()}
+    return cast(Value, cut)
+
+
+def _pixel_probe(data: ImageSet) -> str:
+    """Return a hash over 64 evenly spaced images: data in memory has no file with a checksum."""
+    count = min(64, len(data))
+    indices = torch.arange(count) * len(data) // count
+    return hashlib.sha256(data.pixels.take(indices).cpu().numpy().tobytes()).hexdigest()
 
 
 def _describe_data(

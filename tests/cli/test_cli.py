@@ -150,6 +150,9 @@ def test_eval_show_and_validate(
     assert run(command) == 2
     assert "--force" in capsys.readouterr().err
 
+    assert str(tmp_path) not in (out / "report.json").read_text()
+    assert report.content.run.argv[:4] == ["eval", "last.pth", "--suite", "clean,fgsm"]
+
     assert run(["report", "show", str(out)]) == 0
     assert any("robust_acc" in line for line in lines(capsys)[0])
     assert run(["report", "validate", str(out)]) == 0

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustmix.data.images import TensorPixels
+from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.evaluation import units
 from robustmix.evaluation.engine import padded
@@ -114,6 +115,16 @@ def test_an_interrupted_evaluation_resumes_to_the_same_report(
     assert recompute(Report.load(tmp_path)) == []
 
 
+def relabelled() -> ImageSet:
+    data = tiny_images()
+    return replace(data, labels=data.labels.flip(0))
+
+
+def repainted() -> ImageSet:
+    data = tiny_images()
+    return replace(data, pixels=TensorPixels(255 - data.pixels.take(torch.arange(103))))
+
+
 def interrupted(tmp_path: Path) -> None:
     evaluate(tiny_model(), tiny_images(), QUICK, out=tmp_path, should_stop=Stop(4))
 
@@ -124,6 +135,8 @@ def interrupted(tmp_path: Path) -> None:
         (lambda: {"model": tiny_model(Net(seed=3))}, "model, data or seed"),
         (lambda: {"dataset": tiny_images(seed=3).subset(range(100))}, "model, data or seed"),
         (lambda: {"seed": 1}, "model, data or seed"),
+        (lambda: {"dataset": relabelled()}, "model, data or seed"),
+        (lambda: {"dataset": repainted()}, "model, data or seed"),
         (lambda: {"suites": ["clean", OcclusionSuite(trials=2)]}, "parameters of suite occlusion"),
     ],
 )
@@ -145,7 +158,7 @@ def test_an_unfinished_or_finished_evaluation_is_not_overwritten(
     tmp_path: Path,
 ) -> None:
     interrupted(tmp_path)
-    with pytest.raises(UsageError, match="--force"):
+    with pytest.raises(UsageError, match="add --resume to continue it or --force"):
         evaluate(tiny_model(), tiny_images(), QUICK, out=tmp_path)
     done = evaluate(tiny_model(), tiny_images(), QUICK, out=tmp_path, resume=True)
     with pytest.raises(UsageError, match="already holds a report"):
