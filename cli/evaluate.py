@@ -170,7 +170,7 @@ def evaluate(
         trust_checkpoint=trust_checkpoint,
     )
     folder = out or evaluation_folder(
-        Path(model).stem, {"model": model, "suites": names, "limit": limit, "seed": seed}
+        Path(model).stem, {"arguments": [a for a in context.obj if a not in ("--json", "--force")]}
     )
     try:
         report = run_evaluation(

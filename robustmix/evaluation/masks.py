@@ -101,7 +101,7 @@ def filling(
         return images.mean(dim=(2, 3), keepdim=True)
     if fill == "noise":
         spread = torch.tensor(std, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
-        draws = normal(keys.to(images.device), images[0].numel()).to(images.dtype)
+        draws = normal(keys, images[0].numel()).to(images)
         return (colour + spread * draws.view_as(images)).clamp(0, 1)
     return _blur(images, float(patch[0]))
 

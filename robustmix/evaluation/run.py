@@ -131,6 +131,8 @@ def evaluate(
     """
     if batch_size < 1:
         raise UsageError(f"expected --batch-size >= 1, got {batch_size}")
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"expected 0 <= --seed < 2^63, got {seed}")
     where = choose_device(device)
     robust = model if isinstance(model, RobustModel) else load_model(model)
     robust = robust.to(where)

@@ -258,7 +258,15 @@ def test_limit_takes_the_same_samples_for_every_condition_and_says_so() -> None:
         "n": 30, "of": 103, "seed": 0, "rule": "first of seeded order",
     }  # fmt: skip
     corruption = report.content.suites["corruption"].metrics
-    assert all(name.endswith("_subset") for name in corruption if name != "mce")
+    assert all(name.endswith("_subset") for name in corruption if "mce" not in name)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"batch_size": 0}, {"seed": -1}, {"limit": 0}, {"device": "tpu9"}]
+)
+def test_impossible_arguments_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        evaluate(tiny_model(), tiny_images(), ["clean"], **arguments)
 
 
 def test_padding_repeats_the_last_image_and_keeps_gradients() -> None:
