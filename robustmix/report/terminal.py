@@ -78,7 +78,7 @@ def _note(part: SuitePart) -> str:
     if isinstance(part, OcclusionPart):
         return sparkline([p.metrics["acc"].value or 0 for p in part.points])
     if isinstance(part, CalibrationPart) and part.temperature:
-        return "on the uncalibrated logits"
+        return "before scaling"
     return ""
 
 
