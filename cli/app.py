@@ -11,6 +11,7 @@ from robustmix.cli import console
 from robustmix.cli.demo import demo
 from robustmix.cli.evaluate import evaluate
 from robustmix.cli.listing import listing
+from robustmix.cli.methods import methods
 from robustmix.cli.report import report
 from robustmix.cli.train import train
 from robustmix.errors import RobustmixError
@@ -48,6 +49,7 @@ def version() -> None:
 app.command()(train)
 app.command("eval")(evaluate)
 app.command("list")(listing)
+app.add_typer(methods, name="methods")
 app.add_typer(report, name="report")
 app.command()(demo)
 

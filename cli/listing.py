@@ -30,9 +30,12 @@ def _methods() -> dict[str, str]:
 
 
 def _recipes() -> dict[str, str]:
-    from robustmix.training.recipe import list_recipes
+    from robustmix.training.recipe import list_recipes, preset_dict
 
-    return list_recipes()
+    return {
+        name: f"{text} (extrapolated)" if preset_dict(name).get("extrapolated") else text
+        for name, text in list_recipes().items()
+    }
 
 
 def _suites() -> dict[str, str]:

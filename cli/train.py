@@ -34,6 +34,10 @@ def train(
     precision: Annotated[
         str | None, typer.Option(help="fp32, or bf16 for autocast in the forward pass.")
     ] = None,
+    feature_stage: Annotated[
+        int | None,
+        typer.Option(help="Stage whose map the mask generator gets [default: the arch's own]."),
+    ] = None,
     limit_train: Annotated[
         str | None, typer.Option(help="Train on so many images (500) or that share (0.1).")
     ] = None,
@@ -51,6 +55,9 @@ def train(
     force: Annotated[
         bool, typer.Option("--force", help="With --resume never: replace a finished run.")
     ] = False,
+    picture_every: Annotated[
+        int, typer.Option(help="Epochs between pictures of the learned masks; 0 draws none.")
+    ] = 10,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
 ) -> None:
     """Train a classifier; writes a run folder with its recipe, metrics and checkpoints.
@@ -73,6 +80,7 @@ def train(
         "weight_decay": weight_decay,
         "seed": seed,
         "precision": precision,
+        "method.feature_stage": feature_stage,
         "limit_train": None if limit_train is None else parse_limit(limit_train),
     }
     is_file = recipe is not None and (recipe.endswith(".toml") or Path(recipe).is_file())
@@ -93,6 +101,7 @@ def train(
         resume=resume,
         force=force,
         progress=progress_kind(progress),
+        picture_every=picture_every,
     )
     if result.interrupted:
         console.say(f"stopped after epoch {result.epochs}; run the same command to continue")

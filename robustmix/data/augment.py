@@ -1,5 +1,6 @@
 """How a data set's training images are augmented: the choice, apart from the arithmetic."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
@@ -48,6 +49,15 @@ class Augment:
     drop_last: bool = False
     """Whether the published recipe leaves an incomplete last batch out."""
 
+    rand_ops: int = 0
+    """RandAugment's operations an image, after cropping and mirroring; 0 is no RandAugment."""
+
+    rand_magnitude: float = 7.0
+    """Mean of their levels, from 0 to 10."""
+
+    rand_std: float = 0.5
+    """Standard deviation of their levels."""
+
     def __post_init__(self) -> None:
         if self.padding < 0:
             raise ValueError(f"expected padding >= 0, got {self.padding}")
@@ -55,6 +65,12 @@ class Augment:
             raise ValueError(f"expected 0 < scale[0] <= scale[1] <= 1, got {self.scale}")
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"expected 0 < ratio[0] <= ratio[1], got {self.ratio}")
+        if self.rand_ops < 0:
+            raise ValueError(f"expected rand_ops >= 0, got {self.rand_ops}")
+        if not 0 <= self.rand_magnitude <= 10:
+            raise ValueError(f"expected 0 <= rand_magnitude <= 10, got {self.rand_magnitude}")
+        if not 0 <= self.rand_std < math.inf:
+            raise ValueError(f"expected a finite rand_std >= 0, got {self.rand_std}")
         for name, value in (("size", self.size), ("resize", self.resize)):
             if value is not None and value < 1:
                 raise ValueError(f"expected {name} >= 1, got {value}")

@@ -10,6 +10,7 @@ from robustmix.data.augment import Augment as Augment
 from robustmix.data.folder import FilePixels
 from robustmix.data.images import ImageSet, Pixels, SubsetPixels
 from robustmix.data.manifests import Manifest, list_manifests, load_manifest
+from robustmix.data.rand_augment import draw_rand_ops, rand_augment
 from robustmix.data.resized import ResizedPixels
 from robustmix.data.transforms import (
     BOX_UNIFORMS,
@@ -127,6 +128,22 @@ def augmented(
         augment: what is done to them.
         generator: a CPU generator.
     """
+    images = _cropped(pixels, indices, augment, generator)
+    if augment.rand_ops == 0:
+        return images
+    draws = draw_rand_ops(
+        len(indices),
+        augment.rand_ops,
+        magnitude=augment.rand_magnitude,
+        std=augment.rand_std,
+        generator=generator,
+    )
+    return rand_augment(images, draws)
+
+
+def _cropped(
+    pixels: Pixels, indices: Tensor, augment: Augment, generator: torch.Generator
+) -> Tensor:
     n = len(indices)
     if augment.kind == "none":
         return pixels.take(indices)

@@ -1,7 +1,15 @@
-"""Cross-entropy of plain and of mixed labels, always computed in float32."""
+"""Cross-entropy of plain and of mixed labels, computed in float32 at least."""
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def full_precision(tensor: Tensor) -> Tensor:
+    """Return the tensor in float32, or as it is if it is float64."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
@@ -15,7 +23,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> 
     Returns:
         A float32 scalar.
     """
-    return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+    return F.cross_entropy(full_precision(logits), labels, label_smoothing=smoothing)
 
 
 def mixed_cross_entropy(
@@ -36,3 +44,21 @@ def mixed_cross_entropy(
     own = cross_entropy(logits, labels, smoothing=smoothing)
     partner = cross_entropy(logits, partners, smoothing=smoothing)
     return lam * own + (1 - lam) * partner
+
+
+def sources_cross_entropy(
+    logits: Tensor, labels: Tensor, lam: Sequence[float], *, smoothing: float = 0.0
+) -> Tensor:
+    """Return the sum over N sources of lam[n] * CE(logits, labels[n]), a float32 scalar.
+
+    Args:
+        logits: of the mixed images, (B, K).
+        labels: the classes of the sources of each mixture, int64 (N, B).
+        lam: N weights.
+        smoothing: label smoothing of every label, as in ``cross_entropy``.
+    """
+    terms = [
+        weight * cross_entropy(logits, row, smoothing=smoothing)
+        for weight, row in zip(lam, labels, strict=True)
+    ]
+    return torch.stack(terms).sum()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.losses import mixed_cross_entropy
-from robustmix.methods.step import Mixed, StepResult, top1
+from robustmix.methods.step import Mixed, Setup, StepResult, top1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,19 +74,12 @@ def mixup(images: Tensor, draws: MixupDraws) -> Mixed:
 class Mixup(nn.Module):
     """One network trained on mixed batches."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        config: MixupConfig,
-        *,
-        rng: np.random.Generator,
-        label_smoothing: float = 0.0,
-    ) -> None:
+    def __init__(self, network: nn.Module, config: MixupConfig, setup: Setup) -> None:
         super().__init__()
         self.network = network
         self.config = config
-        self.rng = rng
-        self.label_smoothing = label_smoothing
+        self.rng = setup.rng
+        self.label_smoothing = setup.label_smoothing
 
     def training_step(self, batch: Batch) -> StepResult:
         """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""

@@ -37,5 +37,23 @@ METHOD_INFO: dict[str, MethodInfo] = {
         status="verified",
         cost=3,
     ),
+    "automix": MethodInfo(
+        summary="mix pairs by masks that a generator learns from the teacher's features",
+        paper="Liu et al. 2022, arXiv:2103.13027",
+        status="verified",
+        cost=9,
+    ),
+    "samix": MethodInfo(
+        summary="AutoMix with another generator, bilinear masks and a variance loss",
+        paper="Li et al. 2021, arXiv:2111.15454",
+        status="verified",
+        cost=9,
+    ),
+    "adautomix": MethodInfo(
+        summary="mix three images by masks of a generator that is also trained against the teacher",
+        paper="Qin et al. 2024, arXiv:2312.11954",
+        status="verified",
+        cost=12,
+    ),
 }
 """Every training method by the name that recipes and ``--method`` use."""

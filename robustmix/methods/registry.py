@@ -4,12 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from robustmix.errors import UsageError, unknown_name
+from robustmix.methods.adautomix import AdAutoMix, AdAutoMixConfig
+from robustmix.methods.automix import AutoMix, AutoMixConfig
 from robustmix.methods.cutmix import CutMix, CutMixConfig
 from robustmix.methods.mixup import Mixup, MixupConfig
+from robustmix.methods.samix import SAMix, SAMixConfig
+from robustmix.methods.step import Setup
 from robustmix.methods.vanilla import Vanilla, VanillaConfig
 
 
@@ -25,6 +28,9 @@ METHODS: dict[str, MethodEntry] = {
     "vanilla": MethodEntry(VanillaConfig, Vanilla),
     "mixup": MethodEntry(MixupConfig, Mixup),
     "cutmix": MethodEntry(CutMixConfig, CutMix),
+    "automix": MethodEntry(AutoMixConfig, AutoMix),
+    "samix": MethodEntry(SAMixConfig, SAMix),
+    "adautomix": MethodEntry(AdAutoMixConfig, AdAutoMix),
 }
 
 
@@ -41,8 +47,16 @@ def method_config(name: str, options: Mapping[str, object]) -> Any:
     for key in options:
         if key not in defaults:
             raise unknown_option(name, key, defaults)
+    optional = {key for key, value in defaults.items() if value is None}
     try:
-        return make(**{k: _as(v, defaults[k], f"method.{k}") for k, v in options.items()})
+        return make(
+            **{
+                key: value
+                if value is None and key in optional
+                else _as(value, 0.0 if key in optional else defaults[key], f"method.{key}")
+                for key, value in options.items()
+            }
+        )
     except UsageError:
         raise
     except ValueError as error:
@@ -56,12 +70,7 @@ def method_options(name: str, options: Mapping[str, object]) -> dict[str, Any]:
 
 
 def build_method(
-    name: str,
-    network: nn.Module,
-    options: Mapping[str, object],
-    *,
-    rng: np.random.Generator,
-    label_smoothing: float = 0.0,
+    name: str, network: nn.Module, options: Mapping[str, object], setup: Setup
 ) -> nn.Module:
     """Return the method ``name``, a ``Method`` and an ``nn.Module``, that trains ``network``.
 
@@ -69,11 +78,12 @@ def build_method(
         name: a key of ``METHODS``.
         network: normalised images (N, 3, H, W) -> logits (N, K).
         options: fields of the method's config; the rest are defaults.
-        rng: source of everything that the method draws.
-        label_smoothing: eps in [0, 1) of the cross-entropy.
+        setup: its sources of randomness, and what it must know of the images.
+
+    Raises:
+        UsageError: the method or an option does not exist, or cannot be had with this network.
     """
-    config = method_config(name, options)
-    return METHODS[name].build(network, config, rng=rng, label_smoothing=label_smoothing)
+    return METHODS[name].build(network, method_config(name, options), setup)
 
 
 def unknown_option(method: str, key: str, known: Mapping[str, object]) -> UsageError:

@@ -1,11 +1,34 @@
 """What every training method gives the loop: a loss to minimise and a network to deploy."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a method is built with, beside its network and its config."""
+
+    rng: np.random.Generator
+    """Source of everything that the method draws while it trains."""
+
+    label_smoothing: float = 0.0
+    """eps in [0, 1) of every cross-entropy."""
+
+    input_size: tuple[int, int, int] = (3, 32, 32)
+    """(3, H, W) of the images."""
+
+    weights: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+    """Source of the initial weights of whatever the method adds to the network; on the CPU."""
+
+    arch: str = ""
+    """Name of the network, for messages."""
 
 
 class StepResult(NamedTuple):
@@ -15,7 +38,7 @@ class StepResult(NamedTuple):
     """What to minimise, a scalar in float32 that carries the gradient."""
 
     logs: Mapping[str, Tensor]
-    """Detached scalars, each a mean over the batch; the same names at every step."""
+    """Detached scalars, each a mean over the batch."""
 
 
 class Mixed(NamedTuple):
@@ -47,3 +70,9 @@ class Method(Protocol):
 def top1(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the share of rows whose largest logit is the label's, a float32 scalar."""
     return (logits.detach().argmax(dim=1) == labels).float().mean()
+
+
+def require(ok: bool, want: str, got: object) -> None:
+    """Raise ValueError, naming what a config wants and what it got, unless ``ok``."""
+    if not ok:
+        raise ValueError(f"expected {want}, got {got}")

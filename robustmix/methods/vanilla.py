@@ -8,12 +8,11 @@ Method card
 
 from dataclasses import dataclass
 
-import numpy as np
 from torch import nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.losses import cross_entropy
-from robustmix.methods.step import StepResult, top1
+from robustmix.methods.step import Setup, StepResult, top1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,19 +23,12 @@ class VanillaConfig:
 class Vanilla(nn.Module):
     """Cross-entropy on the images as they are."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        config: VanillaConfig,
-        *,
-        rng: np.random.Generator,
-        label_smoothing: float = 0.0,
-    ) -> None:
+    def __init__(self, network: nn.Module, config: VanillaConfig, setup: Setup) -> None:
         super().__init__()
         self.network = network
         self.config = config
-        self.rng = rng
-        self.label_smoothing = label_smoothing
+        self.rng = setup.rng
+        self.label_smoothing = setup.label_smoothing
 
     def training_step(self, batch: Batch) -> StepResult:
         """Return the cross-entropy of one batch, and its accuracy as ``top1``."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from robustmix.errors import IntakeError
 from robustmix.files import atomic_path
 from robustmix.models.archives import check_tensors, read_archive
+from robustmix.models.infer import head_of
 from robustmix.models.names import ARCHS, split_stem
 
 FORMAT_VERSION = 1
@@ -23,7 +24,7 @@ class Checkpoint:
     """A trained model and, if ``resume`` is there, all that continuing its training needs."""
 
     arch: str
-    arch_options: dict[str, str | int]
+    arch_options: dict[str, str | int | float]
     """E.g. ``{"stem": "cifar"}``; ``resize`` gives the size the network sees."""
 
     method: str
@@ -142,10 +143,10 @@ def _broken(path: Path, why: str) -> IntakeError:
 
 
 def _check_head(checkpoint: Checkpoint, path: Path) -> None:
-    head = checkpoint.model.get("fc.weight")
     if split_stem(checkpoint.arch)[0] not in ARCHS:
         return
-    outputs = None if head is None else len(head)
+    head = head_of(checkpoint.model)
+    outputs = None if head is None else head[1]
     if outputs != checkpoint.num_classes:
         raise _broken(
             path, f"num_classes is {checkpoint.num_classes} but its classifier has {outputs}"
@@ -198,7 +199,7 @@ def _is_anything(value: object) -> bool:
 
 _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "arch": (_is_text, "text"),
-    "arch_options": (_is_dict_of(lambda v: isinstance(v, str | int)), "names and values"),
+    "arch_options": (_is_dict_of(lambda v: isinstance(v, str | int | float)), "names and values"),
     "method": (_is_text, "text"),
     "num_classes": (_is_positive_count, "a positive integer"),
     "input_size": (_is_sequence_of(_is_positive_count, 3), "3 positive integers"),

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from robustmix.models.names import Stem
+from robustmix.models.names import ARCHS, Stem
 
 _BLOCKS: dict[tuple[str, tuple[int, ...], int], str] = {
     ("basic", (1, 1, 1), 1): "resnet8",
@@ -13,13 +13,43 @@ _BLOCKS: dict[tuple[str, tuple[int, ...], int], str] = {
     ("basic", (3, 4, 6, 3), 1): "resnet34",
     ("bottleneck", (3, 4, 6, 3), 1): "resnet50",
     ("bottleneck", (3, 4, 6, 3), 32): "resnext50_32x4d",
+    ("bottleneck", (3, 4, 23, 3), 1): "resnet101",
+    ("bottleneck", (3, 4, 23, 3), 32): "resnext101_32x4d",
 }
 _LIBRARY: dict[tuple[str, tuple[int, ...], int], str] = {
-    ("bottleneck", (3, 4, 23, 3), 1): "torchvision:resnet101",
     ("bottleneck", (3, 8, 36, 3), 1): "torchvision:resnet152",
     ("bottleneck", (3, 4, 23, 3), 32): "torchvision:resnext101_32x8d",
 }
-_FIRST_STAGE = {"resnet8": 16, "resnext50_32x4d": 128}
+_FIRST_STAGE = {"resnet8": 16, "resnext50_32x4d": 128, "resnext101_32x4d": 128}
+
+_TIMM: dict[str, tuple[dict[str, tuple[int, ...]], str, tuple[int, ...]]] = {
+    "convnext_tiny": (
+        {"stages.0.blocks.0.conv_dw.weight": (96, 1, 7, 7)},
+        "stages.{}.blocks.",
+        (3, 3, 9, 3),
+    ),
+    "swin_tiny": (
+        {"layers.0.blocks.0.attn.relative_position_bias_table": (169, 3), "norm.weight": (768,)},
+        "layers.{}.blocks.",
+        (2, 2, 6, 2),
+    ),
+    "deit_small": (
+        {"cls_token": (1, 1, 384), "patch_embed.proj.weight": (384, 3, 16, 16)},
+        "blocks.",
+        (12,),
+    ),
+    "mobilenetv2": (
+        {"conv_head.weight": (1280, 320, 1, 1), "blocks.0.0.conv_dw.weight": (32, 1, 3, 3)},
+        "blocks.{}.",
+        (1, 2, 3, 4, 3, 3, 1),
+    ),
+    "efficientnet_b0": (
+        {"conv_head.weight": (1280, 320, 1, 1), "blocks.0.0.se.conv_reduce.weight": (8, 32, 1, 1)},
+        "blocks.{}.",
+        (1, 2, 2, 3, 3, 4, 1),
+    ),
+}
+"""Name -> shapes of some tensors, prefix of the blocks, blocks of each stage."""
 
 _HEADS = ("fc", "head.fc", "heads.head", "head", "linear", "last_linear")
 
@@ -28,6 +58,15 @@ def suggest_arch(state: Mapping[str, Tensor]) -> str | None:
     """Return the name to pass as ``--arch``, stem included, or None if nothing fits."""
     if "block1.layer.0.conv1.weight" in state:
         return _wide_resnet(state)
+    for name, (shapes, prefix, depths) in _TIMM.items():
+        fits = all(k in state and state[k].shape == shape for k, shape in shapes.items())
+        if fits and _blocks(state, prefix, start=0) == depths:
+            stem = stem_of(state)
+            return f"{name}-{stem}" if ARCHS[name].stems and stem else name
+    return _resnet(state)
+
+
+def _resnet(state: Mapping[str, Tensor]) -> str | None:
     first = state.get("layer1.0.conv1.weight")
     stem = stem_of(state)
     if first is None or first.ndim != 4 or stem is None:
@@ -48,10 +87,14 @@ def suggest_arch(state: Mapping[str, Tensor]) -> str | None:
 
 def stem_of(state: Mapping[str, Tensor]) -> Stem | None:
     """Return the stem that the first convolution belongs to, None if to neither."""
-    first = state.get("conv1.weight")
+    first = state.get("conv1.weight", state.get("stem.0.weight"))
     if first is None or first.ndim != 4:
         return None
-    stems: dict[tuple[int, ...], Stem] = {(3, 3, 3): "cifar", (3, 7, 7): "imagenet"}
+    stems: dict[tuple[int, ...], Stem] = {
+        (3, 3, 3): "cifar",
+        (3, 7, 7): "imagenet",
+        (3, 4, 4): "imagenet",
+    }
     return stems.get(tuple(first.shape[1:]))
 
 
@@ -70,16 +113,18 @@ def _numbered(state: Iterable[str], module: str) -> list[str]:
     return [f"{module}.{i}" for i in sorted(found, reverse=True)]
 
 
-def _blocks(state: Iterable[str], stage: str) -> tuple[int, ...]:
+def _blocks(state: Iterable[str], stage: str, *, start: int = 1) -> tuple[int, ...]:
     """Return how many blocks each stage has; ``stage`` is its prefix with room for the number."""
     keys = [*state]
     depths: list[int] = []
     while True:
-        prefix = re.escape(stage.format(len(depths) + 1))
+        prefix = re.escape(stage.format(len(depths) + start))
         blocks = {int(m[1]) for m in (re.match(rf"{prefix}(\d+)\.", k) for k in keys) if m}
         if not blocks:
             return tuple(depths)
         depths.append(len(blocks))
+        if "{}" not in stage:
+            return tuple(depths)
 
 
 def _wide_resnet(state: Mapping[str, Tensor]) -> str | None:

@@ -20,7 +20,7 @@ from robustmix.models.archives import Archive, check_tensors, decoded_metadata, 
 from robustmix.models.checkpoint import Checkpoint, checkpoint_from, is_checkpoint
 from robustmix.models.class_map import read_class_map
 from robustmix.models.infer import head_of, stem_of, suggest_arch
-from robustmix.models.names import ARCHS, NORM_PRESETS, split_stem
+from robustmix.models.names import ARCHS, NORM_PRESETS, split_stem, usual_size
 from robustmix.models.openmixup import check_head_name, is_openmixup, select_part
 from robustmix.models.pretrained import load_named
 from robustmix.models.registry import arch_options, build_model
@@ -249,7 +249,7 @@ def _from_checkpoint(checkpoint: Checkpoint, path: Path, wanted: _Wanted) -> Rob
     if given is not None and given != norm:
         notes.append(f"W-NORM: trained with mean and std {norm}, given {given}")
     stem = checkpoint.arch_options.get("stem")
-    net = build_model(
+    net = build_model(  # without drop-path, which only training has
         checkpoint.arch,
         num_classes=checkpoint.num_classes,
         input_size=checkpoint.input_size,
@@ -427,11 +427,13 @@ def _chosen_size(
         return wanted.input_size, None, ""
     if wanted.input_size is not None:
         return wanted.input_size, stem, ""
-    if stem is None:
+    stems = ARCHS[name].stems
+    if stem is None and stems:
         found = stem_of(state)
-        stem = found if found in ARCHS[name].stems else ARCHS[name].stems[0]
-    size = 224 if stem == "imagenet" else 32
-    return (3, size, size), stem, f"W-INPUT-SIZE: {size} pixels assumed for the {stem} stem"
+        stem = found if found in stems else stems[0]
+    size = usual_size(name, stem)
+    whose = f"the {stem} stem" if stem else name
+    return size, stem, f"W-INPUT-SIZE: {size[1]} pixels assumed for {whose}"
 
 
 def _classifier_name(net: nn.Module) -> str:

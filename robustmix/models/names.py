@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 Stem: TypeAlias = Literal["cifar", "imagenet"]
-"""What stands before the first stage: 3x3 stride 1, or 7x7 stride 2 and a 3x3 max-pool."""
+"""What stands before the first stage: ``cifar`` is a 3x3 convolution with stride 1, ``imagenet``
+reduces the image by 4 (a 7x7 convolution and a max-pool; 4x4 patches in ConvNeXt)."""
 
 STEMS: tuple[Stem, ...] = ("cifar", "imagenet")
 
@@ -22,11 +23,20 @@ class ArchInfo:
     """Parameters without the classifier, with the first of ``stems``."""
 
     stems: tuple[Stem, ...]
-    stage_channels: tuple[int, ...]
-    """Channels of the map that each stage returns."""
+    """Empty for an architecture with only one stem."""
 
-    feature_stage: int
-    """Index of the stage whose map feeds the generators of AutoMix and AdAutoMix."""
+    stage_channels: tuple[int, ...]
+    """Channels of the map that each stage (or layer of a plain transformer) returns."""
+
+    feature_stage: int | None
+    """Index of the stage whose map feeds the generators of AutoMix and AdAutoMix; None leaves it
+    to the sizes of the maps."""
+
+    built_by: Literal["robustmix", "timm"] = "robustmix"
+    """Whose layers and names of parameters it has."""
+
+    multiple: int = 1
+    """Height and width of the images are multiples of this."""
 
 
 ARCHS: Mapping[str, ArchInfo] = MappingProxyType(
@@ -66,12 +76,68 @@ ARCHS: Mapping[str, ArchInfo] = MappingProxyType(
             stage_channels=(256, 512, 1024, 2048),
             feature_stage=2,
         ),
+        "resnet101": ArchInfo(
+            description="ResNet-101, bottleneck blocks with the stride on the 3x3 convolution",
+            params_millions=42.492,
+            stems=STEMS,
+            stage_channels=(256, 512, 1024, 2048),
+            feature_stage=2,
+        ),
+        "resnext101_32x4d": ArchInfo(
+            description="ResNeXt-101, 32 groups of base width 4",
+            params_millions=42.121,
+            stems=STEMS,
+            stage_channels=(256, 512, 1024, 2048),
+            feature_stage=2,
+        ),
         "wrn28_8": ArchInfo(
             description="Wide ResNet 28-8, pre-activation blocks with biases and leaky ReLU",
             params_millions=23.358,
             stems=("cifar",),
             stage_channels=(128, 256, 512),
             feature_stage=1,
+        ),
+        "convnext_tiny": ArchInfo(
+            description="ConvNeXt-T",
+            params_millions=27.818,
+            stems=STEMS,
+            stage_channels=(96, 192, 384, 768),
+            feature_stage=2,
+            built_by="timm",
+        ),
+        "swin_tiny": ArchInfo(
+            description="Swin-T, patches of 4x4 pixels, windows of 7x7 patches",
+            params_millions=27.519,
+            stems=(),
+            stage_channels=(192, 384, 768, 768),
+            feature_stage=2,
+            built_by="timm",
+            multiple=4,
+        ),
+        "deit_small": ArchInfo(
+            description="DeiT-S, 12 layers over patches of 16x16 pixels and a class token",
+            params_millions=21.666,
+            stems=(),
+            stage_channels=(384,) * 12,
+            feature_stage=5,
+            built_by="timm",
+            multiple=16,
+        ),
+        "mobilenetv2": ArchInfo(
+            description="MobileNetV2, inverted residual blocks",
+            params_millions=2.224,
+            stems=(),
+            stage_channels=(16, 24, 32, 96, 320),
+            feature_stage=None,
+            built_by="timm",
+        ),
+        "efficientnet_b0": ArchInfo(
+            description="EfficientNet-B0, inverted residual blocks with squeeze and excitation",
+            params_millions=4.008,
+            stems=(),
+            stage_channels=(16, 24, 40, 112, 320),
+            feature_stage=None,
+            built_by="timm",
         ),
     }
 )
@@ -105,8 +171,10 @@ def split_stem(arch: str) -> tuple[str, Stem | None]:
     return arch, None
 
 
-def default_stem(arch: str, input_size: tuple[int, int, int]) -> Stem:
+def default_stem(arch: str, input_size: tuple[int, int, int]) -> Stem | None:
     """Return the stem for an image size (3, H, W): ImageNet's from 128 pixels on.
+
+    None where there is no choice.
 
     Example:
         >>> default_stem("resnet18", (3, 64, 64)), default_stem("resnet18", (3, 224, 224))
@@ -114,4 +182,15 @@ def default_stem(arch: str, input_size: tuple[int, int, int]) -> Stem:
     """
     stems = ARCHS[arch].stems
     wanted: Stem = "imagenet" if min(input_size[1:]) >= 128 else "cifar"
-    return wanted if wanted in stems else stems[0]
+    return wanted if wanted in stems else next(iter(stems), None)
+
+
+def usual_size(arch: str, stem: Stem | None = None) -> tuple[int, int, int]:
+    """Return the image size (3, H, W) that an architecture is commonly used with.
+
+    Example:
+        >>> usual_size("resnet18"), usual_size("resnet18", "imagenet"), usual_size("swin_tiny")
+        ((3, 32, 32), (3, 224, 224), (3, 224, 224))
+    """
+    small = "cifar" in ARCHS[arch].stems and stem != "imagenet"
+    return (3, 32, 32) if small else (3, 224, 224)

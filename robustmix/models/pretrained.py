@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from robustmix.errors import IntakeError, UsageError, unknown_name
-from robustmix.models.names import NORM_PRESETS, split_stem
+from robustmix.models.names import ARCHS, NORM_PRESETS, split_stem, usual_size
 from robustmix.models.registry import (
     build_model,
     check_library_name,
@@ -79,8 +79,8 @@ def _untrained(
     if num_classes is None:
         raise UsageError(f"{source} needs --num-classes", "pass it", code="E-CLASSES")
     if input_size is None:
-        small = ":" not in arch and split_stem(arch)[1] != "imagenet"
-        input_size = (3, 32, 32) if small else (3, 224, 224)
+        name, stem = split_stem(arch)
+        input_size = usual_size(name, stem) if name in ARCHS else (3, 224, 224)
     net = build_model(arch, num_classes=num_classes, input_size=input_size)
     return Named(
         net=net,

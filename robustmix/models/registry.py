@@ -13,30 +13,51 @@ from torch import nn
 from robustmix.errors import UsageError, unknown_name
 from robustmix.models.names import ARCHS, Stem, default_stem, split_stem
 from robustmix.models.resnet import BasicBlock, Bottleneck, ResNet
+from robustmix.models.timm_nets import (
+    TIMM_NAMES,
+    build_timm_net,
+    create_timm_model,
+    initialise_as_openmixup,
+)
 from robustmix.models.wide_resnet import WideResNet
+
+ArchOptions = dict[str, str | int | float]
+"""Choices beyond an architecture's name, as checkpoints and reports record them."""
 
 Init = Literal["openmixup", "torch"]
 
 
-def _resnet(num_classes: int, stem: Stem, **options: Any) -> nn.Module:
+Builder = Callable[[int, Stem | None, tuple[int, int], float], nn.Module]
+"""(number of classes, stem, height and width of the images, drop-path) -> network."""
+
+
+def _resnet(
+    num_classes: int, stem: Stem | None, size: tuple[int, int], drop_path: float, **options: Any
+) -> nn.Module:
+    assert stem is not None
     return ResNet(num_classes, stem=stem, **options)
 
 
-def _wide_resnet(num_classes: int, stem: Stem, **options: Any) -> nn.Module:
+def _wide_resnet(
+    num_classes: int, stem: Stem | None, size: tuple[int, int], drop_path: float, **options: Any
+) -> nn.Module:
     return WideResNet(num_classes, **options)
 
 
 _FIFTY: Mapping[str, Any] = {"block": "bottleneck", "depths": (3, 4, 6, 3)}
+_HUNDRED: Mapping[str, Any] = {"block": "bottleneck", "depths": (3, 4, 23, 3)}
 
-ARCHITECTURES: dict[str, Callable[[int, Stem], nn.Module]] = {
+ARCHITECTURES: Mapping[str, Builder] = {
     "resnet8": functools.partial(_resnet, block="basic", depths=(1, 1, 1), width=16),
     "resnet18": functools.partial(_resnet, block="basic", depths=(2, 2, 2, 2)),
     "resnet34": functools.partial(_resnet, block="basic", depths=(3, 4, 6, 3)),
     "resnet50": functools.partial(_resnet, **_FIFTY),
     "resnext50_32x4d": functools.partial(_resnet, **_FIFTY, groups=32, width_per_group=4),
+    "resnet101": functools.partial(_resnet, **_HUNDRED),
+    "resnext101_32x4d": functools.partial(_resnet, **_HUNDRED, groups=32, width_per_group=4),
     "wrn28_8": functools.partial(_wide_resnet, depth=28, widen=8),
-}
-"""Name -> builder from (number of classes, stem)."""
+} | {name: functools.partial(build_timm_net, name) for name in TIMM_NAMES}
+"""Name -> builder; the weights are the builder's own."""
 
 
 def build_model(
@@ -46,6 +67,7 @@ def build_model(
     input_size: tuple[int, int, int],
     init: Init = "openmixup",
     stem: str | None = None,
+    drop_path: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> nn.Module:
     """Build a network from normalised images (N, 3, H, W) to logits (N, K).
@@ -57,10 +79,12 @@ def build_model(
             ``timm:NAME`` or ``torchvision:NAME``; the last two come without trained weights.
         num_classes: outputs of the classifier; 0 builds a built-in backbone without one.
         input_size: (3, H, W) of the images; chooses the stem, and the grid of a transformer.
-        init: ``openmixup`` (kaiming-normal fan-out, zero-init residual branches, small
-            classifier) or ``torch`` (the layers' defaults). Library architectures keep the
-            initialisation of their library.
+        init: ``openmixup`` (for residual networks kaiming-normal fan-out, zero-init residual
+            branches, small classifier) or ``torch`` (the layers' defaults; timm's for what timm
+            builds). ``timm:`` and ``torchvision:`` keep the initialisation of their library.
         stem: ``cifar`` or ``imagenet``; by image size if None.
+        drop_path: stochastic depth: probability of dropping the last residual branch, linearly
+            less towards the first; 0 leaves ``timm:NAME`` as its library has it.
         generator: source of the initial weights, on the CPU; one with seed 0 if None.
 
     Returns:
@@ -78,37 +102,55 @@ def build_model(
         raise UsageError(f"expected num_classes >= 0, got {num_classes}", code="E-CLASSES")
     if len(input_size) != 3 or input_size[0] != 3 or min(input_size) < 1:
         raise UsageError(f"expected an input size (3, H, W), got {input_size}", code="E-INPUT-SIZE")
+    if not 0 <= drop_path < 1:
+        raise UsageError(f"expected 0 <= drop_path < 1, got {drop_path}", code="E-DROP-PATH")
     generator = generator or torch.Generator().manual_seed(0)
     library, _, name = arch.rpartition(":")
     if library:
         if stem is not None:
             raise UsageError(f"--stem has no meaning for {arch}", "leave it out", code="E-STEM")
-        return _build_from_library(library, name, num_classes, input_size, generator)
-    name, stem = _checked_stem(arch, stem, input_size)
-    with torch.device("meta"):  # constructors that draw nothing and fill nothing
-        net = ARCHITECTURES[name](num_classes, stem)
-    net.to_empty(device="cpu")
+        net = _build_from_library(library, name, num_classes, input_size, drop_path, generator)
+        vars(net)["arch_options"] = {"drop_path": drop_path} if drop_path else {}
+        return net
+    name, chosen = _checked_stem(arch, stem, input_size)
+    _check_fits(name, input_size, drop_path)
+    build = functools.partial(ARCHITECTURES[name], num_classes, chosen, input_size[1:])
+    if ARCHS[name].built_by == "timm":
+        with library_noise_off(), global_stream_from(generator):
+            net = build(drop_path)
+    else:
+        with torch.device("meta"):  # constructors that draw nothing and fill nothing
+            net = build(drop_path)
+        net.to_empty(device="cpu")
     initialise(net, init, generator)
+    options: ArchOptions = {} if chosen is None else {"stem": chosen}
+    vars(net)["arch_options"] = options | ({"drop_path": drop_path} if drop_path else {})
     return net
 
 
-def arch_options(net: nn.Module) -> dict[str, str | int]:
+def arch_options(net: nn.Module) -> ArchOptions:
     """Return the choices beyond the name that ``build_model`` made, e.g. ``{"stem": "cifar"}``."""
-    return dict(cast(Mapping[str, "str | int"], vars(net).get("arch_options", {})))
+    return dict(cast(ArchOptions, vars(net).get("arch_options", {})))
 
 
 def initialise(net: nn.Module, init: Init, generator: torch.Generator) -> None:
-    """Draw all parameters of a built-in network anew, in the order of its modules.
+    """Draw all parameters of a network of ``ARCHITECTURES`` anew, in the order of its modules.
 
-    ``openmixup`` is what AutoMix and AdAutoMix start from: convolutions kaiming-normal over the
-    fan-out with the gain of ReLU, biases 0, norms 1 and 0 except 0 for the last norm of every
-    residual branch (pre-activation blocks have none), classifiers Normal(0, 0.01).
+    ``openmixup`` is what AutoMix and AdAutoMix start from. In the built-in networks: convolutions
+    kaiming-normal over the fan-out with the gain of ReLU, biases 0, norms 1 and 0 except 0 for
+    the last norm of every residual branch (pre-activation blocks have none), classifiers
+    Normal(0, 0.01). For networks of timm see ``initialise_as_openmixup``; ``torch`` leaves those
+    as timm draws them.
 
     Raises:
         UsageError: there is no such initialisation.
     """
     if init not in ("openmixup", "torch"):
         raise unknown_name("init", init, ("openmixup", "torch"))
+    if not isinstance(net, ResNet | WideResNet):
+        if init == "openmixup":
+            initialise_as_openmixup(net, generator)
+        return
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
@@ -142,21 +184,37 @@ def _initialise_weights(
 
 def _checked_stem(
     arch: str, stem: str | None, input_size: tuple[int, int, int]
-) -> tuple[str, Stem]:
+) -> tuple[str, Stem | None]:
     name, named_stem = split_stem(arch)
     if name not in ARCHS:
         raise unknown_name("arch", arch, [*ARCHS, "timm:NAME", "torchvision:NAME"])
     if stem is not None and named_stem not in (None, stem):
         raise UsageError(f"{arch} has the {named_stem} stem, not {stem}", code="E-STEM")
+    stems = ARCHS[name].stems
     chosen = stem or named_stem or default_stem(name, input_size)
-    for known in ARCHS[name].stems:
+    for known in stems:
         if chosen == known:
             return name, known
+    if chosen is None:
+        return name, None
     raise UsageError(
         f"{name} has no {chosen} stem",
-        "choose from " + ", ".join(ARCHS[name].stems),
+        "choose from " + ", ".join(stems) if stems else "leave it out",
         code="E-STEM",
     )
+
+
+def _check_fits(name: str, input_size: tuple[int, int, int], drop_path: float) -> None:
+    info = ARCHS[name]
+    if any(side % info.multiple for side in input_size[1:]):
+        raise UsageError(
+            f"{name} takes images whose sides are multiples of {info.multiple}, "
+            f"not {input_size[1]}x{input_size[2]}",
+            "choose another --img-size",
+            code="E-INPUT-SIZE",
+        )
+    if drop_path and info.built_by != "timm":
+        raise UsageError(f"{name} has no drop-path", "leave it out", code="E-DROP-PATH")
 
 
 def _build_from_library(
@@ -164,6 +222,7 @@ def _build_from_library(
     name: str,
     num_classes: int,
     input_size: tuple[int, int, int],
+    drop_path: float,
     generator: torch.Generator,
 ) -> nn.Module:
     if num_classes < 1:
@@ -171,11 +230,12 @@ def _build_from_library(
     with library_noise_off(), global_stream_from(generator):
         check_library_name(library, name)
         if library == "timm":
-            net = _timm_model(name, num_classes, input_size)
-        else:
-            net = _torchvision_model(name, num_classes)
-    vars(net)["arch_options"] = {}
-    return net
+            return _timm_model(name, num_classes, input_size, drop_path)
+        if drop_path:
+            raise UsageError(
+                f"drop-path cannot be set for {library}:{name}", "leave it out", code="E-DROP-PATH"
+            )
+        return _torchvision_model(name, num_classes)
 
 
 def check_library_name(library: str, name: str) -> None:
@@ -205,16 +265,16 @@ def check_library_name(library: str, name: str) -> None:
     )
 
 
-def _timm_model(name: str, num_classes: int, input_size: tuple[int, int, int]) -> nn.Module:
+def _timm_model(
+    name: str, num_classes: int, input_size: tuple[int, int, int], drop_path: float
+) -> nn.Module:
     import timm
 
     default = timm.get_pretrained_cfg(name)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
     if default is not None and default.fixed_input_size and default.input_size != input_size:
         options["img_size"] = input_size[1:]
-    return cast(
-        nn.Module, timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
-    )
+    return create_timm_model(name, num_classes, options)
 
 
 def _torchvision_model(name: str, num_classes: int) -> nn.Module:

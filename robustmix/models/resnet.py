@@ -106,7 +106,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         channels = stem_width or width
-        self.arch_options: dict[str, str | int] = {"stem": stem}
+        self.arch_options: dict[str, str | int | float] = {"stem": stem}
         if stem == "cifar":
             self.conv1 = _conv(3, channels, 3)
             self.maxpool: nn.Module = nn.Identity()

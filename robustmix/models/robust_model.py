@@ -28,7 +28,7 @@ class ModelInfo:
     """Of the file."""
 
     arch: str
-    arch_options: Mapping[str, str | int] = field(default_factory=dict)
+    arch_options: Mapping[str, str | int | float] = field(default_factory=dict)
     head: str | None = None
     """Which of several heads is scored."""
 

@@ -76,7 +76,7 @@ class WideResNet(nn.Module):
         super().__init__()
         if depth < 10 or (depth - 4) % 6:
             raise ValueError(f"expected a depth of 6 n + 4, got {depth}")
-        self.arch_options: dict[str, str | int] = {"stem": "cifar"}
+        self.arch_options: dict[str, str | int | float] = {"stem": "cifar"}
         blocks, channels = (depth - 4) // 6, 16
         self.conv1 = nn.Conv2d(3, channels, 3, padding=1)
         for i, stage_stride in enumerate((first_stride, 2, 2)):

@@ -9,7 +9,6 @@ import contextlib
 import json
 import math
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,40 +16,39 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from robustmix.data.images import ImageSet
 from robustmix.data.loader import train_batches
 from robustmix.environment import choose_device
-from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, UsageError
+from robustmix.errors import IncompatibleError, IncompleteError, IntakeError
 from robustmix.files import write_text
-from robustmix.methods.registry import build_method
 from robustmix.methods.step import Method
-from robustmix.models.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from robustmix.models.registry import arch_options, build_model
+from robustmix.methods.teacher import DEPLOYED_HEAD, TeacherMethod
+from robustmix.models.checkpoint import Checkpoint, save_checkpoint
+from robustmix.models.registry import arch_options
 from robustmix.progress import ProgressKind
 from robustmix.signals import StopRequest, stop_on_signals
-from robustmix.training.optim import build_optimizer
-from robustmix.training.progress import Talk, open_progress
-from robustmix.training.recipe import (
-    Recipe,
-    load_recipe,
-    recipe_difference,
-    recipe_from_dict,
-    recipe_to_dict,
-    resolve_recipe,
-    with_overrides,
-    write_recipe,
+from robustmix.training.begin import (
+    RunFolder,
+    asked_recipe,
+    clear,
+    find_checkpoint,
+    new_state,
+    same_recipe,
 )
+from robustmix.training.optim import GENERATOR
+from robustmix.training.pictures import draw_mixing, picture_samples
+from robustmix.training.progress import Talk, open_progress
+from robustmix.training.recipe import Recipe, recipe_to_dict, write_recipe
 from robustmix.training.run_data import RunData, complete_recipe, load_run_data
 from robustmix.training.schedules import learning_rate
-from robustmix.training.state import Means, TrainState, data_digest, open_streams, to_cpu
+from robustmix.training.state import to_cpu
+from robustmix.training.validate import validate
 
 Event: TypeAlias = Mapping[str, Any]
 """What ``on_event`` is told: ``event`` is start, epoch or end; the rest is JSON-like."""
 
-VALIDATION_BATCH = 500
-"""Images in a validation batch; a constant, so that no setting of the run changes a score."""
+PICTURE_SAMPLES = 6
+"""Validation images in a picture of the mixtures."""
 
 CHECK_EVERY = 50
 """Steps between two looks at the loss on an accelerator, for each look waits for the device."""
@@ -78,33 +76,6 @@ class TrainResult:
     run_id: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunFolder:
-    """Names of the files in a run folder."""
-
-    path: Path
-
-    @property
-    def recipe(self) -> Path:
-        """The complete recipe."""
-        return self.path / "recipe.toml"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON line an epoch."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def last(self) -> Path:
-        """The newest checkpoint, from which a run continues."""
-        return self.path / "checkpoints" / "last.pth"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint of the best validation, for use only."""
-        return self.path / "checkpoints" / "best.pth"
-
-
 def train(
     recipe: Recipe | str | Path | None = None,
     *,
@@ -117,6 +88,7 @@ def train(
     on_event: Callable[[Event], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     save_interval: float = 300.0,
+    picture_every: int = 10,
     **overrides: Any,
 ) -> TrainResult:
     """Train as a recipe says; continue where an earlier call stopped.
@@ -137,6 +109,9 @@ def train(
         on_event: called with a mapping at the start, after every epoch and at the end.
         should_stop: asked after every step and every epoch; true stops as a signal does.
         save_interval: seconds after which ``last.pth`` is also written inside an epoch.
+        picture_every: epochs between two pictures of what the generator makes of a few images, in
+            ``pictures/``; also after the first and the last epoch. 0 draws none. Only methods
+            with a generator have them.
         **overrides: recipe keys and values, ``method`` and dotted keys included; None is ignored.
 
     Returns:
@@ -157,12 +132,12 @@ def train(
     """
     folder = RunFolder(path=Path(out))
     where = choose_device(device)
-    checkpoint = _find_checkpoint(folder, resume, force)
-    asked = _asked_recipe(recipe, folder, checkpoint, overrides)
+    checkpoint = find_checkpoint(folder, resume, force)
+    asked = asked_recipe(recipe, folder, checkpoint, overrides)
     data = load_run_data(asked, data_dir, where)
     asked = complete_recipe(asked, data)
     if checkpoint is not None:
-        _same_recipe(checkpoint, asked)
+        same_recipe(checkpoint, asked)
     talk = open_progress(progress) if isinstance(progress, str) else progress
     tell = on_event or (lambda event: None)
     with (
@@ -172,7 +147,9 @@ def train(
     ):
         run = _Run(folder=folder, recipe=asked, data=data, device=where, checkpoint=checkpoint)
         tell({"event": "start", "epoch": run.state.epoch, "epochs": asked.epochs})
-        finished = run.fit(talk, stop, tell, save_interval)
+        if run.teacher is not None:
+            talk.say(f"{asked.method}: {run.teacher.passes()}")
+        finished = run.fit(talk, stop, tell, save_interval, picture_every)
     metrics = run.state.history[-1] if run.state.history else {}
     tell({"event": "end", "epoch": run.state.epoch, "interrupted": not finished})
     return TrainResult(
@@ -203,11 +180,11 @@ class _Run:
         self.recipe = recipe
         self.data = data
         self.device = device
-        self.state = _new_state(recipe, data, device)
+        self.state = new_state(recipe, data, device, continued=checkpoint is not None)
         self.arch_options = arch_options(self.classifier)
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         if checkpoint is None:
-            _clear(folder)
+            clear(folder)
             write_recipe(folder.recipe, recipe)
         else:
             self._continue(checkpoint)
@@ -217,6 +194,12 @@ class _Run:
     def method(self) -> Method:
         """The method, for what it does; ``state.method`` is the same one, for its tensors."""
         return cast(Method, self.state.method)
+
+    @property
+    def teacher(self) -> TeacherMethod | None:
+        """The method, if it trains a teacher and a generator."""
+        method = self.state.method
+        return method if isinstance(method, TeacherMethod) else None
 
     @property
     def classifier(self) -> nn.Module:
@@ -229,6 +212,7 @@ class _Run:
         stop: StopRequest,
         tell: Callable[[Event], None],
         save_interval: float,
+        picture_every: int,
     ) -> bool:
         """Train to the end, or until ``stop``; return whether the end was reached."""
         state, recipe, steps = self.state, self.recipe, self.data.steps
@@ -247,7 +231,10 @@ class _Run:
                 start=state.step,
                 drop_last=self.data.augment.drop_last,
             ):
-                lr = self._set_learning_rate()
+                iteration, total = state.epoch * steps + state.step, recipe.epochs * steps
+                lr = self._set_learning_rate(iteration)
+                if self.teacher is not None:
+                    self.teacher.before_step(iteration, total)
                 with torch.autocast(
                     self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"
                 ):
@@ -257,6 +244,8 @@ class _Run:
                 if recipe.grad_clip:
                     nn.utils.clip_grad_norm_(state.method.parameters(), recipe.grad_clip)
                 state.optimizer.step()
+                if self.teacher is not None:
+                    self.teacher.after_step(iteration, total)
                 state.means.add(logs, len(batch.labels))
                 self._watch(loss.detach(), lr)
                 state.step += 1
@@ -270,6 +259,7 @@ class _Run:
             record = self._end_epoch(self._validate())
             saved = time.monotonic()
             talk.epoch(record)
+            self._draw(picture_every)
             tell({"event": "epoch", **record})
             if stop():
                 break
@@ -296,22 +286,31 @@ class _Run:
             return batch
         return batch._replace(images=batch.images.contiguous(memory_format=torch.channels_last))
 
-    def _set_learning_rate(self) -> float:
-        recipe, state = self.recipe, self.state
-        lr = learning_rate(
-            recipe.schedule,
-            state.epoch * self.data.steps + state.step,
-            base=recipe.lr,
-            minimum=recipe.min_lr,
-            epochs=recipe.epochs,
-            iters_per_epoch=self.data.steps,
-            warmup_epochs=recipe.warmup_epochs,
-            milestones=recipe.milestones,
-            gamma=recipe.gamma,
-        )
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr
+    def _set_learning_rate(self, iteration: int) -> float:
+        """Set the learning rates of a step; return the network's."""
+        recipe = self.recipe
+        lr = learning_rate(recipe.schedule, iteration, **self._curve(recipe.lr, recipe.min_lr))
+        own = lr
+        if recipe.generator_lr is not None or recipe.generator_min_lr is not None:
+            base = recipe.lr if recipe.generator_lr is None else recipe.generator_lr
+            minimum = recipe.min_lr if recipe.generator_min_lr is None else recipe.generator_min_lr
+            curve = {**self._curve(base, minimum), "warmup_epochs": 0}  # as published: no warm-up
+            own = learning_rate(recipe.schedule, iteration, **curve)
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = own if group.get("part") == GENERATOR else lr
         return lr
+
+    def _curve(self, base: float, minimum: float) -> dict[str, Any]:
+        recipe = self.recipe
+        return {
+            "base": base,
+            "minimum": minimum,
+            "epochs": recipe.epochs,
+            "iters_per_epoch": self.data.steps,
+            "warmup_epochs": recipe.warmup_epochs,
+            "milestones": recipe.milestones,
+            "gamma": recipe.gamma,
+        }
 
     def _watch(self, loss: Tensor, lr: float) -> None:
         """Note the first step whose loss is not finite; look at the note now and then."""
@@ -336,13 +335,41 @@ class _Run:
         )
 
     def _validate(self) -> dict[str, float]:
+        """Return loss and top-1 of the deployed classifier, and top-1 of every head by its name."""
         self._check_finite()
-        metrics = validate(
-            self.classifier, self.data.val, self.device, channels_last=self.recipe.channels_last
+        self.state.method.eval()
+        teacher, classifier = self.teacher, self.classifier
+        heads = validate(
+            (lambda images: {"": classifier(images)})
+            if teacher is None
+            else teacher.pair.heads_logits,
+            self.data.val,
+            self.device,
+            channels_last=self.recipe.channels_last,
         )
+        metrics = heads["" if teacher is None else DEPLOYED_HEAD]
         if not math.isfinite(metrics["loss"]):
             raise self._non_finite("the validation loss is not finite", self.state.step)
-        return metrics
+        if teacher is None:
+            return metrics
+        return {**metrics, **{f"acc_{name}": head["top1"] for name, head in heads.items()}}
+
+    def _draw(self, every: int) -> None:
+        """Draw what the generator makes of a few validation images, if it is time to."""
+        epoch = self.state.epoch
+        if self.teacher is None or not every:
+            return
+        if epoch % every and epoch not in (1, self.recipe.epochs):
+            return
+        data = self.data.val
+        preview = self.teacher.preview(picture_samples(data, PICTURE_SAMPLES, self.device))
+        draw_mixing(
+            preview,
+            self.folder.picture(epoch),
+            mean=data.mean,
+            std=data.std,
+            title=f"{self.recipe.method}, {self.recipe.dataset}, epoch {epoch}",
+        )
 
     def _end_epoch(self, metrics: dict[str, float]) -> dict[str, Any]:
         """Add the record of the epoch, write the checkpoints, then the log."""
@@ -358,7 +385,7 @@ class _Run:
         }
         state.elapsed_s = seconds
         state.history.append(record)
-        record["median_last10"] = state.median_last10()
+        record["summary"] = state.summary()
         state.epoch, state.step = state.epoch + 1, 0
         if record["top1"] > state.best_top1:
             state.best_top1 = record["top1"]
@@ -395,6 +422,8 @@ class _Run:
                 run_id=state.run_id,
                 epoch=state.epoch,
                 metrics=self._metrics(),
+                weights="raw" if self.teacher is None else "ema",
+                head=None if self.teacher is None else DEPLOYED_HEAD,
                 model=to_cpu(self.classifier.state_dict(), seen),
                 resume=state.pack(seen) if resume else None,
             ),
@@ -408,126 +437,6 @@ class _Run:
         if self.state.step:
             return {**metrics, "steps_into_epoch": self.state.step}
         return {**metrics, **self.state.history[-1]} if self.state.history else metrics
-
-
-@torch.no_grad()
-def validate(
-    network: nn.Module, images: ImageSet, device: torch.device, *, channels_last: bool = False
-) -> dict[str, float]:
-    """Return top-1 and the mean cross-entropy of a network, in float32 and eval mode.
-
-    The pixels go the way of ``RobustModel``: to [0, 1] first, then normalised, so that an
-    evaluation of the checkpoint repeats the number. The network is left in eval mode.
-
-    Args:
-        network: normalised images (N, 3, H, W) -> logits (N, K).
-        images: the images, at least one.
-        device: where the network is.
-        channels_last: memory layout of the images.
-    """
-    network.eval()
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (images.mean, images.std))
-    losses, hits = [], []
-    for chosen in torch.split(torch.arange(len(images)), VALIDATION_BATCH):
-        pixels = images.pixels.take(chosen).to(device).float() / 255
-        logits = network(((pixels - mean) / std).contiguous(memory_format=layout)).float()
-        labels = images.labels[chosen].to(device)
-        losses.append(F.cross_entropy(logits, labels, reduction="none"))
-        hits.append(logits.argmax(dim=1) == labels)
-    return {
-        "loss": float(torch.cat(losses).cpu().double().mean()),
-        "top1": int(torch.cat(hits).sum()) / len(images),
-    }
-
-
-def _new_state(recipe: Recipe, data: RunData, device: torch.device) -> TrainState:
-    streams = open_streams(recipe.seed)
-    torch.manual_seed(streams.default_seed)
-    network = build_model(
-        recipe.arch,
-        num_classes=data.train.num_classes,
-        input_size=data.train.input_size,
-        init=recipe.init,
-        stem=recipe.stem,
-        generator=streams.weights,
-    )
-    method = build_method(
-        recipe.method,
-        network,
-        recipe.method_options,
-        rng=streams.mix,
-        label_smoothing=recipe.label_smoothing,
-    )
-    if recipe.channels_last:
-        method = method.to(memory_format=torch.channels_last)
-    method = method.to(device)
-    return TrainState(
-        method=method,
-        optimizer=build_optimizer(
-            recipe.optimizer,
-            method,
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-        ),
-        streams=streams,
-        means=Means(device),
-        device=device,
-        run_id=uuid.uuid4().hex,
-        data_sha256=data_digest(data.train, data.val),
-    )
-
-
-def _find_checkpoint(folder: RunFolder, resume: str | Path, force: bool) -> Checkpoint | None:
-    if resume == "auto":
-        return read_checkpoint(folder.last) if folder.last.exists() else None
-    if resume != "never":
-        return read_checkpoint(Path(resume))
-    if not force and folder.last.exists():
-        old = read_checkpoint(folder.last)
-        if old.epoch >= recipe_from_dict(old.recipe).epochs:
-            raise UsageError(
-                f"{folder.path} holds a finished run",
-                "choose another --out, or overwrite it with --force",
-                code="E-EXISTS",
-            )
-    return None
-
-
-def _asked_recipe(
-    recipe: Recipe | str | Path | None,
-    folder: RunFolder,
-    checkpoint: Checkpoint | None,
-    overrides: Mapping[str, Any],
-) -> Recipe:
-    if isinstance(recipe, Recipe):
-        base = recipe
-    elif recipe is not None:
-        base = load_recipe(recipe)
-    elif checkpoint is not None:
-        base = recipe_from_dict(checkpoint.recipe)
-    elif folder.recipe.exists():  # a run that ended before its first checkpoint
-        base = load_recipe(folder.recipe)
-    else:
-        base = resolve_recipe()
-    return with_overrides(base, overrides)
-
-
-def _same_recipe(checkpoint: Checkpoint, asked: Recipe) -> None:
-    difference = recipe_difference(recipe_from_dict(checkpoint.recipe), asked)
-    if difference is not None:
-        raise IncompatibleError(
-            f"the run to continue has another recipe: {difference}",
-            "change it back, choose another --out, or start anew with --resume never",
-            code="E-OTHER-RECIPE",
-        )
-
-
-def _clear(folder: RunFolder) -> None:
-    """Remove what an older run left, lest a crash before the first save continues that one."""
-    for path in (folder.last, folder.best, folder.metrics):
-        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Optimisers as the published recipes set them up."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -13,27 +13,8 @@ _NORMS = (
 _NO_DECAY_NAMES = ("cls_token", "pos_embed", "relative_position_bias_table", "gamma")
 
 
-def sgd(
-    module: nn.Module, *, lr: float, momentum: float, weight_decay: float
-) -> torch.optim.Optimizer:
-    """Return SGD without Nesterov; weight decay on every parameter, norms and biases too."""
-    return torch.optim.SGD(
-        trainable(module), lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=False
-    )
-
-
-def adamw(module: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """Return AdamW(0.9, 0.999, 1e-8) that decays weights but no norm, bias or position table."""
-    spared = no_decay(module)
-    decayed = [p for p in trainable(module) if id(p) not in spared]
-    rest = [p for p in trainable(module) if id(p) in spared]
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=lr, betas=(0.9, 0.999), eps=1e-8
-    )
+GENERATOR = "generator"
+"""Value of ``part`` in the parameter groups of a mask generator; other groups have none."""
 
 
 def build_optimizer(
@@ -43,11 +24,43 @@ def build_optimizer(
     lr: float,
     momentum: float,
     weight_decay: float,
+    generator: nn.Module | None = None,
+    generator_momentum: float | None = None,
 ) -> torch.optim.Optimizer:
-    """Return the optimiser of a recipe; ``momentum`` is SGD's alone."""
+    """Return the optimiser of a recipe.
+
+    SGD is without Nesterov and decays every parameter, norms and biases too; AdamW(0.9, 0.999,
+    1e-8) decays weights but no norm, bias or position table.
+
+    Args:
+        name: which.
+        module: whose parameters are trained, as far as they require gradients.
+        lr: learning rate of all groups, until a schedule sets it.
+        momentum: SGD's.
+        weight_decay: L2 penalty of SGD, decoupled decay of AdamW.
+        generator: a part of ``module`` that gets groups of its own, marked ``part``.
+        generator_momentum: SGD's for these; ``momentum`` if None.
+    """
+    inner = {id(p) for p in generator.parameters()} if generator is not None else set()
+    outer = [p for p in trainable(module) if id(p) not in inner]
+    own = [p for p in trainable(module) if id(p) in inner]
+    own_momentum = momentum if generator_momentum is None else generator_momentum
     if name == "sgd":
-        return sgd(module, lr=lr, momentum=momentum, weight_decay=weight_decay)
-    return adamw(module, lr=lr, weight_decay=weight_decay)
+        groups: list[dict[str, Any]] = [{"params": outer}]
+        if own:
+            groups.append({"params": own, "momentum": own_momentum, "part": GENERATOR})
+        return torch.optim.SGD(
+            groups, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=False
+        )
+    spared = no_decay(module)
+    groups = [
+        {"params": [p for p in chosen if (id(p) in spared) == free], "weight_decay": decay, **mark}
+        for chosen, mark in ((outer, {}), (own, {"part": GENERATOR}))
+        for free, decay in ((False, weight_decay), (True, 0.0))
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=lr, betas=(0.9, 0.999), eps=1e-8
+    )
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:

@@ -30,6 +30,9 @@ class Recipe:
     description: str = ""
     """What the recipe is for; compared with nothing."""
 
+    extrapolated: bool = False
+    """No published configuration stands behind the recipe; compared with nothing."""
+
     dataset: str = "cifar100"
     """Name of a data set, or ``folder:PATH``."""
 
@@ -38,6 +41,12 @@ class Recipe:
 
     stem: str | None = None
     """First layers of the backbone; none is the backbone's choice for the image size."""
+
+    weights: str | None = None
+    """What to start from instead of ``init``: ``torchvision:NAME@TAG``, ``timm:...`` or a file."""
+
+    drop_path: float = 0.0
+    """Stochastic depth: probability of skipping the last block, falling to 0 at the first."""
 
     img_size: int | None = None
     """Side in pixels that images are resized to; none keeps the data set's own."""
@@ -84,6 +93,15 @@ class Recipe:
     gamma: float = 0.1
     """Factor of the schedule ``step``."""
 
+    generator_lr: float | None = None
+    """Learning rate of a method's mask generator, without warm-up; none is ``lr``."""
+
+    generator_min_lr: float | None = None
+    """Learning rate that the generator's schedule falls to; none is ``min_lr``."""
+
+    generator_momentum: float | None = None
+    """Momentum of SGD for the generator; none is ``momentum``."""
+
     label_smoothing: float = 0.0
     """eps: the target is (1 - eps) onehot + eps / K."""
 
@@ -123,13 +141,37 @@ class Recipe:
                 raise _invalid(key, want, value)
         if self.min_lr > self.lr:
             raise _invalid("min_lr", f"at most lr ({self.lr})", self.min_lr)
+        self._check_generator()
         if self.warmup_epochs >= self.epochs:
             raise _invalid("warmup_epochs", f"below epochs ({self.epochs})", self.warmup_epochs)
 
+    def _check_generator(self) -> None:
+        given = [key for key in _GENERATOR_KEYS if getattr(self, key) is not None]
+        if given and self.method not in GENERATOR_METHODS:
+            known = ", ".join(GENERATOR_METHODS)
+            raise UsageError(
+                f"{given[0]}: method {self.method} has no generator",
+                f"leave it out, or choose one of {known}",
+                code="E-RECIPE",
+            )
+        top, low = self.generator_lr, self.generator_min_lr
+        if top is None:
+            top = self.lr
+        if low is not None and low > top:
+            raise _invalid("generator_min_lr", f"at most the generator's lr ({top})", low)
+        if low is None and self.min_lr > top:
+            raise _invalid("generator_lr", f"at least min_lr ({self.min_lr})", top)
+
+
+GENERATOR_METHODS = ("adautomix", "automix", "samix")
+"""Methods that train a mask generator beside the network."""
+
+_GENERATOR_KEYS = ("generator_lr", "generator_min_lr", "generator_momentum")
 
 _AUGMENT_FIELDS = tuple(f.name for f in fields(Augment))
 
 _COUNT = (lambda v: v >= 1, "at least 1")
+_POSITIVE = (lambda v: 0 < v < math.inf, "a finite number above 0")
 _FINITE_UP = (lambda v: 0 <= v < math.inf, "a finite number of at least 0")
 _SHARE = (lambda v: 0 <= v < 1, "at least 0 and below 1")
 _LIMIT = (
@@ -141,13 +183,17 @@ _LIMITS: dict[str, tuple[typing.Callable[[Any], bool], str]] = {
     "img_size": _COUNT,
     "epochs": _COUNT,
     "batch_size": _COUNT,
-    "lr": (lambda v: 0 < v < math.inf, "a finite number above 0"),
+    "drop_path": _SHARE,
+    "lr": _POSITIVE,
     "min_lr": _FINITE_UP,
     "momentum": _SHARE,
     "weight_decay": _FINITE_UP,
     "warmup_epochs": (lambda v: v >= 0, "at least 0"),
     "milestones": (lambda v: sorted(set(v)) == list(v) and min(v, default=1) > 0, "rising epochs"),
     "gamma": (lambda v: 0 < v <= 1, "above 0 and at most 1"),
+    "generator_lr": _POSITIVE,
+    "generator_min_lr": _FINITE_UP,
+    "generator_momentum": _SHARE,
     "label_smoothing": _SHARE,
     "grad_clip": _FINITE_UP,
     "seed": (lambda v: 0 <= v < 2**63, "at least 0 and below 2^63"),
@@ -166,7 +212,8 @@ def resolve_recipe(
 ) -> Recipe:
     """Return the recipe of a run: defaults < preset < file < ``sets`` < ``overrides``.
 
-    A layer that names another method drops the options that the layers below gave to theirs.
+    A layer that names another method drops the options that the layers below gave to theirs, and
+    what they said of its generator.
 
     Args:
         preset: name of a packaged recipe, or none.
@@ -324,11 +371,12 @@ def recipe_difference(old: Recipe, new: Recipe) -> str | None:
     """Return the first key in which two recipes differ, as ``key is OLD there, NEW here``."""
     old_values, new_values = _flat(recipe_to_dict(old)), _flat(recipe_to_dict(new))
     for key in sorted(old_values.keys() | new_values.keys()):
-        if key != "description" and old_values.get(key) != new_values.get(key):
+        if key not in _INFORMATIVE and old_values.get(key) != new_values.get(key):
             return f"{key} is {old_values.get(key)!r} there, {new_values.get(key)!r} here"
     return None
 
 
+_INFORMATIVE = ("description", "extrapolated")
 _TABLES = ("method", "method_options", "augment")
 _KEYS = (*(f.name for f in fields(Recipe) if f.name not in _TABLES), "method", "augment")
 
@@ -363,13 +411,13 @@ def _table(key: str, value: object) -> Mapping[str, Any]:
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``below`` updated with ``above``, table by table."""
+    method = below.get("method", {})
+    if above.get("method", {}).get("name", _name(method)) != _name(method):
+        below = {k: v for k, v in below.items() if k not in ("method", *_GENERATOR_KEYS)}
     merged = {**below, **above}
     for key in ("method", "augment"):
         if key in below and key in above:
-            kept = below[key]
-            if key == "method" and above[key].get("name", _name(kept)) != _name(kept):
-                kept = {}
-            merged[key] = {**kept, **above[key]}
+            merged[key] = {**below[key], **above[key]}
     if "description" not in above and any(merged[k] != below.get(k) for k in above):
         merged.pop("description", None)  # it told of the recipe below
     return merged

@@ -60,30 +60,31 @@ class Means:
         self._dtype = torch.float32 if device.type == "mps" else torch.float64
         self._device = device
         self.sums: dict[str, Tensor] = {}
-        self.count = 0
+        self.counts: dict[str, int] = {}
 
     def add(self, logs: Mapping[str, Tensor], n: int) -> None:
-        """Add the means of a batch of ``n`` images."""
+        """Add the means of a batch of ``n`` images; a name may be missing in some batches."""
         for name, value in logs.items():
             if name not in self.sums:
                 self.sums[name] = torch.zeros((), dtype=self._dtype, device=self._device)
+                self.counts[name] = 0
             self.sums[name].add_(value.to(self._dtype), alpha=n)
-        self.count += n
+            self.counts[name] += n
 
     def read(self) -> dict[str, float]:
         """Return the means so far; waits for the device."""
-        return {name: float(value) / self.count for name, value in self.sums.items()}
+        return {name: float(value) / self.counts[name] for name, value in self.sums.items()}
 
     def pack(self) -> dict[str, Any]:
         """Return the sums as JSON-like values."""
         return {
-            "count": self.count,
+            "counts": dict(self.counts),
             "sums": {name: float(value) for name, value in self.sums.items()},
         }
 
     def unpack(self, saved: Mapping[str, Any]) -> None:
         """Continue from packed sums."""
-        self.count = int(saved["count"])
+        self.counts = {name: int(count) for name, count in saved["counts"].items()}
         self.sums = {
             name: torch.tensor(value, dtype=self._dtype, device=self._device)
             for name, value in saved["sums"].items()
@@ -182,9 +183,13 @@ class TrainState:
         tensors = [t for t in self.method.state_dict().values() if t.is_floating_point()]
         return bool(torch.stack([t.isfinite().all() for t in tensors]).all())
 
-    def median_last10(self) -> float:
-        """Return the median top-1 of the last ten epochs, the papers' statistic."""
-        return float(statistics.median(record["top1"] for record in self.history[-10:]))
+    def summary(self) -> dict[str, float]:
+        """Return median and best top-1 of the last ten epochs, the papers' statistics.
+
+        CNNs are reported by the median, Swin and ConvNeXt by the best.
+        """
+        last = [float(record["top1"]) for record in self.history[-10:]]
+        return {"median_last10": statistics.median(last), "best_last10": max(last)}
 
 
 def to_cpu(value: Any, seen: dict[Any, Tensor]) -> Any:

@@ -12,6 +12,7 @@ from robustmix.methods import (
     CutMixConfig,
     Method,
     MixupConfig,
+    Setup,
     cross_entropy,
     cutmix,
     draw_cutmix,
@@ -165,7 +166,8 @@ def test_a_step_is_the_mixed_loss_of_the_mixed_batch(name: str) -> None:
     images = torch.randn(6, 3, 5, 7, generator=generator)
     labels = torch.tensor([0, 1, 2, 3, 0, 1])
     network = Flat()
-    method = build_method(name, network, {}, rng=np.random.default_rng(3), label_smoothing=0.1)
+    setup = Setup(rng=np.random.default_rng(3), label_smoothing=0.1)
+    method = build_method(name, network, {}, setup)
 
     result = cast(Method, method).training_step(Batch(images, labels, torch.arange(6)))
 

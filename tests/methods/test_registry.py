@@ -9,11 +9,11 @@ import torch
 
 import robustmix.methods
 from robustmix.errors import UsageError
-from robustmix.methods import METHOD_INFO, METHODS, Method
+from robustmix.methods import METHOD_INFO, METHODS, Method, Setup, TeacherMethod
 from robustmix.methods.registry import build_method, method_config, method_options
 from robustmix.models.registry import build_model
 
-NOT_METHODS = {"__init__", "losses", "names", "registry", "step"}
+NOT_METHODS = {"__init__", "card", "losses", "names", "registry", "step", "teacher"}
 
 
 def test_every_method_has_its_line_and_its_file() -> None:
@@ -40,9 +40,20 @@ def test_listing_needs_no_torch() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_trains_and_deploys_its_network(name: str) -> None:
     network = build_model("resnet8", num_classes=3, input_size=(3, 16, 16), generator=None)
-    method = build_method(name, network, {}, rng=np.random.default_rng(0))
-    assert cast(Method, method).classifier() is network
-    assert {id(p) for p in method.parameters()} == {id(p) for p in network.parameters()}
+    setup = Setup(rng=np.random.default_rng(0), input_size=(3, 16, 16))
+    method = build_method(name, network, {}, setup)
+    trained = {id(p) for p in method.parameters() if p.requires_grad}
+    assert {id(p) for p in network.parameters()} <= trained
+    classifier = cast(Method, method).classifier()
+    if isinstance(method, TeacherMethod):
+        assert classifier is method.pair.network_k
+        assert classifier.state_dict().keys() == network.state_dict().keys()
+        heads = {id(p) for p in method.pair.head_mix_q.parameters()}
+        own = {id(p) for p in method.generator.parameters()}
+        assert trained == {id(p) for p in network.parameters()} | heads | own
+    else:
+        assert classifier is network
+        assert trained == {id(p) for p in network.parameters()}
 
 
 def test_options_are_checked_and_completed() -> None:

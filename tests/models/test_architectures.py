@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robustmix.errors import UsageError
-from robustmix.models.names import ARCHS, Stem, default_stem
+from robustmix.models.names import ARCHS, Stem, default_stem, usual_size
 from robustmix.models.registry import ARCHITECTURES, arch_options, build_model
 from robustmix.models.resnet import ResNet
 from robustmix.models.wide_resnet import WideBlock, WideResNet
@@ -19,7 +19,7 @@ class Published(NamedTuple):
     size: int
     params: float
     macs: float
-    feature: tuple[int, int]
+    feature: tuple[int, int] | None
 
 
 PUBLISHED = [
@@ -31,27 +31,35 @@ PUBLISHED = [
     Published("resnet50", 224, 23.508, 4.087, (1024, 14)),
     Published("resnext50_32x4d", 224, 22.980, 4.228, (1024, 14)),
     Published("resnet18", 64, 11.169, 4 * 0.555, (256, 16)),
+    Published("resnet101", 224, 42.500, 7.799, (1024, 14)),
+    Published("resnext101_32x4d", 224, 42.129, 7.968, (1024, 14)),
+    Published("convnext_tiny", 32, 27.818, 1.453, (384, 8)),
+    Published("convnext_tiny", 224, 27.820, 4.455, (384, 14)),
+    # OpenMixup counts the norm before the generator, 2 * 768, whose weights are never trained.
+    Published("swin_tiny", 224, 27.521 - 0.001536, 4.350, (768, 7)),
+    Published("deit_small", 224, 21.666, 4.241, (384, 14)),
+    Published("mobilenetv2", 224, 2.224, 0.299, None),
+    Published("efficientnet_b0", 224, 4.008, 0.385, None),
 ]
 
 
-def on_meta(arch: str, size: int) -> ResNet | WideResNet:
+def on_meta(arch: str, size: int) -> nn.Module:
     """Build without the classifier and without memory."""
     with torch.device("meta"):
-        net = ARCHITECTURES[arch](0, default_stem(arch, (3, size, size)))
-    assert isinstance(net, ResNet | WideResNet)
-    return net
+        return ARCHITECTURES[arch](0, default_stem(arch, (3, size, size)), (size, size), 0.0)
 
 
 def count_macs(net: nn.Module, images: Tensor) -> int:
+    """Count the products of convolutions and linear layers, not those of attention."""
     total = 0
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
-        assert isinstance(module, nn.Conv2d)
+        assert isinstance(module, nn.Conv2d | nn.Linear)
         total += output.numel() * module.weight[0].numel()
 
     for module in net.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_hook(hook)
     net(images)
     return total
@@ -63,20 +71,25 @@ def test_size_and_cost_are_the_published_ones(row: Published) -> None:
     images = torch.empty(1, 3, row.size, row.size, device="meta")
     assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(row.params, abs=5e-4)
     assert count_macs(net, images) / 1e9 == pytest.approx(row.macs, abs=2e-3)
-    feature = net.forward_features(images)[ARCHS[row.arch].feature_stage]
-    assert (feature.shape[1], feature.shape[3]) == row.feature
+    if isinstance(net, ResNet | WideResNet):
+        feature = net.forward_features(images)[-2]
+        assert (feature.shape[1], feature.shape[3]) == row.feature
 
 
 def test_every_listed_architecture_has_a_builder_and_the_facts_it_lists() -> None:
     assert set(ARCHS) == set(ARCHITECTURES)
     for name, info in ARCHS.items():
-        net = on_meta(name, 32)
+        net = on_meta(name, usual_size(name)[1])
         params = sum(p.numel() for p in net.parameters())
         assert params / 1e6 == pytest.approx(info.params_millions, abs=5e-4), name
-        maps = net.forward_features(torch.empty(1, 3, 32, 32, device="meta"))
-        assert tuple(m.shape[1] for m in maps) == info.stage_channels
-        assert len(net.stages) == net.num_stages == len(maps)
-        assert default_stem(name, (3, 32, 32)) == info.stems[0]
+        assert default_stem(name, (3, 32, 32)) == next(iter(info.stems), None)
+        assert usual_size(name) == ((3, 32, 32) if info.stems else (3, 224, 224))
+        if isinstance(net, ResNet | WideResNet):
+            maps = net.forward_features(torch.empty(1, 3, 32, 32, device="meta"))
+            assert tuple(m.shape[1] for m in maps) == info.stage_channels
+            assert len(net.stages) == net.num_stages == len(maps)
+        else:
+            assert info.built_by == "timm"
 
 
 def test_resnet8_is_small() -> None:
@@ -186,11 +199,86 @@ def test_torch_init_has_the_moments_of_the_default_one() -> None:
             assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.2), name
 
 
+def standard_deviation(name: str, arch: str, weight: Tensor) -> float:
+    """Return what OpenMixup's configurations make of one weight."""
+    if name.endswith(("head.fc.weight", "classifier.weight")) or name == "head.weight":
+        return 0.01
+    if weight.ndim < 4 or arch == "deit_small":
+        return 0.02
+    if arch == "convnext_tiny":
+        return 1 / math.sqrt(weight[0].numel()) / 0.8796
+    if arch == "swin_tiny":
+        return 1 / math.sqrt(3 * weight[0].numel())  # uniform up to 1 / sqrt(fan-in)
+    return math.sqrt(2 / (len(weight) * weight.shape[2] * weight.shape[3]))
+
+
+@pytest.mark.parametrize(
+    ("arch", "norms"),
+    [
+        ("convnext_tiny", nn.LayerNorm),
+        ("swin_tiny", nn.LayerNorm),
+        ("deit_small", nn.LayerNorm),
+        ("mobilenetv2", nn.BatchNorm2d),
+        ("efficientnet_b0", nn.BatchNorm2d),
+    ],
+)
+def test_openmixup_init_of_networks_of_timm(arch: str, norms: type[nn.Module]) -> None:
+    net = build_model(arch, num_classes=100, input_size=(3, 64, 64))
+    checked = set()
+    for name, weight in net.named_parameters():
+        if weight.numel() < 50 or name.endswith("bias"):
+            continue
+        if weight.ndim > 1:
+            expected = standard_deviation(name, arch, weight)
+            spread = 6 / math.sqrt(2 * weight.numel())
+            assert weight.std().item() == pytest.approx(expected, rel=spread), name
+            assert abs(weight.mean().item()) < 6 * expected / math.sqrt(weight.numel()), name
+        elif name.endswith("gamma"):
+            assert bool((weight == 1e-6).all()), name
+        checked.add(name)
+    plain = [m for m in net.modules() if isinstance(m, norms)]
+    assert len(plain) > 10
+    assert all(bool((m.get_parameter("weight") == 1).all()) for m in plain)
+    for name, bias in net.named_parameters():
+        if name.endswith("bias") and name != "patch_embed.proj.bias":
+            assert not bias.any(), name
+    assert len(checked) > 40
+    expected_options = {"stem": "cifar"} if arch == "convnext_tiny" else {}
+    assert arch_options(net) == expected_options
+
+
+def test_drop_path_grows_with_depth_and_is_recorded() -> None:
+    timm = pytest.importorskip("timm")
+    net = build_model("deit_small", num_classes=3, input_size=(3, 32, 32), drop_path=0.1)
+    rates = [m.drop_prob for m in net.modules() if isinstance(m, timm.layers.DropPath)]
+    assert rates == pytest.approx([0.1 * i / 11 for i in range(1, 12) for _ in range(2)])
+    assert arch_options(net) == {"drop_path": 0.1}
+    for arch in ("swin_tiny", "convnext_tiny", "mobilenetv2"):  # timm's own default for Swin is 0.1
+        net = build_model(arch, num_classes=3, input_size=(3, 64, 64))
+        assert not any(isinstance(m, timm.layers.DropPath) for m in net.modules())
+    net = build_model("timm:test_vit", num_classes=3, input_size=(3, 64, 64), drop_path=0.2)
+    assert arch_options(net) == {"drop_path": 0.2}
+    assert any(isinstance(m, timm.layers.DropPath) for m in net.modules())
+
+
+def test_first_layers_of_convnext() -> None:
+    pytest.importorskip("timm")
+    for size, kernel in ((32, 3), (224, 4)):
+        net = build_model("convnext_tiny", num_classes=2, input_size=(3, size, size)).eval()
+        stem = net.get_submodule("stem.0")
+        assert isinstance(stem, nn.Conv2d)
+        assert stem.kernel_size == (kernel, kernel)
+        images = torch.zeros(1, 3, 32, 32)
+        assert stem(images).shape == (1, 96, *((32, 32) if kernel == 3 else (8, 8)))
+        assert net(images).shape == (1, 2)
+
+
+@pytest.mark.parametrize("arch", ["resnet8", "mobilenetv2"])
 @pytest.mark.parametrize("init", ["openmixup", "torch"])
-def test_weights_depend_on_the_generator_only(init: str) -> None:
+def test_weights_depend_on_the_generator_only(init: str, arch: str) -> None:
     def build(seed: int) -> dict[str, Tensor]:
         return build_model(
-            "resnet8",
+            arch,
             num_classes=7,
             input_size=(3, 32, 32),
             init=init,  # type: ignore[arg-type]
@@ -203,8 +291,8 @@ def test_weights_depend_on_the_generator_only(init: str) -> None:
     torch.rand(3)
     second, other = build(5), build(6)
     assert all(torch.equal(first[k], second[k]) for k in first)
-    assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
-    assert not torch.equal(first["fc.weight"], other["fc.weight"])
+    drawn = [key for key, value in first.items() if value.ndim > 1]
+    assert not any(torch.equal(first[key], other[key]) for key in drawn)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +321,14 @@ def test_stem(arch: str, size: int, stem: Stem | None, expected: Stem) -> None:
         ({"arch": "resnet18-cifar", "stem": "imagenet"}, "E-STEM", ""),
         ({"arch": "wrn28_8", "stem": "imagenet"}, "E-STEM", "choose from cifar"),
         ({"arch": "resnet8", "stem": "patch"}, "E-STEM", "choose from cifar"),
+        ({"arch": "swin_tiny-cifar"}, "E-STEM", "leave it out"),
+        ({"arch": "swin_tiny", "input_size": (3, 30, 32)}, "E-INPUT-SIZE", "--img-size"),
+        ({"arch": "deit_small", "input_size": (3, 32, 40)}, "E-INPUT-SIZE", "--img-size"),
+        ({"arch": "resnet8", "drop_path": 0.1}, "E-DROP-PATH", "leave it out"),
+        ({"arch": "deit_small", "drop_path": 1.0}, "E-DROP-PATH", ""),
+        ({"arch": "deit_small", "drop_path": -0.1}, "E-DROP-PATH", ""),
+        ({"arch": "timm:vgg11", "drop_path": 0.1}, "E-DROP-PATH", "leave it out"),
+        ({"arch": "torchvision:resnet18", "drop_path": 0.1}, "E-DROP-PATH", "leave it out"),
         ({"arch": "resnet8", "num_classes": -1}, "E-CLASSES", ""),
         ({"arch": "resnet8", "input_size": (1, 32, 32)}, "E-INPUT-SIZE", ""),
         ({"arch": "resnet8", "init": "xavier"}, "E-UNKNOWN-INIT", "choose from"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robustmix.methods.teacher import ema_momentum
 from robustmix.training.schedules import WARMUP_RATIO, Schedule, learning_rate
 from tests.reference.vectors import reference_params
 
@@ -61,3 +62,28 @@ def test_learning_rates(path: Path, curve: str) -> None:
             want = vectors[f"{name}/{curve}"]
             got = expected(vectors[f"{name}/iter"], want, int(found[1]))
             np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-16, err_msg=name)
+
+
+def momentum_settings(iterations: np.ndarray, curve: np.ndarray) -> tuple[int, float, float, float]:
+    """Total, base, end and start of a momentum curve, off its first, last and first other point."""
+    total, base = int(iterations[-1]) + 1, float(curve[0])
+    weight = (math.cos(math.pi * (total - 1) / total) + 1) / 2
+    end = round((float(curve[-1]) - base * weight) / (1 - weight), 8)
+    moved = int(np.argmax(curve != base))
+    shares = [
+        share for share in (0.05 * i for i in range(20)) if int(share * total) <= iterations[moved]
+    ]
+    return total, base, end, max(shares)
+
+
+@pytest.mark.parametrize("path", reference_params("schedules*.npz"))
+def test_momentum_of_the_teacher(path: Path) -> None:
+    with np.load(path) as vectors:
+        names = sorted({key.split("/")[0] for key in vectors.files if key.endswith("/momentum")})
+        assert names
+        for name in names:
+            iterations, want = vectors[f"{name}/iter"], vectors[f"{name}/momentum"]
+            total, base, end, start = momentum_settings(iterations, want)
+            assert start > 0, name
+            got = [ema_momentum(int(i), total, base=base, end=end, start=start) for i in iterations]
+            np.testing.assert_allclose(got, want, rtol=1e-14, err_msg=name)

@@ -20,9 +20,10 @@ from robustmix.models.checkpoint import read_checkpoint
 from robustmix.models.registry import build_model
 from robustmix.models.robust_model import RobustModel
 from robustmix.training import TrainResult, load_recipe, resolve_recipe
-from robustmix.training.loop import _new_state, validate
+from robustmix.training.begin import new_state
 from robustmix.training.progress import Talk, open_progress
 from robustmix.training.run_data import load_run_data
+from robustmix.training.validate import validate
 from tests.training.runs import log, small_train, stop_after
 
 
@@ -38,7 +39,8 @@ def test_the_run_folder(tmp_path: Path) -> None:
     lines = log(tmp_path)
     assert lines[-1] == result.metrics
     assert [line["lr"] for line in lines] == [0.2, 0.1]  # half a cosine over two epochs
-    assert lines[-1]["median_last10"] == np.median([line["top1"] for line in lines])
+    tops = [line["top1"] for line in lines]
+    assert lines[-1]["summary"] == {"median_last10": np.median(tops), "best_last10": max(tops)}
     best = max(range(2), key=lambda i: lines[i]["top1"])
     assert read_checkpoint(result.best).metrics["epoch"] == best + 1
     assert read_checkpoint(result.best).resume is None
@@ -111,7 +113,7 @@ def test_clipping_bounds_the_first_update(tmp_path: Path) -> None:
     clipped = small_train(tmp_path / "a", "vanilla", grad_clip=0.01, **settings)
     free = small_train(tmp_path / "b", "vanilla", **settings)
     recipe = load_recipe(tmp_path / "b" / "recipe.toml")
-    start = _new_state(recipe, load_run_data(recipe, None), torch.device("cpu"))
+    start = new_state(recipe, load_run_data(recipe, None), torch.device("cpu"))
     before = dict(start.method.network.named_parameters())  # type: ignore[union-attr]
     norms = [
         sum(
@@ -180,7 +182,9 @@ def test_a_held_out_part_selects_the_best(tmp_path: Path) -> None:
     ckpt = read_checkpoint(result.last)
     net = build_model("resnet8", num_classes=10, input_size=(3, 32, 32))
     net.load_state_dict(ckpt.model)
-    assert validate(net, train.subset(held), torch.device("cpu"))["top1"] == metrics["top1"]
+    net.eval()
+    heads = validate(lambda images: {"only": net(images)}, train.subset(held), torch.device("cpu"))
+    assert heads["only"]["top1"] == metrics["top1"]
 
 
 def test_the_held_out_part_does_not_depend_on_limits() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from robustmix.training import learning_rate
-from robustmix.training.optim import adamw, build_optimizer, no_decay, sgd
+from robustmix.training.optim import GENERATOR, build_optimizer, no_decay
 from robustmix.training.schedules import Schedule
 
 
@@ -57,7 +57,7 @@ def test_sgd_by_hand() -> None:
     net = nn.Linear(1, 1, bias=False)
     nn.init.constant_(net.weight, 2.0)
     # v1 = 1 + .1*2 = 1.2, w1 = 2 - .5*1.2 = 1.4; v2 = .9*1.2 + 1 + .1*1.4 = 2.22, w2 = .29
-    got = two_steps(sgd(net, lr=0.5, momentum=0.9, weight_decay=0.1), net.weight)
+    got = two_steps(build_optimizer("sgd", net, lr=0.5, momentum=0.9, weight_decay=0.1), net.weight)
     assert got == pytest.approx(0.29)
 
 
@@ -65,7 +65,9 @@ def test_adamw_by_hand() -> None:
     net = nn.Linear(1, 1, bias=False)
     nn.init.constant_(net.weight, 2.0)
     # A constant gradient makes both corrected moments 1: each step is w (1 - lr wd) - lr.
-    got = two_steps(adamw(net, lr=0.5, weight_decay=0.1), net.weight)
+    got = two_steps(
+        build_optimizer("adamw", net, lr=0.5, momentum=0.0, weight_decay=0.1), net.weight
+    )
     assert got == pytest.approx((2 * 0.95 - 0.5) * 0.95 - 0.5)
 
 
@@ -99,3 +101,38 @@ def test_sgd_decays_everything() -> None:
     (group,) = optimizer.param_groups
     assert (group["weight_decay"], group["momentum"], group["nesterov"]) == (0.05, 0.8, False)
     assert len(group["params"]) == len(list(net.parameters())) - 1
+
+
+def test_a_generator_has_groups_of_its_own() -> None:
+    net = nn.Sequential(nn.Linear(2, 3), nn.Conv2d(1, 1, 1))
+    generator = net[1]
+    optimizer = build_optimizer(
+        "sgd",
+        net,
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=0.05,
+        generator=generator,
+        generator_momentum=0.0,
+    )
+    outer, own = optimizer.param_groups
+    assert [id(p) for p in own["params"]] == [id(p) for p in generator.parameters()]
+    assert [id(p) for p in outer["params"]] == [id(p) for p in net[0].parameters()]
+    assert (outer["momentum"], own["momentum"], own["weight_decay"]) == (0.9, 0.0, 0.05)
+    assert (outer.get("part"), own["part"]) == (None, GENERATOR)
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.05}
+    inherited = build_optimizer("sgd", net, generator=generator, **settings)
+    assert inherited.param_groups[1]["momentum"] == 0.9
+    groups = build_optimizer("adamw", net, generator=generator, **settings).param_groups
+    assert [(g["weight_decay"], g.get("part")) for g in groups] == [
+        (0.05, None),
+        (0.0, None),
+        (0.05, GENERATOR),
+        (0.0, GENERATOR),
+    ]
+    assert [[tuple(p.shape) for p in g["params"]] for g in groups] == [
+        [(3, 2)],
+        [(3,)],
+        [(1, 1, 1, 1)],
+        [(1,)],
+    ]

@@ -19,13 +19,14 @@ from robustmix.data.datasets import load_dataset
 from robustmix.data.images import ImageSet
 from robustmix.data.manifests import Split
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
+from robustmix.methods import METHODS
 from robustmix.models.checkpoint import read_checkpoint
 from robustmix.models.registry import build_model
 from robustmix.training import load_recipe
 from tests.training.runs import EPOCHS, STEPS, assert_same_run, small_train, stop_after
 
 
-@pytest.mark.parametrize("method", ["vanilla", "mixup", "cutmix"])
+@pytest.mark.parametrize("method", METHODS)
 def test_stopped_after_every_single_step(method: str, tmp_path: Path) -> None:
     whole = small_train(tmp_path / "whole", method)
     assert not whole.interrupted
@@ -50,7 +51,7 @@ def test_everything_that_could_differ(
         net.fc = nn.Sequential(nn.Dropout(0.5), net.fc)
         return net  # type: ignore[no-any-return]
 
-    monkeypatch.setattr("robustmix.training.loop.build_model", with_dropout)
+    monkeypatch.setattr("robustmix.training.begin.build_model", with_dropout)
     monkeypatch.setattr("robustmix.models.checkpoint._check_head", lambda *_: None)
     changes: dict[str, Any] = {
         "optimizer": "adamw",
@@ -239,17 +240,18 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from tests.training.runs import small_train
-result = small_train(Path(sys.argv[1]), epochs=int(sys.argv[2]), save_interval=0.0)
+out, epochs, method = sys.argv[1:]
+result = small_train(Path(out), method, epochs=int(epochs), save_interval=0.0)
 sys.exit(128 + result.signal if result.interrupted else 0)
 """
 
 
-def start_and_signal(out: Path, epochs: int, number: signal.Signals) -> int:
+def start_and_signal(out: Path, epochs: int, number: signal.Signals, method: str = "mixup") -> int:
     """Train in another process and send it a signal once it has written a new checkpoint."""
     last = out / "checkpoints" / "last.pth"
     before = last.stat().st_mtime_ns if last.exists() else None
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", SCRIPT, str(out), str(epochs)],
+        [sys.executable, "-W", "error", "-c", SCRIPT, str(out), str(epochs), method],
         env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
         cwd=Path(__file__).parents[2],
     )
@@ -283,14 +285,16 @@ def test_a_real_signal_to_another_process(number: signal.Signals, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_killed_at_any_time_the_run_ends_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["mixup", "adautomix", "samix"])
+def test_killed_at_any_time_the_run_ends_the_same(method: str, tmp_path: Path) -> None:
     epochs = 40
-    whole = small_train(tmp_path / "whole", epochs=epochs)
+    whole = small_train(tmp_path / "whole", method, epochs=epochs)
     for _ in range(3):
-        assert start_and_signal(tmp_path / "parts", epochs, signal.SIGKILL) == -signal.SIGKILL
+        ended = start_and_signal(tmp_path / "parts", epochs, signal.SIGKILL, method)
+        assert ended == -signal.SIGKILL
     lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
     assert all(json.loads(line)["epoch"] for line in lines)
-    assert_same_run(whole, small_train(tmp_path / "parts", epochs=epochs))
+    assert_same_run(whole, small_train(tmp_path / "parts", method, epochs=epochs))
 
 
 def test_the_saved_recipe_reruns_the_training(tmp_path: Path) -> None:

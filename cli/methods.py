@@ -1,0 +1,112 @@
+"""``robustmix methods``: which there are, and the card of each. Needs no torch."""
+
+import dataclasses
+import json
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from robustmix.cli import console
+from robustmix.methods.card import MethodCard, Parameter, RecipeUse, Value, method_card
+from robustmix.methods.names import METHOD_INFO
+
+methods = typer.Typer(help="See the training methods and what they do.", no_args_is_help=True)
+
+STATUS = {
+    "verified": "verified: equal to the published implementation on reference vectors",
+    "untested": "untested: compared with no other implementation",
+}
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@methods.command("list")
+def list_methods(as_json: Json = False) -> None:
+    """List the methods with their cost in forward passes and their papers."""
+    if as_json:
+        cards = [dataclasses.asdict(info) for info in METHOD_INFO.values()]
+        rows = [{"name": name, **card} for name, card in zip(METHOD_INFO, cards, strict=True)]
+        console.result(json.dumps(rows, indent=2))
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("method", no_wrap=True)
+    table.add_column("what it does")
+    table.add_column("passes a step", justify="right")
+    table.add_column("status")
+    table.add_column("paper")
+    for name, info in METHOD_INFO.items():
+        table.add_row(name, info.summary, f"{info.cost:g}", info.status, info.paper)
+    console.table_result(table)
+
+
+@methods.command("info")
+def info(
+    name: Annotated[str, typer.Argument(help="Method (robustmix methods list).")],
+    as_json: Json = False,
+) -> None:
+    """Print a method's card: paper, deviations, cost, options, and what recipes set."""
+    from robustmix.training.recipe import list_recipes, preset_dict
+
+    card = method_card(name, {recipe: preset_dict(recipe) for recipe in list_recipes()})
+    if as_json:
+        console.result(json.dumps(dataclasses.asdict(card), indent=2))
+        return
+    console.table_result(Group(*_head(card), *_options(card.parameters), *_recipes(card.uses)))
+
+
+def _head(card: MethodCard) -> list[Text | Table]:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for label, text in (
+        ("Paper", card.paper),
+        ("Does", card.does),
+        ("Cost", card.cost),
+        ("Deviations", card.deviations),
+        ("Status", STATUS[card.status]),
+    ):
+        if text:
+            table.add_row(label, text)
+    return [Text(f"{card.name}: {card.summary}\n"), table]
+
+
+def _options(parameters: tuple[Parameter, ...]) -> list[Text | Table]:
+    if not parameters:
+        return [Text("\nNo options.")]
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("option", no_wrap=True)
+    table.add_column("default", no_wrap=True)
+    table.add_column("meaning")
+    for parameter in parameters:
+        choices = f" (one of {', '.join(parameter.choices)})" if parameter.choices else ""
+        table.add_row(parameter.name, _shown(parameter.default), parameter.meaning + choices)
+    return [Text("\nOptions, set with --set method.OPTION=VALUE"), table]
+
+
+def _recipes(uses: tuple[RecipeUse, ...]) -> list[Text | Table]:
+    if not uses:
+        return [Text("\nNo packaged recipe.")]
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("data set", no_wrap=True)
+    table.add_column("architectures")
+    table.add_column("options that differ from the default")
+    rows: dict[tuple[str, str], list[str]] = {}
+    for use in uses:
+        options = ", ".join(f"{key}={_shown(value)}" for key, value in use.options.items())
+        arch = f"{use.arch}\N{NO-BREAK SPACE}*" if use.extrapolated else use.arch
+        rows.setdefault((use.dataset, options or "-"), []).append(arch)
+    for (dataset, options), archs in rows.items():
+        table.add_row(dataset, ", ".join(archs), options)
+    lines: list[Text | Table] = [Text("\nPackaged recipes"), table]
+    if any(use.extrapolated for use in uses):
+        lines.append(Text("* extrapolated: nobody published this combination"))
+    return lines
+
+
+def _shown(value: Value) -> str:
+    """Return a value as ``--set`` takes it."""
+    return value if isinstance(value, str) else json.dumps(value).replace("null", "none")

@@ -1,0 +1,495 @@
+"""AutoMix: pairs mixed by masks that a generator learns from the teacher's maps and its judgement.
+
+Method card
+    Paper: Liu et al. 2022, "AutoMix: Unveiling the Power of Mixup for Stronger Classifiers",
+        ECCV 2022, arXiv:2103.13027.
+    Does: the teacher's map of a batch gives masks for two ways of pairing it. Of the first the
+        generator learns, from the teacher's loss on the mixtures and from how far the mean mask is
+        from lam; of the second the student learns, which also learns the clean images. The teacher
+        is the student's moving average and is what is deployed, with its head for clean images.
+    Cost: 9 forward passes a step.
+    Deviations: this follows the released code where the paper differs. The weight of the mask loss
+        stays what it is on small images (mask_loss_decay = "constant"); the paper lets it fall
+        linearly to 0 ("linear"), and the other recipes multiply it by a cosine anew at every step,
+        so that it is all but gone after the first 2 to 4 % of the run ("compound-cosine"). The
+        masks depend on lam only with lam_concat, which the small-image recipes leave off; the
+        paper always embeds it. The paper's normalisation C is a division by the root of the
+        width; the value is of the second sample, and a sigmoid makes the mask. The teacher's
+        momentum stays at 0.999 for the first tenth of the run and ends below 1. The recipes of
+        CIFAR end at a learning rate of 0.05, where the paper says cosine, and the generator's
+        learning rate is larger than the paper's on fine-grained data. mask_adjust scales the
+        student's masks to the weight of the generator's pairs, not to their own, as released.
+        Where attention would be NaN the released code stops or patches it; here it is computed in
+        float32 always and a loss that is NaN is left out of the step and counted.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustmix.data.loader import Batch
+from robustmix.methods.cutmix import CutMixDraws, cutmix, draw_cutmix, draw_partners
+from robustmix.methods.generators.attention import UPSAMPLES, Upsample, constant_masks, mix_sources
+from robustmix.methods.generators.mix_block import (
+    AttentionNorm,
+    MaskLoss,
+    MaskLossDecay,
+    MixBlock,
+    PairGenerator,
+    adjust_masks,
+    decayed_weight,
+    mask_loss,
+    within_margin,
+)
+from robustmix.methods.losses import cross_entropy, mixed_cross_entropy
+from robustmix.methods.mixup import MixupDraws, draw_mixup, mixup
+from robustmix.methods.step import Setup, StepResult, require, top1
+from robustmix.methods.teacher import (
+    MixPreview,
+    MomentumPair,
+    check_ema,
+    ema_momentum,
+    in_eval_mode,
+    sum_of_finite,
+)
+
+PASSES = "9 F a step: 4 forward, 5 backward; nothing to save"
+
+ONE_MIXUP_ALPHA = 0.8
+ONE_CUTMIX_ALPHA = 1.0
+"""Beta parameters of the mixtures that take the clean images' place with ``head_one_mix``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoMixConfig:
+    """Options of AutoMix; the defaults are those of ResNet-18 on CIFAR-100."""
+
+    alpha: float = 2.0
+    """Both parameters of the Beta distribution of either branch's lam."""
+
+    lam_margin: float = 0.08
+    """Where lam is this close to 0 or 1, the student's mixture is a plain one."""
+
+    lam_concat: bool = False
+    """Whether the generator is told lam, by one more channel."""
+
+    upsample: Upsample = "nearest"
+    """How masks are enlarged to the images."""
+
+    mask_loss: MaskLoss = "l1"
+    """``l1``: distance of the mean mask from lam beyond the margin; ``l1+variance`` also rewards
+    spread."""
+
+    mask_loss_weight: float = 0.1
+    """Weight of the mask loss at first; 0 leaves it out."""
+
+    mask_loss_margin: float = 0.1
+    """Deviation of the mean mask from lam that costs nothing, in [0, 1]."""
+
+    mask_loss_decay: MaskLossDecay = "constant"
+    """``linear`` falls to 0 over the run; ``compound-cosine`` is multiplied by a falling cosine at
+    every step, so that little is left after a few per cent of the run."""
+
+    no_repeat: bool = False
+    """Draw partners again (at most ten times) while an image is its own partner."""
+
+    switch_off: float = 0.0
+    """Let the teacher judge only this share of the steps; 0 and 1 judge all."""
+
+    mask_adjust: float = 0.0
+    """Probability of scaling the student's masks to the mean lam, in [0, 1]."""
+
+    head_one_mix: bool = False
+    """Give the head for clean images MixUp or CutMix instead, one as likely as the other."""
+
+    att_norm: AttentionNorm = "none"
+    """``layer`` puts a layer norm into the attention, as for ImageNet's transformers."""
+
+    ema: float = 0.999
+    """Weight of the old teacher at first."""
+
+    ema_end: float = 0.999999
+    """Weight of the old teacher that the run ends with."""
+
+    ema_start: float = 0.1
+    """Share of the run before the weight begins to rise."""
+
+    feature_stage: int = -1
+    """Stage whose map the generator gets; -1 is the architecture's own."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.alpha < float("inf"), "a finite alpha > 0", self.alpha)
+        require(0 <= self.lam_margin < 1, "0 <= lam_margin < 1", self.lam_margin)
+        weight = self.mask_loss_weight
+        require(0 <= weight < float("inf"), "a finite mask_loss_weight >= 0", weight)
+        for name in ("mask_loss_margin", "switch_off", "mask_adjust"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"{name} in [0, 1]", value)
+        for name, known in (
+            ("upsample", UPSAMPLES),
+            ("mask_loss", get_args(MaskLoss)),
+            ("mask_loss_decay", get_args(MaskLossDecay)),
+            ("att_norm", get_args(AttentionNorm)),
+        ):
+            value = getattr(self, name)
+            require(value in known, f"{name}: one of {', '.join(known)}", value)
+        require(self.feature_stage >= -1, "feature_stage >= -1", self.feature_stage)
+        check_ema(self.ema, self.ema_end, self.ema_start)
+
+
+class AutoMixDraws(NamedTuple):
+    """Everything random in one step; B images."""
+
+    lam_mb: float
+    """Weight of each image in the generator's pairs, in [0, 1]; the partner has the rest."""
+
+    lam_bb: float
+    """Weight of each image in the student's pairs."""
+
+    index_mb: Tensor
+    """int64 (B,), the partners in the generator's pairs."""
+
+    index_bb: Tensor
+    """int64 (B,), the partners in the student's pairs."""
+
+    adjust: bool = False
+    """Whether the student's masks are scaled to a mean of ``lam_mb``."""
+
+    skip: bool = False
+    """Whether the teacher does not judge this step."""
+
+    one: MixupDraws | CutMixDraws | None = None
+    """How the images for the clean head are mixed, if they are."""
+
+
+def draw_automix(
+    n: int, size: tuple[int, int], config: AutoMixConfig, rng: np.random.Generator
+) -> AutoMixDraws:
+    """Draw what a step mixes: lam ~ Beta(alpha, alpha) and partners, for either branch.
+
+    Args:
+        n: images in the batch.
+        size: height and width of the images; of use only with ``head_one_mix``.
+        config: the options.
+        rng: source of the draws.
+    """
+    lam_mb, lam_bb = (float(lam) for lam in rng.beta(config.alpha, config.alpha, size=2))
+    if config.no_repeat:
+        index_bb, index_mb = draw_partners(n, rng), _unlike(n, rng)
+    else:
+        index_bb, index_mb = (torch.from_numpy(rng.permutation(n)) for _ in range(2))
+    adjust = bool(rng.random() < config.mask_adjust)
+    skip = 0 < config.switch_off < 1 and bool(rng.random() >= config.switch_off)
+    one: MixupDraws | CutMixDraws | None = None
+    if config.head_one_mix:
+        cut = rng.random() >= 0.5
+        one = (
+            draw_cutmix(n, size, ONE_CUTMIX_ALPHA, rng)
+            if cut
+            else draw_mixup(n, ONE_MIXUP_ALPHA, rng)
+        )
+    return AutoMixDraws(lam_mb, lam_bb, index_mb, index_bb, adjust, skip, one)
+
+
+def _unlike(n: int, rng: np.random.Generator) -> Tensor:
+    """Draw partners, and shift the batch by some places if ten draws all had a fixed point."""
+    perm = draw_partners(n, rng)
+    if n > 1 and bool((perm == torch.arange(n)).any()):
+        perm = torch.arange(n).roll(int(rng.integers(1, n)))
+    return perm
+
+
+class AutoMixTerms(NamedTuple):
+    """What one step computed; None is what it did not need. B images, K classes."""
+
+    loss: Tensor
+    """Sum of the four terms, a float32 scalar."""
+
+    loss_one_q: Tensor
+    """Of the student on the clean images."""
+
+    loss_mix_q: Tensor
+    """Of the student on its mixtures."""
+
+    loss_mix_k: Tensor | None
+    """Of the teacher on the generator's mixtures."""
+
+    loss_mask: Tensor | None
+    """The mask loss times its weight."""
+
+    skipped: int
+    """Terms that were NaN and left out."""
+
+    feature: Tensor
+    """(B, C, h, w), the teacher's map."""
+
+    mask_mb: Tensor
+    """(B, 2, H, W), with a gradient to the generator."""
+
+    mask_bb: Tensor
+    """(B, 2, H, W), before ``adjust_masks`` and the margin rule."""
+
+    mixed_mb: Tensor
+    mixed_bb: Tensor
+    logits_one_q: Tensor
+    """(B, K), of the images that the clean head sees."""
+
+    logits_mix_q: Tensor
+    logits_mix_k: Tensor | None
+    acc_one_q: Tensor
+    """Share of images whose own label is predicted; of a mixture, its first image's."""
+
+    acc_mix_q: Tensor
+    acc_mix_k: Tensor | None
+
+    def result(self) -> StepResult:
+        """Return the loss and what of the step is logged; a term that was left out is not."""
+        losses = {
+            "loss": self.loss,
+            "loss_one_q": self.loss_one_q,
+            "loss_mix_q": self.loss_mix_q,
+            "loss_mix_k": self.loss_mix_k,
+            "loss_mask": self.loss_mask,
+        }
+        if self.skipped:
+            losses = {k: v for k, v in losses.items() if v is not None and not v.isnan()}
+        logs = {
+            **losses,
+            "acc_one_q": self.acc_one_q,
+            "acc_mix_q": self.acc_mix_q,
+            "acc_mix_k": self.acc_mix_k,
+            "top1": self.acc_one_q,
+            "skipped": self.acc_one_q.new_tensor(float(self.skipped)),
+        }
+        return StepResult(self.loss, {k: v.detach() for k, v in logs.items() if v is not None})
+
+
+def automix_step(
+    pair: MomentumPair,
+    generator: PairGenerator,
+    batch: Batch,
+    draws: AutoMixDraws,
+    config: AutoMixConfig,
+    *,
+    mask_weight: float,
+    smoothing: float = 0.0,
+) -> AutoMixTerms:
+    """Return everything that a step of AutoMix or SAMix computes.
+
+    The gradient of the first two terms goes to the student and that of the other two, through the
+    frozen teacher, to the generator. The order of the passes, k(x), k(x_mb), q(x), q(x_bb), is
+    that of the released code, for it decides about batch statistics.
+
+    Args:
+        pair: student and teacher, both in train mode.
+        generator: in train mode.
+        batch: B normalised images.
+        draws: on any device.
+        config: of it the margin and the mask loss.
+        mask_weight: weight of the mask loss in this step; 0 leaves it out.
+        smoothing: label smoothing of every cross-entropy.
+
+    Reference:
+        Liu et al. 2022, arXiv:2103.13027, algorithm 1, as released.
+    """
+    images, labels = batch.images, batch.labels
+    index_mb, index_bb = draws.index_mb.to(images.device), draws.index_bb.to(images.device)
+
+    with torch.no_grad():
+        feature = pair.features_k(images).feat
+    mask_mb = generator(feature, index_mb, draws.lam_mb)
+    with torch.no_grad():  # after the other masks, which a batch norm would otherwise notice
+        mask_bb = generator(feature, index_bb, draws.lam_bb)
+        used_bb = _student_masks(mask_bb, draws, config.lam_margin)
+        mixed_bb = mix_sources(images, _pairs(index_bb), used_bb)
+    mixed_mb = mix_sources(images, _pairs(index_mb), mask_mb)
+
+    loss_mask = loss_mix_k = logits_mix_k = acc_mix_k = None
+    if mask_weight > 0:
+        loss_mask = mask_weight * mask_loss(
+            mask_mb, draws.lam_mb, kind=config.mask_loss, margin=config.mask_loss_margin
+        )
+    if not draws.skip:
+        logits_mix_k = pair.mix_k(pair.features_k(mixed_mb).pooled)
+        loss_mix_k = mixed_cross_entropy(
+            logits_mix_k, labels, labels[index_mb], draws.lam_mb, smoothing=smoothing
+        )
+        acc_mix_k = top1(logits_mix_k, labels)
+
+    logits_one_q, loss_one_q = _one_q(pair, batch, draws.one, smoothing)
+    logits_mix_q = pair.mix_q(pair.features_q(mixed_bb).pooled)
+    loss_mix_q = mixed_cross_entropy(
+        logits_mix_q, labels, labels[index_bb], draws.lam_bb, smoothing=smoothing
+    )
+
+    terms = (loss_mix_q, loss_one_q, loss_mix_k, loss_mask)
+    loss, skipped = sum_of_finite([(1.0, term) for term in terms if term is not None])
+    return AutoMixTerms(
+        loss=loss,
+        loss_one_q=loss_one_q,
+        loss_mix_q=loss_mix_q,
+        loss_mix_k=loss_mix_k,
+        loss_mask=loss_mask,
+        skipped=skipped,
+        feature=feature,
+        mask_mb=mask_mb,
+        mask_bb=mask_bb,
+        mixed_mb=mixed_mb,
+        mixed_bb=mixed_bb,
+        logits_one_q=logits_one_q,
+        logits_mix_q=logits_mix_q,
+        logits_mix_k=logits_mix_k,
+        acc_one_q=top1(logits_one_q, labels),
+        acc_mix_q=top1(logits_mix_q, labels),
+        acc_mix_k=acc_mix_k,
+    )
+
+
+def _pairs(index: Tensor) -> Tensor:
+    """Return the sources (2, B) of pairs whose first is the image itself."""
+    return torch.stack([torch.arange(len(index), device=index.device), index])
+
+
+def _student_masks(masks: Tensor, draws: AutoMixDraws, margin: float) -> Tensor:
+    if within_margin(draws.lam_bb, margin):
+        return constant_masks(masks, (draws.lam_bb, 1 - draws.lam_bb))
+    # To the weight of the other branch: a slip of the released code that its results rest on.
+    return adjust_masks(masks, draws.lam_mb) if draws.adjust else masks
+
+
+def _one_q(
+    pair: MomentumPair, batch: Batch, one: MixupDraws | CutMixDraws | None, smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Return the logits and the loss of the student's head for clean images."""
+    images, labels = batch.images, batch.labels
+    if one is None:
+        logits = pair.one_q(pair.features_q(images).pooled)
+        return logits, cross_entropy(logits, labels, smoothing=smoothing)
+    mixed = mixup(images, one) if isinstance(one, MixupDraws) else cutmix(images, one)
+    logits = pair.one_q(pair.features_q(mixed.images).pooled)
+    partners = labels[one.perm.to(labels.device)]
+    return logits, mixed_cross_entropy(logits, labels, partners, mixed.lam, smoothing=smoothing)
+
+
+@torch.no_grad()
+def preview_pairs(pair: MomentumPair, generator: PairGenerator, images: Tensor) -> MixPreview:
+    """Mix every image half and half with the next; no state changes.
+
+    Args:
+        pair: of it the teacher, in eval mode for the while.
+        generator: likewise.
+        images: normalised, (n, 3, H, W).
+    """
+    index = torch.arange(len(images), device=images.device).roll(-1)
+    with in_eval_mode(pair), in_eval_mode(generator):
+        masks = generator(pair.features_k(images).feat, index, 0.5)
+    return MixPreview(
+        sources=torch.stack([images, images[index]], dim=1),
+        masks=masks,
+        mixed=mix_sources(images, _pairs(index), masks),
+        lam=(0.5, 0.5),
+    )
+
+
+class Clock:
+    """Where a method is in its run: the 0-based number of the next step, and steps in all.
+
+    ``total`` is 0 until it is known.
+    """
+
+    def __init__(self) -> None:
+        self.iteration, self.total = 0, 0
+
+    def pack(self) -> Tensor:
+        """Return both as int64 (2,), on the CPU."""
+        return torch.tensor([self.iteration, self.total])
+
+    def unpack(self, saved: Tensor) -> None:
+        """Continue from what ``pack`` gave."""
+        self.iteration, self.total = (int(value) for value in saved)
+
+    def mask_weight(self, config: AutoMixConfig) -> float:
+        """Return the weight of the mask loss in the next step."""
+        return decayed_weight(
+            config.mask_loss_weight, config.mask_loss_decay, self.iteration, self.total
+        )
+
+
+class AutoMix(nn.Module):
+    """Student, teacher and generator of AutoMix.
+
+    Args:
+        network: normalised images (N, 3, H, W) -> logits (N, K); becomes the student.
+        config: the options.
+        setup: sources of randomness, size of the images.
+
+    Raises:
+        UsageError: the network has no map for the generator.
+    """
+
+    def __init__(self, network: nn.Module, config: AutoMixConfig, setup: Setup) -> None:
+        super().__init__()
+        self.config = config
+        self.rng = setup.rng
+        self.label_smoothing = setup.label_smoothing
+        self.clock = Clock()
+        self.pair = MomentumPair(network, setup, feature_stage=config.feature_stage)
+        self.generator = MixBlock(
+            self.pair.tap.channels,
+            factor=self.pair.mask_factor(setup),
+            lam_concat=config.lam_concat,
+            mode=config.upsample,
+            att_norm=config.att_norm,
+            weights=setup.weights,
+        )
+
+    def training_step(self, batch: Batch) -> StepResult:
+        """Return the loss of student and generator for one batch, by draws of its own."""
+        height, width = batch.images.shape[2:]
+        draws = draw_automix(len(batch.images), (height, width), self.config, self.rng)
+        return self.step(batch, draws).result()
+
+    def step(self, batch: Batch, draws: AutoMixDraws) -> AutoMixTerms:
+        """Return everything that a step computes, for given draws."""
+        return automix_step(
+            self.pair,
+            self.generator,
+            batch,
+            draws,
+            self.config,
+            mask_weight=self.clock.mask_weight(self.config),
+            smoothing=self.label_smoothing,
+        )
+
+    def before_step(self, iteration: int, total: int) -> None:
+        """Set the mask loss's weight for step ``iteration`` (0-based) of ``total``."""
+        self.clock.iteration, self.clock.total = iteration, total
+
+    def after_step(self, iteration: int, total: int) -> None:
+        """Move the teacher after step ``iteration`` (0-based) of ``total``."""
+        base, end, start = self.config.ema, self.config.ema_end, self.config.ema_start
+        self.pair.update(ema_momentum(iteration, total, base=base, end=end, start=start))
+        self.before_step(iteration + 1, total)
+
+    def classifier(self) -> nn.Module:
+        """Return the teacher with its head for clean images."""
+        return self.pair.network_k
+
+    def preview(self, images: Tensor) -> MixPreview:
+        """Mix every image half and half with the next; changes nothing."""
+        return preview_pairs(self.pair, self.generator, images)
+
+    def passes(self) -> str:
+        """Return what a step costs."""
+        return PASSES
+
+    def get_extra_state(self) -> Tensor:
+        """Return the place in the run, for checkpoints."""
+        return self.clock.pack()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Continue from a checkpoint's place."""
+        self.clock.unpack(state)

@@ -1,0 +1,1 @@
+"""Networks that make the masks of AutoMix, SAMix and AdAutoMix."""

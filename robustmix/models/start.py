@@ -1,0 +1,97 @@
+"""Trained weights to start from: put into a fresh network before it is trained.
+
+The classifier is always left as it was drawn, even where the file's would fit: a start is for
+another task or another method, and a classifier that is already right about its training images
+would be the only part that does not begin anew.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from robustmix.errors import IntakeError, UsageError
+from robustmix.models.archives import check_tensors, read_archive
+from robustmix.models.checkpoint import checkpoint_from, is_checkpoint
+from robustmix.models.infer import head_of
+from robustmix.models.pretrained import load_named
+from robustmix.models.strict import load_strictly
+from robustmix.models.unwrap import unwrap
+
+ENCODERS = ("backbone.", "backbone_k.", "backbone_q.")
+"""Encoders of an OpenMixup file; the first one there is taken. ``backbone`` is the only one or
+another name of ``backbone_k``, which is what is deployed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """Weights and what they are."""
+
+    state: Mapping[str, Tensor]
+    what: str
+
+
+def load_start_weights(network: nn.Module, source: str, *, allow_download: bool = False) -> str:
+    """Load all but the classifier of a network from a trained one.
+
+    Args:
+        network: as ``build_model`` returns it; changed in place.
+        source: ``torchvision:NAME@TAG``, ``timm:NAME@TAG`` (the tag ``default`` is the library's
+            own choice), or a file: a checkpoint of robustmix (what it deploys), of OpenMixup, or a
+            state dict by the network's names. Averaged weights are preferred to raw ones.
+        allow_download: fetch published weights that are not in the local cache.
+
+    Returns:
+        One line on what was loaded.
+
+    Raises:
+        UsageError: the source cannot be meant, or the network has no classifier.
+        IntakeError: the weights cannot be had, or a tensor beside the classifier is missing, too
+            many or of another shape.
+    """
+    own = network.state_dict()
+    head = head_of(own)
+    if head is None:
+        raise UsageError(
+            f"{type(network).__name__} has no linear classifier to leave out", code="E-WEIGHTS"
+        )
+    if source.partition(":")[0] in ("torchvision", "timm", "robustmix"):
+        found = _published(source, allow_download)
+    else:
+        found = _from_file(Path(source))
+    theirs = head_of(found.state)
+    heads = tuple(f"{name}." for name, _ in (head, theirs or head))
+    state = {key: value for key, value in found.state.items() if not key.startswith(heads)}
+    state |= {key: value for key, value in own.items() if key.startswith(f"{head[0]}.")}
+    load_strictly(network, state, Path(source).name)
+    return f"weights of {source} ({found.what}); the classifier {head[0]} starts anew"
+
+
+def _published(source: str, allow_download: bool) -> _Found:
+    if "@" not in source:
+        raise UsageError(f"{source} names no weights", f"write {source}@default", code="E-WEIGHTS")
+    named = load_named(source, num_classes=None, input_size=None, allow_download=allow_download)
+    notes = "; ".join(note.partition(": ")[2] for note in named.notes)
+    return _Found(state=named.net.state_dict(), what=notes)
+
+
+def _from_file(path: Path) -> _Found:
+    content = read_archive(path).content
+    if is_checkpoint(content):
+        checkpoint = checkpoint_from(content, path)
+        what = f"{checkpoint.arch} by {checkpoint.method}, epoch {checkpoint.epoch}"
+        return _Found(state=checkpoint.model, what=f"{what} on {checkpoint.dataset}")
+    try:
+        unwrapped = unwrap(content, path.name, None)
+    except IntakeError as error:
+        if error.code != "E-WEIGHTS":
+            raise
+        unwrapped = unwrap(content, path.name, "ema")
+    state, what = unwrapped.state, f"{unwrapped.weights} weights"
+    for encoder in ENCODERS:
+        part = {k.removeprefix(encoder): v for k, v in state.items() if k.startswith(encoder)}
+        if part:
+            state, what = part, f"{what}, {encoder.rstrip('.')} of OpenMixup"
+            break
+    return _Found(state=check_tensors(path.name, state, path.stat().st_size), what=what)

@@ -1,0 +1,142 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from robustmix.cli.app import run
+from robustmix.methods import METHOD_INFO
+from robustmix.methods.card import method_card
+
+MIXUP = """\
+mixup: blend each image with a random partner, and their labels likewise
+
+Paper       Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXiv:1710.09412,
+            equation 1 and figure 1a.
+Does        one lam ~ Beta(alpha, alpha) and one permutation a batch; the mixed image is lam x + (1
+            - lam) x[perm], the loss lam CE(own) + (1 - lam) CE(partner).
+Cost        3 forward passes a step.
+Deviations  none in the arithmetic. As in OpenMixup's benchmark, mixing happens after normalisation,
+            and an image may be its own partner.
+Status      verified: equal to the published implementation on reference vectors
+
+Options, set with --set method.OPTION=VALUE
+
+  option   default   meaning
+ ──────────────────────────────────────────────────────────────────────────────────────────────────
+  alpha    1.0       Both parameters of the Beta distribution of lam; 1 is uniform, towards 0
+                     mixes less.
+
+
+Packaged recipes
+"""
+
+RECIPES: dict[str, dict[str, object]] = {
+    "d-r18-mixup": {"arch": "r18", "method": {"name": "mixup"}},
+    "d-r34-mixup": {"arch": "r34", "method": {"name": "mixup", "alpha": 1.0}},
+    "d-wide-mixup": {"arch": "wide", "extrapolated": True, "method": {"name": "mixup"}},
+    "d-r50-mixup": {"arch": "r50", "method": {"name": "mixup", "alpha": 0.2}},
+    "d-r18-cutmix": {"arch": "r18", "method": {"name": "cutmix", "alpha": 0.7}},
+}
+
+MIXUP_RECIPES = """\
+
+  data set   architectures      options that differ from the default
+ ────────────────────────────────────────────────────────────────────
+  d          r18, r34, wide *   -
+  d          r50                alpha=0.2
+
+* extrapolated: nobody published this combination
+"""
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    assert run(["methods", *arguments]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return [line.rstrip().replace("\N{NO-BREAK SPACE}", " ") for line in captured.out.splitlines()]
+
+
+def test_the_whole_card_of_a_small_method(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robustmix.training.recipe.list_recipes", lambda: dict.fromkeys(RECIPES))
+    monkeypatch.setattr(
+        "robustmix.training.recipe.preset_dict", lambda name: {"dataset": "d", **RECIPES[name]}
+    )
+    assert output(capsys, "info", "mixup") == (MIXUP + MIXUP_RECIPES).splitlines()
+    monkeypatch.setattr("robustmix.training.recipe.list_recipes", dict)
+    assert output(capsys, "info", "mixup")[-1] == "No packaged recipe."
+
+
+@pytest.mark.parametrize("name", METHOD_INFO)
+def test_cards_fit_100_columns_and_name_every_option(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = output(capsys, "info", name)
+    assert max(map(len, lines)) <= 100
+    words = {word for line in lines for word in line.split()}
+    card = method_card(name)
+    assert {p.name for p in card.parameters} <= words
+    assert {choice for p in card.parameters for choice in p.choices} <= {
+        w.strip("(,)") for w in words
+    }
+    assert all("…" not in line for line in lines), "something was cut off"
+
+
+@pytest.mark.parametrize("name", METHOD_INFO)
+def test_json_is_the_card(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    card = json.loads("\n".join(output(capsys, "info", name, "--json")))
+    assert (card["name"], card["passes"]) == (name, METHOD_INFO[name].cost)
+    assert {p["name"]: p["default"] for p in card["parameters"]} == {
+        p.name: p.default for p in method_card(name).parameters
+    }
+    assert all(use["recipes"] and use["dataset"] and use["arch"] for use in card["uses"])
+
+
+def test_list_tells_cost_and_paper(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = output(capsys, "list")
+    assert max(map(len, lines)) <= 100
+    text = " ".join(lines)
+    for name, info in METHOD_INFO.items():
+        (line,) = (line for line in lines if line.startswith(f"  {name} "))
+        assert f" {info.cost:g} " in line
+        assert info.paper.split(",")[0] in line
+        assert info.paper.partition("arXiv:")[2] in text
+
+
+def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = json.loads("\n".join(output(capsys, "list", "--json")))
+    assert [row["name"] for row in rows] == list(METHOD_INFO)
+    assert rows[0] == {
+        "name": "vanilla",
+        "summary": METHOD_INFO["vanilla"].summary,
+        "paper": "",
+        "status": "verified",
+        "cost": 3,
+    }
+
+
+def test_unknown_method_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["methods", "info", "mixpu"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "error[E-UNKNOWN-METHOD]: unknown method 'mixpu'; did you mean 'mixup'?\n",
+    )
+
+
+def test_cards_need_no_torch_and_no_wait() -> None:
+    code = """
+import sys, time
+from robustmix.cli.app import run
+for command in (["list"], ["info", "adautomix"], ["info", "mixup", "--json"], ["--help"]):
+    assert run(["methods", *command]) == 0
+heavy = {"torch", "torchvision", "timm", "numpy", "scipy", "matplotlib", "pandas"}
+heavy &= set(sys.modules)
+assert not heavy, heavy
+"""
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 20
