@@ -58,6 +58,9 @@ def train(
     picture_every: Annotated[
         int, typer.Option(help="Epochs between pictures of the learned masks; 0 draws none.")
     ] = 10,
+    allow_download: Annotated[
+        bool, typer.Option("--allow-download", help="Fetch weights that the recipe starts from.")
+    ] = False,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
 ) -> None:
     """Train a classifier; writes a run folder with its recipe, metrics and checkpoints.
@@ -102,6 +105,7 @@ def train(
         force=force,
         progress=progress_kind(progress),
         picture_every=picture_every,
+        allow_download=allow_download,
     )
     if result.interrupted:
         console.say(f"stopped after epoch {result.epochs}; run the same command to continue")

@@ -12,7 +12,7 @@ from robustmix.report.report import REPORT_FILE, Report
 from robustmix.training.loop import train
 from robustmix.training.progress import open_progress as open_training_progress
 
-METHODS = ("vanilla", "cutmix")
+METHODS = ("vanilla", "adautomix")
 
 
 @dataclass(frozen=True)

@@ -46,10 +46,12 @@ def test_help_and_lists_do_not_import_torch() -> None:
 import sys
 from robustmix.cli.app import run
 assert run(["--help"]) == 0
-for command in ("train", "eval", "report", "demo", "list"):
+for command in ("train", "eval", "report", "demo", "list", "methods"):
     assert run([command, "--help"]) == 0
 for kind in ("archs", "attacks", "corruptions", "datasets", "methods", "recipes", "suites"):
     assert run(["list", kind]) == 0
+assert run(["methods", "list"]) == 0
+assert run(["methods", "info", "adautomix"]) == 0
 heavy = {"torch", "torchvision", "timm", "scipy", "sklearn", "matplotlib", "pandas"}
 heavy &= set(sys.modules)
 assert not heavy, heavy

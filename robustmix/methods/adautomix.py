@@ -41,11 +41,10 @@ from robustmix.methods.teacher import (
     MomentumPair,
     check_ema,
     ema_momentum,
-    in_eval_mode,
     sum_of_finite,
     without_gradients,
 )
-from robustmix.models.taps import Features, random_forward
+from robustmix.models.taps import Features, in_eval_mode, random_forward
 
 AdvMode = Literal["alternate", "always", "off"]
 

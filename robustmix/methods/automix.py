@@ -52,9 +52,9 @@ from robustmix.methods.teacher import (
     MomentumPair,
     check_ema,
     ema_momentum,
-    in_eval_mode,
     sum_of_finite,
 )
+from robustmix.models.taps import in_eval_mode
 
 PASSES = "9 F a step: 4 forward, 5 backward; nothing to save"
 

@@ -243,18 +243,6 @@ def without_gradients(*modules: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-@contextmanager
-def in_eval_mode(module: nn.Module) -> Iterator[None]:
-    """Switch a module to eval mode, and every part of it back to the mode it was in."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
-
-
 class BatchNormReplay:
     """Repeats the update of a network's batch statistics by one pass, without the pass.
 

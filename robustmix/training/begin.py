@@ -1,7 +1,7 @@
 """How a run begins: its folder, the checkpoint it continues, its recipe and its first state."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,13 @@ class RunFolder:
 
 
 def new_state(
-    recipe: Recipe, data: RunData, device: torch.device, *, continued: bool = False
+    recipe: Recipe,
+    data: RunData,
+    device: torch.device,
+    *,
+    continued: bool = False,
+    allow_download: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> TrainState:
     """Return the state of a run before its first step; all weights come from the recipe's seed.
 
@@ -70,6 +76,8 @@ def new_state(
         device: where.
         continued: a checkpoint is about to replace all weights, so those that the recipe starts
             from are not read.
+        allow_download: fetch published weights to start from that are not in the local cache.
+        say: told what weights the run starts from.
 
     Raises:
         UsageError: the network or the method cannot be had as the recipe says.
@@ -87,7 +95,7 @@ def new_state(
         generator=streams.weights,
     )
     if recipe.weights is not None and not continued:
-        load_start_weights(network, recipe.weights)
+        say(load_start_weights(network, recipe.weights, allow_download=allow_download))
     method = build_method(
         recipe.method,
         network,

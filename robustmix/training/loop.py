@@ -89,6 +89,7 @@ def train(
     should_stop: Callable[[], bool] | None = None,
     save_interval: float = 300.0,
     picture_every: int = 10,
+    allow_download: bool = False,
     **overrides: Any,
 ) -> TrainResult:
     """Train as a recipe says; continue where an earlier call stopped.
@@ -112,6 +113,8 @@ def train(
         picture_every: epochs between two pictures of what the generator makes of a few images, in
             ``pictures/``; also after the first and the last epoch. 0 draws none. Only methods
             with a generator have them.
+        allow_download: fetch published weights that the recipe starts from and that are not in the
+            local cache.
         **overrides: recipe keys and values, ``method`` and dotted keys included; None is ignored.
 
     Returns:
@@ -145,7 +148,15 @@ def train(
         stop_on_signals(should_stop) as stop,
         talk,
     ):
-        run = _Run(folder=folder, recipe=asked, data=data, device=where, checkpoint=checkpoint)
+        run = _Run(
+            folder=folder,
+            recipe=asked,
+            data=data,
+            device=where,
+            checkpoint=checkpoint,
+            allow_download=allow_download,
+            say=talk.say,
+        )
         tell({"event": "start", "epoch": run.state.epoch, "epochs": asked.epochs})
         if run.teacher is not None:
             talk.say(f"{asked.method}: {run.teacher.passes()}")
@@ -175,12 +186,21 @@ class _Run:
         data: RunData,
         device: torch.device,
         checkpoint: Checkpoint | None,
+        allow_download: bool,
+        say: Callable[[str], None],
     ) -> None:
         self.folder = folder
         self.recipe = recipe
         self.data = data
         self.device = device
-        self.state = new_state(recipe, data, device, continued=checkpoint is not None)
+        self.state = new_state(
+            recipe,
+            data,
+            device,
+            continued=checkpoint is not None,
+            allow_download=allow_download,
+            say=say,
+        )
         self.arch_options = arch_options(self.classifier)
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         if checkpoint is None:

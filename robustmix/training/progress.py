@@ -133,7 +133,7 @@ class PlainTalk:
         if self.pace.due(PLAIN_SECONDS):
             epoch, step = divmod(self.pace.done - 1, self.pace.steps)
             where = f"epoch {epoch + 1}/{self.pace.epochs} step {step + 1}/{self.pace.steps}"
-            self.say(f"{where}  {_show(means())}  {self._pace_text()}")
+            self.say(f"{where}  {_show(_running(means()))}  {self._pace_text()}")
 
     def epoch(self, record: Mapping[str, object]) -> None:
         """Print the line of a finished epoch."""
@@ -190,7 +190,7 @@ class RichTalk:
                 self.task,
                 description=f"epoch {epoch}/{pace.epochs}",
                 completed=pace.done,
-                means=_show(means()),
+                means=_show(_running(means())),
                 rate=f"{pace.rate():.0f} images/s",
             )
 
@@ -202,6 +202,14 @@ class RichTalk:
     def say(self, text: str) -> None:
         """Print one line above the bar."""
         self.lines.say(text)
+
+
+RUNNING = ("loss", "top1", "loss_gen", "cosine")
+"""Which of the running means fit on a line; all are in the log."""
+
+
+def _running(means: Mapping[str, float]) -> dict[str, float]:
+    return {key: means[key] for key in RUNNING if key in means}
 
 
 def _show(values: Mapping[str, float]) -> str:

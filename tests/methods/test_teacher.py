@@ -10,7 +10,6 @@ from robustmix.methods.teacher import (
     BatchNormReplay,
     MomentumPair,
     ema_momentum,
-    in_eval_mode,
     sum_of_finite,
     without_gradients,
 )
@@ -167,11 +166,3 @@ def test_without_gradients_only_the_input_learns() -> None:
     assert layer.weight.grad is None
     assert value.grad is not None
     assert [p.requires_grad for p in (layer.weight, frozen.weight)] == [True, False]
-
-
-def test_eval_mode_is_left_as_it_was_found() -> None:
-    module = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2)).train()
-    module[0].eval()
-    with in_eval_mode(module):
-        assert not any(part.training for part in module.modules())
-    assert [part.training for part in module.modules()] == [True, False, True]
