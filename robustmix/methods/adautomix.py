@@ -498,14 +498,15 @@ class AdAutoMix(nn.Module):
         return self.pair.network_k
 
     def preview(self, images: Tensor) -> MixPreview:
-        """Mix a few images as a step does, with draws of their own that are always the same."""
-        draws = draw_adautomix(len(images), self.config, np.random.default_rng(0))
-        index = draws.index_mb.to(images.device)
+        """Mix every image with those after it, by weights that are always the same."""
+        lam = draw_adautomix(len(images), self.config, np.random.default_rng(0)).lam_mb
+        places = torch.arange(len(images), device=images.device)
+        index = torch.stack([places.roll(-n) for n in range(len(lam))])
         with torch.no_grad(), in_eval_mode(self):
             feature = self.pair.features_k(images).feat
-            masks = self.generator.masks(self.generator.project(feature), index, draws.lam_mb)
+            masks = self.generator.masks(self.generator.project(feature), index, lam)
         sources = images[index].transpose(0, 1)
-        return MixPreview(sources, masks, mix_sources(images, index, masks), draws.lam_mb)
+        return MixPreview(sources, masks, mix_sources(images, index, masks), lam)
 
     def passes(self) -> str:
         """Return the cost of a step in forward passes, and why it is not the least possible."""

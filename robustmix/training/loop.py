@@ -401,9 +401,9 @@ class _Run:
             **{f"train_{name}": value for name, value in state.means.read().items()},
             **metrics,
             "selected_on": self.data.selected_on,
-            "seconds": round(seconds - state.elapsed_s, 3),
+            "seconds": round(seconds - state.epoch_began_s, 3),
         }
-        state.elapsed_s = seconds
+        state.elapsed_s = state.epoch_began_s = seconds
         state.history.append(record)
         record["summary"] = state.summary()
         state.epoch, state.step = state.epoch + 1, 0

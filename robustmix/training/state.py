@@ -120,6 +120,9 @@ class TrainState:
     elapsed_s: float = 0.0
     """Seconds of training in earlier processes and this one."""
 
+    epoch_began_s: float = 0.0
+    """What ``elapsed_s`` was when the last finished epoch ended."""
+
     def begin_epoch(self) -> None:
         """Note where the order stream stands; a resumed epoch goes on from what it had noted."""
         if self.step == 0:
@@ -148,6 +151,7 @@ class TrainState:
             "history": list(self.history),
             "best_top1": self.best_top1,
             "elapsed_s": self.elapsed_s,
+            "epoch_began_s": self.epoch_began_s,
             "data_sha256": self.data_sha256,
         }
 
@@ -172,6 +176,7 @@ class TrainState:
             self.history = [dict(record) for record in saved["history"]]
             self.best_top1 = float(saved["best_top1"])
             self.elapsed_s = float(saved["elapsed_s"])
+            self.epoch_began_s = float(saved["epoch_began_s"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise IntakeError(
                 f"the checkpoint cannot be continued: {str(error).splitlines()[0]}",

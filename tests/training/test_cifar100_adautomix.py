@@ -96,7 +96,7 @@ def test_masks_leave_one_third_and_steps_go_the_right_way() -> None:
         kept = [p.detach().clone() for p in parameters]
         with torch.no_grad():
             for parameter, grad in zip(parameters, grads, strict=True):
-                parameter -= 0.05 * grad / norm
+                parameter.sub_(0.05 * grad / norm)
         method.iteration = 0 if adversarial else 1
         after = method.step(batch.images, batch.labels, draws)
         assert after.generator is not None

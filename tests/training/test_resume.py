@@ -23,7 +23,7 @@ from robustmix.methods import METHODS
 from robustmix.models.checkpoint import read_checkpoint
 from robustmix.models.registry import build_model
 from robustmix.training import load_recipe
-from tests.training.runs import EPOCHS, STEPS, assert_same_run, small_train, stop_after
+from tests.training.runs import EPOCHS, STEPS, assert_same_run, log, small_train, stop_after
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -98,6 +98,21 @@ def test_time_based_saves_inside_an_epoch(tmp_path: Path) -> None:
     small_train(tmp_path, should_stop=look, save_interval=0.0)
     # Asked after each step, before its save, it sees that of the step before; and after epochs.
     assert steps == [1, 2, 3, 3, 4, 5, 6]
+
+
+def test_the_seconds_of_an_epoch_are_all_of_its_seconds(tmp_path: Path) -> None:
+    """Saves and stops inside an epoch do not shorten it."""
+    small_train(tmp_path, should_stop=stop_after(2), save_interval=0.0)
+    begun = time.monotonic()
+    small_train(tmp_path, save_interval=0.0)
+    second = time.monotonic() - begun
+    resume = read_checkpoint(tmp_path / "checkpoints" / "last.pth").resume
+    assert resume is not None
+    assert sum(line["seconds"] for line in log(tmp_path)) == pytest.approx(
+        resume["epoch_began_s"], abs=0.01
+    )
+    assert resume["epoch_began_s"] > 0
+    assert log(tmp_path)[-1]["seconds"] <= second
 
 
 def test_a_finished_run_returns_at_once(tmp_path: Path) -> None:
