@@ -370,3 +370,47 @@ def test_a_generator_of_another_kind_is_refused() -> None:
     other = AdaptiveMask(8, factor=2, weights=torch.Generator().manual_seed(9))
     load_generator(other, without.state_dict())
     assert torch.equal(other.conv_v.weight, without.conv_v.weight)
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
+    method = method_of(linear_ratio=0.25, adv_mode="off")
+    batch = batch_of()
+    draws = draw_adautomix(7, method.config, np.random.default_rng(0))
+    terms = method.step(batch.images, batch.labels, draws)
+    student, generator = terms.student, terms.generator
+    assert generator is not None
+    assert student.loss_linear is not None
+    want = 0.75 * student.loss_one + 0.25 * student.loss_linear + student.loss_mix + generator.loss
+    torch.testing.assert_close(terms.loss, want)
+    assert float((student.loss_one - student.loss_linear).detach().abs()) > 1e-3
+    two = method_of(mix_samples=2, linear_ratio=0.25, adv_mode="off")
+    draws = draw_adautomix(7, two.config, np.random.default_rng(0))
+    terms = two.step(batch.images, batch.labels, draws)
+    assert terms.generator is not None
+    assert terms.student.loss_linear is None
+    want = terms.student.loss_one + terms.student.loss_mix + terms.generator.loss
+    torch.testing.assert_close(terms.loss, want)
+
+
+def test_every_label_is_smoothed() -> None:
+    """Each loss from its own logits, with torch's soft-target cross-entropy as a second way."""
+    method = method_of()
+    batch = batch_of()
+    draws = draw_adautomix(7, method.config, np.random.default_rng(0))
+    terms = method.step(batch.images, batch.labels, draws)
+    student, generator = terms.student, terms.generator
+    assert generator is not None
+    assert student.logits_linear is not None
+    onehot = 0.9 * torch.eye(CLASSES)[batch.labels] + 0.1 / CLASSES
+
+    def soft(logits: Tensor, index: Tensor | None) -> Tensor:
+        target = onehot
+        if index is not None:
+            parts = [w * onehot[row] for w, row in zip(draws.lam_mb, index, strict=True)]
+            target = torch.stack(parts).sum(dim=0)
+        return nn.functional.cross_entropy(logits, target)
+
+    torch.testing.assert_close(student.loss_one, soft(student.logits_one, None))
+    torch.testing.assert_close(student.loss_linear, soft(student.logits_linear, draws.index_bb))
+    torch.testing.assert_close(student.loss_mix, soft(student.logits_mix, draws.index_bb))
+    torch.testing.assert_close(generator.loss_mix, soft(generator.logits_mix, draws.index_mb))
