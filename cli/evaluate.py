@@ -65,6 +65,13 @@ def evaluate(
             rich_help_panel="Suites",
         ),
     ] = None,
+    frost_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the benchmark's frost pictures [default: textures like them].",
+            rich_help_panel="Suites",
+        ),
+    ] = None,
     eps: Annotated[
         str | None,
         typer.Option(
@@ -139,6 +146,7 @@ def evaluate(
         "severities": parse_severities(severity),
         "corruption_source": corruption_source,
         "profile": profile,
+        "frost_dir": frost_dir,
         "eps": None if eps is None else parse_eps(eps),
         "grid": None if grid is None else parse_grid(grid),
         "ratios": None if ratios is None else parse_ratios(ratios),

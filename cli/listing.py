@@ -51,12 +51,9 @@ def _attacks() -> dict[str, str]:
 
 
 def _corruptions() -> dict[str, str]:
-    from robustmix.corruptions.names import AVAILABLE, DESCRIPTIONS
+    from robustmix.corruptions.names import DESCRIPTIONS
 
-    return {
-        name: text if name in AVAILABLE else f"{text} (official files only)"
-        for name, text in DESCRIPTIONS.items()
-    }
+    return DESCRIPTIONS
 
 
 def _datasets() -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from robustmix._lazy import lazy_exports
 from robustmix.corruptions.names import (
     ALIASES,
-    AVAILABLE,
+    APPROXIMATE,
     DESCRIPTIONS,
     EXTRA,
     GENERATOR_VERSION,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALIASES",
-    "AVAILABLE",
+    "APPROXIMATE",
     "CORRUPTIONS",
     "DESCRIPTIONS",
     "EXTRA",

@@ -7,8 +7,22 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-Border: TypeAlias = Literal["edge", "mirror"]
-"""``edge`` repeats the border pixel (aa|abc|cc); ``mirror`` reflects without it (cb|abc|ba)."""
+Border: TypeAlias = Literal["edge", "mirror", "sym"]
+"""``edge`` repeats the border pixel (aa|abc|cc); ``mirror`` reflects without repeating it
+(cb|abc|ba), ``sym`` reflects with it (ba|abc|cb)."""
+
+
+def mirrored(position: Tensor, size: int) -> Tensor:
+    """Fold whole positions into [0, size), reflecting at the border pixels' centres."""
+    period = max(2 * (size - 1), 1)
+    folded = position.remainder(period)
+    return torch.minimum(folded, (period - folded).remainder(period))
+
+
+def repeated(position: Tensor, size: int) -> Tensor:
+    """Fold whole positions into [0, size), reflecting at the border pixels' outer edges."""
+    folded = position.remainder(2 * size)
+    return torch.minimum(folded, 2 * size - 1 - folded)
 
 
 def pad(images: Tensor, reach: int, border: Border, *, dim: int) -> Tensor:
@@ -23,9 +37,7 @@ def pad(images: Tensor, reach: int, border: Border, *, dim: int) -> Tensor:
     if border == "edge":
         source = position.clamp(0, size - 1)
     else:
-        period = max(2 * (size - 1), 1)
-        source = position.remainder(period)
-        source = torch.minimum(source, (period - source).remainder(period))
+        source = mirrored(position, size) if border == "mirror" else repeated(position, size)
     return images.index_select(dim, source)
 
 

@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 from robustmix.errors import UsageError, unknown_name
 
-GENERATOR_VERSION = "1"
+GENERATOR_VERSION = "2"
 """Changes whenever a generated pixel may change; recorded beside every generated set."""
 
 Profile: TypeAlias = Literal["cifar", "tiny", "imagenet"]
@@ -74,20 +74,8 @@ DESCRIPTIONS: dict[str, str] = {
     "saturate": "the HSV saturation lowered or raised",
 }
 
-AVAILABLE: tuple[str, ...] = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "brightness",
-    "contrast",
-    "pixelate",
-    "jpeg_compression",
-    "speckle_noise",
-    "gaussian_blur",
-    "saturate",
-)
-"""Those that can be generated, in canonical order: the keys of the registry."""
+APPROXIMATE: tuple[str, ...] = ("frost",)
+"""Those whose default is a substitute: frost, without the benchmark's photographs."""
 
 
 def canonical_name(name: str) -> str:

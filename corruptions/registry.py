@@ -1,6 +1,7 @@
 """The corruptions by name, and the one function that applies them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,17 +11,25 @@ from robustmix.corruptions import (
     brightness,
     contrast,
     defocus_blur,
+    elastic_transform,
+    fog,
+    frost,
     gaussian_blur,
     gaussian_noise,
+    glass_blur,
     impulse_noise,
     jpeg_compression,
+    motion_blur,
     pixelate,
     saturate,
     shot_noise,
+    snow,
+    spatter,
     speckle_noise,
+    zoom_blur,
 )
 from robustmix.corruptions.corruption import Corruption
-from robustmix.corruptions.names import AVAILABLE, SEVERITIES, canonical_name, choose_profile
+from robustmix.corruptions.names import SEVERITIES, canonical_name, choose_profile
 from robustmix.errors import UsageError
 from robustmix.rng import sample_keys
 
@@ -30,12 +39,20 @@ CORRUPTIONS: dict[str, Corruption[Any]] = {
     "shot_noise": shot_noise.CORRUPTION,
     "impulse_noise": impulse_noise.CORRUPTION,
     "defocus_blur": defocus_blur.CORRUPTION,
+    "glass_blur": glass_blur.CORRUPTION,
+    "motion_blur": motion_blur.CORRUPTION,
+    "zoom_blur": zoom_blur.CORRUPTION,
+    "snow": snow.CORRUPTION,
+    "frost": frost.CORRUPTION,
+    "fog": fog.CORRUPTION,
     "brightness": brightness.CORRUPTION,
     "contrast": contrast.CORRUPTION,
+    "elastic_transform": elastic_transform.CORRUPTION,
     "pixelate": pixelate.CORRUPTION,
     "jpeg_compression": jpeg_compression.CORRUPTION,
     "speckle_noise": speckle_noise.CORRUPTION,
     "gaussian_blur": gaussian_blur.CORRUPTION,
+    "spatter": spatter.CORRUPTION,
     "saturate": saturate.CORRUPTION,
 }
 
@@ -51,6 +68,7 @@ def corrupt(
     seed: int,
     sample_ids: Sequence[str] | None = None,
     profile: str | None = None,
+    frost_dir: Path | None = None,
 ) -> Tensor:
     """Apply one corruption at one severity.
 
@@ -59,24 +77,28 @@ def corrupt(
 
     Args:
         images: uint8 (N, 3, H, W), RGB, on any device.
-        name: a corruption of ``AVAILABLE`` or an alias of one.
+        name: a corruption of ``NAMES`` or an alias of one.
         severity: 1 to 5.
         seed: of everything random.
         sample_ids: a stable name for each image; ``"0"`` to ``"N-1"`` if None.
         profile: which severity constants to use; by the side of the images (32, 64, 224) if None.
+        frost_dir: folder of the benchmark's frost pictures; without it frost is a substitute.
 
     Returns:
         uint8 (N, 3, H, W), a new tensor on the same device.
 
     Raises:
         UsageError: an argument cannot be meant; no pixel has been touched then.
+        IntakeError: ``frost_dir`` does not hold the benchmark's pictures.
 
     Example:
         >>> grey = torch.full((1, 3, 32, 32), 100, dtype=torch.uint8)
         >>> corrupt(grey, "brightness", 5, seed=0).unique().tolist()
         [176]
     """
-    corruption = _find(name)
+    corruption = CORRUPTIONS[canonical_name(name)]
+    if frost_dir is not None and corruption.name == "frost":
+        corruption = frost.with_photographs(Path(frost_dir))
     _check(images, severity)
     chosen = choose_profile(profile, *images.shape[-2:])
     ids = [str(i) for i in range(len(images))] if sample_ids is None else sample_ids
@@ -97,17 +119,6 @@ def corrupt(
         )
         parts.append(corruption.apply(part, draws, severity, chosen))
     return torch.cat(parts)
-
-
-def _find(name: str) -> Corruption[Any]:
-    name = canonical_name(name)
-    if name not in CORRUPTIONS:
-        raise UsageError(
-            f"corruption '{name}' cannot be generated yet",
-            "choose from " + ", ".join(AVAILABLE),
-            code="E-CORRUPTION-MISSING",
-        )
-    return CORRUPTIONS[name]
 
 
 def _check(images: Tensor, severity: int) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from robustmix.errors import IntakeError
@@ -35,6 +36,8 @@ def suite_from_params(name: str, params: Mapping[str, Any]) -> Suite:
                 severities=tuple(params["severities"]),
                 source="official" if params["source"] == "official" else "generate",
                 profile=params["profile"],
+                # Which folder it was is nobody's business; that there was one decides the report.
+                frost_dir=Path("photographs") if params["frost"] == "photographs" else None,
             )
         if name == "fgsm":
             return FgsmSuite(

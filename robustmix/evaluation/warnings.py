@@ -49,13 +49,14 @@ def find_warnings(
     if "clean" in samples.tables:
         warnings += _class_order(samples)
     corruption = parts.get("corruption")
-    if isinstance(corruption, CorruptionPart) and corruption.missing:
+    if isinstance(corruption, CorruptionPart) and corruption.approximate:
         warnings.append(
             Warn(
-                code="W-CORRUPTIONS-MISSING",
+                code="W-FROST-SUBSTITUTE",
                 suite="corruption",
-                message=f"cannot be generated yet and not evaluated: "
-                f"{', '.join(corruption.missing)}; their means are left out",
+                message="frost was made with textures that stand in for the photographs of the "
+                "benchmark (--frost-dir); compare neither it nor means that hold it with published "
+                "figures",
             )
         )
     if "fgsm" in parts and parts["fgsm"].status == "ok":

@@ -163,7 +163,9 @@ class CorruptionPart(SuitePart):
     generator_version: str | None = None
     corruptions: list[str] = Field(default_factory=list)
     severities: list[int] = Field(default_factory=list)
-    missing: list[str] = Field(default_factory=list)
+    approximate: list[str] = Field(default_factory=list)
+    """Corruptions whose images are a substitute's: frost without the benchmark's photographs."""
+    frost: Literal["procedural", "photographs"] | None = None
     complete: bool = False
     paired: bool = True
     conditions: list[ConditionPart] = Field(default_factory=list)

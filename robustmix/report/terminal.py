@@ -71,8 +71,8 @@ def sparkline(values: Sequence[float]) -> str:
 
 def _note(part: SuitePart) -> str:
     if isinstance(part, CorruptionPart):
-        total = f"{len(part.corruptions)} of {len(part.corruptions) + len(part.missing)}"
-        return f"{part.source}, {total} corruptions"
+        note = f"{part.source}, {len(part.corruptions)} corruptions"
+        return f"{note}, {' and '.join(part.approximate)} approximate" if part.approximate else note
     if isinstance(part, AttackPart):
         return f"{part.norm}, eps {part.params['eps']}"
     if isinstance(part, OcclusionPart):

@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustmix.corruptions import AVAILABLE, CORRUPTIONS, NAMES, PROFILES, Profile, corrupt
+from robustmix.corruptions import CORRUPTIONS, NAMES, PROFILES, Profile, corrupt
 from robustmix.errors import UsageError
 
-RANDOM = [name for name in AVAILABLE if not CORRUPTIONS[name].deterministic]
-DETERMINISTIC = [name for name in AVAILABLE if CORRUPTIONS[name].deterministic]
-MISSING = [name for name in NAMES if name not in AVAILABLE]
+RANDOM = [name for name in NAMES if not CORRUPTIONS[name].deterministic]
+DETERMINISTIC = [name for name in NAMES if CORRUPTIONS[name].deterministic]
 
 
 def noise_images(n: int, height: int = 32, width: int = 32) -> Tensor:
@@ -23,7 +22,7 @@ def noise_images(n: int, height: int = 32, width: int = 32) -> Tensor:
     return (220 * smooth + 30 * grain).to(torch.uint8)
 
 
-@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("name", NAMES)
 def test_table_has_five_severities_for_every_profile(name: str) -> None:
     constants = CORRUPTIONS[name].constants
     assert set(constants) == set(PROFILES)
@@ -35,7 +34,7 @@ def test_table_has_five_severities_for_every_profile(name: str) -> None:
 
 
 @pytest.mark.parametrize("severity", [1, 5])
-@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_sample_depends_on_itself_alone(name: str, severity: int) -> None:
     """Batches of 1, of 7, of more than one chunk, permuted, and strided: the same bytes."""
     images = noise_images(97)
@@ -66,7 +65,7 @@ def test_a_sample_depends_on_itself_alone(name: str, severity: int) -> None:
     assert from_strided.is_contiguous()
 
 
-@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_number_of_threads_does_not_matter(name: str) -> None:
     images = noise_images(5)
     one = torch.get_num_threads()
@@ -118,12 +117,12 @@ def test_default_ids_are_positions() -> None:
 
 def test_the_global_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
-    for name in AVAILABLE:
+    for name in NAMES:
         corrupt(noise_images(2), name, 1, seed=0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_any_size_with_a_named_profile(name: str, profile: Profile) -> None:
     images = noise_images(2, 37, 23)
@@ -132,15 +131,17 @@ def test_any_size_with_a_named_profile(name: str, profile: Profile) -> None:
         assert out.shape == images.shape
 
 
-@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_profile_follows_the_size(name: str) -> None:
     images = noise_images(1, 64, 64)
     default = corrupt(images, name, 4, seed=0)
     assert torch.equal(default, corrupt(images, name, 4, seed=0, profile="tiny"))
-    assert not torch.equal(default, corrupt(images, name, 4, seed=0, profile="cifar"))
+    table = CORRUPTIONS[name].constants
+    differs = table["tiny"] != table["cifar"]
+    assert torch.equal(default, corrupt(images, name, 4, seed=0, profile="cifar")) != differs
 
 
-@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("name", NAMES)
 def test_no_images(name: str) -> None:
     assert corrupt(noise_images(1)[:0], name, 1, seed=0).shape == (0, 3, 32, 32)
 
@@ -150,13 +151,6 @@ def test_an_alias_is_the_same_corruption() -> None:
     assert torch.equal(
         corrupt(images, "jpeg", 1, seed=0), corrupt(images, "jpeg_compression", 1, seed=0)
     )
-
-
-@pytest.mark.parametrize("name", MISSING)
-def test_a_known_corruption_that_is_not_there_yet(name: str) -> None:
-    with pytest.raises(UsageError, match=f"'{name}'.*choose from gaussian_noise") as caught:
-        corrupt(noise_images(1), name, 1, seed=0)
-    assert caught.value.code == "E-CORRUPTION-MISSING"
 
 
 @pytest.mark.parametrize("severity", [0, 6, -1, 2.0])

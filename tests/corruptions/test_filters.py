@@ -7,7 +7,7 @@ from torch import Tensor
 from robustmix.corruptions.defocus_blur import RADIUS_SIGMA, disk_kernel
 from robustmix.corruptions.filters import Border, correlate, gaussian_filter, gaussian_taps, pad
 
-NUMPY_MODE: dict[Border, str] = {"edge": "edge", "mirror": "reflect"}
+NUMPY_MODE: dict[Border, str] = {"edge": "edge", "mirror": "reflect", "sym": "symmetric"}
 
 
 def images() -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustmix.corruptions import AVAILABLE, NAMES, corrupt
+from robustmix.corruptions import NAMES, corrupt
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.errors import UsageError
 from robustmix.evaluation.masks import mask_count, nested_masks
@@ -303,20 +303,27 @@ def test_trap_15_means_carry_the_name_of_their_set() -> None:
     assert "acc_mean_all19" not in subset.metrics
 
 
-def test_all_with_missing_corruptions_gives_no_mean_over_all() -> None:
+def test_frost_without_photographs_is_called_approximate() -> None:
     data, model = tiny_images(11), tiny_model()
-    suite = CorruptionSuite(corruptions="all")
-    report = evaluate(model, data, ["clean", suite])
+    report = evaluate(model, data, ["clean", CorruptionSuite(corruptions="frost,fog")])
     part = report.content.suites["corruption"]
     assert isinstance(part, CorruptionPart)
-    assert part.corruptions == [name for name in NAMES if name in AVAILABLE]
-    assert part.missing == [name for name in NAMES if name not in AVAILABLE]
-    assert not any("all19" in name for name in part.metrics)
-    if part.missing:
-        assert not part.complete
-        assert "W-CORRUPTIONS-MISSING" in [w.code for w in report.content.warnings]
-        with pytest.raises(UsageError, match=part.missing[0]):
-            evaluate(model, data, [CorruptionSuite(corruptions=part.missing[0])])
+    assert (part.approximate, part.frost) == (["frost"], "procedural")
+    assert "W-FROST-SUBSTITUTE" in [w.code for w in report.content.warnings]
+    report = evaluate(model, data, ["clean", CorruptionSuite(corruptions="fog")])
+    part = report.content.suites["corruption"]
+    assert isinstance(part, CorruptionPart)
+    assert (part.approximate, part.frost) == ([], None)
+    assert "W-FROST-SUBSTITUTE" not in [w.code for w in report.content.warnings]
+
+
+def test_all_gives_the_means_that_papers_use() -> None:
+    report = evaluate(tiny_model(), tiny_images(5), ["clean", CorruptionSuite(corruptions="all")])
+    part = report.content.suites["corruption"]
+    assert isinstance(part, CorruptionPart)
+    assert tuple(part.corruptions) == NAMES
+    assert part.complete
+    assert {"acc_mean_main15", "acc_mean_all19", "mean_ce_all19"} <= part.metrics.keys()
 
 
 def test_select_corruptions() -> None:

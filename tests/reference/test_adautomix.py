@@ -51,6 +51,9 @@ def method_of(vectors: Vectors, passes: Literal["auto", "plain"]) -> AdAutoMix:
         lam_margin=cfg["lam_margin"],
         lam_concat=cfg["lam_concat"],
         upsample=cfg["mode"],
+        use_scale=cfg.get("use_scale", True),
+        reduction=cfg.get("red", 2),
+        att_norm=cfg.get("norm") is not None,
         passes=passes,
     )
     setup = Setup(rng=np.random.default_rng(0), input_size=(3, cfg["sz"], cfg["sz"]))

@@ -16,9 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustmix.corruptions import AVAILABLE, CORRUPTIONS, NAMES, SEVERITIES, corrupt
+from robustmix.corruptions import CORRUPTIONS, NAMES, SEVERITIES, corrupt
 from robustmix.corruptions.defocus_blur import RADIUS_SIGMA, disk_kernel
+from robustmix.corruptions.elastic_transform import Elastic
+from robustmix.corruptions.fog import Fog
 from robustmix.corruptions.gaussian_noise import GaussianNoise
+from robustmix.corruptions.glass_blur import SIGMA_REACH_ROUNDS, GlassBlur
 from robustmix.corruptions.impulse_noise import AMOUNT, ImpulseNoise
 from robustmix.corruptions.jpeg_compression import (
     CHROMA_FORWARD,
@@ -27,16 +30,22 @@ from robustmix.corruptions.jpeg_compression import (
     LUMA_COSINES,
     LUMA_TABLE,
 )
+from robustmix.corruptions.motion_blur import MotionBlur
+from robustmix.corruptions.names import APPROXIMATE
 from robustmix.corruptions.shot_noise import PHOTONS, ShotNoise
+from robustmix.corruptions.snow import Snow
+from robustmix.corruptions.spatter import Spatter
 from robustmix.corruptions.speckle_noise import SpeckleNoise
 from tests.corruptions.cifar import cifar100_test, needs_cifar100
 from tests.reference.vectors import reference_params
 
 Array: TypeAlias = NDArray[np.float64]
-Draw: TypeAlias = Callable[[np.random.RandomState, Array, int], tuple[NDArray[np.generic], ...]]
+Drawn: TypeAlias = tuple[NDArray[np.generic], ...]
+Draw: TypeAlias = Callable[[np.random.RandomState, Array, int], Drawn]
 
-DETERMINISTIC = [name for name in AVAILABLE if CORRUPTIONS[name].deterministic]
-RANDOM = [name for name in AVAILABLE if not CORRUPTIONS[name].deterministic]
+DETERMINISTIC = [name for name in NAMES if CORRUPTIONS[name].deterministic]
+RANDOM = [name for name in NAMES if not CORRUPTIONS[name].deterministic]
+WITHOUT_PHOTOGRAPHS = {"frost"}  # its draws mean nothing on the textures that stand in for them
 
 
 class Row(NamedTuple):
@@ -52,22 +61,56 @@ class Row(NamedTuple):
 ROWS: list[Row] = []
 
 
-def normal_draw(rng: np.random.RandomState, x: Array, severity: int) -> tuple[Array]:
-    return (rng.normal(0, 1, x.shape),)
+def normal_draw(rng: np.random.RandomState, x: Array, severity: int) -> Drawn:
+    return (first(rng.normal(0, 1, x.shape)),)
 
 
-def poisson_draw(
-    rng: np.random.RandomState, x: Array, severity: int
-) -> tuple[NDArray[np.generic], ...]:
-    return (rng.poisson(x * PHOTONS["cifar"][severity - 1]),)
+def poisson_draw(rng: np.random.RandomState, x: Array, severity: int) -> Drawn:
+    return (first(rng.poisson(x * PHOTONS["cifar"][severity - 1])),)
 
 
-def impulse_draw(
-    rng: np.random.RandomState, x: Array, severity: int
-) -> tuple[NDArray[np.generic], ...]:
+def impulse_draw(rng: np.random.RandomState, x: Array, severity: int) -> Drawn:
     p = AMOUNT["cifar"][severity - 1]
     flip = rng.choice([True, False], x.shape, p=[p, 1 - p])
-    return flip, rng.choice([True, False], x.shape, p=[0.5, 0.5])
+    return first(flip), first(rng.choice([True, False], x.shape, p=[0.5, 0.5]))
+
+
+def glass_draw(rng: np.random.RandomState, x: Array, severity: int) -> Drawn:
+    """Two numbers a pixel, column first, from the lower right corner to the upper left one."""
+    _, reach, rounds = SIGMA_REACH_ROUNDS["cifar"][severity - 1]
+    down, right = (np.zeros((rounds, *x.shape[:2]), np.int64) for _ in range(2))
+    for round_ in range(rounds):
+        for row in range(x.shape[0] - reach, reach, -1):
+            for column in range(x.shape[1] - reach, reach, -1):
+                right[round_, row, column], down[round_, row, column] = rng.randint(
+                    -reach, reach, size=2
+                )
+    return down, right
+
+
+def motion_draw(rng: np.random.RandomState, x: Array, severity: int) -> Drawn:
+    return (np.asarray(rng.uniform(-45, 45)),)
+
+
+def fog_draw(rng: np.random.RandomState, x: Array, severity: int) -> Drawn:
+    return (rng.random_sample(x.shape[0] * x.shape[1] - 1),)
+
+
+def snow_draw(rng: np.random.RandomState, x: Array, severity: int) -> Drawn:
+    return rng.normal(0, 1, x.shape[:2]), np.asarray(rng.uniform(-135, -45))
+
+
+def elastic_draw(rng: np.random.RandomState, x: Array, severity: int) -> Drawn:
+    return rng.random_sample((3, 2)), rng.random_sample(x.shape[:2]), rng.random_sample(x.shape[:2])
+
+
+def spatter_draw(rng: np.random.RandomState, x: Array, severity: int) -> Drawn:
+    return (rng.normal(0, 1, x.shape[:2]),)
+
+
+def first(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Move channels, drawn last, to the front."""
+    return np.moveaxis(values, -1, 0)
 
 
 # How the scripts draw for one image (H, W, 3) in [0, 1], and the type that holds a batch of it.
@@ -75,7 +118,13 @@ SCRIPT_DRAWS: dict[str, tuple[Draw, Callable[..., object]]] = {
     "gaussian_noise": (normal_draw, GaussianNoise),
     "shot_noise": (poisson_draw, ShotNoise),
     "impulse_noise": (impulse_draw, ImpulseNoise),
+    "glass_blur": (glass_draw, GlassBlur),
+    "motion_blur": (motion_draw, MotionBlur),
+    "snow": (snow_draw, Snow),
+    "fog": (fog_draw, Fog),
+    "elastic_transform": (elastic_draw, Elastic),
     "speckle_noise": (normal_draw, SpeckleNoise),
+    "spatter": (spatter_draw, Spatter),
 }
 
 
@@ -103,7 +152,7 @@ def stored(path: Path, names: list[str]) -> Iterator[tuple[str, int, Tensor, NDA
 
 
 def test_every_random_corruption_has_its_draws() -> None:
-    assert set(SCRIPT_DRAWS) == set(RANDOM)
+    assert set(SCRIPT_DRAWS) == set(RANDOM) - WITHOUT_PHOTOGRAPHS
 
 
 @pytest.mark.parametrize("path", reference_params("corruptions_*.npz"))
@@ -125,16 +174,17 @@ def test_random_corruptions_are_equal_given_the_draws(path: Path) -> None:
         pixels = file["clean"]
     clean, x = channels_first(pixels), pixels / 255
     wrong = []
-    for name, severity, expected, seeds in stored(path, RANDOM):
+    for name, severity, expected, seeds in stored(path, list(SCRIPT_DRAWS)):
         draw, hold = SCRIPT_DRAWS[name]
         each = [
             draw(np.random.RandomState(int(seed)), image, severity)
             for seed, image in zip(seeds, x, strict=True)
         ]
-        draws = hold(*(channels_first(np.stack(field)) for field in zip(*each, strict=True)))
+        draws = hold(*(torch.from_numpy(np.stack(field)) for field in zip(*each, strict=True)))
         got = CORRUPTIONS[name].apply(clean, draws, severity, "cifar")
         share, most = off_by(got, expected)
-        ROWS.append(Row(name, severity, f"{path.stem}: share of values off, given draws", share, 0))
+        figure = f"{path.stem}: share of values off, given draws"
+        ROWS.append(Row(name, severity, figure, share, 0))
         if most:
             wrong.append((name, severity, share, most))
     assert not wrong
@@ -153,17 +203,25 @@ def statistics(difference: Array) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def deviation_limit(hist: NDArray[np.int64]) -> float:
-    """Return the largest relative error allowed for the deviation of one of three channels.
+def deviation_limit(difference: Array) -> float:
+    """Return the largest relative error allowed for the deviation of the change.
 
-    Four standard errors of a difference, from the moments of the histogram of changes -255 to 255,
-    and half a percent.
+    Four standard errors of a difference, and half a percent. Values of one image go together, so
+    the error is that of a mean over images of their mean square deviation.
     """
-    share = hist / hist.sum()
-    change = np.arange(-255, 256) - (share * np.arange(-255, 256)).sum()
-    second, fourth = ((share * change**k).sum() for k in (2, 4))
-    error = np.sqrt((fourth - second**2) / (hist.sum() / 3)) / (2 * second)
+    centred = difference - difference.mean(axis=(0, 2, 3), keepdims=True)
+    squares = (centred**2).mean(axis=(1, 2, 3))
+    error = squares.std() / np.sqrt(len(squares)) / (2 * squares.mean())
     return float(4 * np.sqrt(2) * error + 0.005)
+
+
+# What the textures that stand in for the photographs may differ by, as a share of each statistic;
+# everything else has half a percent.
+STAND_IN = 0.07
+
+# Total variation allowed between histograms of changes, where it is not a hundredth: fog moves
+# whole images by an amount of their own, so a thousand of them scatter more.
+HISTOGRAM = {"frost": 0.12, "fog": 0.02}
 
 
 @needs_cifar100
@@ -185,16 +243,18 @@ def test_production_draws_have_the_distribution(path: Path) -> None:
             for figure, value in statistics(difference).items():
                 expected = held[f"stat_{figure}"][at]
                 error = held[f"stat_{figure}_per_image_std"][at] / np.sqrt(len(clean))
-                limit = 4 * np.sqrt(2) * error + 0.005 * np.abs(expected)
+                share = STAND_IN if name in APPROXIMATE else 0.005
+                limit = 4 * np.sqrt(2) * error + share * np.abs(expected)
                 worst = float(np.max(np.abs(value - expected) / limit))
                 rows.append(Row(name, severity, f"{figure}: deviation / limit", worst, 1))
             hist = held["stat_diff_hist"][at]
             relative = difference.std(axis=(0, 2, 3)) / held["stat_diff_std"][at] - 1
-            worst, limit = float(np.abs(relative).max()), deviation_limit(hist)
+            worst, limit = float(np.abs(relative).max()), deviation_limit(difference)
             rows.append(Row(name, severity, "diff_std: relative deviation", worst, limit))
             counts = np.bincount((difference + 255).astype(np.int64).ravel(), minlength=511)
             distance = float(np.abs(counts - hist).sum() / counts.sum() / 2)
-            rows.append(Row(name, severity, "histogram: total variation", distance, 0.01))
+            allowed = HISTOGRAM.get(name, 0.01)
+            rows.append(Row(name, severity, "histogram: total variation", distance, allowed))
         for severity in SEVERITIES:
             shares = [row.value / row.limit for row in rows if row[:2] == (name, severity)]
             figure = "production draws: worst statistic / its limit"

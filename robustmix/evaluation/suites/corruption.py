@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from robustmix.corruptions import (
-    AVAILABLE,
+    APPROXIMATE,
     EXTRA,
     GENERATOR_VERSION,
     GROUPS,
@@ -69,6 +69,9 @@ class CorruptionSuite:
     folder: Path | None = None
     """Folder of the official files, once the source is resolved."""
 
+    frost_dir: Path | None = None
+    """Folder of the benchmark's frost pictures; without it generated frost is a substitute."""
+
     def __post_init__(self) -> None:
         if not self.severities or any(s not in SEVERITIES for s in self.severities):
             raise UsageError(f"severities are 1 to 5, got {self.severities}", code="E-SEVERITY")
@@ -90,11 +93,11 @@ class CorruptionSuite:
         return select_corruptions(self.corruptions)
 
     @property
-    def present(self) -> tuple[str, ...]:
-        """The corruptions that are evaluated."""
-        if self.source == "official":
-            return self.selected
-        return tuple(name for name in self.selected if name in AVAILABLE)
+    def approximate(self) -> tuple[str, ...]:
+        """Those of the selected ones that a substitute stands in for."""
+        if self.source == "official" or self.frost_dir is not None:
+            return ()
+        return tuple(name for name in self.selected if name in APPROXIMATE)
 
     def resolved(self, folder: Path | None, profile: str | None) -> "CorruptionSuite":
         """Return the suite with its source decided.
@@ -104,8 +107,8 @@ class CorruptionSuite:
             profile: severity constants for the size of the images.
 
         Raises:
-            UsageError: a corruption was asked for by name that cannot be had, or official files
-                were asked for that are not there.
+            UsageError: official files were asked for that are not there, or the size of the
+                images has no severity constants.
         """
         source: Source = self.source
         if source == "auto":
@@ -122,14 +125,8 @@ class CorruptionSuite:
             source=source,
             profile=self.profile or profile,
             folder=folder if source == "official" else None,
+            frost_dir=self.frost_dir if source == "generate" else None,
         )
-        missing = [name for name in suite.selected if name not in suite.present]
-        if missing and self.corruptions not in ("main", "extra", "all"):
-            raise UsageError(
-                f"cannot generate {', '.join(missing)} yet",
-                "choose from " + ", ".join(AVAILABLE),
-                code="E-CORRUPTION-MISSING",
-            )
         if source == "generate" and suite.profile is None:
             raise UsageError(
                 "images of this size have no severity constants of their own",
@@ -143,12 +140,18 @@ class CorruptionSuite:
         generated = self.source == "generate"
         return {
             "requested": self.corruptions,
-            "corruptions": list(self.present),
+            "corruptions": list(self.selected),
             "severities": list(self.severities),
             "source": "generated" if generated else "official",
             "profile": self.profile if generated else None,
             "generator_version": GENERATOR_VERSION if generated else None,
+            "frost": self._frost(),
         }
+
+    def _frost(self) -> Literal["procedural", "photographs"] | None:
+        if self.source == "official" or "frost" not in self.selected:
+            return None
+        return "procedural" if self.frost_dir is None else "photographs"
 
     def parts(self, context: Context) -> list[Part]:
         """Return one pass a corruption and severity."""
@@ -167,7 +170,7 @@ class CorruptionSuite:
                 (f"{name}/{severity}",),
                 partial(self._rows, context, files, name, severity),
             )
-            for name in self.present
+            for name in self.selected
             for severity in self.severities
         ]
 
@@ -183,6 +186,7 @@ class CorruptionSuite:
                 seed=context.seed,
                 sample_ids=batch.sample_ids,
                 profile=self.profile,
+                frost_dir=self.frost_dir,
             )
         else:
             images = files.take(name, severity, context.official[batch.indices])
@@ -200,7 +204,7 @@ class CorruptionSuite:
                 severity=severity,
                 metrics=_condition_metrics(table.at(f"{name}/{severity}"), weights, facts["seed"]),
             )
-            for name in self.present
+            for name in self.selected
             for severity in self.severities
         ]
         right = {
@@ -223,18 +227,19 @@ class CorruptionSuite:
             source="generated" if self.source == "generate" else "official",
             profile=self.params()["profile"],
             generator_version=self.params()["generator_version"],
-            corruptions=list(self.present),
+            corruptions=list(self.selected),
             severities=list(self.severities),
-            missing=[name for name in self.selected if name not in self.present],
-            complete=self.present == self.selected and self.severities == SEVERITIES,
+            approximate=list(self.approximate),
+            frost=self._frost(),
+            complete=self.severities == SEVERITIES,
             conditions=conditions,
             groups={
                 group: mean(chosen, self.severities)
                 for group, members in GROUPS.items()
-                if (chosen := tuple(name for name in self.present if name in members))
+                if (chosen := tuple(name for name in self.selected if name in members))
             },
-            by_severity={str(s): mean(self.present, (s,)) for s in self.severities},
-            by_corruption={name: mean((name,), self.severities) for name in self.present},
+            by_severity={str(s): mean(self.selected, (s,)) for s in self.severities},
+            by_corruption={name: mean((name,), self.severities) for name in self.selected},
             worst={
                 "corruption": worst.corruption,
                 "severity": worst.severity,
@@ -254,10 +259,10 @@ class CorruptionSuite:
         sets = {
             key: names
             for key, names in (("main15", MAIN), ("all19", NAMES))
-            if set(names) <= set(self.present)
+            if set(names) <= set(self.selected)
         }
-        if set(self.present) not in map(set, sets.values()):
-            sets[f"selected{len(self.present)}"] = self.present
+        if set(self.selected) not in map(set, sets.values()):
+            sets[f"selected{len(self.selected)}"] = self.selected
         metrics: dict[str, Metric] = {}
         for key, names in sets.items():
             accuracy = mean(tuple(names), self.severities)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, cast, get_args
 
 from robustmix.errors import unknown_name
@@ -20,6 +21,7 @@ def plan_suites(
     severities: tuple[int, ...] = (1, 2, 3, 4, 5),
     corruption_source: str = "auto",
     profile: str | None = None,
+    frost_dir: Path | None = None,
     eps: tuple[Fraction, ...] | None = None,
     grid: tuple[int, int] | None = None,
     ratios: tuple[Fraction, ...] | None = None,
@@ -34,6 +36,7 @@ def plan_suites(
         severities: likewise.
         corruption_source: likewise, its ``source``.
         profile: likewise.
+        frost_dir: likewise.
         eps: the first is the headline radius; several set the sweep.
         grid: see ``OcclusionSuite``.
         ratios: likewise.
@@ -53,6 +56,7 @@ def plan_suites(
             severities=severities,
             source=cast(Source, corruption_source),
             profile=profile,
+            frost_dir=frost_dir,
         ),
         "fgsm": lambda: FgsmSuite(
             eps=eps[0] if eps else Fraction(8, 255),

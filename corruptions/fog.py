@@ -1,0 +1,104 @@
+"""Fog: a fractal haze is added, and the contrast lowered in return."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from robustmix.corruptions.corruption import Corruption, Severities
+from robustmix.corruptions.names import Profile
+from robustmix.corruptions.pixels import to_grey_levels, to_unit
+from robustmix.rng import uniform
+
+STRENGTH_DECAY: Severities[tuple[float, float]] = {
+    "cifar": ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75)),
+    "tiny": ((0.4, 3.0), (0.7, 3.0), (1.0, 2.5), (1.5, 2.0), (2.0, 1.75)),
+    "imagenet": ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4)),
+}
+"""Weight of the haze, and what its roughness is divided by from one scale to the next finer."""
+
+MAP_SIDE: dict[Profile, int] = {"cifar": 32, "tiny": 64, "imagenet": 256}
+"""Side of the haze map, a power of two."""
+
+FIRST_ROUGHNESS = 100.0
+
+
+class Fog(NamedTuple):
+    """What fog draws."""
+
+    heights: Tensor  # (N, side^2 - 1) float64 in [0, 1), scale by scale, in the order of use
+
+
+def draw(keys: Tensor, images: Tensor, severity: int, profile: Profile) -> Fog:
+    """Draw one number for every point of the map but the first."""
+    return Fog(uniform(keys, _map_side(images, profile) ** 2 - 1))
+
+
+def _map_side(images: Tensor, profile: Profile) -> int:
+    side = MAP_SIDE[profile]
+    while side < max(images.shape[2:]):  # a profile for larger images than it was made for
+        side *= 2
+    return side
+
+
+def plasma(heights: Tensor, side: int, decay: float) -> Tensor:
+    """Return fractal maps by the diamond-square algorithm on a torus, in [0, 1].
+
+    Args:
+        heights: float64 (N, side^2 - 1) in [0, 1).
+        side: a power of two.
+        decay: what the roughness is divided by at each finer scale. A deviation is roughness times
+            a number between plus and minus roughness, hence falls by its square; as published.
+
+    Returns:
+        float64 (N, side, side).
+    """
+    n = len(heights)
+    maps = heights.new_zeros(n, side, side)
+    step, roughness, used = side, FIRST_ROUGHNESS, 0
+
+    def deviation(count: int) -> Tensor:
+        nonlocal used
+        taken = heights[:, used : used + count * count].view(n, count, count)
+        used += count * count
+        return roughness * (2 * roughness * taken - roughness)
+
+    while step >= 2:
+        half, count = step // 2, side // step
+        corners = maps[:, ::step, ::step]
+        across = corners + corners.roll(-1, dims=1)
+        centres = (across + across.roll(-1, dims=2)) / 4 + deviation(count)
+        maps[:, half::step, half::step] = centres
+        vertical, level = centres + centres.roll(1, dims=1), corners + corners.roll(-1, dims=2)
+        maps[:, ::step, half::step] = (vertical + level) / 4 + deviation(count)
+        level, vertical = centres + centres.roll(1, dims=2), corners + corners.roll(-1, dims=1)
+        maps[:, half::step, ::step] = (level + vertical) / 4 + deviation(count)
+        step, roughness = half, roughness / decay
+    maps -= maps.amin(dim=(1, 2), keepdim=True)
+    return maps / maps.amax(dim=(1, 2), keepdim=True)
+
+
+def apply(images: Tensor, draws: Fog, severity: int, profile: Profile) -> Tensor:
+    """Add the haze and scale the image so that its brightest value stays.
+
+    Args:
+        images: uint8 (N, 3, H, W).
+        draws: the map's random numbers.
+        severity: 1 to 5.
+        profile: which constants to use.
+
+    Returns:
+        uint8 (N, 3, H, W).
+
+    Reference:
+        Hendrycks and Dietterich 2019, arXiv:1903.12261, section 3.2.
+    """
+    strength, decay = STRENGTH_DECAY[profile][severity - 1]
+    x = to_unit(images)
+    height, width = images.shape[2:]
+    maps = plasma(draws.heights, _map_side(images, profile), decay)[:, :height, :width]
+    brightest = x.amax(dim=(1, 2, 3), keepdim=True)
+    hazy = x + (strength * maps).unsqueeze(1)
+    return to_grey_levels(hazy * brightest / (brightest + strength))
+
+
+CORRUPTION = Corruption(name="fog", constants=STRENGTH_DECAY, apply=apply, draw=draw)

@@ -1,0 +1,104 @@
+"""Magnified crops, directional blurs and displaced pixels against slow loops."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import torch
+from torch import Tensor
+
+from robustmix.corruptions.directional import directional_blur, one_sided_taps
+from robustmix.corruptions.glass_blur import GlassBlur, draw, sources
+from robustmix.corruptions.zoom import zoom, zoom_factors, zoom_grid
+from robustmix.rng import sample_keys
+from tests.reference.vectors import reference_params
+
+
+def noise(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("path", reference_params("corruption_constants*.npz"))
+def test_the_crops_of_32_pixels(path: object) -> None:
+    with np.load(str(path)) as file:
+        table = file["zoom_table_32"]
+    factors = zoom_factors(len(table), 0.01)
+    for factor, (about, crop, top, size, first) in zip(factors, table, strict=True):
+        assert factor == pytest.approx(about, abs=1e-9)
+        step = (crop - 1) / (size - 1)
+        positions = top + (first + np.arange(32)) * step
+        grid = zoom_grid(32, factor)
+        got = np.array(grid.low) + np.array(grid.fraction)
+        np.testing.assert_allclose(got, positions, atol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.06, 1.25, 1.75, 2.25])
+@pytest.mark.parametrize("size", [(32, 32), (30, 41)])
+def test_zoom_against_scipy(factor: float, size: tuple[int, int]) -> None:
+    """Crop, magnify with scipy's order-1 spline, trim."""
+    field = np.random.default_rng(0).random(size)
+    pieces = [math.ceil(side / factor) for side in size]
+    top, left = ((side - piece) // 2 for side, piece in zip(size, pieces, strict=True))
+    crop = field[top : top + pieces[0], left : left + pieces[1]]
+    large = scipy.ndimage.zoom(crop, factor, order=1)
+    row, column = ((big - side) // 2 for big, side in zip(large.shape, size, strict=True))
+    want = large[row : row + size[0], column : column + size[1]]
+    got = zoom(torch.from_numpy(field), factor).numpy()
+    np.testing.assert_allclose(got, want, atol=1e-12)
+
+
+def test_the_directional_blur_against_a_loop() -> None:
+    images, angles = noise(3, 2, 9, 7), torch.tensor([-100.0, 0.0, 38.5], dtype=torch.float64)
+    taps = one_sided_taps(3.5, 2.0)
+    assert len(taps) == 9
+    assert sum(taps) == pytest.approx(1)
+    got = directional_blur(images, angles, 3.5, 2.0)
+    for n, angle in enumerate(angles.tolist()):
+        for row in range(9):
+            for column in range(7):
+                value = np.zeros(2)
+                for i, weight in enumerate(taps):
+                    x = column + math.ceil(i * math.cos(math.radians(angle)) - 0.5)
+                    y = row + math.ceil(i * math.sin(math.radians(angle)) - 0.5)
+                    pixel = images[n, :, min(max(y, 0), 8), min(max(x, 0), 6)].numpy()
+                    value += weight * pixel.astype(float)
+                want = np.floor(np.floor(257 * value + 0.5) / 257)
+                np.testing.assert_array_equal(got[n, :, row, column].numpy(), want)
+
+
+@pytest.mark.parametrize("reach", [1, 2, 4])
+def test_displaced_pixels_against_the_walk(reach: int) -> None:
+    """The benchmark's loop, from the lower right corner on, copying as it goes."""
+    rng = np.random.default_rng(reach)
+    height, width = 17, 23
+    shape = (2, 2, height, width)
+    down, right = (np.zeros(shape, np.int64) for _ in range(2))
+    inside = np.s_[:, :, reach + 1 : height - reach + 1, reach + 1 : width - reach + 1]
+    for shifts in (down, right):
+        shifts[inside] = rng.integers(-reach, reach, shifts[inside].shape)
+    draws = GlassBlur(torch.from_numpy(down), torch.from_numpy(right))
+    for round_ in range(2):
+        got = sources(draws, round_, reach)
+        for n in range(2):
+            pixels = np.arange(height * width).reshape(height, width)
+            for row in range(height - reach, reach, -1):
+                for column in range(width - reach, reach, -1):
+                    y = row + down[n, round_, row, column]
+                    x = column + right[n, round_, row, column]
+                    pixels[row, column] = pixels[y, x]
+            np.testing.assert_array_equal(got[n].numpy(), pixels.ravel())
+
+
+def test_glass_displacements_are_uniform_and_spare_the_border() -> None:
+    keys = sample_keys(0, "corruption", "glass_blur/5", 0, [str(i) for i in range(40)])
+    draws = draw(keys, torch.zeros(40, 3, 224, 224, dtype=torch.uint8), 5, "imagenet")
+    for shifts in draws:  # reach 4
+        assert bool((shifts[:, :, :5] == 0).all())
+        assert bool((shifts[:, :, :, 221:] == 0).all())
+        counts = torch.bincount((shifts[:, :, 5:221, 5:221] + 4).flatten(), minlength=8)
+        share = counts / counts.sum()
+        assert len(share) == 8
+        assert float((share - 1 / 8).abs().max()) < 5 * (0.11 / float(counts.sum())) ** 0.5
+    assert not torch.equal(draws.down, draws.right)
