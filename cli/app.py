@@ -8,6 +8,7 @@ import typer
 
 import robustmix
 from robustmix.cli import console
+from robustmix.cli.corrupt import corrupt
 from robustmix.cli.demo import demo
 from robustmix.cli.evaluate import evaluate
 from robustmix.cli.listing import listing
@@ -49,6 +50,7 @@ def version() -> None:
 app.command()(train)
 app.command("eval")(evaluate)
 app.command("list")(listing)
+app.add_typer(corrupt, name="corrupt")
 app.add_typer(methods, name="methods")
 app.add_typer(report, name="report")
 app.command()(demo)

@@ -21,6 +21,7 @@ from robustmix.corruptions import (
     canonical_name,
     corrupt,
 )
+from robustmix.corruptions.writer import read_record
 from robustmix.errors import UsageError
 from robustmix.evaluation.engine import Batch, Columns, Context, Part, to_unit
 from robustmix.evaluation.metrics.conditions import condition_ece, shared_resamples
@@ -111,6 +112,14 @@ class CorruptionSuite:
                 images has no severity constants.
         """
         source: Source = self.source
+        if folder is not None and read_record(folder) is not None:
+            if source == "official":
+                raise UsageError(
+                    f"{folder} holds files that robustmix generated, not the released ones",
+                    "use --corruption-source generate: the same seed gives the same images",
+                    code="E-CORRUPTION-SOURCE",
+                )
+            folder = None
         if source == "auto":
             source = "official" if folder is not None else "generate"
         if source == "official" and folder is None:

@@ -1,0 +1,238 @@
+"""Writer of corrupted test sets in the layout of CIFAR-10-C and CIFAR-100-C."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustmix.corruptions.names import APPROXIMATE, GENERATOR_VERSION, SEVERITIES, choose_profile
+from robustmix.corruptions.registry import corrupt
+from robustmix.errors import IncompatibleError, IntakeError
+from robustmix.files import atomic_path, canonical_json, write_text
+from robustmix.rng import GENERATOR
+
+SIDECAR = "robustmix-corruptions.json"
+"""Beside the arrays: how they were made, and their checksums. Released folders have none."""
+
+BLOCK = 512
+"""Images worked on at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetParams:
+    """Everything that the bytes of a generated set depend on."""
+
+    dataset: str
+    split: str
+    n: int
+    """Images of one severity."""
+
+    ids_sha256: str
+    """Of the sample ids, in order."""
+
+    seed: int
+    profile: str
+    frost: str | None
+    """``photographs``, or ``procedural`` for the substitute."""
+
+    generator_version: str = GENERATOR_VERSION
+    generator: str = GENERATOR
+    arithmetic: str = "exact"
+    """The only one there is: what the benchmark's scripts compute, value for value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """One file of the set."""
+
+    name: str
+    path: Path
+    seconds: float
+    reused: bool
+    """Whether it was there already, complete and made with the same parameters."""
+
+
+def write_set(
+    out: Path,
+    *,
+    dataset: str,
+    split: str,
+    take: Callable[[Tensor], Tensor],
+    labels: Tensor,
+    sample_ids: Sequence[str],
+    names: Sequence[str],
+    seed: int,
+    profile: str | None = None,
+    frost_dir: Path | None = None,
+    force: bool = False,
+    on_file: Callable[[Written], None] = lambda written: None,
+) -> list[Written]:
+    """Write one array a corruption, and the labels; take up a set that was interrupted.
+
+    Every file appears whole or not at all. Images are read, corrupted and written in blocks.
+
+    Args:
+        out: folder of the set.
+        dataset: name, for the record.
+        split: likewise.
+        take: int64 (m,) places -> images uint8 (m, 3, H, W).
+        labels: of all images, (n,).
+        sample_ids: their stable names; an evaluation that generates the images on the fly with the
+            same names and seed sees the same images.
+        names: corruptions to write.
+        seed: of everything random.
+        profile: severity constants; by the size of the images if None.
+        frost_dir: folder of the benchmark's frost pictures.
+        force: replace a set that was made with other parameters.
+        on_file: told of every file.
+
+    Returns:
+        What was written, or found.
+
+    Raises:
+        IncompatibleError: ``out`` holds a set made with other parameters, or released files.
+        IncompleteError: a file cannot be written.
+        UsageError: a name or the profile cannot be meant.
+    """
+    out, n = Path(out), len(labels)
+    height, width = take(torch.zeros(1, dtype=torch.int64)).shape[2:]
+    chosen = choose_profile(profile, height, width)
+    frost = ("photographs" if frost_dir else "procedural") if APPROXIMATE[0] in names else None
+    params = SetParams(
+        dataset=dataset,
+        split=split,
+        n=n,
+        ids_sha256=hashlib.sha256(canonical_json(list(sample_ids)).encode()).hexdigest(),
+        seed=seed,
+        profile=chosen,
+        frost=frost,
+    )
+    record = _open_record(out, params, force)
+    written = []
+    for name in names:
+        path = out / f"{name}.npy"
+        begun = time.monotonic()
+        reused = _is_whole(path, record["files"].get(name))
+        if not reused:
+            with atomic_path(path) as temporary:
+                array = np.lib.format.open_memmap(
+                    temporary,
+                    mode="w+",
+                    dtype=np.uint8,
+                    shape=(len(SEVERITIES) * n, height, width, 3),
+                )
+                _fill(array, take, name, seed, sample_ids, chosen, frost_dir)
+                array.flush()
+                del array
+                record["files"][name] = _digests(temporary)
+            _save_record(out, record)
+        done = Written(name=name, path=path, seconds=time.monotonic() - begun, reused=reused)
+        written.append(done)
+        on_file(done)
+    if not _is_whole(out / "labels.npy", record["files"].get("labels")):
+        with atomic_path(out / "labels.npy") as temporary, open(temporary, "wb") as file:
+            repeated = labels.cpu().numpy().astype(np.uint8)
+            np.save(file, np.tile(repeated, len(SEVERITIES)))
+        record["files"]["labels"] = _digests(out / "labels.npy")
+        _save_record(out, record)
+    return written
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return how a generated set was made and its checksums; None for a released one.
+
+    Raises:
+        IntakeError: the record is damaged.
+    """
+    path = Path(folder) / SIDECAR
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record["params"], dict) or not isinstance(record["files"], dict):
+            raise TypeError("params and files are tables")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntakeError(
+            f"cannot read {path}: {error}", "generate the set again with --force"
+        ) from error
+    return dict(record)
+
+
+def _open_record(out: Path, params: SetParams, force: bool) -> dict[str, Any]:
+    found = read_record(out)
+    wanted = asdict(params)
+    if found is None and (out / "labels.npy").exists() and not force:
+        raise IncompatibleError(
+            f"{out} holds a corrupted set that robustmix did not make",
+            "choose another --out, or replace it with --force",
+            code="E-EXISTS",
+        )
+    if found is not None and not force:
+        kept = found["params"]
+        differs = [key for key in wanted if key != "frost" and kept.get(key) != wanted[key]]
+        if kept.get("frost") and wanted["frost"] and kept["frost"] != wanted["frost"]:
+            differs.append("frost")
+        if differs:
+            key = differs[0]
+            raise IncompatibleError(
+                f"{out} holds a set with {key} {kept.get(key)!r}, not {wanted[key]!r}",
+                "choose another --out, or replace it with --force",
+                code="E-EXISTS",
+            )
+        wanted["frost"] = wanted["frost"] or kept.get("frost")
+        return {"kind": "robustmix.corrupted-set", "params": wanted, "files": found["files"]}
+    record: dict[str, Any] = {"kind": "robustmix.corrupted-set", "params": wanted, "files": {}}
+    _save_record(out, record)
+    return record
+
+
+def _save_record(out: Path, record: dict[str, Any]) -> None:
+    write_text(out / SIDECAR, json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def _is_whole(path: Path, known: Any) -> bool:
+    return bool(known) and path.exists() and path.stat().st_size == known["bytes"]
+
+
+def _fill(
+    array: NDArray[np.uint8],
+    take: Callable[[Tensor], Tensor],
+    name: str,
+    seed: int,
+    sample_ids: Sequence[str],
+    profile: str,
+    frost_dir: Path | None,
+) -> None:
+    n = len(sample_ids)
+    for s, severity in enumerate(SEVERITIES):
+        for start in range(0, n, BLOCK):
+            stop = min(start + BLOCK, n)
+            images = corrupt(
+                take(torch.arange(start, stop)),
+                name,
+                severity,
+                seed=seed,
+                sample_ids=sample_ids[start:stop],
+                profile=profile,
+                frost_dir=frost_dir,
+            )
+            array[s * n + start : s * n + stop] = images.cpu().permute(0, 2, 3, 1).numpy()
+
+
+def _digests(path: Path) -> dict[str, Any]:
+    """Return size, md5 (what released sets are known by) and sha256, in one reading."""
+    md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 22):
+            md5.update(block)
+            sha256.update(block)
+            size += len(block)
+    return {"bytes": size, "md5": md5.hexdigest(), "sha256": sha256.hexdigest()}
