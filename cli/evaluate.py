@@ -72,6 +72,12 @@ def evaluate(
             rich_help_panel="Suites",
         ),
     ] = None,
+    mce_reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Divide mCE by the errors in this report, or alexnet.", rich_help_panel="Suites"
+        ),
+    ] = None,
     eps: Annotated[
         str | None,
         typer.Option(
@@ -147,6 +153,7 @@ def evaluate(
         "corruption_source": corruption_source,
         "profile": profile,
         "frost_dir": frost_dir,
+        "mce_reference": mce_reference,
         "eps": None if eps is None else parse_eps(eps),
         "grid": None if grid is None else parse_grid(grid),
         "ratios": None if ratios is None else parse_ratios(ratios),

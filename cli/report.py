@@ -27,6 +27,22 @@ def show(path: ReportPath) -> None:
 
 
 @report.command()
+def heatmap(
+    path: ReportPath,
+    out: Annotated[Path, typer.Option(help="PNG or SVG file.")] = Path("heatmap.png"),
+) -> None:
+    """Draw accuracy by corruption and severity; the file is printed on stdout."""
+    from robustmix.errors import UsageError
+    from robustmix.report.heatmap import draw_heatmap
+    from robustmix.report.report import Report
+
+    if out.suffix not in (".png", ".svg"):
+        raise UsageError(f"expected a .png or .svg file, got {out}")
+    draw_heatmap(Report.load(path, samples=False), out)
+    console.result(str(out))
+
+
+@report.command()
 def validate(path: ReportPath) -> None:
     """Check a report against the schema and every number against the per-sample record."""
     from robustmix.evaluation.recompute import recompute

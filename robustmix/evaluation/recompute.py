@@ -8,6 +8,7 @@ from typing import Any
 
 from robustmix.errors import IntakeError
 from robustmix.evaluation.engine import Suite
+from robustmix.evaluation.metrics.mce import MceReference
 from robustmix.evaluation.suites.calibration import CalibrationSuite
 from robustmix.evaluation.suites.clean import CleanSuite
 from robustmix.evaluation.suites.corruption import CorruptionSuite
@@ -38,6 +39,8 @@ def suite_from_params(name: str, params: Mapping[str, Any]) -> Suite:
                 profile=params["profile"],
                 # Which folder it was is nobody's business; that there was one decides the report.
                 frost_dir=Path("photographs") if params["frost"] == "photographs" else None,
+                mce_reference=params["mce_reference"]
+                and MceReference.from_params(params["mce_reference"]),
             )
         if name == "fgsm":
             return FgsmSuite(

@@ -264,7 +264,7 @@ def _resolve(suite: Suite, data: ImageSet, folder: Path) -> Suite:
         official = folder / {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}.get(data.name, "-")
         side = data.input_size[1] if data.input_size[1] == data.input_size[2] else 0
         profile = {32: "cifar", 64: "tiny", 224: "imagenet"}.get(side)
-        return suite.resolved(official if official.is_dir() else None, profile)
+        return suite.resolved(official if official.is_dir() else None, profile, data.name)
     return suite
 
 

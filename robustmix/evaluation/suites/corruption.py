@@ -25,6 +25,7 @@ from robustmix.corruptions.writer import read_record
 from robustmix.errors import UsageError
 from robustmix.evaluation.engine import Batch, Columns, Context, Part, to_unit
 from robustmix.evaluation.metrics.conditions import condition_ece, shared_resamples
+from robustmix.evaluation.metrics.mce import MceReference, load_reference, mce
 from robustmix.evaluation.metrics.statistics import clustered_mean, proportion
 from robustmix.report.metric import Metric
 from robustmix.report.samples import Samples
@@ -73,6 +74,9 @@ class CorruptionSuite:
     frost_dir: Path | None = None
     """Folder of the benchmark's frost pictures; without it generated frost is a substitute."""
 
+    mce_reference: MceReference | str | None = None
+    """What mCE divides by: errors, ``alexnet`` or a report; without it there is none."""
+
     def __post_init__(self) -> None:
         if not self.severities or any(s not in SEVERITIES for s in self.severities):
             raise UsageError(f"severities are 1 to 5, got {self.severities}", code="E-SEVERITY")
@@ -100,12 +104,15 @@ class CorruptionSuite:
             return ()
         return tuple(name for name in self.selected if name in APPROXIMATE)
 
-    def resolved(self, folder: Path | None, profile: str | None) -> "CorruptionSuite":
+    def resolved(
+        self, folder: Path | None, profile: str | None, dataset: str = ""
+    ) -> "CorruptionSuite":
         """Return the suite with its source decided.
 
         Args:
             folder: where the official files of the data set lie, None if they do not.
             profile: severity constants for the size of the images.
+            dataset: name of the data set, which a reference for mCE must share.
 
         Raises:
             UsageError: official files were asked for that are not there, or the size of the
@@ -135,6 +142,9 @@ class CorruptionSuite:
             profile=self.profile or profile,
             folder=folder if source == "official" else None,
             frost_dir=self.frost_dir if source == "generate" else None,
+            mce_reference=load_reference(self.mce_reference, dataset)
+            if isinstance(self.mce_reference, str)
+            else self.mce_reference,
         )
         if source == "generate" and suite.profile is None:
             raise UsageError(
@@ -155,7 +165,13 @@ class CorruptionSuite:
             "profile": self.profile if generated else None,
             "generator_version": GENERATOR_VERSION if generated else None,
             "frost": self._frost(),
+            "mce_reference": self._reference and self._reference.params(),
         }
+
+    @property
+    def _reference(self) -> MceReference | None:
+        assert not isinstance(self.mce_reference, str), "the suite is not resolved"
+        return self.mce_reference
 
     def _frost(self) -> Literal["procedural", "photographs"] | None:
         if self.source == "official" or "frost" not in self.selected:
@@ -288,14 +304,25 @@ class CorruptionSuite:
             metrics[f"drop_{key}{suffix}"] = clustered_mean(
                 clean - rows, direction="lower", note="clean accuracy minus the mean, paired"
             )
-        unnormalised = Metric(
-            value=None,
-            unit="percent",
-            direction="lower",
-            n=len(clean),
-            reason="no reference errors: CIFAR-C has no official normaliser",
-        )
-        return metrics | {"mce": unnormalised, "relative_mce": unnormalised}
+        return metrics | self._mce(right, clean)
+
+    def _mce(
+        self, right: Mapping[str, NDArray[np.float64]], clean: NDArray[np.float64]
+    ) -> dict[str, Metric]:
+        if self._reference is None:
+            reason = (
+                "no reference errors were named, and there are none of CIFAR-C (--mce-reference)"
+            )
+        elif not set(MAIN) <= set(self.selected) or self.severities != SEVERITIES:
+            reason = "it takes all 15 main corruptions at all severities"
+        else:
+            wrong = {
+                name: 1 - np.mean([right[f"{name}/{s}"] for s in SEVERITIES], axis=0)
+                for name in MAIN
+            }
+            return mce(wrong, 1 - clean, self._reference)
+        none = Metric(value=None, unit="percent", direction="lower", n=len(clean), reason=reason)
+        return {"mce": none, "relative_mce": none}
 
 
 def _condition_metrics(

@@ -22,6 +22,7 @@ def plan_suites(
     corruption_source: str = "auto",
     profile: str | None = None,
     frost_dir: Path | None = None,
+    mce_reference: str | None = None,
     eps: tuple[Fraction, ...] | None = None,
     grid: tuple[int, int] | None = None,
     ratios: tuple[Fraction, ...] | None = None,
@@ -37,6 +38,7 @@ def plan_suites(
         corruption_source: likewise, its ``source``.
         profile: likewise.
         frost_dir: likewise.
+        mce_reference: likewise.
         eps: the first is the headline radius; several set the sweep.
         grid: see ``OcclusionSuite``.
         ratios: likewise.
@@ -57,6 +59,7 @@ def plan_suites(
             source=cast(Source, corruption_source),
             profile=profile,
             frost_dir=frost_dir,
+            mce_reference=mce_reference,
         ),
         "fgsm": lambda: FgsmSuite(
             eps=eps[0] if eps else Fraction(8, 255),
