@@ -1,0 +1,202 @@
+"""Auto-PGD: projected gradient ascent with momentum that sets its own step size."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from robustmix.attacks.ball import (
+    Norm,
+    ascent_direction,
+    check_problem,
+    per_sample,
+    project,
+    start_in_ball,
+)
+from robustmix.attacks.losses import Goal, Loss, slope
+from robustmix.attacks.search import Leader, Outcome, plan
+from robustmix.types import Model
+
+MOMENTUM = 0.75
+"""Weight of the new step against the last one; alpha of the paper."""
+
+
+def checkpoints(steps: int) -> tuple[int, ...]:
+    """Return after how many steps the step size is reviewed, rising, all at most ``steps``.
+
+    The first interval is 22 % of the steps; each next one is 3 % shorter, down to 6 %.
+
+    Example:
+        >>> checkpoints(100)
+        (22, 41, 57, 70, 80, 87, 93, 99)
+    """
+    points, before, at = [], 0, 22  # in hundredths, so that no share is rounded
+    while at <= 100:
+        points.append(-(-at * steps // 100))
+        before, at = at, at + max(at - before - 3, 6)
+    return tuple(dict.fromkeys(points))
+
+
+def apgd(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    norm: Norm = "linf",
+    steps: int = 100,
+    restarts: int = 1,
+    loss: Loss = "ce",
+    targets: Tensor | int | None = None,
+    rho: float = 0.75,
+    keys: Tensor,
+) -> Outcome:
+    """Raise a loss inside a ball with a step size that halves itself where progress stalls.
+
+    The step starts at 2 eps. At each checkpoint a sample's step is halved and its search goes
+    back to the best point if fewer than ``rho`` of the steps since the last checkpoint raised the
+    loss, or if neither the step nor the best loss has changed since then. A sample leaves the
+    search as soon as it has reached the goal.
+
+    Follows the paper, from which its authors' code differs in details: there, exactly ``rho``
+    also halves, the first step always counts as a rise, and the first checkpoint knows only the
+    first of the two conditions.
+
+    Args:
+        model: images (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode.
+        images: clean images, (N, C, H, W) in [0, 1].
+        labels: true classes, int64 (N,).
+        eps: radius of the ball, in [0, 1] pixel units (8/255, not 8).
+        norm: ``linf`` or ``l2``.
+        steps: gradient steps a restart.
+        restarts: number of random starts (for every target).
+        loss: ``ce``, ``margin`` or ``dlr`` (at least 3 classes, with targets 4).
+        targets: as in :func:`robustmix.attacks.pgd`; the 9 of APGD-T is ``targets=9``.
+        rho: share of rising steps below which a step size is halved.
+        keys: one 64-bit key a sample for the random starts, int64 (N,).
+
+    Raises:
+        ValueError: an argument that cannot be meant.
+        IncompleteError: the model returned NaN or infinite logits.
+
+    Reference:
+        Croce and Hein 2020, arXiv:2003.01690, algorithm 1 and section 3.
+    """
+    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys)
+    if steps < 1 or not 0 <= rho <= 1:
+        raise ValueError(f"expected steps >= 1 and rho in [0, 1], got {steps} and {rho}")
+    tries, planning = plan(model, images, labels, loss=loss, targets=targets, restarts=restarts)
+    best = Leader(images)
+    forwards = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    backwards = torch.zeros_like(forwards)
+    marks = checkpoints(steps)
+    for stream, goal in tries:
+        rows = best.survivors()
+        if not len(rows):
+            break
+        own = keys.to(images.device)[rows]
+        start = start_in_ball(images[rows], own, norm=norm, eps=eps, stream=stream)
+        climb = _begin(model, images[rows], start, goal.take(rows), rows, eps)
+        forwards[rows] += 1
+        backwards[rows] += 1
+        best.offer(rows, start, climb.reached, climb.loss)
+        climb = climb.only(~climb.reached)
+        for step in range(1, steps + 1):
+            if not len(climb.rows):
+                break
+            _step(model, climb, goal.take(climb.rows), norm=norm, eps=eps, first=step == 1)
+            forwards[climb.rows] += 1
+            backwards[climb.rows] += 1
+            best.offer(climb.rows, climb.adv, climb.reached, climb.loss)
+            if step in marks:
+                interval = step - max((mark for mark in marks if mark < step), default=0)
+                _review(climb, rho * interval)
+            climb = climb.only(~climb.reached)
+    return Outcome(
+        best=best.images,
+        success=best.reached,
+        loss=best.loss,
+        forwards=forwards + planning,
+        backwards=backwards,
+    )
+
+
+@dataclass
+class _Climb:
+    """The samples that still climb; one row a sample in every field."""
+
+    rows: Tensor  # in the caller's batch
+    centres: Tensor
+    adv: Tensor
+    previous: Tensor  # the iterate before
+    gradient: Tensor
+    loss: Tensor
+    reached: Tensor
+    top: Tensor  # the iterate of highest loss, its gradient and loss
+    top_gradient: Tensor
+    top_loss: Tensor
+    step_size: Tensor
+    rises: Tensor  # steps since the last checkpoint that raised the loss
+    halved: Tensor  # whether the step size was halved at the last checkpoint
+    checked_loss: Tensor  # the top loss at the last checkpoint
+
+    def only(self, keep: Tensor) -> "_Climb":
+        if bool(keep.all()):
+            return self
+        return _Climb(*(getattr(self, field.name)[keep] for field in fields(self)))
+
+
+def _begin(
+    model: Model, centres: Tensor, start: Tensor, goal: Goal, rows: Tensor, eps: float
+) -> _Climb:
+    loss, reached, gradient = slope(model, start, goal)
+    return _Climb(
+        rows=rows,
+        centres=centres,
+        adv=start,
+        previous=start,
+        gradient=gradient,
+        loss=loss,
+        reached=reached,
+        top=start,
+        top_gradient=gradient,
+        top_loss=loss,
+        step_size=torch.full_like(loss, 2 * eps),
+        rises=torch.zeros_like(rows),
+        halved=torch.zeros_like(reached),
+        checked_loss=loss,
+    )
+
+
+def _step(
+    model: Model, climb: _Climb, goal: Goal, *, norm: Norm, eps: float, first: bool
+) -> None:
+    """Make one step with momentum and score where it ends."""
+    adv, centres = climb.adv, climb.centres
+    move = per_sample(climb.step_size) * ascent_direction(climb.gradient, norm=norm)
+    moved = project(centres, adv + move, norm=norm, eps=eps)
+    if not first:
+        moved = adv + MOMENTUM * (moved - adv) + (1 - MOMENTUM) * (adv - climb.previous)
+        moved = project(centres, moved, norm=norm, eps=eps)
+    climb.previous, climb.adv = adv, moved
+    loss, climb.reached, climb.gradient = slope(model, moved, goal)
+    climb.rises = climb.rises + (loss > climb.loss)
+    climb.loss = loss
+    higher = loss > climb.top_loss
+    wide = per_sample(higher)
+    climb.top = torch.where(wide, moved, climb.top)
+    climb.top_gradient = torch.where(wide, climb.gradient, climb.top_gradient)
+    climb.top_loss = torch.where(higher, loss, climb.top_loss)
+
+
+def _review(climb: _Climb, needed_rises: float) -> None:
+    """Halve the steps of samples that make no progress and send these back to their best point."""
+    unchanged = ~climb.halved & (climb.top_loss == climb.checked_loss)
+    halve = (climb.rises < needed_rises) | unchanged
+    climb.step_size = torch.where(halve, climb.step_size / 2, climb.step_size)
+    wide = per_sample(halve)
+    climb.adv = torch.where(wide, climb.top, climb.adv)
+    climb.gradient = torch.where(wide, climb.top_gradient, climb.gradient)
+    climb.loss = torch.where(halve, climb.top_loss, climb.loss)
+    climb.halved, climb.checked_loss = halve, climb.top_loss
+    climb.rises = torch.zeros_like(climb.rises)

@@ -1,0 +1,219 @@
+"""What an attack raises: four losses, one value a sample, and when an attack has won.
+
+Every loss is signed so that a higher value is a stronger attack.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustmix.errors import IncompleteError
+from robustmix.types import Model
+
+Loss: TypeAlias = Literal["ce", "margin", "dlr"]
+
+_TINY = 1e-12
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of the labels, (N,); the caller sums it, never averages."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the best other logit minus the label's, (N,): positive once misclassified.
+
+    Raises:
+        ValueError: fewer than 2 classes.
+
+    Reference:
+        Carlini and Wagner 2017, arXiv:1608.04644, equation 6 without its clamp.
+
+    Example:
+        >>> margin(torch.tensor([[1.0, 4.0, 2.0]]), torch.tensor([1]))
+        tensor([-2.])
+    """
+    _need_classes(logits, 2, "the margin loss")
+    others = logits.masked_fill(_one_hot(logits, labels), -torch.inf).amax(dim=1)
+    return others - _at(logits, labels)
+
+
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the difference of logits ratio, (N,): the margin in units of the logits' spread.
+
+    Unlike the cross-entropy it does not change when all logits are scaled or shifted.
+
+    Raises:
+        ValueError: fewer than 3 classes.
+
+    Reference:
+        Croce and Hein 2020, arXiv:2003.01690, equation 6.
+
+    Example:
+        >>> dlr(torch.tensor([[1.0, 4.0, 2.0]]), torch.tensor([1])).round(decimals=4)
+        tensor([-0.6667])
+    """
+    _need_classes(logits, 3, "the DLR loss")
+    top = logits.topk(3, dim=1).values
+    return margin(logits, labels) / (top[:, 0] - top[:, 2] + _TINY)
+
+
+def targeted_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the log-probability of the targets, (N,)."""
+    return -cross_entropy(logits, targets)
+
+
+def targeted_margin(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the target's logit minus the best other one, (N,): positive once it is predicted."""
+    return -margin(logits, targets)
+
+
+def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Return the targeted difference of logits ratio, (N,): positive once target beats label.
+
+    Raises:
+        ValueError: fewer than 4 classes.
+
+    Reference:
+        Croce and Hein 2020, arXiv:2003.01690, equation 7.
+    """
+    _need_classes(logits, 4, "the targeted DLR loss")
+    top = logits.topk(4, dim=1).values
+    spread = top[:, 0] - (top[:, 2] + top[:, 3]) / 2
+    return (_at(logits, targets) - _at(logits, labels)) / (spread + _TINY)
+
+
+def top_targets(logits: Tensor, labels: Tensor, count: int) -> Tensor:
+    """Return the ``count`` highest classes other than the label, highest first, int64 (N, count).
+
+    Equal logits are taken in the order of their index.
+
+    Example:
+        >>> top_targets(torch.tensor([[1.0, 4.0, 2.0, 3.0]]), torch.tensor([1]), 2)
+        tensor([[3, 2]])
+    """
+    if not 1 <= count <= logits.shape[1] - 1:
+        raise ValueError(f"expected 1 to {logits.shape[1] - 1} targets, got {count}")
+    others = logits.masked_fill(_one_hot(logits, labels), -torch.inf)
+    return others.argsort(dim=1, descending=True, stable=True)[:, :count]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is raised, for which samples, and when it is reached."""
+
+    loss: Loss
+    labels: Tensor
+    """True classes, int64 (N,)."""
+
+    targets: Tensor | None = None
+    """Classes to move towards, int64 (N,); None moves away from the labels."""
+
+    reach: bool = False
+    """Whether only the target counts as success, not just any wrong class."""
+
+    def __post_init__(self) -> None:
+        if self.loss not in get_args(Loss):
+            raise ValueError(f"expected loss ce, margin or dlr, got {self.loss!r}")
+
+    def values(self, logits: Tensor) -> Tensor:
+        """Return the loss to raise, (N,)."""
+        if self.targets is None:
+            return {"ce": cross_entropy, "margin": margin, "dlr": dlr}[self.loss](
+                logits, self.labels
+            )
+        if self.loss == "dlr":
+            return targeted_dlr(logits, self.labels, self.targets)
+        towards = {"ce": targeted_cross_entropy, "margin": targeted_margin}[self.loss]
+        return towards(logits, self.targets)
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """Return whether each sample is where the attack wants it, bool (N,)."""
+        predicted = logits.argmax(dim=1)  # the lowest index of equal logits
+        if self.reach and self.targets is not None:
+            return predicted == self.targets
+        return predicted != self.labels
+
+    def take(self, rows: Tensor) -> "Goal":
+        """Return the goal of some of the samples."""
+        targets = None if self.targets is None else self.targets[rows]
+        return Goal(self.loss, self.labels[rows], targets, self.reach)
+
+
+class Standing(NamedTuple):
+    """How the attacked samples stand."""
+
+    loss: Tensor
+    """(N,), what the attack raises."""
+
+    reached: Tensor
+    """bool (N,)."""
+
+
+class Slope(NamedTuple):
+    """Standing and gradient, of one forward and one backward pass."""
+
+    loss: Tensor
+    reached: Tensor
+    gradient: Tensor
+    """Of the sum of the losses with respect to the images, (N, C, H, W)."""
+
+
+def standing(model: Model, images: Tensor, goal: Goal) -> Standing:
+    """Score images by one forward pass.
+
+    Raises:
+        IncompleteError: a logit is NaN or infinite (``E-NONFINITE``).
+    """
+    with torch.no_grad():
+        logits = _finite(model(images.detach()))
+        return Standing(goal.values(logits), goal.reached(logits))
+
+
+def slope(model: Model, images: Tensor, goal: Goal) -> Slope:
+    """Score images and take the gradient of the loss, by one forward and one backward pass.
+
+    The losses are summed, not averaged, over the batch: a mean would scale small gradients
+    towards zero as the batch grows, and their sign with them. Where the logits do not depend on
+    the images by any differentiable path, the gradient is zero.
+
+    Raises:
+        IncompleteError: a logit is NaN or infinite (``E-NONFINITE``).
+    """
+    with torch.enable_grad():
+        probe = images.detach().requires_grad_()
+        logits = _finite(model(probe))
+        loss = goal.values(logits)
+        gradient = None
+        if loss.requires_grad:
+            (gradient,) = torch.autograd.grad(loss.sum(), probe, allow_unused=True)
+    if gradient is None:
+        gradient = torch.zeros_like(images)
+    return Slope(loss.detach(), goal.reached(logits.detach()), gradient)
+
+
+def _finite(logits: Tensor) -> Tensor:
+    # argmax of a NaN row names some class, which would count as a success of the attack.
+    if not bool(torch.isfinite(logits.detach()).all()):
+        raise IncompleteError(
+            "the model returned NaN or infinite logits under attack",
+            "look for a division or a logarithm of zero in it",
+            code="E-NONFINITE",
+        )
+    return logits
+
+
+def _one_hot(logits: Tensor, labels: Tensor) -> Tensor:
+    return torch.arange(logits.shape[1], device=logits.device) == labels.unsqueeze(1)
+
+
+def _at(logits: Tensor, classes: Tensor) -> Tensor:
+    return logits.gather(1, classes.unsqueeze(1)).squeeze(1)
+
+
+def _need_classes(logits: Tensor, least: int, what: str) -> None:
+    if logits.shape[1] < least:
+        raise ValueError(f"{what} needs at least {least} classes, got {logits.shape[1]}")
