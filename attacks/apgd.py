@@ -87,8 +87,7 @@ def apgd(
         raise ValueError(f"expected steps >= 1 and rho in [0, 1], got {steps} and {rho}")
     tries, planning = plan(model, images, labels, loss=loss, targets=targets, restarts=restarts)
     best = Leader(images)
-    forwards = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-    backwards = torch.zeros_like(forwards)
+    passes = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     marks = checkpoints(steps)
     for stream, goal in tries:
         rows = best.survivors()
@@ -97,16 +96,14 @@ def apgd(
         own = keys.to(images.device)[rows]
         start = start_in_ball(images[rows], own, norm=norm, eps=eps, stream=stream)
         climb = _begin(model, images[rows], start, goal.take(rows), rows, eps)
-        forwards[rows] += 1
-        backwards[rows] += 1
+        passes[rows] += 1
         best.offer(rows, start, climb.reached, climb.loss)
         climb = climb.only(~climb.reached)
         for step in range(1, steps + 1):
             if not len(climb.rows):
                 break
             _step(model, climb, goal.take(climb.rows), norm=norm, eps=eps, first=step == 1)
-            forwards[climb.rows] += 1
-            backwards[climb.rows] += 1
+            passes[climb.rows] += 1
             best.offer(climb.rows, climb.adv, climb.reached, climb.loss)
             if step in marks:
                 interval = step - max((mark for mark in marks if mark < step), default=0)
@@ -116,8 +113,8 @@ def apgd(
         best=best.images,
         success=best.reached,
         loss=best.loss,
-        forwards=forwards + planning,
-        backwards=backwards,
+        forwards=passes + planning,
+        backwards=passes,
     )
 
 
@@ -168,9 +165,7 @@ def _begin(
     )
 
 
-def _step(
-    model: Model, climb: _Climb, goal: Goal, *, norm: Norm, eps: float, first: bool
-) -> None:
+def _step(model: Model, climb: _Climb, goal: Goal, *, norm: Norm, eps: float, first: bool) -> None:
     """Make one step with momentum and score where it ends."""
     adv, centres = climb.adv, climb.centres
     move = per_sample(climb.step_size) * ascent_direction(climb.gradient, norm=norm)

@@ -1,9 +1,9 @@
 """The fast gradient sign method."""
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from robustmix.attacks.ball import check_eval
+from robustmix.attacks.losses import Goal, slope
 from robustmix.types import Model
 
 
@@ -20,12 +20,13 @@ def input_gradient(model: Model, images: Tensor, labels: Tensor) -> Tensor:
 
     Returns:
         (N, C, H, W), detached.
+
+    Raises:
+        ValueError: a module of the model is in train mode.
+        IncompleteError: the model returned NaN or infinite logits.
     """
-    with torch.enable_grad():
-        probe = images.detach().clone().requires_grad_()
-        loss = F.cross_entropy(model(probe), labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, probe)
-    return gradient
+    check_eval(model)
+    return slope(model, images, Goal("ce", labels)).gradient
 
 
 def fgsm_step(images: Tensor, gradient: Tensor, *, eps: float) -> Tensor:
@@ -55,6 +56,7 @@ def fgsm(model: Model, images: Tensor, labels: Tensor, *, eps: float) -> Tensor:
         Goodfellow et al. 2015, arXiv:1412.6572, section 4.
 
     Example:
+        >>> import torch
         >>> images = torch.full((1, 1, 1, 2), 0.5)
         >>> toward = lambda x: torch.stack([x[:, 0, 0, 0], x[:, 0, 0, 1]], dim=1)
         >>> fgsm(toward, images, torch.tensor([0]), eps=0.25).flatten().tolist()

@@ -1,13 +1,16 @@
-"""The harness around all attacks: clip, re-check the ball, re-score; trust nothing."""
+"""The harness around all attacks: clip, re-check the ball, re-score, count; trust nothing."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from robustmix.attacks.ball import Norm, lengths, project
+from robustmix.errors import IncompleteError
 from robustmix.types import Model
 
-Norm = Literal["linf", "l2"]
+BALL_TOLERANCE = 1e-6
+"""How far an attack may leave its ball or [0, 1] by the rounding of float32 sums."""
 
 
 class Attacked(NamedTuple):
@@ -29,6 +32,15 @@ class Attacked(NamedTuple):
     """How far the attack had left the ball or [0, 1] before it was clipped; 0 for a correct one."""
 
 
+class Verified(NamedTuple):
+    """An attack's result that stayed in its ball, scored by the harness."""
+
+    attacked: Attacked
+
+    success: Tensor
+    """bool (N,): misclassified, or predicted as the target where there are targets."""
+
+
 def rescore(
     model: Model, images: Tensor, adversarial: Tensor, *, norm: Norm, eps: float
 ) -> Attacked:
@@ -48,22 +60,82 @@ def rescore(
         raise ValueError(f"an attack keeps the shape: {images.shape} became {adversarial.shape}")
     if not bool(torch.isfinite(adversarial).all()):
         raise ValueError("an attack returned NaN or infinite pixels")
-    change = (adversarial - images).detach()
-    size = _length(change, norm)
+    adversarial = adversarial.detach()
+    size = lengths(adversarial - images, norm=norm)
     outside = torch.maximum(-adversarial, adversarial - 1).amax()
     overshoot = max(0.0, float((size - eps).amax()), float(outside))
-    if norm == "linf":
-        change = change.clamp(-eps, eps)
-    else:
-        change = change * (eps / size.clamp_min(1e-12)).clamp(max=1).view(-1, 1, 1, 1)
     # Where nothing was outside, the attack's own values are kept: image + (adv - image) may round.
-    inside = adversarial.detach() if overshoot == 0 else (images + change).clamp(0, 1)
+    inside = adversarial
+    if overshoot > 0:
+        inside = project(images, adversarial, norm=norm, eps=eps)
     with torch.no_grad():
         logits = model(inside)
     moved = inside - images
-    return Attacked(inside, logits, _length(moved, "linf"), _length(moved, "l2"), overshoot)
+    linf, l2 = lengths(moved, norm="linf"), lengths(moved, norm="l2")
+    return Attacked(inside, logits, linf, l2, overshoot)
 
 
-def _length(change: Tensor, norm: Norm) -> Tensor:
-    flat = change.flatten(1)
-    return flat.abs().amax(dim=1) if norm == "linf" else flat.norm(dim=1)
+def verify(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    adversarial: Tensor,
+    *,
+    norm: Norm,
+    eps: float,
+    targets: Tensor | None = None,
+) -> Verified:
+    """Score an attack's result, which must lie in the ball and [0, 1] but for rounding.
+
+    Args:
+        model: images (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode.
+        images: clean images, (N, C, H, W) in [0, 1].
+        labels: true classes, (N,).
+        adversarial: what the attack returned, same shape as ``images``.
+        norm: the norm of the ball.
+        eps: its radius, in [0, 1] pixel units.
+        targets: classes (N,) that alone count as success; None: any wrong class does.
+
+    Raises:
+        IncompleteError: the attack left the ball or [0, 1] (``E-ATTACK-BALL``), or a logit is NaN
+            or infinite (``E-NONFINITE``), which must never count as a wrong answer.
+        ValueError: the attack changed the shape or returned NaN.
+    """
+    clipped = adversarial.clamp(0, 1)
+    attacked = rescore(model, images, clipped, norm=norm, eps=eps + BALL_TOLERANCE)
+    left = max(attacked.overshoot, float((adversarial - clipped).abs().amax()) - BALL_TOLERANCE)
+    if left > 0:
+        raise IncompleteError(f"the attack left its ball by {left:.2g}", code="E-ATTACK-BALL")
+    if not bool(torch.isfinite(attacked.logits).all()):
+        raise IncompleteError("the model returned NaN or infinite logits", code="E-NONFINITE")
+    predicted = attacked.logits.argmax(dim=1)
+    success = predicted != labels if targets is None else predicted == targets
+    return Verified(attacked, success)
+
+
+class CountingModel:
+    """A model that counts the images it answers for, whoever asks.
+
+    Args:
+        model: images (N, C, H, W) in [0, 1] -> logits (N, K).
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.forwards = 0
+        """Images passed forward."""
+
+        self.backwards = 0
+        """Images whose logits a gradient was sent back from."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the model's logits."""
+        logits = self.model(images)
+        n = len(images)
+        self.forwards += n
+        if logits.requires_grad:
+            logits.register_hook(lambda _: self._count_backward(n))  # type: ignore[no-untyped-call]
+        return logits
+
+    def _count_backward(self, n: int) -> None:
+        self.backwards += n

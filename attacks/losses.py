@@ -170,7 +170,7 @@ def standing(model: Model, images: Tensor, goal: Goal) -> Standing:
     """
     with torch.no_grad():
         logits = _finite(model(images.detach()))
-        return Standing(goal.values(logits), goal.reached(logits))
+        return Standing(goal.values(logits).to(images.dtype), goal.reached(logits))
 
 
 def slope(model: Model, images: Tensor, goal: Goal) -> Slope:
@@ -192,7 +192,7 @@ def slope(model: Model, images: Tensor, goal: Goal) -> Slope:
             (gradient,) = torch.autograd.grad(loss.sum(), probe, allow_unused=True)
     if gradient is None:
         gradient = torch.zeros_like(images)
-    return Slope(loss.detach(), goal.reached(logits.detach()), gradient)
+    return Slope(loss.detach().to(images.dtype), goal.reached(logits.detach()), gradient)
 
 
 def _finite(logits: Tensor) -> Tensor:

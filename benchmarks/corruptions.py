@@ -48,19 +48,20 @@ REFERENCE = {
 SET_IMAGES = 10_000
 
 
-def seconds(images: torch.Tensor, name: str, severity: int, repeats: int) -> float:
-    """Return the median seconds that one call takes."""
+def seconds(images: torch.Tensor, name: str, severity: int, repeats: int) -> tuple[float, float]:
+    """Return the median seconds that one call takes, of the clock and of all CPU cores."""
     corrupt(images[:64], name, severity, seed=0)
     times = []
     for _ in range(repeats):
         if images.device.type == "cuda":
             torch.cuda.synchronize()
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), time.process_time()
         corrupt(images, name, severity, seed=0)
         if images.device.type == "cuda":
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times)
+        times.append((time.perf_counter() - begun, time.process_time() - used))
+    clock, cores = zip(*times, strict=True)
+    return statistics.median(clock), statistics.median(cores)
 
 
 def measure(images: torch.Tensor, repeats: int) -> dict[str, dict[str, float]]:
@@ -69,8 +70,9 @@ def measure(images: torch.Tensor, repeats: int) -> dict[str, dict[str, float]]:
     for name in NAMES:
         spent = [seconds(images, name, severity, repeats) for severity in SEVERITIES]
         found[name] = {
-            "images_per_s_severity_3": len(images) / spent[2],
-            "set_s": SET_IMAGES * sum(spent) / len(images),
+            "images_per_s_severity_3": len(images) / spent[2][0],
+            "set_s": SET_IMAGES * sum(clock for clock, _ in spent) / len(images),
+            "set_cpu_s": SET_IMAGES * sum(cores for _, cores in spent) / len(images),
         }
     return found
 
@@ -123,15 +125,17 @@ def main() -> None:
     for threads in map(int, options.threads.split(",")):
         torch.set_num_threads(threads)
         found = measure(images, options.repeats)
-        total = sum(row["set_s"] for row in found.values())
+        total, cores = (sum(r[key] for r in found.values()) for key in ("set_s", "set_cpu_s"))
         for name, row in found.items():
             rate = row["images_per_s_severity_3"]
             print(
                 f"{threads} thread(s)  {name:18} {rate:9.0f} images/s  {row['set_s']:6.1f} s"
                 f"  {rate / REFERENCE[name]:7.1f} x reference"
             )
-        print(f"{threads} thread(s)  the whole set: {total:.1f} s", flush=True)
-        result[f"threads_{threads}"] = {"corruptions": found, "set_s": total}
+        print(
+            f"{threads} thread(s)  the whole set: {total:.1f} s, {cores:.1f} s of cores", flush=True
+        )
+        result[f"threads_{threads}"] = {"corruptions": found, "set_s": total, "set_cpu_s": cores}
     if options.imagecorruptions:
         torch.set_num_threads(1)
         theirs = measure_imagecorruptions(images)

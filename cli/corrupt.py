@@ -93,7 +93,9 @@ def generate(
 @corrupt.command()
 def verify(
     folder: Annotated[Path, typer.Argument(help="A corrupted set, released or generated.")],
-    dataset: Annotated[str, typer.Option(help="cifar10 or cifar100.")] = "cifar100",
+    dataset: Annotated[
+        str | None, typer.Option(help="Whose images they are [default: as recorded, or cifar100].")
+    ] = None,
     data_dir: DataDir = None,
     against: Annotated[Path | None, typer.Option(help="Another set to compare with.")] = None,
 ) -> None:
@@ -101,32 +103,20 @@ def verify(
 
     The clean images are compared too, if they are in the data folder.
     """
-    import torch
+    from robustmix.corruptions.verify import Checked, verify_set
+    from robustmix.data.corrupted import open_set, released_md5
 
-    from robustmix.corruptions.cifar_c import CifarC
-    from robustmix.corruptions.verify import Checked, images_of, verify_set
-    from robustmix.data.datasets import load_dataset
-    from robustmix.errors import IntakeError
-
-    n = images_of(folder)
-    try:
-        data = load_dataset(dataset, "test", data_dir=data_dir).subset(list(range(n)))
-    except IntakeError:
-        console.say(f"{dataset} is not in the data folder: pixels and labels are not compared")
-        opened = CifarC.open(folder, dataset=dataset, n=n)
-    else:
-        images = data.pixels.take(torch.arange(n))
-        opened = CifarC.open(
-            folder, dataset=dataset, clean_images=images, clean_labels=data.labels, n=n
-        )
+    opened, compared = open_set(folder, dataset=dataset, data_dir=data_dir)
+    if not compared:
+        console.say(f"{opened.dataset} is not in the data folder: no clean image was compared")
     other = None
     if against is not None:
-        other = CifarC.open(against, dataset=dataset, n=images_of(against))
+        other, _ = open_set(against, dataset=dataset, data_dir=None, compare=False)
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("file", "as recorded", "as released", "values off", "at most", "verdict"):
         table.add_column(column, no_wrap=True)
     rows: list[Checked] = []
-    for row in verify_set(opened, other):
+    for row in verify_set(opened, other, released=released_md5(opened.dataset)):
         rows.append(row)
         table.add_row(
             row.name,

@@ -45,6 +45,9 @@ def evaluate(
         bool, typer.Option("--resume", help="Continue an interrupted evaluation in --out.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Run the other suites if one cannot begin.")
+    ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the report on stdout instead of its path.")
     ] = False,
@@ -200,6 +203,7 @@ def evaluate(
             out=folder,
             resume=resume,
             force=force,
+            keep_going=keep_going,
             name=name,
             argv=list(context.obj),
             progress=shown,

@@ -8,6 +8,7 @@ stay on disk, mapped into memory; only the images asked for are read.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ class CifarC:
     """int64 (n,), of one severity: the same for all."""
 
     arrays: Mapping[str, NDArray[np.uint8]]
-    """Corruption -> its memory-mapped file, uint8 (5 n, 32, 32, 3), in canonical order."""
+    """Corruption -> its memory-mapped file, uint8 (5 n, H, W, 3), in canonical order."""
 
     @classmethod
     def open(
@@ -49,33 +50,38 @@ class CifarC:
         clean_labels: Tensor | None = None,
         clean_indices: Tensor | None = None,
         n: int = OFFICIAL_IMAGES,
+        classes: int | None = None,
+        size: tuple[int, int] = (32, 32),
     ) -> "CifarC":
         """Open a folder and check that it is what it claims to be.
 
         Args:
             folder: holds ``labels.npy`` and the corruptions' files; a part of them will do.
-            dataset: whose test set was corrupted, ``"cifar10"`` or ``"cifar100"``.
-            clean_images: images of that test set, uint8 (m, 3, 32, 32). With them the pixels are
+            dataset: whose test set was corrupted: ``"cifar10"`` or ``"cifar100"``, or any other
+                with ``classes``, of a generated set.
+            clean_images: images of that test set, uint8 (m, 3, H, W). With them the pixels are
                 checked too: a permuted or foreign set does not resemble them.
             clean_labels: their labels, any integer type (m,).
             clean_indices: their positions in the test set, integers in [0, n), (m,); None means
                 that they are the complete set in the archive's order.
-            n: images a severity; other than 10 000 only for a cut-down copy.
+            n: images a severity; other than 10 000 only for a generated set.
+            classes: number of classes, if ``dataset`` is none of the two.
+            size: height and width of the images, likewise.
 
         Raises:
             IntakeError: a file is missing, damaged or belongs to another set.
             UsageError: no corrupted test set of ``dataset`` was released.
         """
         folder = Path(folder)
-        if dataset not in CLASSES:
+        if dataset not in CLASSES and classes is None:
             raise unknown_name("corrupted data set", dataset, CLASSES)
         if not folder.is_dir():
             raise IntakeError(
                 f"no folder {folder}", "download and extract the released archive there"
             )
-        labels = _read_labels(folder / "labels.npy", CLASSES[dataset], n)
+        labels = _read_labels(folder / "labels.npy", CLASSES.get(dataset, classes or 0), n)
         paths = {name: folder / f"{name}.npy" for name in NAMES}
-        arrays = {name: _map_images(path, n) for name, path in paths.items() if path.exists()}
+        arrays = {name: _map_images(path, n, size) for name, path in paths.items() if path.exists()}
         if not arrays:
             raise IntakeError(f"no corruption file such as brightness.npy in {folder}", _EXTRACT)
         opened = cls(folder=folder, dataset=dataset, labels=labels, arrays=arrays)
@@ -91,6 +97,11 @@ class CifarC:
         """The corruptions whose files are there, in canonical order."""
         return tuple(self.arrays)
 
+    @property
+    def paired(self) -> bool:
+        """Whether a corrupted image was made from the clean one of the same index: always."""
+        return True
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -103,7 +114,7 @@ class CifarC:
             indices: positions in the test set, integers in [0, n).
 
         Returns:
-            uint8 (len(indices), 3, 32, 32), on the CPU.
+            uint8 (len(indices), 3, H, W), on the CPU.
 
         Raises:
             IntakeError: the corruption's file is missing.
@@ -120,8 +131,18 @@ class CifarC:
         # A position outside would silently be an image of another severity.
         if bool(((rows < 0) | (rows >= len(self))).any()):
             raise UsageError(f"expected indices in 0 to {len(self) - 1}, got {rows.tolist()}")
-        taken = np.asarray(self.arrays[name][rows.numpy() + (severity - 1) * len(self)])
+        taken = self.rows(name, rows.numpy() + (severity - 1) * len(self))
         return torch.from_numpy(taken).permute(0, 3, 1, 2).contiguous()
+
+    def rows(self, name: str, which: NDArray[np.int64] | slice) -> NDArray[np.uint8]:
+        """Return rows of a corruption's file as they are stored, uint8 (n, H, W, 3).
+
+        The file is mapped anew: what is read through a mapping stays in the process's memory until
+        the mapping goes, and one pass over all files would end with 2.9 GB.
+        """
+        kept: Any = self.arrays[name]
+        mapped = np.memmap(kept.filename, np.uint8, "r", offset=kept.offset, shape=kept.shape)
+        return np.array(mapped[which])
 
     def _check_labels(self, clean: Tensor, positions: Tensor) -> None:
         if not torch.equal(self.labels[positions], clean.to(torch.int64)):
@@ -189,9 +210,9 @@ def _read_labels(path: Path, classes: int, n: int) -> Tensor:
     return blocks[0].clone()
 
 
-def _map_images(path: Path, n: int) -> NDArray[np.uint8]:
+def _map_images(path: Path, n: int, size: tuple[int, int]) -> NDArray[np.uint8]:
     images = _load(path)
-    expected = (_BLOCKS * n, 32, 32, 3)
+    expected = (_BLOCKS * n, *size, 3)
     if images.dtype != np.uint8 or images.shape != expected:
         raise IntakeError(
             f"{path}: expected uint8 {expected}, got {images.dtype} {images.shape}", _EXTRACT

@@ -1,8 +1,7 @@
 """Checks of a corrupted test set: its files, its record, the released checksums, another set."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -53,13 +52,9 @@ class Checked:
         return self.recorded is not False and self.released is not False and not self.most
 
 
-def images_of(folder: Path) -> int:
-    """Return how many images a severity has, by the record of the set or as released."""
-    record = read_record(folder)
-    return OFFICIAL_IMAGES if record is None else int(record["params"]["n"])
-
-
-def verify_set(opened: CifarC, against: CifarC | None = None) -> Iterator[Checked]:
+def verify_set(
+    opened: CifarC, against: CifarC | None = None, *, released: Mapping[str, str] | None = None
+) -> Iterator[Checked]:
     """Check every file of a set whose structure was checked on opening.
 
     A released checksum is asked for in full-size sets only, and of a file that robustmix wrote only
@@ -68,12 +63,18 @@ def verify_set(opened: CifarC, against: CifarC | None = None) -> Iterator[Checke
     Args:
         opened: the set.
         against: another one of the same size.
+        released: md5 of every released file, to check a set that has no record of having been
+            generated; what can be made again (``RELEASED_MD5``) if None.
 
     Raises:
         IntakeError: the sets have different sizes, or a file of one is missing in the other.
     """
     record = read_record(opened.folder)
-    released = RELEASED_MD5.get(opened.dataset, {}) if len(opened) == OFFICIAL_IMAGES else {}
+    known_md5 = RELEASED_MD5.get(opened.dataset, {})
+    if record is None and released is not None:
+        known_md5 = dict(released)
+    if len(opened) != OFFICIAL_IMAGES:
+        known_md5 = {}
     if against is not None and (len(against), against.available) != (
         len(opened),
         opened.available,
@@ -88,7 +89,7 @@ def verify_set(opened: CifarC, against: CifarC | None = None) -> Iterator[Checke
         if record is not None:
             known = record["files"].get(name)
             recorded = known is not None and known["sha256"] == file_digest(path)
-        equal = file_digest(path, "md5") == released[name] if name in released else None
+        equal = file_digest(path, "md5") == known_md5[name] if name in known_md5 else None
         off, most = (None, None) if against is None else _difference(opened, against, name)
         yield Checked(name=name, recorded=recorded, released=equal, off=off, most=most)
 
@@ -97,12 +98,10 @@ def _difference(one: CifarC, other: CifarC, name: str) -> tuple[float, int]:
     if name == "labels":
         differ = (one.labels != other.labels).double()
         return float(differ.mean()), int(differ.max())
-    a, b = one.arrays[name], other.arrays[name]
-    count, most = 0, 0
-    for start in range(0, len(a), ROWS):
-        difference = np.abs(
-            a[start : start + ROWS].astype(np.int16) - b[start : start + ROWS].astype(np.int16)
-        )
-        count += int((difference > 0).sum())
+    count, most, size = 0, 0, 0
+    for start in range(0, len(one.arrays[name]), ROWS):
+        a, b = (files.rows(name, slice(start, start + ROWS)) for files in (one, other))
+        difference = np.abs(a.astype(np.int16) - b.astype(np.int16))
+        count, size = count + int((difference > 0).sum()), size + difference.size
         most = max(most, int(difference.max()))
-    return count / a.size, most
+    return count / size, most

@@ -38,6 +38,8 @@ class SetParams:
     ids_sha256: str
     """Of the sample ids, in order."""
 
+    height: int
+    width: int
     seed: int
     profile: str
     frost: str | None
@@ -103,7 +105,7 @@ def write_set(
         UsageError: a name or the profile cannot be meant.
     """
     out, n = Path(out), len(labels)
-    height, width = take(torch.zeros(1, dtype=torch.int64)).shape[2:]
+    height, width = map(int, take(torch.zeros(1, dtype=torch.int64)).shape[2:])
     chosen = choose_profile(profile, height, width)
     frost = ("photographs" if frost_dir else "procedural") if APPROXIMATE[0] in names else None
     params = SetParams(
@@ -111,11 +113,15 @@ def write_set(
         split=split,
         n=n,
         ids_sha256=hashlib.sha256(canonical_json(list(sample_ids)).encode()).hexdigest(),
+        height=height,
+        width=width,
         seed=seed,
         profile=chosen,
         frost=frost,
     )
     record = _open_record(out, params, force)
+    for left in out.glob(".*.npy.*.tmp"):
+        left.unlink(missing_ok=True)  # of a run that was killed while it wrote
     written = []
     for name in names:
         path = out / f"{name}.npy"
@@ -139,8 +145,9 @@ def write_set(
         on_file(done)
     if not _is_whole(out / "labels.npy", record["files"].get("labels")):
         with atomic_path(out / "labels.npy") as temporary, open(temporary, "wb") as file:
-            repeated = labels.cpu().numpy().astype(np.uint8)
-            np.save(file, np.tile(repeated, len(SEVERITIES)))
+            stored = labels.cpu().numpy()
+            narrow = np.promote_types(np.uint8, np.min_scalar_type(int(stored.max())))
+            np.save(file, np.tile(stored.astype(narrow), len(SEVERITIES)))
         record["files"]["labels"] = _digests(out / "labels.npy")
         _save_record(out, record)
     return written

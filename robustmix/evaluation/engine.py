@@ -86,6 +86,10 @@ class Context:
 
     device: torch.device
     seed: int
+    temperature: Tensor | None = None
+    """What the logits of each sample are divided by to calibrate the model, float64 (n,), CPU:
+    fitted on clean samples of which it is not one. None before suite ``clean``, or for one sample.
+    """
 
 
 class Suite(Protocol):

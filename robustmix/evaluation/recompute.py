@@ -39,6 +39,7 @@ def suite_from_params(name: str, params: Mapping[str, Any]) -> Suite:
                 profile=params["profile"],
                 # Which folder it was is nobody's business; that there was one decides the report.
                 frost_dir=Path("photographs") if params["frost"] == "photographs" else None,
+                paired=params["paired"],
                 mce_reference=params["mce_reference"]
                 and MceReference.from_params(params["mce_reference"]),
             )

@@ -9,7 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -31,8 +31,8 @@ from robustmix.evaluation.engine import (
     padded,
 )
 from robustmix.evaluation.progress import EvalProgress, Silence
-from robustmix.evaluation.suites.corruption import CorruptionSuite
-from robustmix.evaluation.suites.occlusion import OcclusionSuite
+from robustmix.evaluation.resolve import resolve_suites
+from robustmix.evaluation.suites.corruption import CorruptionSuite, clean_temperature
 from robustmix.evaluation.suites.registry import select_suites
 from robustmix.evaluation.units import UnitStore
 from robustmix.evaluation.warnings import find_warnings
@@ -86,6 +86,7 @@ def evaluate(
     out: Path | str | None = None,
     resume: bool = False,
     force: bool = False,
+    keep_going: bool = False,
     name: str | None = None,
     argv: Sequence[str] = (),
     progress: EvalProgress | None = None,
@@ -106,6 +107,8 @@ def evaluate(
         out: folder for ``report.json`` and ``samples.npz``; None writes nothing.
         resume: take over the finished units of an interrupted evaluation in ``out``.
         force: discard what an earlier evaluation left in ``out``.
+        keep_going: evaluate the other suites if one cannot begin, e.g. because its files are
+            damaged; else that is an error before anything is computed.
         name: a name for the report; the model's by default.
         argv: the command line, for the record.
         progress: hooks that are told how far the evaluation is.
@@ -117,7 +120,7 @@ def evaluate(
 
     Raises:
         UsageError: an argument cannot be meant.
-        IntakeError: the model or the data is missing, damaged or does not fit.
+        IntakeError: the model, the data or the files of a suite are missing, damaged or do not fit.
         IncompatibleError: ``resume`` met units of another model, data set or parameters.
         IncompleteError: the report could not be written.
 
@@ -141,13 +144,14 @@ def evaluate(
     _check_fit(robust, whole)
     chosen = _subset(whole, limit, seed)
     data = whole if chosen is None else whole.subset(chosen)
-    ready = [_resolve(suite, whole, folder) for suite in select_suites(suites)]
+    ready, refused = resolve_suites(select_suites(suites), whole, folder, keep_going=keep_going)
     job = _Job(
         robust=robust,
         data=data,
         whole=whole,
         chosen=chosen,
         suites=ready,
+        refused=refused,
         seed=seed,
         device=where,
         name=name or (robust.info.source if out is None else Path(out).name),
@@ -256,18 +260,6 @@ def _subset(data: ImageSet, limit: int | float | None, seed: int) -> torch.Tenso
     return order[:count].sort().values
 
 
-def _resolve(suite: Suite, data: ImageSet, folder: Path) -> Suite:
-    """Return the suite with everything decided that depends on the data."""
-    if isinstance(suite, OcclusionSuite):
-        return suite.resolved((data.input_size[1], data.input_size[2]))
-    if isinstance(suite, CorruptionSuite):
-        official = folder / {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}.get(data.name, "-")
-        side = data.input_size[1] if data.input_size[1] == data.input_size[2] else 0
-        profile = {32: "cifar", 64: "tiny", 224: "imagenet"}.get(side)
-        return suite.resolved(official if official.is_dir() else None, profile, data.name)
-    return suite
-
-
 @dataclass
 class _Job:
     """One evaluation, everything decided."""
@@ -277,6 +269,7 @@ class _Job:
     whole: ImageSet
     chosen: torch.Tensor | None
     suites: list[Suite]
+    refused: dict[str, RobustmixError]
     seed: int
     device: torch.device
     name: str
@@ -351,6 +344,8 @@ class _Job:
                 parts[suite.name] = self._suite(engine, suite, samples, parts)
                 timing[suite.name] = time.monotonic() - begun
                 parts[suite.name].timing["wall_s"] = timing[suite.name]
+        for suite_name, error in self.refused.items():
+            parts[suite_name] = PART_TYPES[suite_name](status="failed", reason=error.line())
         warnings = find_warnings(self.robust, self.whole, samples, parts, checks)
         statuses = {part.status for part in parts.values()}
         ended: Literal["success", "interrupted", "failed"] = "success"
@@ -400,6 +395,9 @@ class _Job:
         if suite.name != "clean" and done["clean"].status != "ok":
             return kind(status="skipped", reason="needs the suite clean, which did not complete")
         try:
+            if isinstance(suite, CorruptionSuite):
+                temperature = clean_temperature(samples, self.seed)
+                engine.context = replace(engine.context, temperature=temperature)
             table = engine.run(suite)
             if table is not None:
                 samples.tables[suite.name] = table

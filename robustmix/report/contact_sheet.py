@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustmix.corruptions import NAMES, SEVERITIES, corrupt
+from robustmix.corruptions import APPROXIMATE, NAMES, SEVERITIES, corrupt
 from robustmix.files import atomic_path
 
 SIDE = 128
@@ -80,9 +80,10 @@ def draw_contact_sheet(
             if row == 0:
                 axes.set_title("clean" if place == 0 else f"severity {place}", fontsize=8)
             if place == 0:
-                axes.set_ylabel(
-                    name.replace("_", "\n"), fontsize=8, rotation=0, ha="right", va="center"
-                )
+                shown = name.replace("_", "\n")
+                if name in APPROXIMATE and frost_dir is None:
+                    shown += "\n(substitute)"
+                axes.set_ylabel(shown, fontsize=8, rotation=0, ha="right", va="center")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png")
 

@@ -173,6 +173,9 @@ class CorruptionPart(SuitePart):
     by_severity: dict[str, Metric] = Field(default_factory=dict)
     by_corruption: dict[str, Metric] = Field(default_factory=dict)
     worst: JsonDict | None = None
+    calibration: JsonDict | None = None
+    """The temperature of the clean images, and per severity the spread of ECE and gap over the
+    corruptions, before and after scaling with it."""
 
 
 class PointPart(Part):

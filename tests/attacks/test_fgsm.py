@@ -1,57 +1,10 @@
-from collections.abc import Callable
-from typing import NamedTuple
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustmix.attacks import ATTACKS, DESCRIPTIONS, fgsm, rescore
-from robustmix.types import Model
-
-
-def linear(weight: Tensor) -> Model:
-    """Two-class model whose margin is exactly weight . x, so every optimum is known."""
-
-    def model(images: Tensor) -> Tensor:
-        margin = images.flatten(1) @ weight
-        return torch.stack([margin, torch.zeros_like(margin)], dim=1)
-
-    return model
-
-
-def problem(n: int, seed: int = 0) -> tuple[Tensor, Tensor, Model, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(2 * 3 * 5, generator=generator)
-    images = 0.5 + 0.1 * torch.rand(n, 2, 3, 5, generator=generator)
-    model = linear(weight)
-    return weight, images, model, model(images).argmax(dim=1)
-
-
-class Case(NamedTuple):
-    name: str
-    attack: Callable[..., Tensor]
-
-
-CASES = [Case("fgsm", fgsm)]
-
-
-def test_every_attack_is_registered_described_and_tested() -> None:
-    assert {case.name for case in CASES} == set(ATTACKS) == set(DESCRIPTIONS)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-@pytest.mark.parametrize("eps", [1 / 255, 8 / 255])
-@pytest.mark.parametrize("n", [1, 3, 7])
-def test_trap_1_attack_reaches_the_optimum_of_a_linear_model(
-    case: Case, n: int, eps: float
-) -> None:
-    weight, images, model, labels = problem(n)
-    adversarial = case.attack(model, images, labels, eps=eps)
-    toward = torch.where(labels == 0, -1.0, 1.0)
-    best = images.flatten(1) @ weight + toward * eps * weight.abs().sum()
-    torch.testing.assert_close(adversarial.flatten(1) @ weight, best)
-    assert float((adversarial - images).abs().amax()) == pytest.approx(eps, rel=1e-5)
+from robustmix.attacks import fgsm, rescore
+from tests.attacks.problems import problem
 
 
 def test_fgsm_of_a_curved_model_is_the_hand_derived_sign() -> None:
@@ -65,12 +18,6 @@ def test_fgsm_of_a_curved_model_is_the_hand_derived_sign() -> None:
     sign = (images.flatten(1) @ weight).sign().unsqueeze(1) * weight.sign()
     want = (images.flatten(1) + 0.03 * sign).clamp(0, 1).view_as(images)
     torch.testing.assert_close(fgsm(model, images, torch.zeros(5).long(), eps=0.03), want)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_trap_2_eps_zero_changes_nothing(case: Case) -> None:
-    _, images, model, labels = problem(3)
-    assert torch.equal(case.attack(model, images, labels, eps=0.0), images)
 
 
 def test_fgsm_clips_to_the_pixel_range() -> None:

@@ -36,7 +36,7 @@ def test_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["corrupt", "verify", str(tmp_path / "set"), *missing]) == 0
     shown = capsys.readouterr()
     assert "labels" in shown.out
-    assert "not compared" in shown.err
+    assert "cifar100 is not in the data folder" in shown.err
     array = np.lib.format.open_memmap(tmp_path / "set" / "brightness.npy", mode="r+")
     array[0] = 0
     array.flush()
@@ -45,6 +45,28 @@ def test_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "wrong" in capsys.readouterr().out
     assert run(["corrupt", "verify", str(tmp_path / "absent"), *missing]) == 3
     assert "error[" in capsys.readouterr().err
+
+
+def test_verify_takes_the_data_set_from_the_record(
+    digits_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["corrupt", "verify", str(digits_set)]) == 0
+    shown = capsys.readouterr()
+    assert [line.split()[0] for line in shown.out.splitlines() if "ok" in line] == [
+        "fog", "jpeg_compression", "labels",
+    ]  # fmt: skip
+    assert shown.err == ""
+    assert run(["corrupt", "verify", str(digits_set), "--against", str(digits_set)]) == 0
+    assert "0.0000 %" in capsys.readouterr().out
+    arguments = ["--dataset", "digits", "--limit", "6", "--corruptions", "fog,jpeg", "--seed", "1"]
+    assert run(["corrupt", "generate", *arguments, "--out", str(tmp_path / "other")]) == 0
+    capsys.readouterr()
+    command = ["corrupt", "verify", str(tmp_path / "other"), "--against", str(digits_set)]
+    assert run(command) == 1
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    verdicts = {words[0]: words[-1] for words in rows}
+    assert (verdicts["fog"], verdicts["jpeg_compression"]) == ("wrong", "ok")
+    assert run(["corrupt", "verify", str(digits_set), "--dataset", "cifarr"]) == 2
 
 
 def test_preview(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

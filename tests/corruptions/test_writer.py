@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustmix.corruptions import SEVERITIES, CifarC, corrupt
-from robustmix.corruptions.verify import images_of, verify_set
+from robustmix.corruptions import CORRUPTIONS, SEVERITIES, CifarC, corrupt, verify
+from robustmix.corruptions import NAMES as NAMES_ALL
+from robustmix.corruptions.verify import verify_set
 from robustmix.corruptions.writer import SIDECAR, Written, read_record, write_set
+from robustmix.data.corrupted import released_md5
 from robustmix.errors import IncompatibleError, IntakeError
 from robustmix.evaluation.suites.corruption import CorruptionSuite
 from tests.corruptions.cifar import cifar100_test, needs_cifar100
@@ -69,7 +71,7 @@ def test_the_layout_is_that_of_the_release(tmp_path: Path) -> None:
         dataset="cifar100",
         clean_images=images(),
         clean_labels=torch.arange(N) * 11,
-        n=images_of(tmp_path),
+        n=N,
     )
     assert opened.available == tuple(sorted(NAMES, key=list(opened.arrays).index))
 
@@ -118,6 +120,35 @@ def test_another_set_is_not_mixed_in(changes: dict[str, Any], said: str, tmp_pat
     assert contents(tmp_path) == before
     write(tmp_path, force=True, **changes)
     assert contents(tmp_path) != before or "dataset" in changes
+
+
+def test_what_a_killed_run_left_behind_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / ".shot_noise.npy.abcd1234.tmp"
+    left.write_bytes(b"half")
+    other = tmp_path / "notes.tmp"
+    other.write_bytes(b"mine")
+    write(tmp_path)
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_labels_beyond_255_keep_their_values(tmp_path: Path) -> None:
+    labels = torch.arange(N) * 124
+    write(tmp_path, dataset="imagenet", labels=labels, names=("brightness",))
+    assert CifarC.open(tmp_path, dataset="imagenet", n=N, classes=1000).labels.tolist() == (
+        labels.tolist()
+    )
+
+
+def test_images_of_another_size(tmp_path: Path) -> None:
+    oblong = images()[:, :, :20, :28]
+    write(tmp_path, dataset="x", take=lambda places: oblong[places], profile="tiny", names=("fog",))
+    files = CifarC.open(tmp_path, dataset="x", n=N, classes=100, size=(20, 28))
+    ids = [f"cifar100/test/{i}" for i in range(N)]
+    want = corrupt(oblong, "fog", 2, seed=3, sample_ids=ids, profile="tiny")
+    assert torch.equal(files.take("fog", 2, [8, 3]), want[[8, 3]])
+    with pytest.raises(IntakeError, match="expected uint8"):
+        CifarC.open(tmp_path, dataset="x", n=N, classes=100, size=(28, 20))
 
 
 def test_released_files_are_not_overwritten(tmp_path: Path) -> None:
@@ -177,6 +208,34 @@ def test_generated_files_do_not_pass_for_released_ones(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="generated, not the released"):
         CorruptionSuite(source="official").resolved(tmp_path, "cifar")
     assert CorruptionSuite(source="auto").resolved(tmp_path, "cifar").source == "generate"
+
+
+def test_released_checksums_are_asked_of_released_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a record a file must be the released one, also if it is random; with one, not."""
+    monkeypatch.setattr(verify, "OFFICIAL_IMAGES", N)
+    write(tmp_path)
+    md5 = {p.stem: hashlib.md5(p.read_bytes()).hexdigest() for p in tmp_path.glob("*.npy")}
+    other = md5 | {"glass_blur": "0" * 32, "brightness": "1" * 32}
+    rows = {row.name: row.released for row in verify_set(opened(tmp_path), released=other)}
+    # Only what can be made again is asked of a generated set: these are not CIFAR's images.
+    assert rows == {"shot_noise": None, "glass_blur": None, "brightness": False, "labels": False}
+    (tmp_path / SIDECAR).unlink()
+    assert all(row.ok for row in verify_set(opened(tmp_path), released=md5))
+    rows = {row.name: row.released for row in verify_set(opened(tmp_path), released=other)}
+    assert rows == {"shot_noise": True, "glass_blur": False, "brightness": False, "labels": True}
+
+
+def test_the_manifests_know_every_released_file() -> None:
+    for name in ("cifar10", "cifar100"):
+        known = released_md5(name)
+        assert known is not None
+        assert set(known) == {*NAMES_ALL, "labels"}
+    assert released_md5("digits") is None
+    again = verify.RELEASED_MD5["cifar100"]
+    assert again.items() <= (released_md5("cifar100") or {}).items()
+    assert set(again) - {"labels"} == {n for n, c in CORRUPTIONS.items() if c.deterministic}
 
 
 @needs_cifar100

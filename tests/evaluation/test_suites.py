@@ -285,7 +285,8 @@ def test_trap_15_means_carry_the_name_of_their_set() -> None:
         superclass=None,
         tables={
             "corruption": Table(
-                tuple(conditions), {"correct": right, "confidence": flat, "nll": flat}
+                tuple(conditions),
+                {"correct": right, "confidence": flat, "nll": flat, "brier": flat, "pred": right},
             ),
             "clean": Table(("clean",), {"correct": ones}),
         },

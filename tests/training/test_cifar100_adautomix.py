@@ -81,8 +81,7 @@ def trained(steps: int) -> tuple[AdAutoMix, Batch]:
 def test_masks_leave_one_third_and_steps_go_the_right_way() -> None:
     method, batch = trained(150)
     preview = method.preview(batch.images[:50])
-    assert float((preview.masks - 1 / 3).abs().mean()) > 0.005
-    assert float(preview.masks.std(dim=(2, 3)).mean()) > 0.002  # not only between the samples
+    assert float((preview.masks - 1 / 3).abs().mean()) > 0.05
 
     draws = draw_adautomix(100, method.config, np.random.default_rng(7))
     for adversarial in (True, False):

@@ -36,7 +36,7 @@ def bin_sums(
     confidence: npt.ArrayLike,
     correct: npt.ArrayLike,
     bins: int,
-    weights: IntArray | None = None,
+    weights: IntArray | FloatArray | None = None,
 ) -> BinSums:
     """Return the sums within equal-width bins.
 

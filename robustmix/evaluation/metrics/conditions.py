@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from robustmix.evaluation.metrics.binned import bin_sums, ece
 from robustmix.evaluation.metrics.scores import BoolArray, FloatArray, IntArray
@@ -19,6 +18,42 @@ def shared_resamples(n: int, seed: int) -> IntArray:
     return resample(n, REPLICATES, bootstrap_rng(seed))
 
 
+def after_plain(weights: IntArray) -> FloatArray:
+    """Return the samples themselves and then the resamples, (1 + R, n), laid out to be summed."""
+    return np.asfortranarray(np.concatenate([np.ones((1, weights.shape[1])), weights]))
+
+
+def ece_resampled(confidence: FloatArray, correct: BoolArray, weights: FloatArray) -> FloatArray:
+    """Return ECE_15 of the samples, then of each resample, (1 + R,).
+
+    Args:
+        confidence: (n,).
+        correct: (n,).
+        weights: see ``after_plain``.
+    """
+    return ece(bin_sums(confidence, correct, 15, weights))
+
+
+def resampled_metric(values: FloatArray, *, n: int, seed: int, note: str | None = None) -> Metric:
+    """Return a calibration error with its interval.
+
+    Args:
+        values: the error itself, then of each resample, (1 + R,).
+        n: number of images.
+        seed: what the resamples were made from.
+        note: what a reader must know.
+    """
+    return bootstrap_metric(
+        float(values[0]),
+        values[1:],
+        unit="fraction",
+        direction="lower",
+        n=n,
+        seed=seed,
+        note=note,
+    )
+
+
 def condition_ece(
     confidence: Sequence[FloatArray], correct: Sequence[BoolArray], weights: IntArray, seed: int
 ) -> Metric:
@@ -30,15 +65,6 @@ def condition_ece(
         weights: the resamples of the images, (R, n).
         seed: what the resamples were made from.
     """
-    pairs = list(zip(confidence, correct, strict=True))
-    plain: npt.NDArray[np.int64] = np.ones((1, weights.shape[1]), dtype=np.int64)
-    stacked = np.concatenate([plain, weights])
-    errors = np.mean([ece(bin_sums(c, h, 15, stacked)) for c, h in pairs], axis=0)
-    return bootstrap_metric(
-        float(errors[0]),
-        errors[1:],
-        unit="fraction",
-        direction="lower",
-        n=weights.shape[1],
-        seed=seed,
-    )
+    pairs, all_weights = zip(confidence, correct, strict=True), after_plain(weights)
+    errors = np.mean([ece_resampled(c, h, all_weights) for c, h in pairs], axis=0)
+    return resampled_metric(errors, n=weights.shape[1], seed=seed)

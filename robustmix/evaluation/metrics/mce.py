@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from robustmix.corruptions.names import MAIN
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
+from robustmix.evaluation.metrics.corrupted import difference
 from robustmix.evaluation.metrics.statistics import clustered_mean
+from robustmix.files import file_digest
 from robustmix.report.metric import Metric
 
 
@@ -27,11 +29,17 @@ class MceReference:
     """``alexnet``, or the id of a report's run."""
 
     dataset: str
+    source: str
+    """Where the corrupted images came from, see ``source_name``."""
+
     clean: float
     """Top-1 error on the clean images, in [0, 1]."""
 
     errors: tuple[float, ...]
     """Mean error over the five severities of each of the 15 main corruptions, in their order."""
+
+    sha256: str | None = None
+    """Of the report's file."""
 
     def __post_init__(self) -> None:
         if len(self.errors) != len(MAIN) or not all(0 < e <= 1 for e in self.errors):
@@ -50,6 +58,7 @@ class MceReference:
 ALEXNET = MceReference(
     name="alexnet",
     dataset="imagenet-1k",
+    source="official",
     clean=0.4348,
     errors=(
         0.886428,
@@ -72,57 +81,102 @@ ALEXNET = MceReference(
 """The published normaliser of ImageNet-C."""
 
 
-def load_reference(source: str, dataset: str) -> MceReference:
+def source_name(*, generated: bool, photographs: bool) -> str:
+    """Return where corrupted images came from: ``official``, or ``generated`` and with what frost.
+
+    Example:
+        >>> source_name(generated=True, photographs=False)
+        'generated (substitute for frost)'
+    """
+    if not generated:
+        return "official"
+    return "generated" if photographs else "generated (substitute for frost)"
+
+
+def load_reference(reference: str, dataset: str, *, known_as: str, source: str) -> MceReference:
     """Return the reference ``alexnet``, or the errors in a report.
 
     Args:
-        source: ``alexnet``, or a report.json or its folder.
-        dataset: what is evaluated; the reference must be of the same.
+        reference: ``alexnet``, or a report.json or its folder.
+        dataset: what is evaluated; a report must be of the same.
+        known_as: its name among the benchmarks, if it is a folder of images.
+        source: where the corrupted images come from; those of the reference must have come from
+            there too, or its errors are of other images.
 
     Raises:
         UsageError: AlexNet's errors are asked for another data set than ImageNet.
         IntakeError: the report cannot be read, or lacks one of the 15 corruptions or a severity.
-        IncompatibleError: the report is of another data set.
+        IncompatibleError: the report is of another data set, or another source.
     """
-    if source == ALEXNET.name:
-        if dataset != ALEXNET.dataset:
+    if reference == ALEXNET.name:
+        if known_as != ALEXNET.dataset:
             raise UsageError(
                 f"the errors of AlexNet are those of {ALEXNET.dataset}, not of {dataset}",
                 "give a report of a model of your own: --mce-reference report.json",
                 code="E-MCE-REFERENCE",
             )
+        _check_source(ALEXNET, source)
         return ALEXNET
-    from robustmix.report.report import Report
+    from robustmix.report.report import REPORT_FILE, Report
     from robustmix.report.schema import CorruptionPart
 
-    content = Report.load(Path(source), samples=False).content
+    path = Path(reference)
+    path = path / REPORT_FILE if path.is_dir() else path
+    content = Report.load(path, samples=False).content
     if content.dataset.name != dataset:
         raise IncompatibleError(
-            f"{source} is a report on {content.dataset.name}, not on {dataset}",
+            f"{reference} is a report on {content.dataset.name}, not on {dataset}",
             "give a report on the same data set",
             code="E-MCE-REFERENCE",
         )
     part = content.suites.get("corruption")
     if not isinstance(part, CorruptionPart) or not set(MAIN) <= set(part.by_corruption):
-        raise IntakeError(f"{source} lacks some of the 15 main corruptions", code="E-MCE-REFERENCE")
+        raise IntakeError(
+            f"{reference} lacks some of the 15 main corruptions", code="E-MCE-REFERENCE"
+        )
     if part.severities != [1, 2, 3, 4, 5]:
-        raise IntakeError(f"{source} lacks some severities", code="E-MCE-REFERENCE")
+        raise IntakeError(f"{reference} lacks some severities", code="E-MCE-REFERENCE")
     accuracies = [part.by_corruption[name].value for name in MAIN]
     clean = content.suites["clean"].metrics["top1"].value
     if clean is None or None in accuracies:
-        raise IntakeError(f"{source} lacks an accuracy", code="E-MCE-REFERENCE")
-    return MceReference(
+        raise IntakeError(f"{reference} lacks an accuracy", code="E-MCE-REFERENCE")
+    errors = tuple(1 - accuracy for accuracy in accuracies if accuracy is not None)
+    if min(errors) <= 0:
+        raise IntakeError(
+            f"the model of {reference} makes no error under {MAIN[errors.index(min(errors))]}, and "
+            "nothing can be divided by that",
+            "give the report of a weaker model",
+            code="E-MCE-REFERENCE",
+        )
+    found = MceReference(
         name=content.run.id,
         dataset=dataset,
+        source=source_name(
+            generated=part.source == "generated", photographs=part.frost == "photographs"
+        ),
         clean=1 - clean,
-        errors=tuple(1 - accuracy for accuracy in accuracies if accuracy is not None),
+        errors=errors,
+        sha256=file_digest(path),
     )
+    _check_source(found, source)
+    return found
+
+
+def _check_source(reference: MceReference, source: str) -> None:
+    if reference.source != source:
+        raise IncompatibleError(
+            f"the reference errors are of {reference.source} images, these are {source}",
+            "evaluate both on images of one source (--corruption-source, --frost-dir)",
+            code="E-MCE-REFERENCE",
+        )
 
 
 def mce(
     wrong: Mapping[str, NDArray[np.float64]],
     clean_wrong: NDArray[np.float64],
     reference: MceReference,
+    *,
+    paired: bool = True,
 ) -> dict[str, Metric]:
     """Return mCE and relative mCE, in percent, with intervals over images.
 
@@ -132,6 +186,7 @@ def mce(
         wrong: each main corruption -> share of severities at which an image is wrong, (n,).
         clean_wrong: whether it is wrong without corruption, (n,).
         reference: what the errors are divided by.
+        paired: whether the corrupted images are the clean ones, corrupted.
     """
     note = f"divided by the errors of {reference.name}"
     shares = [100 * wrong[name] / error for name, error in zip(MAIN, reference.errors, strict=True)]
@@ -147,10 +202,9 @@ def mce(
             note=note,
         )
     else:
-        shares = [
-            100 * (wrong[name] - clean_wrong) / gain for name, gain in zip(MAIN, gains, strict=True)
-        ]
-        relative = clustered_mean(
-            np.mean(shares, axis=0), direction="lower", unit="percent", note=note
+        shares = [100 * wrong[name] / gain for name, gain in zip(MAIN, gains, strict=True)]
+        clean_share = 100 * clean_wrong * float(np.mean([1 / gain for gain in gains]))
+        relative = difference(
+            np.mean(shares, axis=0), clean_share, paired, unit="percent", note=note
         )
     return {"mce": plain, "relative_mce": relative}

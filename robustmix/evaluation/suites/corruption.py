@@ -1,14 +1,14 @@
 """Suite ``corruption``: accuracy under the common corruptions, official files or generated."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from robustmix.corruptions import (
     APPROXIMATE,
@@ -17,16 +17,23 @@ from robustmix.corruptions import (
     GROUPS,
     MAIN,
     NAMES,
-    CifarC,
     canonical_name,
     corrupt,
 )
 from robustmix.corruptions.writer import read_record
+from robustmix.data.images import ImageSet
 from robustmix.errors import UsageError
 from robustmix.evaluation.engine import Batch, Columns, Context, Part, to_unit
-from robustmix.evaluation.metrics.conditions import condition_ece, shared_resamples
-from robustmix.evaluation.metrics.mce import MceReference, load_reference, mce
-from robustmix.evaluation.metrics.statistics import clustered_mean, proportion
+from robustmix.evaluation.metrics.corrupted import SCALED, Corrupted
+from robustmix.evaluation.metrics.mce import MceReference, load_reference, mce, source_name
+from robustmix.evaluation.metrics.scores import score_logits
+from robustmix.evaluation.metrics.temperature import two_fold_temperature
+from robustmix.evaluation.suites.official import (
+    CorruptedFiles,
+    as_stored,
+    benchmark_name,
+    open_official,
+)
 from robustmix.report.metric import Metric
 from robustmix.report.samples import Samples
 from robustmix.report.schema import ConditionPart, CorruptionPart
@@ -77,6 +84,13 @@ class CorruptionSuite:
     mce_reference: MceReference | str | None = None
     """What mCE divides by: errors, ``alexnet`` or a report; without it there is none."""
 
+    paired: bool = True
+    """Whether the corrupted images are the clean ones, corrupted; only Tiny-ImageNet-C's are not.
+    """
+
+    files: CorruptedFiles | None = field(default=None, repr=False, compare=False)
+    """The official files, once they are opened."""
+
     def __post_init__(self) -> None:
         if not self.severities or any(s not in SEVERITIES for s in self.severities):
             raise UsageError(f"severities are 1 to 5, got {self.severities}", code="E-SEVERITY")
@@ -104,15 +118,12 @@ class CorruptionSuite:
             return ()
         return tuple(name for name in self.selected if name in APPROXIMATE)
 
-    def resolved(
-        self, folder: Path | None, profile: str | None, dataset: str = ""
-    ) -> "CorruptionSuite":
+    def resolved(self, folder: Path | None, profile: str | None) -> "CorruptionSuite":
         """Return the suite with its source decided.
 
         Args:
             folder: where the official files of the data set lie, None if they do not.
             profile: severity constants for the size of the images.
-            dataset: name of the data set, which a reference for mCE must share.
 
         Raises:
             UsageError: official files were asked for that are not there, or the size of the
@@ -132,27 +143,50 @@ class CorruptionSuite:
         if source == "official" and folder is None:
             raise UsageError(
                 "there are no official corruption files for this data set in the data folder",
-                "use --corruption-source generate, or unpack CIFAR-10-C/CIFAR-100-C there",
+                "use --corruption-source generate, or unpack CIFAR-10-C, CIFAR-100-C, "
+                "Tiny-ImageNet-C or ImageNet-C there",
                 code="E-CORRUPTION-SOURCE",
             )
-        suite = CorruptionSuite(
-            corruptions=self.corruptions,
-            severities=tuple(sorted(set(self.severities))),
-            source=source,
-            profile=self.profile or profile,
-            folder=folder if source == "official" else None,
-            frost_dir=self.frost_dir if source == "generate" else None,
-            mce_reference=load_reference(self.mce_reference, dataset)
-            if isinstance(self.mce_reference, str)
-            else self.mce_reference,
-        )
-        if source == "generate" and suite.profile is None:
+        if source == "generate" and self.profile is None and profile is None:
             raise UsageError(
                 "images of this size have no severity constants of their own",
                 "choose --profile cifar, tiny or imagenet",
                 code="E-PROFILE",
             )
-        return suite
+        return replace(
+            self,
+            severities=tuple(sorted(set(self.severities))),
+            source=source,
+            profile=self.profile or profile,
+            folder=folder if source == "official" else None,
+            frost_dir=self.frost_dir if source == "generate" else None,
+        )
+
+    def opened(self, data: ImageSet) -> "CorruptionSuite":
+        """Return the resolved suite with its files open and its reference read.
+
+        Args:
+            data: the whole clean test set.
+
+        Raises:
+            IntakeError: files are missing, damaged or not of these images; see ``open_official``.
+            UsageError: see ``load_reference``.
+            IncompatibleError: likewise.
+        """
+        files, reference = None, self.mce_reference
+        if self.folder is not None:
+            files = open_official(self.folder, data, self.selected, self.severities)
+        if isinstance(reference, str):
+            generated = self.source == "generate"
+            reference = load_reference(
+                reference,
+                data.name,
+                known_as=benchmark_name(data),
+                source=source_name(generated=generated, photographs=self.frost_dir is not None),
+            )
+        return replace(
+            self, files=files, paired=files is None or files.paired, mce_reference=reference
+        )
 
     def params(self) -> dict[str, Any]:
         """Return every parameter that the numbers depend on."""
@@ -165,12 +199,14 @@ class CorruptionSuite:
             "profile": self.profile if generated else None,
             "generator_version": GENERATOR_VERSION if generated else None,
             "frost": self._frost(),
+            "paired": self.paired,
             "mce_reference": self._reference and self._reference.params(),
+            "temperature": "two-fold on the clean images",
         }
 
     @property
     def _reference(self) -> MceReference | None:
-        assert not isinstance(self.mce_reference, str), "the suite is not resolved"
+        assert not isinstance(self.mce_reference, str), "the suite was not opened"
         return self.mce_reference
 
     def _frost(self) -> Literal["procedural", "photographs"] | None:
@@ -180,32 +216,24 @@ class CorruptionSuite:
 
     def parts(self, context: Context) -> list[Part]:
         """Return one pass a corruption and severity."""
-        files = None
-        if self.folder is not None:
-            files = CifarC.open(
-                self.folder,
-                dataset=context.data.name,
-                clean_images=context.data.pixels.take(torch.arange(len(context.data))).cpu(),
-                clean_labels=context.data.labels,
-                clean_indices=context.official,
-            )
         return [
             Part(
                 f"{name}-{severity}",
                 (f"{name}/{severity}",),
-                partial(self._rows, context, files, name, severity),
+                partial(self._rows, context, name, severity),
             )
             for name in self.selected
             for severity in self.severities
         ]
 
     def _rows(
-        self, context: Context, files: CifarC | None, name: str, severity: int, batch: Batch
+        self, context: Context, name: str, severity: int, batch: Batch
     ) -> Mapping[str, Columns]:
-        if files is None:
-            stored = batch.images()
+        stored = as_stored(context.data.pixels)
+        if self.files is None:
+            clean = stored.pixels.take(batch.indices)
             images = corrupt(
-                stored.cpu() if stored.device.type == "mps" else stored,  # it has no float64
+                clean.cpu() if clean.device.type == "mps" else clean,  # it has no float64
                 name,
                 severity,
                 seed=context.seed,
@@ -214,101 +242,78 @@ class CorruptionSuite:
                 frost_dir=self.frost_dir,
             )
         else:
-            images = files.take(name, severity, context.official[batch.indices])
+            images = self.files.take(name, severity, context.official[batch.indices])
         with torch.no_grad():
-            logits = context.model(to_unit(images.to(context.device)))
-        return {f"{name}/{severity}": {"logits": logits}}
+            logits = context.model(to_unit(stored.enlarge(images).to(context.device)))
+        return {f"{name}/{severity}": {"logits": logits, **_scaled(context, batch, logits)}}
 
     def summarise(self, samples: Samples, facts: Mapping[str, Any]) -> CorruptionPart:
         """Make the suite's part of the report from the rows alone."""
-        table = samples.tables["corruption"]
-        weights = shared_resamples(len(samples), facts["seed"])
+        table, chosen = samples.tables["corruption"], self.selected
+        rows = Corrupted(
+            rows={(n, s): table.at(f"{n}/{s}") for n in chosen for s in self.severities},
+            clean=samples.tables["clean"].at("clean")["correct"].astype(float),
+            seed=facts["seed"],
+            paired=self.paired,
+        )
         conditions = [
             ConditionPart(
-                corruption=name,
-                severity=severity,
-                metrics=_condition_metrics(table.at(f"{name}/{severity}"), weights, facts["seed"]),
+                corruption=name, severity=severity, metrics=rows.condition(name, severity)
             )
-            for name in self.selected
+            for name in chosen
             for severity in self.severities
         ]
-        right = {
-            condition: table.columns["correct"][i, 0].astype(float)
-            for i, condition in enumerate(table.conditions)
-        }
-
-        def mean(names: tuple[str, ...], severities: tuple[int, ...]) -> Metric:
-            rows = [right[f"{name}/{s}"] for name in names for s in severities]
-            note = f"unweighted mean over {len(names)} corruptions x {len(severities)} severities"
-            return clustered_mean(np.mean(rows, axis=0), direction="higher", note=note)
-
-        clean = samples.tables["clean"].at("clean")["correct"].astype(float)
-        metrics = self._aggregates(mean, right, clean, bool(facts["subset"]))
         worst = min(conditions, key=lambda c: c.metrics["acc"].value or 0.0)
+        params = self.params()
         return CorruptionPart(
             status="ok",
-            params=self.params(),
-            metrics=metrics,
-            source="generated" if self.source == "generate" else "official",
-            profile=self.params()["profile"],
-            generator_version=self.params()["generator_version"],
-            corruptions=list(self.selected),
+            params=params,
+            metrics=self._aggregates(rows, bool(facts["subset"])) | self._mce(rows),
+            source=params["source"],
+            profile=params["profile"],
+            generator_version=params["generator_version"],
+            corruptions=list(chosen),
             severities=list(self.severities),
             approximate=list(self.approximate),
             frost=self._frost(),
             complete=self.severities == SEVERITIES,
+            paired=self.paired,
             conditions=conditions,
             groups={
-                group: mean(chosen, self.severities)
+                group: rows.accuracy(present, self.severities)
                 for group, members in GROUPS.items()
-                if (chosen := tuple(name for name in self.selected if name in members))
+                if (present := tuple(name for name in chosen if name in members))
             },
-            by_severity={str(s): mean(self.selected, (s,)) for s in self.severities},
-            by_corruption={name: mean((name,), self.severities) for name in self.selected},
+            by_severity={str(s): rows.accuracy(chosen, (s,)) for s in self.severities},
+            by_corruption={name: rows.accuracy((name,), self.severities) for name in chosen},
             worst={
                 "corruption": worst.corruption,
                 "severity": worst.severity,
                 "acc": worst.metrics["acc"].value,
             },
+            calibration={
+                "temperature": _temperatures(samples, facts["seed"]) if rows.endings[1:] else None,
+                "by_severity": rows.boxes(chosen, self.severities),
+            },
         )
 
-    def _aggregates(
-        self,
-        mean: Any,
-        right: Mapping[str, NDArray[np.float64]],
-        clean: NDArray[np.float64],
-        subset: bool,
-    ) -> dict[str, Metric]:
+    def _aggregates(self, rows: Corrupted, subset: bool) -> dict[str, Metric]:
         """Return the means that have a name of their own, and none that would mislead."""
         suffix = "_subset" if subset or self.severities != SEVERITIES else ""
         sets = {
-            key: names
+            key: tuple(names)
             for key, names in (("main15", MAIN), ("all19", NAMES))
             if set(names) <= set(self.selected)
         }
         if set(self.selected) not in map(set, sets.values()):
             sets[f"selected{len(self.selected)}"] = self.selected
-        metrics: dict[str, Metric] = {}
-        for key, names in sets.items():
-            accuracy = mean(tuple(names), self.severities)
-            assert accuracy.value is not None
-            metrics[f"acc_mean_{key}{suffix}"] = accuracy
-            metrics[f"mean_ce_{key}{suffix}"] = accuracy.model_copy(
-                update={
-                    "value": 1 - accuracy.value,
-                    "direction": "lower",
-                    "ci": accuracy.ci and (1 - accuracy.ci[1], 1 - accuracy.ci[0]),
-                }
-            )
-            rows = np.mean([right[f"{n}/{s}"] for n in names for s in self.severities], axis=0)
-            metrics[f"drop_{key}{suffix}"] = clustered_mean(
-                clean - rows, direction="lower", note="clean accuracy minus the mean, paired"
-            )
-        return metrics | self._mce(right, clean)
+        return {
+            f"{metric}_{key}{suffix}": value
+            for key, names in sets.items()
+            for metric, value in rows.means(names, self.severities).items()
+        }
 
-    def _mce(
-        self, right: Mapping[str, NDArray[np.float64]], clean: NDArray[np.float64]
-    ) -> dict[str, Metric]:
+    def _mce(self, rows: Corrupted) -> dict[str, Metric]:
         if self._reference is None:
             reason = (
                 "no reference errors were named, and there are none of CIFAR-C (--mce-reference)"
@@ -316,25 +321,50 @@ class CorruptionSuite:
         elif not set(MAIN) <= set(self.selected) or self.severities != SEVERITIES:
             reason = "it takes all 15 main corruptions at all severities"
         else:
-            wrong = {
-                name: 1 - np.mean([right[f"{name}/{s}"] for s in SEVERITIES], axis=0)
-                for name in MAIN
-            }
-            return mce(wrong, 1 - clean, self._reference)
-        none = Metric(value=None, unit="percent", direction="lower", n=len(clean), reason=reason)
+            wrong = {name: 1 - rows.right((name,), SEVERITIES) for name in MAIN}
+            return mce(wrong, 1 - rows.clean, self._reference, paired=self.paired)
+        none = Metric(
+            value=None, unit="percent", direction="lower", n=len(rows.clean), reason=reason
+        )
         return {"mce": none, "relative_mce": none}
 
 
-def _condition_metrics(
-    rows: Mapping[str, NDArray[Any]], weights: NDArray[np.int64], seed: int
-) -> dict[str, Metric]:
-    correct = rows["correct"].astype(bool)
-    confidence = rows["confidence"].astype(float)
+def clean_temperature(samples: Samples, seed: int) -> Tensor | None:
+    """Return the temperature of each sample, fitted on clean samples of the other half.
+
+    Returns:
+        float64 (n,); None for a single sample, which has no other half.
+    """
+    if len(samples) < 2:
+        return None
+    fitted = two_fold_temperature(
+        samples.clean_logits(), samples.labels, samples.sample_ids, seed=seed, replicates=0
+    )
+    return torch.from_numpy(fitted.temperature)
+
+
+def _temperatures(samples: Samples, seed: int) -> dict[str, Any]:
+    fitted = two_fold_temperature(
+        samples.clean_logits(), samples.labels, samples.sample_ids, seed=seed, replicates=0
+    ).as_dict()
+    return {key: fitted[key] for key in ("T", "T_fits", "split", "converged", "bound_hit")}
+
+
+def _scaled(context: Context, batch: Batch, logits: Tensor) -> Columns:
+    """Return what the calibrated model says of the samples, if there is a temperature."""
+    if context.temperature is None:
+        return {}
+    scores = score_logits(
+        logits,
+        batch.labels,
+        sample_ids=batch.sample_ids,
+        temperature=context.temperature[batch.indices].numpy(),
+    )
     return {
-        "acc": proportion(int(correct.sum()), len(correct), direction="higher"),
-        "nll": clustered_mean(rows["nll"], unit="nats", direction="lower"),
-        "gap": clustered_mean(
-            confidence - correct, direction="neither", note="confidence minus accuracy"
-        ),
-        "ece_15": condition_ece([confidence], [correct], weights, seed),
+        f"{name}{SCALED}": torch.from_numpy(column.astype(np.float32))
+        for name, column in (
+            ("confidence", scores.confidence),
+            ("nll", scores.nll),
+            ("brier", scores.brier),
+        )
     }

@@ -1,0 +1,235 @@
+"""Square: random search over square patches, without gradients."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustmix.attacks.ball import Norm, check_problem, lengths, per_sample
+from robustmix.attacks.losses import Goal, Loss, standing
+from robustmix.attacks.search import Leader, Outcome
+from robustmix.rng import uniform
+from robustmix.types import Model
+
+_TINY = 1e-12
+_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+_BLOCK = 64  # proposals whose random numbers are drawn together
+
+
+def patch_share(proposal: int, *, p_init: float, of: int | None = None) -> float:
+    """Return the share of the image that a proposal changes: ``p_init``, halved nine times.
+
+    Args:
+        proposal: its number, from 0.
+        p_init: the share at first.
+        of: number of proposals that the schedule, made for 10,000, is squeezed or stretched to;
+            None leaves it.
+
+    Example:
+        >>> patch_share(10, p_init=0.8), patch_share(11, p_init=0.8), patch_share(51, p_init=0.8)
+        (0.8, 0.4, 0.2)
+    """
+    at = proposal if of is None else proposal * 10_000 // of
+    return float(p_init / 2 ** sum(at > halving for halving in _HALVINGS))
+
+
+def square(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    norm: Norm = "linf",
+    queries: int = 5000,
+    p_init: float = 0.8,
+    loss: Loss = "margin",
+    reschedule: bool = False,
+    targets: Tensor | None = None,
+    keys: Tensor,
+) -> Outcome:
+    """Raise a loss inside a ball by trying random patches and keeping those that help.
+
+    Every sample has its own patches, and leaves the search as soon as it has reached the goal.
+
+    Args:
+        model: images (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode; needs no gradients.
+        images: clean images, (N, C, H, W) in [0, 1].
+        labels: true classes, int64 (N,).
+        eps: radius of the ball, in [0, 1] pixel units (8/255, not 8).
+        norm: ``linf`` or ``l2``.
+        queries: forward passes a sample may cost, the start included.
+        p_init: share of the image that the first proposals change, in (0, 1].
+        loss: ``margin``, ``ce`` or ``dlr``.
+        reschedule: fit the schedule of patch sizes, made for 10,000 queries, to ``queries``.
+        targets: None: away from the label. Classes (N,): towards these, and only they count as
+            success.
+        keys: one 64-bit key a sample for all draws, int64 (N,).
+
+    Raises:
+        ValueError: an argument that cannot be meant.
+        IncompleteError: the model returned NaN or infinite logits.
+
+    Reference:
+        Andriushchenko et al. 2020, arXiv:1912.00049, algorithms 1 to 3 and section 4.
+    """
+    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys)
+    if queries < 1 or not 0 < p_init <= 1:
+        raise ValueError(f"expected queries >= 1 and p_init in (0, 1], got {queries}, {p_init}")
+    goal = Goal(loss, labels, targets, reach=targets is not None)
+    keys = keys.to(images.device)
+    best = Leader(images)
+    used = torch.ones(len(images), dtype=torch.int64, device=images.device)
+    rows = best.survivors()
+    proposals = queries - 1
+    if len(rows):
+        start = _start(images, keys, norm, eps)
+        value, reached = standing(model, start, goal)
+        best.offer(rows, start, reached, value)
+    for first in range(0, proposals, _BLOCK):
+        rows = best.survivors()
+        if not len(rows):
+            break
+        draws = _draw_block(keys[rows], images.shape[1], 1 + first // _BLOCK)
+        for proposal in range(first, min(first + _BLOCK, proposals)):
+            centres, adv = images[rows], best.images[rows]
+            share = patch_share(proposal, p_init=p_init, of=queries if reschedule else None)
+            propose = _propose_linf if norm == "linf" else _propose_l2
+            tried = propose(centres, adv, draws.at(proposal - first), share, eps)
+            value, reached = standing(model, tried, goal.take(rows))
+            best.offer(rows, tried, reached, value)
+            used[rows] += 1
+            if bool(reached.any()):
+                rows, draws = rows[~reached], draws.only(~reached)
+                if not len(rows):
+                    break
+    return Outcome(
+        best=best.images,
+        success=best.reached,
+        loss=best.loss,
+        forwards=used,
+        backwards=torch.zeros_like(used),
+    )
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """The random numbers of a block of proposals, all uniform in (0, 1)."""
+
+    places: Tensor  # (n, proposals, 5): two corners and the patch's orientation
+    signs: Tensor  # (n, proposals, C) of -1 or 1
+
+    def at(self, proposal: int) -> "_Draws":
+        return _Draws(self.places[:, proposal], self.signs[:, proposal])
+
+    def only(self, keep: Tensor) -> "_Draws":
+        return _Draws(self.places[keep], self.signs[keep])
+
+
+def _draw_block(keys: Tensor, channels: int, stream: int) -> _Draws:
+    width = 5 + channels
+    numbers = uniform(keys, _BLOCK * width, counter_high=stream).view(-1, _BLOCK, width)
+    return _Draws(numbers[..., :5], _signs(numbers[..., 5:]))
+
+
+def _signs(numbers: Tensor) -> Tensor:
+    return torch.where(numbers < 0.5, -1.0, 1.0)
+
+
+def _start(images: Tensor, keys: Tensor, norm: Norm, eps: float) -> Tensor:
+    """Return stripes one pixel wide (linf) or a grid of five by five pyramids (l2)."""
+    n, c, h, w = images.shape
+    if norm == "linf":
+        stripes = _signs(uniform(keys, c * w)).to(images.dtype).view(n, c, 1, w)
+        return (images + eps * stripes).clamp(0, 1)
+    side = max(min(h, w) // 5, 1)
+    down, across = h // side, w // side
+    numbers = uniform(keys, down * across * (c + 1)).view(n, down, across, c + 1)
+    turned = numbers[..., c] < 0.5
+    tiles = _pyramids(side, turned.flatten(), images).view(n, down, across, 1, side, side)
+    tiles = tiles * _signs(numbers[..., :c]).to(images.dtype).view(n, down, across, c, 1, 1)
+    change = torch.zeros_like(images)
+    top, left = (h - down * side) // 2, (w - across * side) // 2
+    change[:, :, top : top + down * side, left : left + across * side] = tiles.permute(
+        0, 3, 1, 4, 2, 5
+    ).reshape(n, c, down * side, across * side)
+    return _on_sphere(images, change, eps)
+
+
+def _propose_linf(centres: Tensor, adv: Tensor, draws: _Draws, share: float, eps: float) -> Tensor:
+    """Set a square of every image to one corner of the ball a channel."""
+    _, _, h, w = centres.shape
+    side = min(max(round(math.sqrt(share * h * w)), 1), h, w)
+    inside = _window(_corner(draws.places, 0, side, h, w), side, centres)
+    painted = centres + eps * draws.signs.to(centres.dtype)[:, :, None, None]
+    return torch.where(inside, painted, adv).clamp(0, 1)
+
+
+def _propose_l2(centres: Tensor, adv: Tensor, draws: _Draws, share: float, eps: float) -> Tensor:
+    """Move the length that one window holds, and what is left of the budget, into another."""
+    n, c, h, w = centres.shape
+    side = max(round(math.sqrt(share * h * w)), 3)
+    side = min(side + 1 - side % 2, h, w)
+    change = adv - centres
+    into = _corner(draws.places, 0, side, h, w)
+    out_of = _corner(draws.places, 2, side, h, w)
+    touched = _window(into, side, centres) | _window(out_of, side, centres)
+    unused = (eps**2 - change.square().sum(dim=(1, 2, 3), keepdim=True)).clamp_min(0)
+    held = (change * touched).square().sum(dim=(2, 3), keepdim=True)
+    reach = torch.arange(side, device=centres.device)
+    index = (
+        torch.arange(n, device=centres.device)[:, None, None, None],
+        torch.arange(c, device=centres.device)[None, :, None, None],
+        (into[0][:, None] + reach)[:, None, :, None],
+        (into[1][:, None] + reach)[:, None, None, :],
+    )
+    old = change[index]
+    pattern = _pyramids(side, draws.places[:, 4] < 0.5, centres).unsqueeze(1)
+    new = pattern * draws.signs.to(centres.dtype)[:, :, None, None] + _unit(old)
+    moved = change.masked_fill(_window(out_of, side, centres), 0)
+    moved[index] = _unit(new) * (held + unused / c).sqrt()
+    return _on_sphere(centres, moved, eps)
+
+
+def _corner(places: Tensor, at: int, side: int, h: int, w: int) -> tuple[Tensor, Tensor]:
+    """Return top and left of a window, every position that fits being equally likely."""
+    top = (places[:, at] * (h - side + 1)).long()
+    left = (places[:, at + 1] * (w - side + 1)).long()
+    return top, left
+
+
+def _window(corner: tuple[Tensor, Tensor], side: int, images: Tensor) -> Tensor:
+    """Return the mask of a square window, bool (n, 1, H, W)."""
+    _, _, h, w = images.shape
+    down = torch.arange(h, device=images.device) - corner[0][:, None]
+    across = torch.arange(w, device=images.device) - corner[1][:, None]
+    tall, wide = (down >= 0) & (down < side), (across >= 0) & (across < side)
+    return (tall[:, None, :, None] & wide[:, None, None, :]).expand(-1, 1, h, w)
+
+
+def _pyramids(side: int, turned: Tensor, like: Tensor) -> Tensor:
+    """Return (n, side, side) of length 1: a hill and a hollow, side by side where ``turned``."""
+    upper = side // 2
+    halves = [_hill(upper, side, like), -_hill(side - upper, side, like)]
+    both = torch.cat([half / half.norm().clamp_min(_TINY) for half in halves])
+    both = both / both.norm()
+    return torch.where(turned[:, None, None], both.T, both)
+
+
+def _hill(rows: int, columns: int, like: Tensor) -> Tensor:
+    """Return squares around the middle laid on each other, the k-th smallest weighing 1 / k^2."""
+    levels = max(rows // 2, columns // 2) + 1
+    heights = torch.arange(1, levels + 1, device=like.device, dtype=like.dtype).pow(-2)
+    heights = heights.flip(0).cumsum(0).flip(0)  # from the middle outwards
+    down = (torch.arange(rows, device=like.device) - rows // 2).abs()
+    across = (torch.arange(columns, device=like.device) - columns // 2).abs()
+    return heights[torch.maximum(down[:, None], across)]
+
+
+def _unit(patch: Tensor) -> Tensor:
+    return patch / patch.square().sum(dim=(2, 3), keepdim=True).sqrt().clamp_min(_TINY)
+
+
+def _on_sphere(centres: Tensor, change: Tensor, eps: float) -> Tensor:
+    scale = per_sample(eps / lengths(change, norm="l2").clamp_min(_TINY))
+    return (centres + change * scale).clamp(0, 1)

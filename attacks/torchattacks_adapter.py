@@ -1,0 +1,236 @@
+"""Attacks of the optional package torchattacks, by name, under rules that keep them honest.
+
+The package is given a stand-in for the model: pixels in, logits out, always in eval mode, without
+parameters to collect gradients. Its own normalisation switch is never used, its claims of success
+are not read, and the random state it seeds is put back.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import io
+import random
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustmix.attacks.ball import Norm, check_problem, lengths
+from robustmix.attacks.harness import BALL_TOLERANCE
+from robustmix.errors import IncompleteError, UsageError, unknown_name
+from robustmix.types import Model
+
+PREFIX = "torchattacks:"
+
+Option: TypeAlias = str | int | float | bool
+
+MINIMUM_NORM = frozenset(
+    [
+        "CW",
+        "DeepFool",
+        "EADEN",
+        "EADL1",
+        "FAB",
+        "GN",
+        "JSMA",
+        "OnePixel",
+        "Pixle",
+        "SparseFool",
+        "VANILA",
+    ]
+)
+"""Not held to a ball: what they return counts only where it happens to lie in it."""
+
+L2_ONLY = frozenset(("PGDL2", "PGDRSL2"))
+
+REFUSED = {
+    "AutoAttack": "it runs a tenth of the steps and seeds by the clock; use autoattack",
+    "LGV": "it trains models of its own",
+    "MultiAttack": "it wraps other attacks; name these",
+}
+
+
+def torchattack(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    name: str,
+    eps: float,
+    seed: int,
+    norm: Norm = "linf",
+    options: Mapping[str, Option] | None = None,
+    targets: Tensor | None = None,
+) -> Tensor:
+    """Run an attack of torchattacks.
+
+    Attacks that draw random numbers draw them for the whole batch from one seed: their results
+    depend on which samples come together.
+
+    Args:
+        model: images (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode. Probes outside [0, 1],
+            which some attacks make on their way, are clipped before it sees them.
+        images: clean images, (N, C, H, W) in [0, 1].
+        labels: true classes, int64 (N,).
+        name: class of torchattacks, e.g. ``PGD``, with or without the prefix ``torchattacks:``.
+        eps: radius of the ball, in [0, 1] pixel units.
+        seed: what the attack's random numbers follow from.
+        norm: norm of the ball.
+        options: further keyword arguments of the class, e.g. ``{"steps": 20}``.
+        targets: classes to move towards, int64 (N,), for attacks that can.
+
+    Returns:
+        Images in the ball and in [0, 1], same shape as ``images``. Where an attack without a
+        radius ended outside the ball, the clean image.
+
+    Raises:
+        UsageError: torchattacks is not installed, or the attack or an option does not exist.
+        IncompleteError: an attack with a radius left its ball (``E-ATTACK-BALL``).
+        ValueError: a problem that cannot be meant.
+    """
+    check_problem(model, images, labels, norm=norm, eps=eps, keys=None)
+    name = name.removeprefix(PREFIX)
+    kind = _find(name)
+    knobs = _knobs(kind, name, norm=norm, eps=eps, seed=seed, options=options or {})
+    if not len(images) or eps == 0:  # some attacks divide by either
+        return images.clone()
+    stand_in = _StandIn(model, images)
+    with _preserved(images.device, seed), _silence():
+        attack = kind(stand_in, **knobs)
+        if targets is not None:
+            if "targeted" not in attack.supported_mode:
+                raise UsageError(f"torchattacks:{name} has no targeted form", code="E-TARGETED")
+            attack.set_mode_targeted_by_label(quiet=True)
+        found = attack(images.detach().clone(), labels if targets is None else targets)
+    return _inside(name, images, found.detach(), norm=norm, eps=eps)
+
+
+def require_torchattacks() -> None:
+    """Raise unless the optional package is installed.
+
+    Raises:
+        UsageError: it is not (``E-NEEDS-TORCHATTACKS``).
+    """
+    if importlib.util.find_spec("torchattacks") is None:
+        raise UsageError(
+            "torchattacks is not installed",
+            "python -m pip install 'robustmix[torchattacks]'",
+            code="E-NEEDS-TORCHATTACKS",
+        )
+
+
+class _StandIn(nn.Module):
+    """What the package sees: it may set modes and clear gradients here as it likes."""
+
+    def __init__(self, model: Model, images: Tensor) -> None:
+        super().__init__()
+        # The package asks the first parameter for its device.
+        self.place = nn.Parameter(images.new_zeros(1), requires_grad=False)
+        self._call = (model,)  # in a tuple, so that no mode reaches the model
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and images.requires_grad:
+            logits: Tensor = _ImagesOnly.apply(self._call[0], images)
+            return logits
+        with torch.no_grad():
+            # Cloned because some attacks write into the logits.
+            return self._call[0](images.clamp(0, 1)).clone()
+
+
+class _ImagesOnly(torch.autograd.Function):
+    """A model of which only the images get gradients: ``backward()`` leaves its parameters be."""
+
+    @staticmethod
+    def forward(ctx: Any, model: Model, images: Tensor) -> Tensor:
+        with torch.enable_grad():
+            # Outside the graph: clamp may have no gradient at 0 and 1 themselves, where many
+            # pixels are.
+            ctx.images = images.detach().clamp(0, 1).requires_grad_()
+            ctx.logits = model(ctx.images)
+        logits: Tensor = ctx.logits.detach().clone()
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, weights: Tensor) -> tuple[None, Tensor]:
+        gradient = None
+        if ctx.logits.requires_grad:
+            # Some attacks go back through one forward pass several times.
+            (gradient,) = torch.autograd.grad(
+                ctx.logits, ctx.images, weights, retain_graph=True, allow_unused=True
+            )
+        return None, torch.zeros_like(ctx.images) if gradient is None else gradient
+
+
+def _find(name: str) -> Any:
+    require_torchattacks()
+    package = importlib.import_module("torchattacks")
+    if name in REFUSED:
+        raise UsageError(f"torchattacks:{name} is not offered: {REFUSED[name]}", code="E-ATTACK")
+    known = [each for each in package.__all__ if each not in REFUSED]
+    if name not in known:
+        raise unknown_name("torchattacks attack", name, known, code="E-UNKNOWN-ATTACK")
+    return getattr(package, name)
+
+
+def _knobs(
+    kind: Any, name: str, *, norm: Norm, eps: float, seed: int, options: Mapping[str, Option]
+) -> dict[str, Option]:
+    """Return the keyword arguments of an attack's class."""
+    accepted = set(inspect.signature(kind).parameters) - {"model"}
+    ours: dict[str, Option] = {"eps": eps, "max_epsilon": eps, "seed": seed}
+    ours["norm"] = {"linf": "Linf", "l2": "L2"}[norm]
+    for option in options:
+        if option in ours or option not in accepted:
+            free = sorted(accepted - set(ours))
+            raise unknown_name(f"option of torchattacks:{name}", option, free, code="E-OPTION")
+    fixed: Norm = "l2" if name in L2_ONLY else "linf"
+    if "norm" not in accepted and name not in MINIMUM_NORM and norm != fixed:
+        raise UsageError(f"torchattacks:{name} is an {fixed} attack, not {norm}", code="E-NORM")
+    return {key: value for key, value in ours.items() if key in accepted} | dict(options)
+
+
+def _inside(name: str, images: Tensor, found: Tensor, *, norm: Norm, eps: float) -> Tensor:
+    """Return the clipped result; what an attack without a radius left outside becomes clean."""
+    if found.shape != images.shape or not bool(torch.isfinite(found).all()):
+        raise IncompleteError(f"torchattacks:{name} returned broken images", code="E-ATTACK-BALL")
+    clipped = found.clamp(0, 1)
+    beyond = lengths(clipped - images, norm=norm) - eps
+    out_of_range = float((found - clipped).abs().amax())
+    outside = beyond > BALL_TOLERANCE
+    if name in MINIMUM_NORM:
+        return torch.where(outside.view(-1, 1, 1, 1), images, clipped)
+    left = max(float(beyond.amax()), out_of_range)
+    if left > BALL_TOLERANCE:
+        raise IncompleteError(
+            f"torchattacks:{name} left its ball by {left:.2g}", code="E-ATTACK-BALL"
+        )
+    return clipped
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the package's prints off stdout, which may carry JSON, and its deprecations away."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+@contextlib.contextmanager
+def _preserved(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed every global generator the package may use and put all back afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    plain, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - it is restored
+    try:
+        with torch.random.fork_rng(devices=devices), torch.enable_grad():
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002 - the package draws from it
+            yield
+    finally:
+        random.setstate(plain)
+        np.random.set_state(legacy)  # noqa: NPY002

@@ -1,0 +1,160 @@
+import pytest
+import torch
+from torch import Tensor
+
+from robustmix.attacks import (
+    AUTOATTACK,
+    CountingModel,
+    Norm,
+    Stage,
+    apgd,
+    autoattack,
+    cascade,
+    ensemble,
+)
+from robustmix.attacks import autoattack as run_all
+from robustmix.attacks.autoattack import Member, fork_keys
+from robustmix.errors import IncompleteError, UsageError
+from tests.attacks.conftest import Trained
+from tests.attacks.problems import keys
+
+pytest.importorskip("torchattacks", reason="needs the torchattacks extra")
+
+
+def test_trap_26_the_parameters_are_the_standard_ones() -> None:
+    """Not the lookalike's 10 steps, its clock for a seed, its rescaled Square or 99 targets."""
+    assert AUTOATTACK == "autoattack-ta-equivalent"
+    members = ensemble(norm="linf", eps=8 / 255, num_classes=100)
+    assert [member.name for member in members] == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    ce, t, fab, square = (dict(member.params) for member in members)
+    ball = {"norm": "linf", "eps": 8 / 255}
+    assert ce == ball | {"steps": 100, "restarts": 1, "rho": 0.75, "loss": "ce"}
+    assert t == ball | {"steps": 100, "restarts": 1, "rho": 0.75, "loss": "dlr", "targets": 9}
+    assert fab == ball | {
+        "steps": 100, "n_restarts": 1, "multi_targeted": True, "n_classes": 10, "targets": 9,
+        "alpha_max": 0.1, "eta": 1.05, "beta": 0.9,
+    }  # fmt: skip
+    assert square == ball | {
+        "queries": 5000, "p_init": 0.8, "loss": "margin", "reschedule": False, "restarts": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("classes", "targets"), [(4, 3), (9, 8), (10, 9), (11, 9), (1000, 9)])
+def test_there_are_nine_targets_or_all_other_classes(classes: int, targets: int) -> None:
+    _, t, fab, _ = ensemble(norm="l2", eps=0.5, num_classes=classes)
+    assert t.params["targets"] == fab.params["targets"] == targets
+    assert fab.params["n_classes"] == targets + 1
+
+
+def test_fewer_than_four_classes_are_refused_before_any_work() -> None:
+    with pytest.raises(UsageError, match="at least 4 classes") as caught:
+        ensemble(norm="linf", eps=0.1, num_classes=3)
+    assert caught.value.code == "E-AUTOATTACK-CLASSES"
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.12), ("l2", 0.5)])
+def test_each_member_attacks_survivors_alone(norm: Norm, eps: float, trained: Trained) -> None:
+    x, y = trained.images[:60].clone(), trained.labels[:60].clone()
+    y[:3] = (y[:3] + 1) % 10  # wrong from the start: never attacked
+    counting = CountingModel(trained.net)
+    members = ensemble(norm=norm, eps=eps, num_classes=10, steps=12, queries=40)
+    stages = list(cascade(counting, x, y, members=members, norm=norm, eps=eps, keys=keys(60)))
+    assert [stage.member for stage in stages] == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    before = torch.zeros(60, dtype=torch.bool)
+    before[:3] = True
+    for stage in stages:
+        assert torch.equal(stage.tried, ~before)
+        assert bool((stage.broken >= before).all())
+        before = stage.broken
+    last = stages[-1]
+    assert 3 < int(last.broken.sum()) < 60
+    assert torch.equal(last.images[~last.broken], x[~last.broken])
+    assert torch.equal(last.images[:3], x[:3])
+    assert torch.equal(trained.net(last.images).argmax(dim=1) != y, last.broken)
+    size = (last.images - x).flatten(1)
+    size = size.abs().amax(dim=1) if norm == "linf" else size.norm(dim=1)
+    assert float(size.amax()) <= eps + 1e-6
+    # All passes but the first look at the clean images belong to some member.
+    assert sum(stage.forwards for stage in stages) == counting.forwards - 60
+    assert sum(stage.backwards for stage in stages) == counting.backwards
+    apart = apgd(
+        trained.net, x[3:], y[3:], eps=eps, norm=norm, steps=12, keys=fork_keys(keys(60)[3:], 0)
+    )
+    assert torch.equal(stages[0].broken[3:], apart.success)
+
+
+def test_it_goes_on_after_any_member_as_if_never_stopped(trained: Trained) -> None:
+    x, y = trained.images[:60], trained.labels[:60]
+    members = ensemble(norm="linf", eps=0.12, num_classes=10, steps=6, queries=60)
+
+    def run(part: tuple[Member, ...], broken: Tensor | None) -> list[Stage]:
+        return list(
+            cascade(
+                trained.net, x, y, members=part, norm="linf", eps=0.12, keys=keys(60),
+                broken=broken,
+            )
+        )  # fmt: skip
+
+    whole = run(members, None)
+    for at in (1, 2, 3):
+        rest = run(members[at:], whole[at - 1].broken)
+        for resumed, plain in zip(rest, whole[at:], strict=True):
+            assert torch.equal(resumed.broken, plain.broken)
+            new = plain.broken & ~whole[at - 1].broken
+            assert torch.equal(resumed.images[new], plain.images[new])
+
+
+def test_it_does_no_work_before_it_is_asked_and_none_without_survivors() -> None:
+    def model(images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+    counting = CountingModel(model)
+    images, labels = torch.rand(3, 1, 2, 3), torch.zeros(3).long()
+    images[:, 0, 0, 1] = 1.0
+    images[:, 0, 0, 0] = 0.2  # all wrong as they are
+    members = ensemble(norm="linf", eps=0.1, num_classes=6)
+    stages = cascade(counting, images, labels, members=members, norm="linf", eps=0.1, keys=keys(3))
+    assert counting.forwards == 0
+    assert bool(next(stages).broken.all())
+    assert counting.forwards == 3
+    assert [stage.forwards for stage in stages] == [0, 0, 0]
+
+
+def test_a_member_that_cheats_is_caught(trained: Trained) -> None:
+    x, y = trained.images[:6], trained.labels[:6]
+
+    def cheat(model: object, images: Tensor, labels: Tensor, own: Tensor) -> Tensor:
+        return 1 - images
+
+    member = Member(name="cheat", number=0, params={}, attack=cheat)
+    with pytest.raises(IncompleteError, match="left its ball"):
+        list(cascade(trained.net, x, y, members=[member], norm="linf", eps=0.1, keys=keys(6)))
+
+
+def test_the_ensemble_is_at_least_as_strong_as_torchattacks_parts(trained: Trained) -> None:
+    """The same parts of the package, run one after another on what is left."""
+    torchattacks = pytest.importorskip("torchattacks")
+    x, y, net, eps = trained.images[:80], trained.labels[:80], trained.net, 0.08
+    stages = autoattack(net, x, y, eps=eps, num_classes=10, steps=15, queries=100, keys=keys(80))
+    left = torch.ones(80, dtype=torch.bool)
+    with torch.random.fork_rng(devices=[]):
+        for attack in (
+            torchattacks.APGD(net, eps=eps, steps=15),
+            torchattacks.APGDT(net, eps=eps, steps=15, n_classes=10),
+            torchattacks.FAB(net, eps=eps, steps=15, multi_targeted=True, n_classes=10),
+            torchattacks.Square(net, eps=eps, n_queries=100, resc_schedule=False),
+        ):
+            rows = left.nonzero().flatten()
+            left[rows] = net(attack(x[rows], y[rows])).argmax(dim=1) == y[rows]
+    assert abs(int((~left).sum()) - int(stages[-1].broken.sum())) <= 1
+    assert 0 < int((~left).sum()) < 80
+
+
+def test_members_draw_from_streams_of_their_own() -> None:
+    own = keys(500)
+    forks = [fork_keys(own, number) for number in range(4)]
+    everything = torch.cat([own, *forks]).tolist()
+    assert len(set(everything)) == 2500
+    assert torch.equal(fork_keys(own[7:9], 2), forks[2][7:9])
+    assert 0.4 < float((forks[0] < 0).float().mean()) < 0.6  # the sign bit too
+    assert run_all is autoattack

@@ -1,0 +1,33 @@
+"""Official files are read without staying in memory."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from robustmix.corruptions import SEVERITIES, CifarC
+
+STATUS = Path("/proc/self/status")
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory, mapped files among them."""
+    (line,) = (row for row in STATUS.read_text().splitlines() if row.startswith("VmRSS"))
+    return 1024 * int(line.split()[1])
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="needs /proc")
+def test_a_pass_over_a_file_of_the_released_size_leaves_nothing_behind(tmp_path: Path) -> None:
+    labels = np.zeros(50_000, np.uint8)
+    np.save(tmp_path / "labels.npy", labels)
+    np.lib.format.open_memmap(  # a hole of 154 MB on disk, which fills memory all the same
+        tmp_path / "fog.npy", mode="w+", dtype=np.uint8, shape=(50_000, 32, 32, 3)
+    )
+    files = CifarC.open(tmp_path, dataset="cifar100")
+    files.take("fog", 1, [0])
+    before = resident()
+    for severity in SEVERITIES:
+        for batch in torch.split(torch.arange(10_000), 1000):
+            files.take("fog", severity, batch)
+    assert resident() - before < 40e6
