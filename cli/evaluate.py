@@ -171,7 +171,7 @@ def evaluate(
     from robustmix.evaluation.run import exit_code
     from robustmix.models.intake import load_model
     from robustmix.progress import progress_kind
-    from robustmix.report.terminal import summary_table, warning_lines
+    from robustmix.report.terminal import error_lines, summary_table, warning_lines
 
     shown = open_progress(progress_kind(progress), console.talk())
     robust = load_model(
@@ -213,5 +213,7 @@ def evaluate(
     console.say(summary_table(report))
     for line in warning_lines(report):
         console.say(line)
+    for line in error_lines(report):
+        console.error(line)
     console.result(report.to_json().rstrip("\n") if json else str(folder / "report.json"))
     raise typer.Exit(exit_code(report))

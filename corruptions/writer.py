@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustmix.corruptions.names import APPROXIMATE, GENERATOR_VERSION, SEVERITIES, choose_profile
+from robustmix.corruptions import frost
+from robustmix.corruptions.names import GENERATOR_VERSION, SEVERITIES, choose_profile
 from robustmix.corruptions.registry import corrupt
 from robustmix.errors import IncompatibleError, IntakeError
 from robustmix.files import atomic_path, canonical_json, write_text
@@ -101,13 +102,16 @@ def write_set(
 
     Raises:
         IncompatibleError: ``out`` holds a set made with other parameters, or released files.
+        IntakeError: ``frost_dir`` does not hold the benchmark's pictures.
         IncompleteError: a file cannot be written.
         UsageError: a name or the profile cannot be meant.
     """
     out, n = Path(out), len(labels)
     height, width = map(int, take(torch.zeros(1, dtype=torch.int64)).shape[2:])
     chosen = choose_profile(profile, height, width)
-    frost = ("photographs" if frost_dir else "procedural") if APPROXIMATE[0] in names else None
+    ice = ("photographs" if frost_dir else "procedural") if "frost" in names else None
+    if frost_dir is not None and ice is not None:
+        frost.photographs(frost_dir, frost.SCALE[chosen])  # wrong ones are found before any work
     params = SetParams(
         dataset=dataset,
         split=split,
@@ -117,7 +121,7 @@ def write_set(
         width=width,
         seed=seed,
         profile=chosen,
-        frost=frost,
+        frost=ice,
     )
     record = _open_record(out, params, force)
     for left in out.glob(".*.npy.*.tmp"):

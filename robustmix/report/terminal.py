@@ -135,3 +135,9 @@ def warning_lines(report: Report) -> list[str]:
     lines = [f"warning[{w.code}]: {w.message}" for w in warnings[:WARNINGS_SHOWN]]
     rest = len(warnings) - WARNINGS_SHOWN
     return lines + ([f"... and {rest} more warnings in the report"] if rest > 0 else [])
+
+
+def error_lines(report: Report) -> list[str]:
+    """Return why suites failed, one line each; the table breaks it into pieces."""
+    parts = report.content.ordered_suites().values()
+    return [part.reason for part in parts if part.status == "failed" and part.reason]

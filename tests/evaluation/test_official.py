@@ -23,6 +23,7 @@ from robustmix.evaluation.suites.official import as_stored, benchmark_name
 from robustmix.models.robust_model import RobustModel
 from robustmix.report import Report
 from robustmix.report.schema import CorruptionPart
+from tests.evaluation.cifar_like import cifar_c, cifar_like
 from tests.evaluation.tiny import MEAN, STD, tiny_images, tiny_model
 
 
@@ -210,29 +211,6 @@ def test_stored_pixels_of_a_choice_of_enlarged_ones() -> None:
     small = tiny_images(9).pixels.take(torch.tensor([5, 7]))
     assert torch.equal(stored.pixels.take(torch.tensor([2, 0])), small)
     assert torch.equal(stored.enlarge(small), data.pixels.take(torch.tensor([2, 0])))
-
-
-def cifar_like(n: int = 10_000) -> ImageSet:
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.randint(256, (n, 3, 4, 4), generator=generator, dtype=torch.uint8)
-    return ImageSet(
-        name="cifar100", split="test",
-        pixels=TensorPixels(coarse.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)),
-        labels=torch.randint(100, (n,), generator=generator),
-        sample_ids=tuple(f"cifar100/test/{i}" for i in range(n)),
-        class_names=tuple(map(str, range(100))), mean=MEAN, std=STD,
-    )  # fmt: skip
-
-
-def cifar_c(root: Path, data: ImageSet) -> Path:
-    """Write a CIFAR-100-C with one file, brighter by one level a severity."""
-    folder = root / "CIFAR-100-C"
-    folder.mkdir()
-    rows = data.pixels.take(torch.arange(len(data))).permute(0, 2, 3, 1).numpy()
-    blocks = [np.minimum(rows.astype(np.int16) + s, 255).astype(np.uint8) for s in SEVERITIES]
-    np.save(folder / "brightness.npy", np.concatenate(blocks))
-    np.save(folder / "labels.npy", np.tile(data.labels.numpy().astype(np.uint8), 5))
-    return folder
 
 
 def test_enlarged_cifar_sees_the_official_files_enlarged(tmp_path: Path) -> None:

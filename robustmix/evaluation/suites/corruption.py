@@ -18,7 +18,9 @@ from robustmix.corruptions import (
     MAIN,
     NAMES,
     canonical_name,
+    choose_profile,
     corrupt,
+    frost,
 )
 from robustmix.corruptions.writer import read_record
 from robustmix.data.images import ImageSet
@@ -95,6 +97,8 @@ class CorruptionSuite:
         if not self.severities or any(s not in SEVERITIES for s in self.severities):
             raise UsageError(f"severities are 1 to 5, got {self.severities}", code="E-SEVERITY")
         select_corruptions(self.corruptions)
+        if self.profile is not None:
+            choose_profile(self.profile, 0, 0)
 
     @property
     def name(self) -> str:
@@ -174,6 +178,8 @@ class CorruptionSuite:
             IncompatibleError: likewise.
         """
         files, reference = None, self.mce_reference
+        if self.frost_dir is not None and "frost" in self.selected:
+            frost.photographs(self.frost_dir, frost.SCALE[choose_profile(self.profile, 0, 0)])
         if self.folder is not None:
             files = open_official(self.folder, data, self.selected, self.severities)
         if isinstance(reference, str):
