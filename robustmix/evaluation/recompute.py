@@ -2,18 +2,11 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from robustmix.errors import IntakeError
 from robustmix.evaluation.engine import Suite
-from robustmix.evaluation.metrics.mce import MceReference
-from robustmix.evaluation.suites.calibration import CalibrationSuite
-from robustmix.evaluation.suites.clean import CleanSuite
-from robustmix.evaluation.suites.corruption import CorruptionSuite
-from robustmix.evaluation.suites.fgsm import FgsmSuite
-from robustmix.evaluation.suites.occlusion import OcclusionSuite
+from robustmix.evaluation.suites.registry import SUITES
 from robustmix.report.report import Report
 
 TOLERANCE = 1e-9
@@ -26,41 +19,16 @@ def suite_from_params(name: str, params: Mapping[str, Any]) -> Suite:
     Raises:
         IntakeError: the parameters are not those of a suite of this version.
     """
+    base = name.partition("@")[0]
+    if base not in SUITES:
+        raise IntakeError(f"the report has a suite this version does not know: {name}", "update")
     try:
-        if name == "clean":
-            return CleanSuite()
-        if name == "calibration":
-            return CalibrationSuite()
-        if name == "corruption":
-            return CorruptionSuite(
-                corruptions=params["requested"],
-                severities=tuple(params["severities"]),
-                source="official" if params["source"] == "official" else "generate",
-                profile=params["profile"],
-                # Which folder it was is nobody's business; that there was one decides the report.
-                frost_dir=Path("photographs") if params["frost"] == "photographs" else None,
-                paired=params["paired"],
-                mce_reference=params["mce_reference"]
-                and MceReference.from_params(params["mce_reference"]),
-            )
-        if name == "fgsm":
-            return FgsmSuite(
-                eps=Fraction(params["eps"]), sweep=tuple(map(Fraction, params["sweep"]))
-            )
-        if name == "occlusion":
-            rows, columns = params["grid"].split("x")
-            return OcclusionSuite(
-                grid=(int(rows), int(columns)),
-                ratios=tuple(map(Fraction, params["ratios"])),
-                fill=params["fill"],
-                trials=params["trials"],
-            )
+        return SUITES[base].from_params(params)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntakeError(
             f"the recorded parameters of suite {name} are damaged ({type(error).__name__})",
             "evaluate again",
         ) from None
-    raise IntakeError(f"the report has a suite this version does not know: {name}", "update")
 
 
 def recompute(report: Report) -> list[str]:

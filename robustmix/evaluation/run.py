@@ -33,7 +33,7 @@ from robustmix.evaluation.engine import (
 from robustmix.evaluation.progress import EvalProgress, Silence
 from robustmix.evaluation.resolve import resolve_suites
 from robustmix.evaluation.suites.corruption import CorruptionSuite, clean_temperature
-from robustmix.evaluation.suites.registry import select_suites
+from robustmix.evaluation.suites.registry import SUITES, select_suites
 from robustmix.evaluation.units import UnitStore
 from robustmix.evaluation.warnings import find_warnings
 from robustmix.files import hash_json
@@ -43,15 +43,10 @@ from robustmix.models.robust_model import RobustModel
 from robustmix.report.report import REPORT_FILE, Report
 from robustmix.report.samples import Samples
 from robustmix.report.schema import (
-    AttackPart,
-    CalibrationPart,
-    CleanPart,
-    CorruptionPart,
     DatasetPart,
     Environment,
     FilePart,
     ModelPart,
-    OcclusionPart,
     Protocol,
     ReportModel,
     Run,
@@ -62,13 +57,6 @@ from robustmix.report.schema import (
 from robustmix.rng import GENERATOR, sample_keys
 from robustmix.signals import StopRequest, stop_on_signals
 
-PART_TYPES: dict[str, type[SuiteUnion]] = {
-    "clean": CleanPart,
-    "calibration": CalibrationPart,
-    "corruption": CorruptionPart,
-    "fgsm": AttackPart,
-    "occlusion": OcclusionPart,
-}
 DEFAULT_SUITES = ("clean", "calibration")
 DEFAULT_BATCH = 128
 
@@ -345,7 +333,7 @@ class _Job:
                 timing[suite.name] = time.monotonic() - begun
                 parts[suite.name].timing["wall_s"] = timing[suite.name]
         for suite_name, error in self.refused.items():
-            parts[suite_name] = PART_TYPES[suite_name](status="failed", reason=error.line())
+            parts[suite_name] = SUITES[suite_name].part(status="failed", reason=error.line())
         warnings = find_warnings(self.robust, self.whole, samples, parts, checks)
         statuses = {part.status for part in parts.values()}
         ended: Literal["success", "interrupted", "failed"] = "success"
@@ -389,7 +377,7 @@ class _Job:
     def _suite(
         self, engine: Engine, suite: Suite, samples: Samples, done: dict[str, SuiteUnion]
     ) -> SuiteUnion:
-        kind = PART_TYPES[suite.name]
+        kind = SUITES[suite.name].part
         if engine.should_stop():
             return kind(status="partial", reason="interrupted before it began")
         if suite.name != "clean" and done["clean"].status != "ok":

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from robustmix.evaluation.engine import Context, Part
 from robustmix.evaluation.metrics.calibration import calibration_metrics
@@ -17,6 +17,13 @@ class CalibrationSuite:
     The temperature is fitted on one stratified half of the samples and judged on the other, both
     ways, so that no sample judges a temperature it helped to fit.
     """
+
+    part: ClassVar[type[CalibrationPart]] = CalibrationPart
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Self:
+        """Return the suite whose recorded parameters these are."""
+        return cls()
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -15,6 +15,13 @@ from robustmix.report.schema import CleanPart
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CleanSuite:
     """Accuracy and proper scores on the unchanged images; no augmentation, the whole split."""
+
+    part: ClassVar[type[CleanPart]] = CleanPart
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Self:
+        """Return the suite whose recorded parameters these are."""
+        return cls()
 
     @property
     def name(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -92,6 +92,23 @@ class CorruptionSuite:
 
     files: CorruptedFiles | None = field(default=None, repr=False, compare=False)
     """The official files, once they are opened."""
+
+    part: ClassVar[type[CorruptionPart]] = CorruptionPart
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Self:
+        """Return the suite whose recorded parameters these are."""
+        return cls(
+            corruptions=params["requested"],
+            severities=tuple(params["severities"]),
+            source="official" if params["source"] == "official" else "generate",
+            profile=params["profile"],
+            # Which folder it was is nobody's business; that there was one decides the report.
+            frost_dir=Path("photographs") if params["frost"] == "photographs" else None,
+            paired=params["paired"],
+            mce_reference=params["mce_reference"]
+            and MceReference.from_params(params["mce_reference"]),
+        )
 
     def __post_init__(self) -> None:
         if not self.severities or any(s not in SEVERITIES for s in self.severities):

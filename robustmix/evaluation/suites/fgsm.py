@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -41,6 +41,13 @@ class FgsmSuite:
 
     sweep: tuple[Fraction, ...] = SWEEP
     """Radii of the curve; 0 and the headline radius are always among them."""
+
+    part: ClassVar[type[AttackPart]] = AttackPart
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Self:
+        """Return the suite whose recorded parameters these are."""
+        return cls(eps=Fraction(params["eps"]), sweep=tuple(map(Fraction, params["sweep"])))
 
     def __post_init__(self) -> None:
         if not 0 < self.eps <= 1 or any(not 0 <= e <= 1 for e in self.sweep):

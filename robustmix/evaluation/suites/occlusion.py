@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -50,6 +50,19 @@ class OcclusionSuite:
 
     fill: Fill = "mean"
     trials: int = 5
+
+    part: ClassVar[type[OcclusionPart]] = OcclusionPart
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Self:
+        """Return the suite whose recorded parameters these are."""
+        rows, columns = params["grid"].split("x")
+        return cls(
+            grid=(int(rows), int(columns)),
+            ratios=tuple(map(Fraction, params["ratios"])),
+            fill=params["fill"],
+            trials=params["trials"],
+        )
 
     def __post_init__(self) -> None:
         if self.trials < 1:

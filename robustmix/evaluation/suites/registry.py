@@ -1,6 +1,7 @@
 """The one table of suites."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from robustmix.errors import UsageError, unknown_name
 from robustmix.evaluation.engine import Suite
@@ -9,8 +10,27 @@ from robustmix.evaluation.suites.clean import CleanSuite
 from robustmix.evaluation.suites.corruption import CorruptionSuite
 from robustmix.evaluation.suites.fgsm import FgsmSuite
 from robustmix.evaluation.suites.occlusion import OcclusionSuite
+from robustmix.report.schema import SuiteUnion
 
-SUITES: dict[str, Callable[[], Suite]] = {
+
+class SuiteType(Protocol):
+    """A kind of suite: its class."""
+
+    @property
+    def part(self) -> type[SuiteUnion]:
+        """What it reports."""
+        ...
+
+    def __call__(self) -> Suite:
+        """Return the suite with its defaults."""
+        ...
+
+    def from_params(self, params: Mapping[str, Any]) -> Suite:
+        """Return the suite whose recorded parameters these are."""
+        ...
+
+
+SUITES: dict[str, SuiteType] = {
     "clean": CleanSuite,
     "calibration": CalibrationSuite,
     "corruption": CorruptionSuite,
