@@ -6,7 +6,7 @@ padded to a multiple of eight, because matrix kernels round differently in their
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -86,10 +86,25 @@ class Context:
 
     device: torch.device
     seed: int
+    positions: Tensor | None = None
+    """Which of the evaluated samples ``data`` holds, rising, int64 CPU; None: all of them."""
+
     temperature: Tensor | None = None
     """What the logits of each sample are divided by to calibrate the model, float64 (n,), CPU:
     fitted on clean samples of which it is not one. None before suite ``clean``, or for one sample.
     """
+
+    def cut(self, positions: Tensor | None) -> "Context":
+        """Return the context of a part of the samples."""
+        if positions is None:
+            return self
+        return replace(
+            self,
+            data=self.data.subset(positions),
+            official=self.official[positions],
+            positions=positions,
+            temperature=None if self.temperature is None else self.temperature[positions],
+        )
 
 
 class Suite(Protocol):
@@ -143,46 +158,55 @@ class Engine:
     should_stop: Callable[[], bool] = lambda: False
     resumed_units: int = 0
 
-    def run(self, suite: Suite) -> Table | None:
+    def run(self, suite: Suite, key: str, positions: Tensor | None = None) -> Table | None:
         """Do the work of a suite that is not done yet and return its rows (None if it has none).
+
+        Args:
+            suite: what to do.
+            key: its name in the report, under which finished units are kept.
+            positions: the samples it covers, rising, int64; None for all.
 
         Raises:
             IncompleteError: a logit is not finite, or the model changed while it was evaluated.
             Interrupted: ``should_stop`` said so; finished units are on disk.
         """
-        parts = suite.parts(self.context)
-        self.progress.start(suite.name, len(parts) * len(self.context.data))
-        before = buffers_hash(self.context.robust)
+        context = self.context.cut(positions)
+        parts = suite.parts(context)
+        self.progress.start(key, len(parts) * len(context.data))
+        before = buffers_hash(context.robust)
         rows: dict[tuple[str, int], dict[str, Array]] = {}
         for part in parts:
-            columns = self._part(suite.name, part)
+            columns = self._part(context, key, part)
             trials = range(suite.trials) if part.all_trials else (part.trial,)
             for condition in part.conditions:
                 for trial in trials:
                     rows[condition, trial] = columns[condition]
-        if buffers_hash(self.context.robust) != before:
+        if buffers_hash(context.robust) != before:
             raise IncompleteError(
                 "the model's buffers changed while it was evaluated",
                 "make forward() leave the module as it is (no running statistics)",
                 code="E-BUFFERS",
             )
-        return _table(rows, suite.trials) if rows else None
+        if not rows:
+            return None
+        covered = None if positions is None else positions.numpy()
+        return replace(_table(rows, suite.trials), positions=covered)
 
-    def _part(self, suite: str, part: Part) -> dict[str, dict[str, Array]]:
-        n = len(self.context.data)
+    def _part(self, context: Context, key: str, part: Part) -> dict[str, dict[str, Array]]:
+        n = len(context.data)
         unit_name = f"{part.name}-t{part.trial}"
         blocks = []
         for block, start in enumerate(range(0, n, BLOCK)):
             if self.should_stop():
                 raise Interrupted
             indices = torch.arange(start, min(start + BLOCK, n))
-            arrays = self.store.get(suite, unit_name, block)
+            arrays = self.store.get(key, unit_name, block)
             if arrays is None:
-                arrays = self._block(suite, part, indices)
-                self.store.put(suite, unit_name, block, arrays)
+                arrays = self._block(context, key, part, indices)
+                self.store.put(key, unit_name, block, arrays)
             else:
                 self.resumed_units += 1
-                self.progress.advance(suite, part.name, len(indices))
+                self.progress.advance(key, part.name, len(indices))
             blocks.append(arrays)
         joined = {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
         columns: dict[str, dict[str, Array]] = {condition: {} for condition in part.conditions}
@@ -191,36 +215,37 @@ class Engine:
             columns[condition][column] = array
         return columns
 
-    def _block(self, suite: str, part: Part, indices: Tensor) -> dict[str, Array]:
+    def _block(self, context: Context, key: str, part: Part, indices: Tensor) -> dict[str, Array]:
         collected: dict[str, list[Tensor]] = {}
         for chunk in torch.split(indices, self.batch_size):
-            for condition, columns in part.compute(self._batch(chunk)).items():
+            for condition, columns in part.compute(_batch(context, chunk)).items():
                 for name, column in columns.items():
                     collected.setdefault(f"{condition}|{name}", []).append(column.detach())
-            self.progress.advance(suite, part.name, len(chunk))
+            self.progress.advance(key, part.name, len(chunk))
         arrays: dict[str, Array] = {}
-        data = self.context.data
+        data = context.data
         ids = [data.sample_ids[i] for i in indices.tolist()]
-        for key, tensors in collected.items():
-            condition, _, name = key.rpartition("|")
+        for found, tensors in collected.items():
+            condition, _, name = found.rpartition("|")
             column = torch.cat(tensors).cpu()
             if name != "logits":
-                arrays[key] = column.numpy()
+                arrays[found] = column.numpy()
                 continue
             scores = score_logits(column, data.labels[indices], sample_ids=ids)
             arrays |= {f"{condition}|{k}": v for k, v in score_columns(scores).items()}
             if part.keep_logits:
-                arrays[key] = column.numpy()
+                arrays[found] = column.numpy()
         return arrays
 
-    def _batch(self, indices: Tensor) -> Batch:
-        data, device = self.context.data, self.context.device
-        return Batch(
-            indices=indices,
-            sample_ids=tuple(data.sample_ids[i] for i in indices.tolist()),
-            labels=data.labels[indices].to(device),
-            images=lambda: data.pixels.take(indices).to(device),
-        )
+
+def _batch(context: Context, indices: Tensor) -> Batch:
+    data, device = context.data, context.device
+    return Batch(
+        indices=indices,
+        sample_ids=tuple(data.sample_ids[i] for i in indices.tolist()),
+        labels=data.labels[indices].to(device),
+        images=lambda: data.pixels.take(indices).to(device),
+    )
 
 
 def score_columns(scores: Any) -> dict[str, Array]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from robustmix.errors import IntakeError
 from robustmix.evaluation.engine import Suite
+from robustmix.evaluation.planned import seeded_subset
 from robustmix.evaluation.suites.registry import SUITES
 from robustmix.report.report import Report
 
@@ -57,8 +58,14 @@ def recompute(report: Report) -> list[str]:
         if part.status != "ok":
             continue
         suite = suite_from_params(name, content.protocol.params[name])
+        seen, own = report.samples.view(name), facts
+        if name in content.protocol.limits:
+            limit = content.protocol.limits[name]
+            covered = seeded_subset(content.run.seed, report.samples.sample_ids, limit)
+            seen = report.samples.view(name, None if covered is None else covered.numpy())
+            own = facts | {"subset": True}
         try:
-            again = suite.summarise(report.samples, facts).model_dump(mode="json")
+            again = suite.summarise(seen, own).model_dump(mode="json")
         except (KeyError, ValueError, IndexError) as error:
             raise IntakeError(
                 f"the per-sample record does not hold the rows of suite {name} "

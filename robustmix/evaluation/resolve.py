@@ -1,20 +1,22 @@
 """Suites with everything decided that depends on the data, before anything is computed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from robustmix.corruptions.names import PROFILES
 from robustmix.data.images import ImageSet
 from robustmix.errors import RobustmixError
 from robustmix.evaluation.engine import Suite
+from robustmix.evaluation.planned import Planned
 from robustmix.evaluation.suites.corruption import CorruptionSuite
 from robustmix.evaluation.suites.occlusion import OcclusionSuite
 from robustmix.evaluation.suites.official import as_stored, official_folder
 
 
 def resolve_suites(
-    suites: Sequence[Suite], data: ImageSet, folder: Path, *, keep_going: bool
-) -> tuple[list[Suite], dict[str, RobustmixError]]:
+    suites: Sequence[Planned], data: ImageSet, folder: Path, *, keep_going: bool
+) -> tuple[list[Planned], dict[str, RobustmixError]]:
     """Return the suites that can be run, and why the others cannot.
 
     Args:
@@ -26,15 +28,15 @@ def resolve_suites(
     Raises:
         RobustmixError: the first suite that cannot be run, unless ``keep_going``.
     """
-    ready: list[Suite] = []
+    ready: list[Planned] = []
     refused: dict[str, RobustmixError] = {}
-    for suite in suites:
+    for planned in suites:
         try:
-            ready.append(_resolved(suite, data, folder))
+            ready.append(replace(planned, suite=_resolved(planned.suite, data, folder)))
         except RobustmixError as error:
             if not keep_going:
                 raise
-            refused[suite.name] = error
+            refused[planned.key] = error
     return ready, refused
 
 

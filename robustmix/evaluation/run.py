@@ -30,10 +30,11 @@ from robustmix.evaluation.engine import (
     guarded,
     padded,
 )
+from robustmix.evaluation.planned import Planned, seeded_subset
 from robustmix.evaluation.progress import EvalProgress, Silence
 from robustmix.evaluation.resolve import resolve_suites
 from robustmix.evaluation.suites.corruption import CorruptionSuite, clean_temperature
-from robustmix.evaluation.suites.registry import SUITES, select_suites
+from robustmix.evaluation.suites.registry import DEFAULT_LIMITS, SUITES, plan
 from robustmix.evaluation.units import UnitStore
 from robustmix.evaluation.warnings import find_warnings
 from robustmix.files import hash_json
@@ -54,7 +55,7 @@ from robustmix.report.schema import (
     Tool,
     Warn,
 )
-from robustmix.rng import GENERATOR, sample_keys
+from robustmix.rng import GENERATOR
 from robustmix.signals import StopRequest, stop_on_signals
 
 DEFAULT_SUITES = ("clean", "calibration")
@@ -64,7 +65,7 @@ DEFAULT_BATCH = 128
 def evaluate(
     model: RobustModel | nn.Module | Path | str,
     dataset: ImageSet | str | None = None,
-    suites: Sequence[str | Suite] = DEFAULT_SUITES,
+    suites: Sequence[str | Suite | Planned] = DEFAULT_SUITES,
     *,
     data_dir: Path | str | None = None,
     limit: int | float | None = None,
@@ -85,7 +86,8 @@ def evaluate(
     Args:
         model: a ``RobustModel``, or what ``load_model`` takes: a checkpoint, a name, a module.
         dataset: an image set or the name of one; None takes the one the checkpoint was trained on.
-        suites: names, ``all``, or suite objects with parameters; ``clean`` is always run.
+        suites: names, ``all``, suite objects with parameters, or those with a place of their own
+            (``Planned``); ``clean`` is always run.
         data_dir: where data sets lie; see ``data_folder``.
         limit: evaluate only so many samples (int) or that share of them (float below 1), chosen by
             the seed; every condition sees the same ones.
@@ -132,7 +134,10 @@ def evaluate(
     _check_fit(robust, whole)
     chosen = _subset(whole, limit, seed)
     data = whole if chosen is None else whole.subset(chosen)
-    ready, refused = resolve_suites(select_suites(suites), whole, folder, keep_going=keep_going)
+    wanted = plan(suites)
+    if limit is None:
+        wanted = [p if p.limit else replace(p, limit=_default_limit(p)) for p in wanted]
+    ready, refused = resolve_suites(wanted, whole, folder, keep_going=keep_going)
     job = _Job(
         robust=robust,
         data=data,
@@ -242,10 +247,11 @@ def _subset(data: ImageSet, limit: int | float | None, seed: int) -> torch.Tenso
     count = round(limit * len(data)) if share else int(limit)
     if count < 1:
         raise UsageError(f"--limit {limit} leaves no sample", "give at least 1")
-    if count >= len(data):
-        return None
-    order = sample_keys(seed, "subset", "", 0, data.sample_ids).argsort(stable=True)
-    return order[:count].sort().values
+    return seeded_subset(seed, data.sample_ids, count)
+
+
+def _default_limit(planned: Planned) -> int | None:
+    return None if planned.preset else DEFAULT_LIMITS.get(planned.suite.name)
 
 
 @dataclass
@@ -256,7 +262,7 @@ class _Job:
     data: ImageSet
     whole: ImageSet
     chosen: torch.Tensor | None
-    suites: list[Suite]
+    suites: list[Planned]
     refused: dict[str, RobustmixError]
     seed: int
     device: torch.device
@@ -265,11 +271,23 @@ class _Job:
     state_sha256: str = ""
     dataset: dict[str, Any] = field(default_factory=dict)
     params: dict[str, dict[str, Any]] = field(default_factory=dict)
+    covered: dict[str, torch.Tensor | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.state_sha256 = state_hash(self.robust)
         self.dataset = _describe_data(self.data, self.whole, self.chosen, self.seed)
-        self.params = {suite.name: suite.params() for suite in self.suites}
+        self.params = {planned.key: planned.suite.params() for planned in self.suites}
+        self.covered = {p.key: self._covered(p) for p in self.suites}
+
+    def _covered(self, planned: Planned) -> torch.Tensor | None:
+        if planned.limit is None:
+            return None
+        return seeded_subset(self.seed, self.data.sample_ids, planned.limit)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Number of samples of the suites that cover only a part."""
+        return {key: len(found) for key, found in self.covered.items() if found is not None}
 
     def identity(self) -> dict[str, str]:
         """Return the hashes that decide whether finished units may be used."""
@@ -284,7 +302,8 @@ class _Job:
             "device": self.device.type,
             "version": robustmix.__version__,
         }
-        return {"run": hash_json(run)} | {k: hash_json(v) for k, v in self.params.items()}
+        suites = {k: hash_json([v, self.limits.get(k)]) for k, v in self.params.items()}
+        return {"run": hash_json(run)} | suites
 
     @property
     def fingerprint(self) -> str:
@@ -327,13 +346,15 @@ class _Job:
                 seed=self.seed,
             )
             engine = Engine(context, store, batch_size, progress, stop)
-            for suite in self.suites:
-                begun = time.monotonic()
-                parts[suite.name] = self._suite(engine, suite, samples, parts)
-                timing[suite.name] = time.monotonic() - begun
-                parts[suite.name].timing["wall_s"] = timing[suite.name]
+            for planned in self.suites:
+                begun, key = time.monotonic(), planned.key
+                parts[key] = self._suite(engine, planned, samples, parts)
+                timing[key] = time.monotonic() - begun
+                parts[key].timing["wall_s"] = timing[key]
         for suite_name, error in self.refused.items():
-            parts[suite_name] = SUITES[suite_name].part(status="failed", reason=error.line())
+            parts[suite_name] = SUITES[suite_name.partition("@")[0]].part(
+                status="failed", reason=error.line()
+            )
         warnings = find_warnings(self.robust, self.whole, samples, parts, checks)
         statuses = {part.status for part in parts.values()}
         ended: Literal["success", "interrupted", "failed"] = "success"
@@ -359,9 +380,10 @@ class _Job:
             dataset=DatasetPart.model_validate(self.dataset),
             protocol=Protocol(
                 presets=["standard"],
-                hash=hash_json(self.params),
+                hash=hash_json({"params": self.params, "limits": self.limits}),
                 nonstandard=False,
                 params=self.params,
+                limits=self.limits,
             ),
             suites=parts,
             warnings=warnings,
@@ -375,25 +397,28 @@ class _Job:
         return Report(content, samples)
 
     def _suite(
-        self, engine: Engine, suite: Suite, samples: Samples, done: dict[str, SuiteUnion]
+        self, engine: Engine, planned: Planned, samples: Samples, done: dict[str, SuiteUnion]
     ) -> SuiteUnion:
+        suite, key, covered = planned.suite, planned.key, self.covered[planned.key]
         kind = SUITES[suite.name].part
         if engine.should_stop():
             return kind(status="partial", reason="interrupted before it began")
-        if suite.name != "clean" and done["clean"].status != "ok":
+        if key != "clean" and done["clean"].status != "ok":
             return kind(status="skipped", reason="needs the suite clean, which did not complete")
         try:
             if isinstance(suite, CorruptionSuite):
                 temperature = clean_temperature(samples, self.seed)
                 engine.context = replace(engine.context, temperature=temperature)
-            table = engine.run(suite)
+            table = engine.run(suite, key, covered)
             if table is not None:
-                samples.tables[suite.name] = table
-            return suite.summarise(samples, self.facts)
+                samples.tables[key] = table
+            subset = self.chosen is not None or covered is not None
+            seen = samples.view(key, None if covered is None else covered.numpy())
+            return suite.summarise(seen, self.facts | {"subset": subset})
         except Interrupted:
             return kind(status="partial", reason="interrupted; add --resume to continue")
         except RobustmixError as error:
-            samples.tables.pop(suite.name, None)
+            samples.tables.pop(key, None)
             return kind(status="failed", reason=error.line())
 
     def _model_part(self, checks: dict[str, Any]) -> ModelPart:

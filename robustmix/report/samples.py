@@ -1,12 +1,13 @@
 """The per-sample record of an evaluation: every number of a report is made from it.
 
 A table a suite: each column is an array (conditions, trials, samples), so a row is one sample under
-one condition in one trial. Labels and ids only, never pixels.
+one condition in one trial. Labels and ids only, never pixels. A suite that covers a part of the
+samples says which.
 """
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,9 @@ class Table:
     columns: Mapping[str, Array]
     """Name -> array (conditions, trials, samples), or with further axes behind (logits)."""
 
+    positions: NDArray[np.int64] | None = None
+    """Which samples of the record the rows are of, rising; None: all of them."""
+
     @property
     def trials(self) -> int:
         """Number of trials."""
@@ -36,6 +40,13 @@ class Table:
         """Return the columns (samples, ...) of one condition and trial."""
         row = self.conditions.index(condition)
         return {name: column[row, trial] for name, column in self.columns.items()}
+
+    def take(self, positions: NDArray[np.int64]) -> "Table":
+        """Return the rows of some of the table's samples, in that order."""
+        return Table(
+            self.conditions,
+            {name: column[:, :, positions] for name, column in self.columns.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,35 @@ class Samples:
     @property
     def rows(self) -> int:
         """Number of rows: samples x conditions x trials, over all suites."""
-        return sum(len(self) * len(t.conditions) * t.trials for t in self.tables.values())
+        return sum(
+            len(self if t.positions is None else t.positions) * len(t.conditions) * t.trials
+            for t in self.tables.values()
+        )
+
+    def view(self, key: str, positions: NDArray[np.int64] | None = None) -> "Samples":
+        """Return what the suite ``key`` sees, as if there were no other samples and suites.
+
+        Args:
+            key: e.g. ``fgsm@quick``, whose table the view calls ``fgsm``.
+            positions: the samples that the suite covers, rising; None for all.
+
+        Returns:
+            The samples with the tables ``clean`` and the suite's own.
+        """
+        name = key.partition("@")[0]
+        tables = {"clean": self.tables["clean"]} if "clean" in self.tables else {}
+        if positions is not None:
+            tables = {kind: found.take(positions) for kind, found in tables.items()}
+        if key in self.tables:
+            tables[name] = replace(self.tables[key], positions=None)
+        if positions is None:
+            return replace(self, tables=tables)
+        return replace(
+            self,
+            sample_ids=tuple(self.sample_ids[i] for i in positions),
+            labels=self.labels[positions],
+            tables=tables,
+        )
 
     def clean_logits(self) -> NDArray[np.float32]:
         """Return the logits of suite ``clean``, float32 (samples, classes)."""
@@ -72,6 +111,8 @@ class Samples:
         for suite, table in self.tables.items():
             arrays[f"{suite}/conditions"] = np.array(table.conditions)
             arrays |= {f"{suite}/column/{name}": column for name, column in table.columns.items()}
+            if table.positions is not None:
+                arrays[f"{suite}/positions"] = table.positions
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
@@ -97,7 +138,11 @@ class Samples:
                 class_names=tuple(arrays["class_names"].tolist()),
                 superclass=None if superclass is None else tuple(superclass.tolist()),
                 tables={
-                    suite: Table(tuple(arrays[f"{suite}/conditions"].tolist()), table)
+                    suite: Table(
+                        tuple(arrays[f"{suite}/conditions"].tolist()),
+                        table,
+                        arrays.get(f"{suite}/positions"),
+                    )
                     for suite, table in columns.items()
                 },
             )
@@ -112,8 +157,10 @@ class Samples:
         """Return one row a sample, suite, condition and trial; logits are left out."""
         frames = []
         for suite, table in self.tables.items():
-            shape = (len(table.conditions), table.trials, len(self))
-            condition, trial, sample = np.indices(shape)
+            covered = np.arange(len(self)) if table.positions is None else table.positions
+            shape = (len(table.conditions), table.trials, len(covered))
+            condition, trial, row = np.indices(shape)
+            sample = covered[row]
             frame = {
                 "sample_id": np.array(self.sample_ids)[sample.ravel()],
                 "suite": suite,

@@ -118,6 +118,8 @@ class Protocol(Part):
     hash: str
     nonstandard: bool
     params: dict[str, JsonDict]
+    limits: dict[str, int] = Field(default_factory=dict)
+    """Number of samples of each suite that covers only a part of them."""
 
 
 class SuitePart(Part):

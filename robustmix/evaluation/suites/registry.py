@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from robustmix.errors import UsageError, unknown_name
 from robustmix.evaluation.engine import Suite
+from robustmix.evaluation.planned import Planned
 from robustmix.evaluation.suites.calibration import CalibrationSuite
 from robustmix.evaluation.suites.clean import CleanSuite
 from robustmix.evaluation.suites.corruption import CorruptionSuite
@@ -38,6 +39,24 @@ SUITES: dict[str, SuiteType] = {
     "occlusion": OcclusionSuite,
 }
 """In the order they run. All others compare with ``clean``, which is therefore always run."""
+
+DEFAULT_LIMITS = {"autoattack": 1000}
+"""Most samples of a suite where no limit was asked for."""
+
+
+def plan(wanted: Sequence[str | Suite | Planned]) -> list[Planned]:
+    """Return the suites to run, in order; see ``select_suites`` for what is raised."""
+    loose = [item for item in wanted if not isinstance(item, Planned)]
+    placed = [item for item in wanted if isinstance(item, Planned)]
+    bare = [Planned(suite=suite) for suite in select_suites(loose)] if loose or not placed else []
+    chosen = {item.key: item for item in bare}
+    for item in placed:
+        if item.key in chosen and item.key != "clean":
+            raise UsageError(f"suite '{item.key}' is asked for twice", "name it once")
+        chosen[item.key] = item
+    chosen.setdefault("clean", Planned(suite=CleanSuite()))
+    order = list(SUITES)
+    return sorted(chosen.values(), key=lambda item: order.index(item.suite.name))
 
 
 def select_suites(wanted: Sequence[str | Suite]) -> list[Suite]:

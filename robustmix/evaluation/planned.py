@@ -1,0 +1,38 @@
+"""A suite with its place in a report: under which key, and over which of the samples."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustmix.evaluation.engine import Suite
+from robustmix.rng import sample_keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A suite that is to be run."""
+
+    suite: Suite
+    preset: str | None = None
+    """Behind the ``@`` of the key; None for the plain name."""
+
+    limit: int | None = None
+    """Most samples it is run over, the first of the seeded order; None: all that are evaluated."""
+
+    @property
+    def key(self) -> str:
+        """Where the report has it: ``fgsm``, or ``fgsm@paper-adautomix``."""
+        return self.suite.name + (f"@{self.preset}" if self.preset else "")
+
+
+def seeded_subset(seed: int, sample_ids: tuple[str, ...], count: int) -> Tensor | None:
+    """Return the positions of ``count`` samples, rising, int64; None if that is all of them.
+
+    The smaller of two subsets lies in the larger one, and whether a sample is chosen depends on
+    its id, so that reports over the same split pair.
+    """
+    if count >= len(sample_ids):
+        return None
+    order = sample_keys(seed, "subset", "", 0, sample_ids).argsort(stable=True)
+    return torch.sort(order[:count]).values
