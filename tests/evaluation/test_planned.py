@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from robustmix.errors import IncompatibleError, UsageError
+from robustmix.evaluation.engine import Suite
 from robustmix.evaluation.planned import Planned, seeded_subset
 from robustmix.evaluation.recompute import recompute
 from robustmix.evaluation.run import evaluate
@@ -16,7 +17,7 @@ from robustmix.evaluation.suites.registry import plan
 from robustmix.report import Report
 from tests.evaluation.tiny import tiny_images, tiny_model
 
-SUITES = [
+SUITES: list[str | Suite | Planned] = [
     "fgsm",
     Planned(suite=FgsmSuite(), preset="quick", limit=40),
     Planned(suite=CorruptionSuite(corruptions="fog,contrast", severities=(1, 3)), limit=30),
@@ -51,11 +52,11 @@ def test_the_clean_figures_beside_a_part_are_of_the_same_samples(report: Report)
     assert report.samples is not None
     positions = report.samples.tables["fgsm@quick"].positions
     assert positions is not None
-    clean = report.samples.tables["clean"].at("clean")["correct"]
+    clean = report.samples.tables["clean"].at("clean")["correct"].astype(float)
     assert report.metric("fgsm@quick.clean_acc").value == clean[positions].mean()
     assert clean[positions].mean() != clean.mean()  # else this test could not fail
     gap = report.metric("calibration@quick.gap")
-    confidence = report.samples.tables["clean"].at("clean")["confidence"]
+    confidence = report.samples.tables["clean"].at("clean")["confidence"].astype(float)
     covered = seeded_subset(0, report.samples.sample_ids, 50)
     assert covered is not None
     assert gap.n == 50
@@ -102,7 +103,11 @@ def test_rows_of_a_part_are_counted_and_framed(report: Report) -> None:
 
 
 def test_another_part_is_another_measurement(tmp_path: Path, report: Report) -> None:
-    other = [Planned(suite=FgsmSuite(), preset="quick", limit=41), *SUITES[2:], "fgsm"]
+    other: list[str | Suite | Planned] = [
+        Planned(suite=FgsmSuite(), preset="quick", limit=41),
+        *SUITES[2:],
+        "fgsm",
+    ]
     again = evaluate(tiny_model(), tiny_images(), other)
     assert again.content.protocol.hash != report.content.protocol.hash
     assert again.content.run.fingerprint != report.content.run.fingerprint
