@@ -147,7 +147,7 @@ def test_wrong_type_or_shape(folder: Path, array: np.ndarray) -> None:
         opened(folder)
 
 
-def test_label_blocks_differ(folder: Path) -> None:
+def test_trap_13_label_blocks_differ(folder: Path) -> None:
     labels = CLEAN_LABELS.repeat(5).numpy()
     labels[N + 2] = 1
     np.save(folder / "labels.npy", labels)
@@ -166,7 +166,7 @@ def test_float_labels(folder: Path) -> None:
         opened(folder)
 
 
-def test_clean_set_in_another_order(folder: Path) -> None:
+def test_trap_21_clean_set_in_another_order(folder: Path) -> None:
     with pytest.raises(IntakeError, match=r"mean correlation -?0\.\d{3}, expected above 0.9"):
         CifarC.open(folder, dataset="cifar100", clean_images=clean_images().flip(0), n=N)
 

@@ -174,3 +174,15 @@ def test_type() -> None:
 def test_one_id_an_image() -> None:
     with pytest.raises(UsageError, match="got 2 for 3"):
         corrupt(noise_images(3), "contrast", 1, seed=0, sample_ids=["a", "b"])
+
+
+@pytest.mark.parametrize("severity", [1, 5])
+@pytest.mark.parametrize("level", [0, 255])
+def test_trap_24_bright_values_do_not_wrap_around(severity: int, level: int) -> None:
+    flat = torch.full((2, 3, 32, 32), level, dtype=torch.uint8)
+    shifted = corrupt(flat, "brightness", severity, seed=0).int() - level
+    assert (shifted == 0).all() if level == 255 else (shifted > 0).all()
+    # Half of the noise lies beyond the end of the range and is cut off there, not wrapped.
+    noisy = corrupt(flat, "gaussian_noise", severity, seed=0)
+    assert 0.4 < (noisy == level).float().mean() < 0.6
+    assert ((noisy.int() - level).abs() < 128).all()

@@ -132,7 +132,7 @@ def test_what_a_killed_run_left_behind_is_removed(tmp_path: Path) -> None:
     assert other.exists()
 
 
-def test_labels_beyond_255_keep_their_values(tmp_path: Path) -> None:
+def test_trap_34_labels_beyond_255_keep_their_values(tmp_path: Path) -> None:
     labels = torch.arange(N) * 124
     write(tmp_path, dataset="imagenet", labels=labels, names=("brightness",))
     assert CifarC.open(tmp_path, dataset="imagenet", n=N, classes=1000).labels.tolist() == (
@@ -268,3 +268,19 @@ def _labels() -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
 
     data = load_dataset("cifar100", "test", data_dir=Path(os.environ["ROBUSTMIX_DATA"]))
     return data.labels.numpy()
+
+
+def test_trap_33_weaker_images_at_a_higher_severity_are_no_fault(tmp_path: Path) -> None:
+    write(tmp_path, names=["elastic_transform"])
+    array = np.load(tmp_path / "elastic_transform.npy", allow_pickle=False).astype(float)
+    clean = images().permute(0, 2, 3, 1).numpy().astype(float)
+    change = [np.abs(array[s * N : (s + 1) * N] - clean).mean() for s in range(5)]
+    assert change[4] < change[0]  # as in the benchmark: its affine part shrinks
+    opened = CifarC.open(
+        tmp_path,
+        dataset="cifar100",
+        clean_images=images(),
+        clean_labels=torch.arange(N) * 11,
+        n=N,
+    )
+    assert all(checked.ok for checked in verify_set(opened))

@@ -76,7 +76,7 @@ def test_subsets_keep_ids_labels_and_pixels_together() -> None:
     assert torch.equal(subset.to(torch.device("cpu")).pixels.take(torch.arange(2)), expected)
 
 
-def test_hashes_see_the_order_and_the_names() -> None:
+def test_trap_30_hashes_see_the_order_and_the_names() -> None:
     def named(ids: tuple[str, ...], names: tuple[str, ...]) -> ImageSet:
         digits = load_dataset("digits", "test").subset(list(range(len(ids))))
         return ImageSet(

@@ -143,7 +143,7 @@ MODES: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def test_other_colour_modes_are_converted_and_counted(tmp_path: Path) -> None:
+def test_trap_35_other_colour_modes_are_converted_and_counted(tmp_path: Path) -> None:
     for name, convert in MODES.items():
         save(tmp_path / "a" / name, convert(picture(13, 13)))
     save(tmp_path / "b" / "x.png", picture(13, 13))
@@ -165,7 +165,7 @@ def test_a_palette_with_transparency_keeps_its_colours_without_a_warning(tmp_pat
     assert torch.equal(data.pixels.take(torch.tensor([0]))[0], colours)
 
 
-def test_exif_rotation_is_ignored(tmp_path: Path) -> None:
+def test_trap_36_exif_rotation_is_ignored(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn a quarter to the right to see it upright"
     (tmp_path / "a").mkdir()

@@ -296,7 +296,7 @@ def test_probabilities_are_warned_of() -> None:
     assert "W-SOFTMAX-OUTPUT" not in [w.code for w in plain.content.warnings]
 
 
-def test_trap_8_permuted_labels_are_warned_of() -> None:
+def test_trap_08_permuted_labels_are_warned_of() -> None:
     data, model = tiny_images(200, classes=8), tiny_model(classes=8)
     images = data.pixels.take(torch.arange(len(data))).float() / 255
     object.__setattr__(data, "labels", (model(images).argmax(dim=1) + 3) % 8)

@@ -214,7 +214,7 @@ def test_no_weights(tmp_path: Path, content: object) -> None:
 
 
 @pytest.mark.parametrize("key", ["fc.weight", "conv1.weight", "layer2.0.bn1.running_var"])
-def test_one_missing_tensor_is_refused(tmp_path: Path, key: str) -> None:
+def test_trap_06_one_missing_tensor_is_refused(tmp_path: Path, key: str) -> None:
     weights = state(0)
     del weights[key]
     error = refused(save(tmp_path, weights), num_classes=CLASSES)
@@ -237,7 +237,9 @@ def test_unexpected_and_misshapen_tensors_are_tabled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stem", "size", "other"), [("cifar", 32, 224), ("imagenet", 224, 32)])
-def test_a_file_with_the_other_stem(tmp_path: Path, stem: str, size: int, other: int) -> None:
+def test_trap_07_a_file_with_the_other_stem(
+    tmp_path: Path, stem: str, size: int, other: int
+) -> None:
     arch = f"resnet18-{stem}"
     weights = state(0, arch)
     path = save(tmp_path, weights)
@@ -341,7 +343,7 @@ def expected_part(encoder_seed: int, head_seed: int) -> dict[str, Tensor]:
     ("head", "encoder_seed", "head_seed"),
     [(None, 2, 5), ("one_k", 2, 5), ("mix_k", 2, 6), ("one_q", 1, 3), ("mix_q", 1, 4)],
 )
-def test_each_head_goes_with_its_encoder(
+def test_trap_05_each_head_goes_with_its_encoder(
     tmp_path: Path, head: str | None, encoder_seed: int, head_seed: int
 ) -> None:
     model = load(save(tmp_path, momentum_file()), head=head)
