@@ -1,0 +1,478 @@
+"""A gate: rules, a report and a baseline become pass, fail, or neither.
+
+What could not be judged is never a pass: a missing metric, a suite that did not complete, reports
+of other images or another protocol end as *incomplete* or *incompatible*.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from robustmix.comparison.compare import SINGLE_RUNS, adjust, settings
+from robustmix.comparison.document import CheckDocument, Outcome, ReportRef, RuleResult
+from robustmix.comparison.load import Source, open_baseline, open_report
+from robustmix.comparison.measure import Measured, Options, measure, metric_at, stated_wrongly
+from robustmix.comparison.pair import Pair, align, own_saliency, pair_warnings
+from robustmix.comparison.paths import MetricPath, accuracy_paths
+from robustmix.comparison.rules import (
+    Amount,
+    Kind,
+    Rule,
+    RuleSet,
+    default_rules,
+    load_rules,
+)
+from robustmix.comparison.show import show, show_change, show_p, show_range, unit_word
+from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, UsageError
+from robustmix.report.metric import Metric
+from robustmix.report.report import Report
+from robustmix.report.text import plain
+
+EXIT_CODES: dict[Outcome, int] = {
+    "pass": 0,
+    "inconclusive": 0,
+    "fail": 1,
+    "incomplete": 4,
+    "incompatible": 5,
+}
+_GRAVEST: tuple[Outcome, ...] = ("incompatible", "incomplete", "fail", "inconclusive")
+_TESTED: tuple[Kind, ...] = ("significant", "non-inferiority")
+_ROUNDING = 1e-12
+
+
+def check(
+    report: Path | str | Report,
+    baseline: Path | str | Report | None = None,
+    rules: RuleSet | Path | str | None = None,
+    *,
+    assertions: Sequence[Rule] = (),
+    gate: Kind = "non-inferiority",
+    margin: Amount | None = None,
+    tolerances: Sequence[Amount] = (),
+    alpha: float | None = None,
+    strict: bool = False,
+    options: Options | None = None,
+) -> CheckDocument:
+    """Judge a report by rules.
+
+    Args:
+        report: the candidate.
+        baseline: what it is held against; a file, a folder, ``git:REF:PATH`` or a report.
+        rules: a rule set or a TOML file. None takes the default: each accuracy of the baseline is
+            tested for non-inferiority with a margin of one point.
+        assertions: absolute rules that are added, see ``parse_assertion``.
+        gate: kind of the default rules.
+        margin: of the default rules.
+        tolerances: of the default rules, if they are of kind ``no-drop``.
+        alpha: level of tests, in place of the rule set's.
+        strict: whether *inconclusive* is a failure.
+        options: replicates and seed.
+
+    Raises:
+        UsageError: rules that cannot be meant, or nothing to check.
+        IntakeError: a report is missing or damaged, or a number is not what its rows give.
+        IncompatibleError: a report of a newer schema.
+        IncompleteError: the baseline has no accuracy that default rules could watch.
+    """
+    candidate = open_report(report)
+    base = None if baseline is None else open_baseline(baseline)
+    chosen = rules if isinstance(rules, RuleSet) else None if rules is None else load_rules(rules)
+    if chosen is None:
+        chosen = _default(base, bool(assertions), gate, margin, tolerances)
+    chosen = replace(chosen, rules=(*chosen.rules, *assertions), strict=strict or chosen.strict)
+    if alpha is not None:
+        chosen = replace(chosen, alpha=alpha)
+    options = replace(options or Options(), alpha=chosen.alpha)
+    return _Gate(candidate, base, chosen, options).judge()
+
+
+def _default(
+    base: Source | None,
+    asserted: bool,
+    gate: Kind,
+    margin: Amount | None,
+    tolerances: Sequence[Amount],
+) -> RuleSet:
+    if base is None:
+        if not asserted:
+            raise UsageError(
+                "there is nothing to check", "give --baseline, --rules or --metric", code="E-RULES"
+            )
+        return RuleSet(rules=())
+    paths = [path for path in accuracy_paths(base.content) if not own_saliency(base, path)]
+    if not paths:
+        raise IncompleteError(
+            f"the baseline {plain(base.label)} has no accuracy to hold a report against",
+            "evaluate it with the suite clean at least, or give --rules",
+            code="E-NOTHING",
+        )
+    return default_rules(paths, kind=gate, margin=margin, tolerances=tolerances)
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """One check, everything read."""
+
+    candidate: Source
+    base: Source | None
+    rules: RuleSet
+    options: Options
+
+    def judge(self) -> CheckDocument:
+        pair, refusal = self._pair()
+        compared = list(dict.fromkeys(r.path for r in self.rules.rules if r.kind != "absolute"))
+        found: dict[MetricPath, Measured] = {}
+        if pair is not None:
+            found = dict(zip(compared, measure(pair, compared, self.options), strict=True))
+        for one in found.values():
+            if one.problem == "damaged":
+                raise _not_from_rows(one.path, one.reason or "")
+        results = [self._result(rule, pair, refusal, found) for rule in self.rules.rules]
+        results = self._adjusted(results)
+        results += self._broken_suites(results)
+        outcome = overall(results)
+        strict_failure = self.rules.strict and outcome == "inconclusive"
+        return CheckDocument(
+            verdict=outcome,
+            exit_code=1 if strict_failure else EXIT_CODES[outcome],
+            strict=self.rules.strict,
+            candidate=ReportRef.of(self.candidate),
+            baseline=None if self.base is None else ReportRef.of(self.base),
+            settings=settings(self.options, self.rules.correction),
+            default_rules=self.rules.is_default,
+            rules=self._timed(results),
+            warnings=self._warnings(pair, results),
+        )
+
+    def _pair(self) -> tuple[Pair | None, str]:
+        comparing = any(rule.kind != "absolute" for rule in self.rules.rules)
+        if self.base is None:
+            if comparing:
+                raise UsageError(
+                    "rules that compare need a baseline", "add --baseline REPORT", code="E-RULES"
+                )
+            return None, ""
+        try:
+            return align(self.base, self.candidate), ""
+        except IncompatibleError as error:
+            return None, error.message
+
+    def _result(
+        self, rule: Rule, pair: Pair | None, refusal: str, found: Mapping[MetricPath, Measured]
+    ) -> RuleResult:
+        if rule.kind == "absolute":
+            return self._absolute(rule)
+        if pair is None:
+            return _blank(rule, "incompatible", refusal)
+        one = found[rule.path]
+        if one.problem is not None:
+            outcome: Outcome = "incomplete" if one.problem == "incomplete" else "incompatible"
+            return _blank(rule, outcome, one.reason or "")
+        assert one.a is not None
+        if one.a.direction == "neither":
+            raise UsageError(
+                f"{plain(rule.path)} has no better direction", "write an absolute rule"
+            )
+        if own_saliency(pair.a, rule.path) and not pair.same_model:
+            told = "each model chose its own patches, so this is for information"
+            return _filled(_blank(rule, "inconclusive", told), one, self.options.alpha)
+        if one.effect is None and rule.kind != "no-drop":
+            return _blank(rule, "incomplete", f"cannot be tested: {one.reason}")
+        judges = {
+            "no-drop": _no_drop,
+            "significant": _significant,
+            "non-inferiority": _non_inferior,
+            "improvement": _improved,
+        }
+        blank = _filled(_blank(rule, "pass", ""), one, self.options.alpha)
+        return judges[rule.kind](rule, one, blank)
+
+    def _absolute(self, rule: Rule) -> RuleResult:
+        metric, reason = metric_at(self.candidate.content, rule.path)
+        if metric is None or metric.value is None:
+            return _blank(rule, "incomplete", f"{reason} in the report")
+        wrong = stated_wrongly(self.candidate, rule.path, metric.value)
+        if wrong is not None:
+            raise _not_from_rows(rule.path, wrong)
+        return _judge_absolute(rule, metric)
+
+    def _adjusted(self, results: Sequence[RuleResult]) -> list[RuleResult]:
+        """Return the results with p values adjusted over all tested rules, and their outcome."""
+        tested = [r for r in results if r.kind in _TESTED and r.p is not None]
+        p_values = np.array([r.p for r in tested], dtype=np.float64)
+        adjusted = iter(adjust(p_values, self.rules.correction).tolist())
+        done = []
+        for result in results:
+            if result.kind in _TESTED and result.p is not None:
+                result = _decide(result, float(next(adjusted)), self.options.alpha)
+            done.append(result)
+        return done
+
+    def _broken_suites(self, results: Sequence[RuleResult]) -> list[RuleResult]:
+        """Return what did not complete although no rule speaks of it."""
+        spoken_of = {result.suite for result in results}
+        content = self.candidate.content
+        broken = [
+            RuleResult(
+                rule=f"{plain(name)} completed",
+                kind="suite",
+                path=plain(name),
+                suite=plain(name),
+                outcome="incomplete",
+                message=f"suite {plain(name)} is {part.status}: {plain(part.reason or '')}",
+            )
+            for name, part in content.ordered_suites().items()
+            if part.status in ("failed", "partial") and name not in spoken_of
+        ]
+        whole = all(part.status in ("ok", "skipped") for part in content.suites.values())
+        if content.run.status != "success" and whole:
+            broken.append(
+                RuleResult(
+                    rule="the evaluation completed",
+                    kind="suite",
+                    path="run",
+                    suite="run",
+                    outcome="incomplete",
+                    message=f"the evaluation is {content.run.status}",
+                )
+            )
+        return broken
+
+    def _timed(self, results: Sequence[RuleResult]) -> list[RuleResult]:
+        counts: dict[str, int] = {}
+        for result in results:
+            counts[result.suite] = counts.get(result.suite, 0) + 1
+        timed = []
+        for result in results:
+            part = self.candidate.content.suites.get(result.suite)
+            seconds = part.timing.get("wall_s", 0.0) if part is not None else 0.0
+            seconds = seconds if 0 <= seconds < 1e9 else 0.0
+            timed.append(
+                result.model_copy(update={"seconds": round(seconds / counts[result.suite], 3)})
+            )
+        return timed
+
+    def _warnings(self, pair: Pair | None, results: Sequence[RuleResult]) -> list[str]:
+        lines = [] if pair is None else pair_warnings(pair)
+        lines += [line for result in results if (line := theatre(result)) is not None]
+        if pair is not None and not pair.same_model:
+            lines.append(SINGLE_RUNS)
+        return lines
+
+
+def overall(results: Sequence[RuleResult]) -> Outcome:
+    """Return the gravest outcome; nothing judged is nothing passed."""
+    outcomes = {result.outcome for result in results}
+    if not outcomes:
+        return "incomplete"
+    return next((outcome for outcome in _GRAVEST if outcome in outcomes), "pass")
+
+
+def theatre(result: RuleResult) -> str | None:
+    """Return a warning if a rule asks for more than its data can show, None if not."""
+    if result.kind not in ("non-inferiority", "no-drop") or not result.mdd or result.limit is None:
+        return None
+    if result.limit >= result.mdd:
+        return None
+    return (
+        f"W-UNDERPOWERED: {plain(result.path)} allows a loss of {show(result.limit, result.unit)} "
+        f"{unit_word(result.unit)}, but {result.n} samples show only differences of "
+        f"{show(result.mdd, result.unit)} or more: take more samples or a wider margin"
+    )
+
+
+def _not_from_rows(path: MetricPath, reason: str) -> IntakeError:
+    return IntakeError(
+        f"{plain(path)} is not what the per-sample record gives: {reason}",
+        "evaluate again",
+        code="E-REPORT",
+    )
+
+
+def _blank(rule: Rule, outcome: Outcome, message: str) -> RuleResult:
+    return RuleResult(
+        rule=plain(rule),
+        kind=rule.kind,
+        path=plain(rule.path),
+        suite=plain(rule.path.suite),
+        outcome=outcome,
+        message=plain(message, 400),
+    )
+
+
+def _filled(result: RuleResult, one: Measured, alpha: float) -> RuleResult:
+    assert one.a is not None
+    effect = one.effect
+    return result.model_copy(
+        update={
+            "unit": one.a.unit,
+            "direction": one.a.direction,
+            "n": one.n,
+            "value": one.value_b,
+            "baseline": one.value_a,
+            "delta": one.delta,
+            "ci": None if effect is None else effect.interval(alpha),
+            "ci_method": None if effect is None else effect.method,
+            "mdd": one.mdd,
+        }
+    )
+
+
+def _judge_absolute(rule: Rule, metric: Metric) -> RuleResult:
+    assert rule.limit is not None
+    assert metric.value is not None
+    operator = rule.operator or {"higher": ">=", "lower": "<=", "neither": ""}[metric.direction]
+    if not operator:
+        raise UsageError(
+            f"{plain(rule.path)} has no better direction", f"write --metric '{rule.path}>=...'"
+        )
+    if metric.unit == "fraction" and abs(rule.limit) > 1:
+        raise UsageError(
+            f"{plain(rule.path)} is a fraction, so it cannot be {operator} {rule.limit:g}",
+            f"did you mean {rule.limit / 100:g}?",
+            code="E-UNIT",
+        )
+    holds = {
+        ">=": metric.value >= rule.limit,
+        "<=": metric.value <= rule.limit,
+        ">": metric.value > rule.limit,
+        "<": metric.value < rule.limit,
+    }[operator]
+    shown = f"{show(metric.value, metric.unit)} {operator} {show(rule.limit, metric.unit)}"
+    return _blank(rule, "pass" if holds else "fail", shown if holds else f"not {shown}").model_copy(
+        update={
+            "unit": metric.unit,
+            "direction": metric.direction,
+            "n": metric.n,
+            "value": metric.value,
+            "ci": metric.ci,
+            "ci_method": metric.ci_method,
+            "limit": rule.limit,
+        }
+    )
+
+
+def _gain(one: Measured) -> tuple[int, float]:
+    """Return the sign that makes a difference a gain, and the gain."""
+    assert one.a is not None
+    assert one.delta is not None
+    sign = 1 if one.a.direction == "higher" else -1
+    return sign, sign * one.delta
+
+
+def _no_drop(rule: Rule, one: Measured, result: RuleResult) -> RuleResult:
+    assert one.a is not None
+    assert one.value_a is not None
+    unit, base = one.a.unit, one.value_a
+    allowed = [amount.of(unit, base, what="the tolerance") for amount in rule.tolerances] or [0.0]
+    limit = max(allowed) if rule.loosest else min(allowed)
+    _, gain = _gain(one)
+    fails = -gain > limit + _ROUNDING * max(1.0, abs(base))
+    return result.model_copy(
+        update={
+            "outcome": "fail" if fails else "pass",
+            "limit": limit,
+            "message": f"{_change(result)}, loss allowed {show(limit, unit)}",
+        }
+    )
+
+
+def _significant(rule: Rule, one: Measured, result: RuleResult) -> RuleResult:
+    assert one.effect is not None
+    return result.model_copy(update={"p": one.effect.p_zero(), "message": _change(result)})
+
+
+def _non_inferior(rule: Rule, one: Measured, result: RuleResult) -> RuleResult:
+    assert one.effect is not None
+    assert one.a is not None
+    assert one.value_a is not None
+    margin = rule.margin.of(one.a.unit, one.value_a, what="the margin")
+    sign, _ = _gain(one)
+    effect = one.effect
+    p = effect.p_below(-margin) if sign > 0 else effect.p_above(margin)
+    return result.model_copy(
+        update={
+            "p": min(1.0, 2 * p),
+            "limit": margin,
+            "message": f"{_change(result)}, margin {show(margin, one.a.unit)}",
+        }
+    )
+
+
+def _improved(rule: Rule, one: Measured, result: RuleResult) -> RuleResult:
+    low, high = _gains(result)
+    outcome = "pass" if low > 0 else "fail" if high < 0 else "inconclusive"
+    return result.model_copy(update={"outcome": outcome, "message": _change(result)})
+
+
+def _gains(result: RuleResult) -> tuple[float, float]:
+    """Return the interval of the gain."""
+    assert result.ci is not None
+    low, high = result.ci
+    return (low, high) if result.direction == "higher" else (-high, -low)
+
+
+def _decide(result: RuleResult, adjusted: float, alpha: float) -> RuleResult:
+    """Return a tested rule with its outcome."""
+    assert result.delta is not None
+    higher = result.direction == "higher"
+    return result.model_copy(
+        update={
+            "p_adjusted": adjusted,
+            "outcome": decide(
+                result.kind,
+                _gains(result),
+                result.delta if higher else -result.delta,
+                adjusted,
+                alpha=alpha,
+                limit=result.limit,
+            ),
+            "message": f"{result.message}, p {show_p(adjusted)} after adjustment",
+        }
+    )
+
+
+def decide(
+    kind: str,
+    gains: tuple[float, float],
+    gain: float,
+    adjusted: float,
+    *,
+    alpha: float,
+    limit: float | None,
+) -> Outcome:
+    """Return what a test at an adjusted level makes of a rule.
+
+    A failure is claimed at the adjusted level, for each of many rules could raise a false alarm.
+    A pass of the whole needs a pass of every rule, so there each rule's own interval decides.
+
+    Args:
+        kind: ``significant`` or ``non-inferiority``.
+        gains: 1 - alpha interval of the gain; positive is better.
+        gain: its estimate.
+        adjusted: adjusted p value against: the candidate is not worse, by the margin if any.
+        alpha: level.
+        limit: margin of ``non-inferiority``, >= 0.
+
+    Reference:
+        Berger 1982, Technometrics 24:295, for the intersection-union test.
+    """
+    if kind == "significant":
+        return "fail" if gain < 0 and adjusted < alpha else "pass"
+    assert limit is not None
+    if adjusted < alpha:
+        return "fail"
+    shown = gains[0] > -limit or gains[0] == 0 == limit  # 0 == 0: the same report twice
+    return "pass" if shown else "inconclusive"
+
+
+def _change(result: RuleResult) -> str:
+    """Return both values and their difference in words."""
+    unit = result.unit
+    level = "" if result.ci is None else f", interval {show_range(result.ci, unit)}"
+    change = f"{show_change(result.delta, unit)} {unit_word(unit)}"
+    assert result.delta is None or math.isfinite(result.delta)
+    return f"{show(result.baseline, unit)} -> {show(result.value, unit)} ({change}{level})"

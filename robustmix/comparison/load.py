@@ -1,0 +1,174 @@
+"""Reports as the two sides of a comparison: from a file, a folder, a git revision or memory."""
+
+import hashlib
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, UsageError
+from robustmix.files import atomic_path, file_digest
+from robustmix.report.report import REPORT_FILE, Report, read_report
+from robustmix.report.schema import ReportModel
+from robustmix.report.text import plain
+
+_GIT_SECONDS = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A report and where it came from."""
+
+    report: Report
+    label: str
+    """How it is called in tables: the name of its run, or its file."""
+
+    sha256: str
+    """Of the report file."""
+
+    path: Path | None = None
+
+    @property
+    def content(self) -> ReportModel:
+        """The report's content."""
+        return self.report.content
+
+
+def open_report(where: Path | str | Report) -> Source:
+    """Return a report with its hash.
+
+    Args:
+        where: a report file, the folder it lies in, or a report in memory.
+
+    Raises:
+        IntakeError: see ``Report.load``; also a fraction outside [-1, 1].
+        IncompatibleError: see ``Report.load``.
+    """
+    if isinstance(where, Report):
+        text = where.to_json().encode("utf-8")
+        return _checked(
+            Source(where, plain(where.content.run.name), hashlib.sha256(text).hexdigest())
+        )
+    path = report_file(Path(where))
+    report = Report.load(path)
+    return _checked(Source(report, plain(report.content.run.name), file_digest(path), path))
+
+
+def report_file(path: Path) -> Path:
+    """Return the report file that a path means."""
+    return path / REPORT_FILE if path.is_dir() else path
+
+
+def _checked(source: Source) -> Source:
+    from robustmix.comparison.paths import all_metrics
+
+    for path, metric in all_metrics(source.content):
+        values = [v for v in (metric.value, *(metric.ci or ())) if v is not None]
+        limit = 1.0 + 1e-9 if metric.unit == "fraction" else 1e100
+        if any(abs(v) > limit for v in values) or metric.n < 0:
+            raise IntakeError(
+                f"{plain(source.label)} is damaged: {plain(path)} is {values[0]:g}, "
+                f"which no {metric.unit} can be",
+                "evaluate again",
+                code="E-REPORT",
+            )
+    return source
+
+
+def open_baseline(where: str | Path | Report) -> Source:
+    """Return a baseline: a file, a folder, ``git:REF:PATH`` or a report in memory.
+
+    Raises:
+        UsageError: a git address without revision or path.
+        IntakeError: there is no such report; see ``Report.load``.
+        IncompatibleError: see ``Report.load``.
+    """
+    if isinstance(where, str) and where.startswith("git:"):
+        return _open_git(where)
+    return open_report(where)
+
+
+def _open_git(address: str) -> Source:
+    """Read a report and its per-sample record as they were committed; nothing is checked out."""
+    _, _, rest = address.partition(":")
+    revision, _, path = rest.partition(":")
+    if not revision or not path or revision.startswith("-"):
+        raise UsageError(
+            f"cannot read the baseline '{plain(address)}'", "write git:REF:PATH", code="E-BASELINE"
+        )
+    if _git("cat-file", "-t", f"{revision}:{path}", address=address).strip() == b"tree":
+        path = f"{path.rstrip('/')}/{REPORT_FILE}"
+    with tempfile.TemporaryDirectory(prefix="robustmix-") as folder:
+        file = Path(folder) / REPORT_FILE
+        # With filters: a record kept in Git LFS is its content, not the pointer to it.
+        file.write_bytes(_git("cat-file", "--filters", f"{revision}:{path}", address=address))
+        content = read_report(file)
+        record = next((a for a in content.artifacts if a.kind == "samples"), None)
+        if record is not None and Path(record.path).name:
+            beside = (Path(path).parent / Path(record.path).name).as_posix()
+            try:
+                rows = _git("cat-file", "--filters", f"{revision}:{beside}", address=address)
+                (Path(folder) / Path(record.path).name).write_bytes(rows)
+            except (IntakeError, OSError, ValueError):
+                pass  # not committed: a baseline without rows, which a rule may do with
+        source = open_report(file)
+        return Source(source.report, source.label, source.sha256)
+
+
+def _git(*arguments: str, address: str) -> bytes:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, timeout=_GIT_SECONDS, check=True
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        stderr = getattr(error, "stderr", None)
+        told = stderr.decode("utf-8", "replace").strip() if stderr else str(error)
+        raise IntakeError(
+            f"there is no baseline at {plain(address)}: {plain(told)}",
+            "check the revision and the path from the root of the repository",
+            code="E-BASELINE",
+        ) from None
+    return done.stdout
+
+
+def update_baseline(candidate: Source, where: str) -> Path:
+    """Put the candidate in the place of the baseline and return its path.
+
+    Both files are written whole under other names before either is renamed. A kill between the two
+    renames leaves a record that its report refuses by checksum, never a baseline that passes.
+
+    Raises:
+        UsageError: the baseline is a git revision, or the candidate is not in a file.
+        IncompatibleError: the candidate has no per-sample record.
+        IncompleteError: the candidate did not complete, or the files cannot be written; the old
+            ones are still there.
+    """
+    if where.startswith("git:") or candidate.path is None:
+        raise UsageError(
+            "only a baseline that is a file can be replaced", "give its path", code="E-BASELINE"
+        )
+    target = Path(where)
+    if target.is_dir() or target.suffix != ".json":
+        target = target / REPORT_FILE
+    if target.resolve() == candidate.path.resolve():
+        return target
+    if candidate.content.run.status != "success":
+        raise IncompleteError(
+            f"the evaluation of {plain(candidate.label)} is {candidate.content.run.status}, and "
+            "no baseline is made of that",
+            "finish it with eval --resume",
+        )
+    record = next((a for a in candidate.content.artifacts if a.kind == "samples"), None)
+    if record is None or candidate.report.samples is None:
+        raise IncompatibleError(
+            "the candidate has no per-sample record, and such a baseline can be tested against "
+            "nothing",
+            "evaluate it again",
+            code="E-BASELINE",
+        )
+    with atomic_path(target) as report_copy:
+        report_copy.write_bytes(candidate.path.read_bytes())
+        name = Path(record.path).name
+        with atomic_path(target.parent / name) as rows_copy:
+            rows_copy.write_bytes((candidate.path.parent / name).read_bytes())
+    return target

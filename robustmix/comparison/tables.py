@@ -1,0 +1,172 @@
+"""Comparisons and checks as tables: for the terminal, at most 100 columns, and as CSV."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.table import Table
+
+from robustmix.comparison.document import (
+    CheckDocument,
+    Comparison,
+    ComparisonDocument,
+    MetricRow,
+    ReportRef,
+)
+from robustmix.comparison.show import show, show_change, show_p, show_range
+from robustmix.report.text import plain, spreadsheet
+
+
+def comparison_tables(document: ComparisonDocument) -> list[Table]:
+    """Return a table a pair: metric, A, B, difference, interval, p, MDD, verdict."""
+    return [_comparison_table(one, document.settings.alpha) for one in document.comparisons]
+
+
+def _comparison_table(comparison: Comparison, alpha: float) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"{_names(comparison.a)} -> {_names(comparison.b)}",
+        title_justify="left",
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("metric", overflow="fold")
+    for column in ("A", "B", "Δ", f"{100 * (1 - alpha):g} % of Δ", "p", "MDD"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    suite = ""
+    for row in comparison.metrics:
+        if row.suite != suite:
+            suite = row.suite
+            table.add_row(plain(suite), *[""] * 7)
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: MetricRow) -> tuple[str, ...]:
+    arrow = {"higher": " ↑", "lower": " ↓", "neither": ""}[row.direction]
+    return (
+        f"  {plain(row.path.partition('.')[2])}{arrow}",
+        show(row.a, row.unit),
+        show(row.b, row.unit),
+        show_change(row.delta, row.unit),
+        show_range(row.ci, row.unit),
+        show_p(row.p_adjusted),
+        show(row.mdd, row.unit),
+        row.verdict,
+    )
+
+
+def _names(references: Sequence[ReportRef]) -> str:
+    return plain(", ".join(reference.name for reference in references), 45)
+
+
+def comparison_notes(document: ComparisonDocument) -> list[str]:
+    """Return what a reader of the tables must know, one line each."""
+    correction = {"holm": "Holm", "bh": "Benjamini-Hochberg"}[document.settings.correction]
+    lines = [
+        "fractions in percent, Δ and MDD in points; paired by image; p after "
+        f"{correction} over all tests shown",
+        f"MDD: what {100 * document.settings.power:g} % of such tests find; inconclusive: no "
+        f"difference is shown and one of {100 * document.margin:g} pp is not excluded",
+    ]
+    for comparison in document.comparisons:
+        reasons: dict[str, list[str]] = {}
+        for row in comparison.metrics:
+            if row.reason is not None:
+                reasons.setdefault(row.reason, []).append(row.path)
+        lines += [f"not tested: {_some(paths)}: {plain(why)}" for why, paths in reasons.items()]
+    return list(dict.fromkeys([*lines, *_warnings(document.comparisons)]))
+
+
+def _warnings(comparisons: Sequence[Comparison]) -> list[str]:
+    return [f"warning: {plain(line, 600)}" for one in comparisons for line in one.warnings]
+
+
+def _some(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return plain(", ".join(paths[:3]), 150) + more
+
+
+def check_table(document: CheckDocument) -> Table:
+    """Return a row a rule: rule, baseline, value, change, interval, p, outcome."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"check of {plain(document.candidate.name, 45)}"
+        + (f" against {plain(document.baseline.name, 30)}" if document.baseline else ""),
+        title_justify="left",
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("rule", overflow="fold")
+    level = f"{100 * (1 - document.settings.alpha):g} % of Δ"
+    for column in ("baseline", "value", "Δ", level, "p"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    for result in document.rules:
+        table.add_row(
+            plain(result.rule),
+            show(result.baseline, result.unit),
+            show(result.value, result.unit),
+            show_change(result.delta, result.unit),
+            show_range(result.ci, result.unit) if result.delta is not None else "-",
+            show_p(result.p_adjusted),
+            result.outcome,
+        )
+    return table
+
+
+def check_notes(document: CheckDocument) -> list[str]:
+    """Return what the rules are, why some have no plain verdict, and the warnings."""
+    lines = [default_sentence(document)] if document.default_rules else []
+    lines += [
+        plain(f"{result.outcome}: {result.rule}: {result.message}", 600)
+        for result in document.rules
+        if result.outcome in ("incomplete", "incompatible", "inconclusive")
+    ]
+    return [*lines[:20], *(f"warning: {plain(line, 600)}" for line in document.warnings)]
+
+
+def default_sentence(document: CheckDocument) -> str:
+    """Return the default rules in words."""
+    kind = next((result.kind for result in document.rules if result.kind != "suite"), "")
+    correction = {"holm": "Holm", "bh": "Benjamini-Hochberg"}[document.settings.correction]
+    return (
+        f"no rules were given: {kind} of the accuracy of every suite in the baseline, "
+        f"alpha {document.settings.alpha:g} after {correction}"
+    )
+
+
+def comparison_csv(document: ComparisonDocument) -> str:
+    """Return one line a metric and pair, full precision."""
+    values = [{"a": "value_a", "b": "value_b"}.get(name, name) for name in MetricRow.model_fields]
+    rows = (
+        [_names(one.a), _names(one.b), *row.model_dump(mode="json").values()]
+        for one in document.comparisons
+        for row in one.metrics
+    )
+    return _csv(["side_a", "side_b", *values], rows)
+
+
+def check_csv(document: CheckDocument) -> str:
+    """Return one line a rule, full precision."""
+    if not document.rules:
+        return ""
+    head = list(document.rules[0].model_dump())
+    return _csv(head, (result.model_dump(mode="json").values() for result in document.rules))
+
+
+def _csv(head: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(head)
+    for row in rows:
+        writer.writerow([_cell(value) for value in row])
+    return buffer.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str):
+        return spreadsheet(value)
+    if isinstance(value, list | tuple):
+        return " ".join(str(item) for item in value)
+    return value

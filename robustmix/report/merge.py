@@ -1,0 +1,233 @@
+"""Reports of one model joined: shards of the samples, or suites that ran apart.
+
+Every aggregate is made again from the joined rows, so a merged report says what one run would have.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from robustmix.errors import IncompatibleError, IntakeError, UsageError
+from robustmix.evaluation.masking.verdict import share_verdict
+from robustmix.evaluation.recompute import suite_from_params
+from robustmix.files import hash_json
+from robustmix.report.report import Report
+from robustmix.report.samples import Samples, Table
+from robustmix.report.schema import SuiteUnion
+from robustmix.report.text import plain
+
+_SHARED = "clean", "calibration"
+"""Suites that every run has and that may hence stand in several reports."""
+
+
+def merge_reports(reports: Sequence[Report]) -> Report:
+    """Join reports of one model.
+
+    Args:
+        reports: two or more, each with its per-sample record. Either they are of the same samples
+            and each suite but ``clean`` and ``calibration`` is in one of them, or they are shards:
+            the same suites over samples that are in one of them each and make up the whole split.
+
+    Returns:
+        The joined report. Of shards it has no numbers of the calibrated model under corruption:
+        each shard fitted a temperature of its own.
+
+    Raises:
+        UsageError: fewer than two reports.
+        IntakeError: a report came without its per-sample record, or did not complete.
+        IncompatibleError: models, data or parameters differ, suites overlap, or a shard is
+            missing or doubled.
+    """
+    if len(reports) < 2:
+        raise UsageError("expected two reports or more", "robustmix report merge A B --out DIR")
+    for report in reports:
+        _check(report, reports[0])
+    ids = [frozenset(_samples(report).sample_ids) for report in reports]
+    if all(one == ids[0] for one in ids[1:]):
+        return _joined_suites(reports)
+    return _joined_shards(reports)
+
+
+def _samples(report: Report) -> Samples:
+    if report.samples is None:
+        raise IntakeError(
+            f"{plain(report.content.run.name)} came without its per-sample record",
+            "restore samples.npz",
+        )
+    return report.samples
+
+
+def _check(report: Report, first: Report) -> None:
+    content, expected = report.content, first.content
+    if content.run.status != "success":
+        raise IntakeError(
+            f"{plain(content.run.name)} is {content.run.status}", "finish it with eval --resume"
+        )
+    for name, left, right in (
+        ("models", expected.model.state_sha256, content.model.state_sha256),
+        ("data sets", expected.dataset.name, content.dataset.name),
+        ("splits", expected.dataset.split, content.dataset.split),
+        ("split sizes", expected.dataset.n_total, content.dataset.n_total),
+        ("class orders", expected.dataset.class_names_sha256, content.dataset.class_names_sha256),
+        ("data files", expected.dataset.files, content.dataset.files),
+        ("transforms", expected.dataset.transform, content.dataset.transform),
+        ("seeds", expected.run.seed, content.run.seed),
+    ):
+        if left != right:
+            raise IncompatibleError(
+                f"the {name} of {plain(expected.run.name)} and {plain(content.run.name)} differ",
+                "merge reports of one model and data set",
+                code="E-MERGE",
+            )
+
+
+def _joined_suites(reports: Sequence[Report]) -> Report:
+    first = reports[0]
+    samples = replace(_samples(first), tables=dict(_samples(first).tables))
+    content = first.content.model_copy(deep=True)
+    for report in reports[1:]:
+        other = _samples(report)
+        if other.sample_ids != samples.sample_ids:
+            raise _refused("the samples stand in another order")
+        for key, part in report.content.suites.items():
+            if key in content.suites:
+                _check_shared(key, first, report)
+                continue
+            content.suites[key] = part
+            content.protocol.params[key] = report.content.protocol.params[key]
+            if key in report.content.protocol.limits:
+                content.protocol.limits[key] = report.content.protocol.limits[key]
+            if key in other.tables:
+                samples.tables[key] = other.tables[key]
+    return _finished(Report(content, samples), reports, content.suites)
+
+
+def _check_shared(key: str, first: Report, other: Report) -> None:
+    left, right = (r.content.protocol.params.get(key) for r in (first, other))
+    if key not in _SHARED or left != right:
+        raise _refused(f"suite {plain(key)} is in more than one report")
+    ours, theirs = (_samples(r).tables["clean"].at("clean")["pred"] for r in (first, other))
+    if not np.array_equal(ours, theirs):
+        raise _refused("the clean predictions differ, so the runs were not of one model and stack")
+
+
+def _joined_shards(reports: Sequence[Report]) -> Report:
+    first = reports[0]
+    names = [name for report in reports for name in _samples(report).sample_ids]
+    if len(set(names)) != len(names):
+        raise _refused(f"{len(names) - len(set(names))} samples are in more than one shard")
+    if len(names) != first.content.dataset.n_total:
+        raise _refused(
+            f"the shards hold {len(names)} of {first.content.dataset.n_total} samples: one is "
+            "missing"
+        )
+    for report in reports[1:]:
+        if report.content.protocol.params != first.content.protocol.params:
+            raise _refused("the shards were not run with the same suites and parameters")
+    order = sorted(range(len(names)), key=lambda i: _natural(names[i]))
+    samples = replace(
+        _samples(first),
+        sample_ids=tuple(names[i] for i in order),
+        labels=np.concatenate([_samples(report).labels for report in reports])[order],
+        tables={
+            key: _joined_table(key, [_samples(report).tables[key] for report in reports], order)
+            for key in _samples(first).tables
+        },
+    )
+    content = first.content.model_copy(deep=True)
+    content.dataset = content.dataset.model_copy(
+        update={
+            "n": len(names),
+            "subset": None,
+            "order_sha256": hashlib.sha256("\n".join(samples.sample_ids).encode()).hexdigest(),
+        }
+    )
+    return _finished(_summarised(Report(content, samples)), reports, content.suites)
+
+
+def _joined_table(key: str, tables: Sequence[Table], order: Sequence[int]) -> Table:
+    first = tables[0]
+    if any(table.positions is not None for table in tables):
+        raise _refused(f"suite {plain(key)} covers a part of each shard")
+    if any(table.conditions != first.conditions for table in tables):
+        raise _refused(f"suite {plain(key)} has other conditions in each shard")
+    kept = [name for name in first.columns if not name.endswith("_scaled")]
+    return Table(
+        first.conditions,
+        {
+            name: np.concatenate([table.columns[name] for table in tables], axis=2)[:, :, order]
+            for name in kept
+        },
+    )
+
+
+def _summarised(report: Report) -> Report:
+    """Return the report with every suite made again from the rows."""
+    content, samples = report.content, _samples(report)
+    facts = {
+        "seed": content.run.seed,
+        "num_classes": content.model.num_classes,
+        "input_size": list(content.model.input_size),
+        "subset": content.dataset.subset is not None,
+    }
+    parts: dict[str, SuiteUnion] = {}
+    for key, part in content.suites.items():
+        if part.status != "ok":
+            raise _refused(f"suite {plain(key)} is {part.status}")
+        if "batch:" in str(content.protocol.params[key].get("mask_scope", "")):
+            raise _refused(f"suite {plain(key)} shares masks among the samples of a batch")
+        suite = suite_from_params(key, content.protocol.params[key])
+        parts[key] = suite.summarise(samples.view(key), facts)
+        parts[key].timing = part.timing
+    share_verdict(parts)
+    content.suites = parts
+    return report
+
+
+def _finished(report: Report, reports: Sequence[Report], suites: dict[str, SuiteUnion]) -> Report:
+    """Return the merged report with its own id, hash, warnings and timing."""
+    content = report.content
+    runs = [r.content.run for r in reports]
+    identity = hashlib.sha256("\n".join(run.id for run in runs).encode()).hexdigest()
+    content.run = content.run.model_copy(
+        update={
+            "id": identity[:32],
+            "fingerprint": identity,
+            "config": {"merged": [run.id for run in runs], "suites": list(suites)},
+            "started": min(run.started for run in runs),
+            "finished": max(run.finished for run in runs),
+            "wall_s": sum(run.wall_s for run in runs),
+        }
+    )
+    protocol = content.protocol
+    content.protocol = protocol.model_copy(
+        update={
+            "hash": hash_json({"params": protocol.params, "limits": protocol.limits}),
+            "presets": sorted({name for r in reports for name in r.content.protocol.presets}),
+            "nonstandard": any(r.content.protocol.nonstandard for r in reports),
+        }
+    )
+    told = {(w.code, w.suite, w.message): w for r in reports for w in r.content.warnings}
+    content.warnings = list(told.values())
+    content.timing = {
+        name: sum(r.content.timing.get(name, 0.0) for r in reports)
+        for name in dict.fromkeys(key for r in reports for key in r.content.timing)
+    }
+    content.artifacts = []
+    return report
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts ``2`` before ``10``: the order of a split's own indices."""
+    return [(int(p), "") if p.isdecimal() else (-1, p) for p in re.split(r"(\d+)", name)]
+
+
+def _refused(why: str) -> IncompatibleError:
+    return IncompatibleError(
+        f"the reports cannot be merged: {why}",
+        "merge what one evaluation would have been",
+        code="E-MERGE",
+    )

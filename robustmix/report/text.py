@@ -1,0 +1,43 @@
+"""Text from reports, made safe to show: a report may be a stranger's."""
+
+import unicodedata
+
+_MARKDOWN = {ord(c): f"&#{ord(c)};" for c in "&<>|`*_[]()!#@\\~"}
+
+
+def plain(text: object, limit: int = 200) -> str:
+    r"""Return text on one line without control, direction or surrogate characters, cut short.
+
+    Escape sequences of a terminal, line breaks of a log and reversed text would let a name in a
+    report pass for output of ours.
+
+    Example:
+        >>> plain("a\x1b[31mb\nc")
+        'a?[31mb?c'
+    """
+    shown = "".join(
+        "?" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c
+        for c in str(text)[: limit + 1]
+    )
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def markdown(text: object, limit: int = 200) -> str:
+    """Return text that Markdown and HTML show as it is, also in a cell of a table.
+
+    Example:
+        >>> markdown("<b>|x")
+        '&#60;b&#62;&#124;x'
+    """
+    return plain(text, limit).translate(_MARKDOWN)
+
+
+def spreadsheet(text: object) -> str:
+    """Return text that no spreadsheet takes for a formula.
+
+    Example:
+        >>> spreadsheet("=1+1"), spreadsheet("clean")
+        ("'=1+1", 'clean')
+    """
+    shown = plain(text)
+    return "'" + shown if shown[:1] in ("=", "+", "-", "@") else shown
