@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,7 +38,7 @@ def list_methods(as_json: Json = False) -> None:
     table.add_column("what it does")
     table.add_column("passes a step", justify="right")
     table.add_column("status")
-    table.add_column("paper")
+    table.add_column("paper", min_width=27)
     for name, info in METHOD_INFO.items():
         table.add_row(name, info.summary, f"{info.cost:g}", info.status, info.paper)
     console.table_result(table)
@@ -56,6 +57,42 @@ def info(
         console.result(json.dumps(dataclasses.asdict(card), indent=2))
         return
     console.table_result(Group(*_head(card), *_options(card.parameters), *_recipes(card.uses)))
+
+
+@methods.command("preview")
+def preview(
+    out: Annotated[Path, typer.Option(help="PNG to write.")],
+    dataset: Annotated[
+        str, typer.Option(help="digits, cifar10, cifar100 or folder:PATH.")
+    ] = "digits",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where data sets lie [default: $ROBUSTMIX_DATA].")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Trained network for methods that ask one [default: digits trains a small one]."
+        ),
+    ] = None,
+    lam: Annotated[float, typer.Option(help="Weight of the image itself.")] = 0.5,
+    pairs: Annotated[int, typer.Option(help="Pairs of images, one a column.")] = 6,
+    seed: Annotated[int, typer.Option(help="Seed of boxes and masks.")] = 0,
+) -> None:
+    """Draw what each method makes of the same pairs of images, a row a method."""
+    from robustmix.training.method_sheet import draw_method_sheet
+
+    sheet = draw_method_sheet(
+        out,
+        dataset=dataset,
+        data_dir=data_dir,
+        checkpoint=checkpoint,
+        lam=lam,
+        pairs=pairs,
+        seed=seed,
+    )
+    for name, why in sheet.left_out.items():
+        console.say(f"no row for {name}: {why}")
+    console.result(str(sheet.path))
 
 
 def _head(card: MethodCard) -> list[Text | Table]:

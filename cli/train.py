@@ -34,6 +34,13 @@ def train(
     precision: Annotated[
         str | None, typer.Option(help="fp32, or bf16 for autocast in the forward pass.")
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CKPT",
+            help="Checkpoint of the trained network that attentivemix and supermix ask.",
+        ),
+    ] = None,
     feature_stage: Annotated[
         int | None,
         typer.Option(help="Stage whose map the mask generator gets [default: the arch's own]."),
@@ -83,6 +90,7 @@ def train(
         "weight_decay": weight_decay,
         "seed": seed,
         "precision": precision,
+        "method.teacher": None if teacher is None else str(teacher.absolute()),
         "method.feature_stage": feature_stage,
         "limit_train": None if limit_train is None else parse_limit(limit_train),
     }

@@ -96,7 +96,7 @@ def method_card(name: str, presets: Mapping[str, Mapping[str, object]] | None = 
     if name not in METHOD_INFO:
         raise unknown_name("method", name, METHOD_INFO)
     info = METHOD_INFO[name]
-    module = f"robustmix.methods.{name}"
+    module = f"robustmix.methods.{name.replace('-', '')}"
     text = card_sections(ast.get_docstring(_parse(module)) or "")
     parameters = config_parameters(module)
     return MethodCard(

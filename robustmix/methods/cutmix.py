@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.losses import mixed_cross_entropy
+from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given
 from robustmix.methods.step import Mixed, Setup, StepResult, top1
 
 
@@ -34,8 +35,7 @@ class CutMixConfig:
     """Both parameters of the Beta distribution of lam; 0.2 is the CIFAR benchmark's value."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha < float("inf"):
-            raise ValueError(f"expected a finite alpha > 0, got {self.alpha}")
+        check_alpha(self.alpha)
 
 
 class CutMixDraws(NamedTuple):
@@ -147,6 +147,14 @@ class CutMix(nn.Module):
         self.config = config
         self.rng = setup.rng
         self.label_smoothing = setup.label_smoothing
+
+    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
+        """Paste the box of each image's partner."""
+        height, width = batch.images.shape[2:]
+        draws = draw_cutmix(len(batch.images), (height, width), self.config.alpha, self.rng)
+        draws = draws._replace(**given(lam=lam, perm=perm))
+        images, own = cutmix(batch.images, draws)
+        return blend_pairs(images, draws.perm, own)
 
     def training_step(self, batch: Batch) -> StepResult:
         """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.losses import mixed_cross_entropy
+from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given
 from robustmix.methods.step import Mixed, Setup, StepResult, top1
 
 
@@ -30,8 +31,7 @@ class MixupConfig:
     """Both parameters of the Beta distribution of lam; 1 is uniform, towards 0 mixes less."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha < float("inf"):
-            raise ValueError(f"expected a finite alpha > 0, got {self.alpha}")
+        check_alpha(self.alpha)
 
 
 class MixupDraws(NamedTuple):
@@ -80,6 +80,13 @@ class Mixup(nn.Module):
         self.config = config
         self.rng = setup.rng
         self.label_smoothing = setup.label_smoothing
+
+    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
+        """Blend every image with its partner."""
+        draws = draw_mixup(len(batch.images), self.config.alpha, self.rng)
+        draws = draws._replace(**given(lam=lam, perm=perm))
+        images, own = mixup(batch.images, draws)
+        return blend_pairs(images, draws.perm, own)
 
     def training_step(self, batch: Batch) -> StepResult:
         """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""

@@ -8,11 +8,27 @@ from torch import nn
 
 from robustmix.errors import UsageError, unknown_name
 from robustmix.methods.adautomix import AdAutoMix, AdAutoMixConfig
+from robustmix.methods.alignmix import AlignMix, AlignMixConfig
+from robustmix.methods.attentivemix import AttentiveMix, AttentiveMixConfig
+from robustmix.methods.augmix import AugMix, AugMixConfig
 from robustmix.methods.automix import AutoMix, AutoMixConfig
+from robustmix.methods.comixup import CoMixup, CoMixupConfig
 from robustmix.methods.cutmix import CutMix, CutMixConfig
+from robustmix.methods.deit import DeiT, DeiTConfig
+from robustmix.methods.fmix import FMix, FMixConfig
+from robustmix.methods.gridmix import GridMix, GridMixConfig
+from robustmix.methods.manifoldmix import ManifoldMix, ManifoldMixConfig
 from robustmix.methods.mixup import Mixup, MixupConfig
+from robustmix.methods.puzzlemix import PuzzleMix, PuzzleMixConfig
+from robustmix.methods.resizemix import ResizeMix, ResizeMixConfig
+from robustmix.methods.rsb import RSB, RSBConfig
+from robustmix.methods.saliencymix import SaliencyMix, SaliencyMixConfig
 from robustmix.methods.samix import SAMix, SAMixConfig
+from robustmix.methods.smoothmix import SmoothMix, SmoothMixConfig
+from robustmix.methods.snapmix import SnapMix, SnapMixConfig
 from robustmix.methods.step import Setup
+from robustmix.methods.supermix import SuperMix, SuperMixConfig
+from robustmix.methods.transmix import TransMix, TransMixConfig
 from robustmix.methods.vanilla import Vanilla, VanillaConfig
 
 
@@ -28,6 +44,22 @@ METHODS: dict[str, MethodEntry] = {
     "vanilla": MethodEntry(VanillaConfig, Vanilla),
     "mixup": MethodEntry(MixupConfig, Mixup),
     "cutmix": MethodEntry(CutMixConfig, CutMix),
+    "manifoldmix": MethodEntry(ManifoldMixConfig, ManifoldMix),
+    "saliencymix": MethodEntry(SaliencyMixConfig, SaliencyMix),
+    "fmix": MethodEntry(FMixConfig, FMix),
+    "resizemix": MethodEntry(ResizeMixConfig, ResizeMix),
+    "gridmix": MethodEntry(GridMixConfig, GridMix),
+    "smoothmix": MethodEntry(SmoothMixConfig, SmoothMix),
+    "attentivemix": MethodEntry(AttentiveMixConfig, AttentiveMix),
+    "puzzlemix": MethodEntry(PuzzleMixConfig, PuzzleMix),
+    "co-mixup": MethodEntry(CoMixupConfig, CoMixup),
+    "supermix": MethodEntry(SuperMixConfig, SuperMix),
+    "alignmix": MethodEntry(AlignMixConfig, AlignMix),
+    "transmix": MethodEntry(TransMixConfig, TransMix),
+    "snapmix": MethodEntry(SnapMixConfig, SnapMix),
+    "augmix": MethodEntry(AugMixConfig, AugMix),
+    "deit": MethodEntry(DeiTConfig, DeiT),
+    "rsb": MethodEntry(RSBConfig, RSB),
     "automix": MethodEntry(AutoMixConfig, AutoMix),
     "samix": MethodEntry(SAMixConfig, SAMix),
     "adautomix": MethodEntry(AdAutoMixConfig, AdAutoMix),

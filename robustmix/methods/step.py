@@ -24,6 +24,15 @@ class Setup:
     input_size: tuple[int, int, int] = (3, 32, 32)
     """(3, H, W) of the images."""
 
+    num_classes: int = 0
+    """K, the number of the data set's labels; 0 if unknown."""
+
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """What was subtracted from the images, a number a channel, in [0, 1] pixel units."""
+
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """What they were divided by, same unit."""
+
     weights: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
     """Source of the initial weights of whatever the method adds to the network; on the CPU."""
 

@@ -8,10 +8,11 @@ Method card
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.losses import cross_entropy
+from robustmix.methods.mixing import Blend, blend_alone
 from robustmix.methods.step import Setup, StepResult, top1
 
 
@@ -29,6 +30,10 @@ class Vanilla(nn.Module):
         self.config = config
         self.rng = setup.rng
         self.label_smoothing = setup.label_smoothing
+
+    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
+        """Return the batch as it is."""
+        return blend_alone(batch.images)
 
     def training_step(self, batch: Batch) -> StepResult:
         """Return the cross-entropy of one batch, and its accuracy as ``top1``."""

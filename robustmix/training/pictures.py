@@ -133,9 +133,9 @@ def draw_mixing(
     FigureCanvasAgg(figure)
     colours = colormaps[MASK_COLOURS].with_extremes(bad=NO_NUMBER)
     heads = _heads(preview.lam)
-    images = _pixels(preview.sources, mean, std)
+    images = to_grey_levels(preview.sources, mean, std)
     masks = preview.masks.detach().float().cpu().numpy()
-    mixed = _pixels(preview.mixed, mean, std)
+    mixed = to_grey_levels(preview.mixed, mean, std)
     for row in range(n):
         cells: list[Cell] = [*images[row], *masks[row], mixed[row]]
         for column, (cell, head) in enumerate(zip(cells, heads, strict=True)):
@@ -169,11 +169,13 @@ def picture_samples(data: ImageSet, n: int, device: torch.device | str) -> Tenso
     Returns:
         float32 (n, 3, H, W) on ``device``.
     """
-    chosen = torch.tensor(list(_spread(data.labels.cpu(), min(n, len(data)))), dtype=torch.int64)
+    chosen = torch.tensor(
+        list(spread_places(data.labels.cpu(), min(n, len(data)))), dtype=torch.int64
+    )
     return normalise(data.pixels.take(chosen).to(device), data.mean, data.std)
 
 
-def _spread(labels: Tensor, n: int) -> Iterator[int]:
+def spread_places(labels: Tensor, n: int) -> Iterator[int]:
     """Yield n places: i / n of the way, or the next one of a class that was not yet had."""
     free = torch.ones(len(labels), dtype=torch.bool)
     fresh = free.clone()
@@ -197,7 +199,9 @@ def _heads(lam: Sequence[float]) -> list[str]:
     ]
 
 
-def _pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.uint8]:
+def to_grey_levels(
+    images: Tensor, mean: Sequence[float], std: Sequence[float]
+) -> NDArray[np.uint8]:
     """Return normalised images (..., 3, H, W) as grey levels (..., H, W, 3)."""
     scale, shift = (torch.tensor(list(v), dtype=torch.float32)[:, None, None] for v in (std, mean))
     pixels = images.detach().float().cpu() * scale + shift

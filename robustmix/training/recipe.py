@@ -279,10 +279,11 @@ def preset_dict(name: str) -> dict[str, Any]:
     Raises:
         UsageError: there is no such recipe.
     """
-    known = {path.name.removesuffix(".toml") for path in _preset_folder().iterdir()}
-    if name not in known:
+    file = _preset_folder() / f"{name}.toml"
+    if Path(name).name != name or not file.is_file():
+        known = {path.name.removesuffix(".toml") for path in _preset_folder().iterdir()}
         raise unknown_name("recipe", name, known)
-    return tomllib.loads((_preset_folder() / f"{name}.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 def _preset_folder() -> resources.abc.Traversable:

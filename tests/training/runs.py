@@ -1,7 +1,9 @@
 """Training runs of six steps, and what is left of them."""
 
 import json
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,30 @@ from robustmix.models.checkpoint import read_checkpoint
 from robustmix.training import TrainResult, train
 
 EPOCHS, STEPS = 2, 3
+
+TRANSFORMER: dict[str, Any] = {"arch": "timm:test_vit"}
+"""What ``transmix`` trains in place of resnet8, which has no attention to read."""
+
+WITH_TEACHER = ("attentivemix", "supermix")
+"""Methods that ask a trained network."""
+
+
+@cache
+def trained_network() -> Path:
+    """Train resnet8 on some digits, once in a process; return its checkpoint."""
+    folder = tempfile.mkdtemp(prefix="robustmix-teacher-")
+    settings: dict[str, Any] = {"epochs": 1, "limit_train": 64, "limit_val": 8}
+    out = Path(folder) / "run"
+    done = train("digits-resnet8-vanilla", out=out, progress="none", device="cpu", **settings)
+    return done.best
+
+
+def demo(method: str) -> tuple[str, dict[str, Any]]:
+    """Return the recipe that shows a method on the digits, and what it needs besides."""
+    if method == "transmix":
+        return "digits-resnet8-vanilla", {"method": method, **TRANSFORMER}
+    teacher = {"method.teacher": str(trained_network())} if method in WITH_TEACHER else {}
+    return f"digits-resnet8-{method}", teacher
 
 
 def small_train(out: Path, method: str = "mixup", **changes: Any) -> TrainResult:
@@ -28,7 +54,8 @@ def small_train(out: Path, method: str = "mixup", **changes: Any) -> TrainResult
         "device": "cpu",
         **changes,
     }
-    return train(f"digits-resnet8-{method}", out=out, **settings)
+    recipe, needs = demo(method)
+    return train(recipe, out=out, **{**needs, **settings})
 
 
 def stop_after(steps: int) -> Callable[[], bool]:

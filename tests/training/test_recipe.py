@@ -21,7 +21,7 @@ from robustmix.training.recipe import (
     [
         ("cifar100-resnet18-vanilla", 0.1, 1e-4, 200, {}),
         ("cifar100-resnet18-mixup", 0.1, 1e-4, 200, {"alpha": 1.0}),
-        ("cifar100-resnet18-cutmix", 0.1, 1e-4, 200, {"alpha": 0.2}),
+        ("cifar100-resnet18-cutmix", 0.1, 1e-4, 200, {"alpha": 1.0}),
         ("cifar100-resnext50_32x4d-mixup", 0.1, 1e-4, 200, {"alpha": 1.0}),
         ("cifar100-resnext50_32x4d-cutmix", 0.1, 5e-4, 200, {"alpha": 0.2}),
         ("cifar10-resnext50_32x4d-cutmix", 0.1, 1e-4, 200, {"alpha": 0.2}),

@@ -1,0 +1,142 @@
+"""AttentiveMix(+): keep the cells of an image that a trained network looks at.
+
+Method card
+    Paper: Walawalkar et al. 2020, "Attentive CutMix: An Enhanced Data Augmentation Approach for
+        Deep Learning Based Image Classification", arXiv:2003.13048, section 2.2.
+    Does: the last map of a trained network (option teacher), averaged over channels, ranks the
+        cells of each image; lam ~ Beta(alpha, alpha) of them, at least one, are kept at the top of
+        the ranking, the rest shows the partner; the label weight is the share of cells kept.
+    Cost: 4 forward passes a step, one of them by the teacher, counted as if it were as large as the
+        network.
+    Deviations: the number of cells follows lam, as in OpenMixup's "AttentiveMix+"; the paper keeps
+        six (top_k = 6), of the image that is pasted. Paper and OpenMixup have a network trained on
+        ImageNet look at the images enlarged to 224 pixels; here the teacher is a checkpoint trained
+        on images of the same size. An image may be its own partner.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustmix.data.loader import Batch
+from robustmix.methods.mixing import (
+    Blend,
+    blend_pairs,
+    blend_step,
+    check_alpha,
+    given,
+    last_map,
+    require_last_map,
+)
+from robustmix.methods.step import Mixed, Setup, StepResult, require
+from robustmix.methods.supervisor import load_teacher
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttentiveMixConfig:
+    """How much is kept, and who says what."""
+
+    alpha: float = 2.0
+    """Both parameters of the Beta distribution of lam; 2 is the benchmark's value."""
+
+    top_k: int = 0
+    """Cells to keep whatever lam is; 0 lets lam decide."""
+
+    teacher: str = ""
+    """Checkpoint of the trained network; there is no default."""
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        require(self.top_k >= 0, "top_k >= 0", self.top_k)
+
+
+class AttentiveMixDraws(NamedTuple):
+    """Everything random in the mixing of one batch."""
+
+    lam: float
+    """Share of cells to keep before it is rounded down, in [0, 1]."""
+
+    perm: Tensor
+    """int64 (N,), whom each image's other cells show."""
+
+
+def draw_attentivemix(n: int, alpha: float, rng: np.random.Generator) -> AttentiveMixDraws:
+    """Draw lam ~ Beta(alpha, alpha), then a uniform permutation of ``n`` images."""
+    lam = float(rng.beta(alpha, alpha))
+    return AttentiveMixDraws(lam=lam, perm=torch.from_numpy(rng.permutation(n)))
+
+
+def attentivemix(
+    images: Tensor, draws: AttentiveMixDraws, features: Tensor, *, top_k: int = 0
+) -> Mixed:
+    """Keep each image's most attended cells and show its partner elsewhere.
+
+    Args:
+        images: (N, C, H, W).
+        draws: one share for the batch, one partner an image.
+        features: the trained network's map of the unmixed images, (N, F, h, w).
+        top_k: cells to keep; 0 keeps int(lam h w), at least one.
+
+    Returns:
+        The mixed images, and the share of cells kept as lam.
+
+    Reference:
+        Walawalkar et al. 2020, arXiv:2003.13048, equations 1 and 2.
+    """
+    attention = features.mean(dim=1)
+    n, rows, cols = attention.shape
+    cells = rows * cols
+    kept = min(max(top_k or int(cells * draws.lam), 1), cells)
+    best = attention.flatten(1).topk(kept, dim=1).indices
+    mask = torch.zeros(n, cells, device=images.device).scatter_(1, best.to(images.device), 1.0)
+    own = F.interpolate(mask.view(n, 1, rows, cols), size=images.shape[2:], mode="nearest") > 0
+    partners = images[draws.perm.to(images.device)]
+    return Mixed(torch.where(own, images, partners), kept / cells)
+
+
+class AttentiveMix(nn.Module):
+    """One network trained on batches whose attended cells another network chose.
+
+    Raises:
+        UsageError: there is no teacher, or it cannot be had, or has no map to look at.
+    """
+
+    def __init__(self, network: nn.Module, config: AttentiveMixConfig, setup: Setup) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.rng = setup.rng
+        self.label_smoothing = setup.label_smoothing
+        self.teacher = load_teacher(
+            config.teacher,
+            num_classes=0,  # only its map is wanted
+            input_size=setup.input_size,
+            mean=setup.mean,
+            std=setup.std,
+        )
+        require_last_map(self.teacher.network, setup.input_size, "the teacher")
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Return the teacher's last map of normalised images, (N, F, h, w)."""
+        return last_map(self.teacher.network, self.teacher.inputs(images))
+
+    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
+        """Keep the attended cells of every image."""
+        draws = draw_attentivemix(len(batch.images), self.config.alpha, self.rng)
+        draws = draws._replace(**given(lam=lam, perm=perm))
+        features = self.features(batch.images)
+        images, own = attentivemix(batch.images, draws, features, top_k=self.config.top_k)
+        return blend_pairs(images, draws.perm, own)
+
+    def training_step(self, batch: Batch) -> StepResult:
+        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
+        return blend_step(self.network, batch, self.mix(batch), smoothing=self.label_smoothing)
+
+    def classifier(self) -> nn.Module:
+        """Return the one network."""
+        return self.network

@@ -1,0 +1,334 @@
+"""AugMix: mix chains of augmentations of one image, and ask for one answer to all versions.
+
+Method card
+    Paper: Hendrycks et al. 2020, "AugMix: A Simple Data Processing Method to Improve Robustness and
+        Uncertainty", arXiv:1912.02781, section 3 and algorithm 1.
+    Does: an image goes through 3 chains of 1 to 3 operations each, weighed by Dirichlet(1, 1, 1);
+        the sum is blended with the image by m ~ Beta(1, 1). The network sees the image and two such
+        versions; the loss is the image's cross-entropy and 12 times the Jensen-Shannon divergence
+        of the three predictions.
+    Cost: 9 forward passes a step: three images for one.
+    Deviations: none in the arithmetic, but the operations act on whole batches of grey levels,
+        which are recovered from the normalised images, and bilinear resampling may differ from
+        Pillow's by one level. The nine operations are those that no test corruption resembles, as
+        the authors' default. OpenMixup's own version, which augments normalised images and has no
+        divergence, is not followed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from robustmix.data.loader import Batch
+from robustmix.data.rand_augment import autocontrast, equalize, posterize, solarize
+from robustmix.methods.losses import cross_entropy, full_precision
+from robustmix.methods.mixing import Blend, blend_alone, check_alpha, to_levels
+from robustmix.methods.step import Setup, StepResult, require, top1
+
+Normalise: TypeAlias = Callable[[Tensor], Tensor]
+
+LONGEST = 3
+"""Operations of the longest chain, where the length is drawn."""
+
+OPERATIONS = (
+    "autocontrast",
+    "equalize",
+    "posterize",
+    "rotate",
+    "solarize",
+    "shear-x",
+    "shear-y",
+    "translate-x",
+    "translate-y",
+)
+
+TOP_LEVEL = 10.0
+"""Level at which an operation is as strong as it gets."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugMixConfig:
+    """Chains and divergence; the defaults are the paper's."""
+
+    width: int = 3
+    """Chains of operations an image goes through."""
+
+    depth: int = 0
+    """Operations a chain; 0 draws 1 to 3 for each."""
+
+    severity: float = 3.0
+    """Levels are uniform between 0.1 and this, of 10."""
+
+    alpha: float = 1.0
+    """Parameter of the Dirichlet distribution of the chains and of the Beta one of the blend."""
+
+    jsd_weight: float = 12.0
+    """Weight of the Jensen-Shannon divergence; 0 trains on the first version alone."""
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        require(self.width >= 1, "width >= 1", self.width)
+        require(0 <= self.depth <= LONGEST, f"depth in 0 to {LONGEST}", self.depth)
+        require(0.1 <= self.severity <= TOP_LEVEL, "severity in [0.1, 10]", self.severity)
+        require(0 <= self.jsd_weight < float("inf"), "a finite jsd_weight >= 0", self.jsd_weight)
+
+
+class AugMixDraws(NamedTuple):
+    """Everything random in one version of each image of a batch."""
+
+    operation: NDArray[np.int64]
+    """(N, width, 3), places in ``OPERATIONS``."""
+
+    level: NDArray[np.float64]
+    """(N, width, 3), in [0.1, severity]."""
+
+    negated: NDArray[np.bool_]
+    """(N, width, 3), whether a geometric operation goes the other way."""
+
+    depth: NDArray[np.int64]
+    """(N, width), how many of the three are carried out."""
+
+    weights: NDArray[np.float64]
+    """(N, width), of the chains, summing to 1."""
+
+    blend: NDArray[np.float64]
+    """(N,), share of the chains; the image has the rest."""
+
+
+def draw_augmix(n: int, config: AugMixConfig, rng: np.random.Generator) -> AugMixDraws:
+    """Draw one version of each of ``n`` images."""
+    shape = (n, config.width)
+    fixed = np.full(shape, config.depth, dtype=np.int64)
+    return AugMixDraws(
+        operation=rng.integers(len(OPERATIONS), size=(*shape, LONGEST)),
+        level=rng.uniform(0.1, config.severity, size=(*shape, LONGEST)),
+        negated=rng.uniform(size=(*shape, LONGEST)) > 0.5,
+        depth=fixed if config.depth else rng.integers(1, LONGEST + 1, size=shape),
+        weights=rng.dirichlet([config.alpha] * config.width, size=n),
+        blend=rng.beta(config.alpha, config.alpha, size=n),
+    )
+
+
+def augmix(images: Tensor, levels: Tensor, draws: AugMixDraws, normalise: Normalise) -> Tensor:
+    """Return one version of each image: (1 - m) image + m sum_i w_i chain_i(image).
+
+    Args:
+        images: normalised, (N, 3, H, W).
+        levels: their grey levels, uint8, same shape.
+        draws: chains and weights.
+        normalise: uint8 -> normalised float32.
+
+    Reference:
+        Hendrycks et al. 2020, arXiv:1912.02781, algorithm 1, lines 1 to 13.
+    """
+    n, width = draws.weights.shape
+    chained = run_chains(levels.repeat_interleave(width, dim=0), draws)
+    views = normalise(chained).view(n, width, *images.shape[1:])
+    weights, m = (torch.from_numpy(w).to(images) for w in (draws.weights, draws.blend))
+    mixed = torch.einsum("nw,nwchv->nchv", weights, views)
+    m = m[:, None, None, None]
+    return (1 - m) * images + m * mixed
+
+
+def run_chains(levels: Tensor, draws: AugMixDraws) -> Tensor:
+    """Carry out every chain on its own copy of the image.
+
+    Args:
+        levels: uint8 (N width, 3, H, W), the copies of an image side by side.
+        draws: what to do.
+
+    Returns:
+        New images, same shape, dtype and device.
+    """
+    levels = levels.clone()
+    depth = draws.depth.reshape(-1)
+    for step in range(LONGEST):
+        operation = draws.operation[:, :, step].reshape(-1)
+        level = draws.level[:, :, step].reshape(-1)
+        negated = draws.negated[:, :, step].reshape(-1)
+        for place, name in enumerate(OPERATIONS):
+            rows = np.flatnonzero((operation == place) & (step < depth))
+            if len(rows):
+                where = torch.from_numpy(rows).to(levels.device)
+                strengths = strength(name, level[rows], negated[rows], levels.shape[3])
+                levels[where] = apply_operation(levels[where], name, strengths)
+    return levels
+
+
+def strength(
+    name: str, level: NDArray[np.float64], negated: NDArray[np.bool_], width: int
+) -> Tensor:
+    """Return how strong an operation is at a level, float64 (n,), in its own unit.
+
+    Units: bits kept; degrees counter-clockwise; threshold in grey levels; slope; pixels. Those of
+    the first, second, third and last are whole.
+    """
+    share = level / TOP_LEVEL
+    sign = np.where(negated, -1.0, 1.0)
+    values = {
+        "posterize": 4 - np.trunc(4 * share),
+        "rotate": sign * np.trunc(30 * share),
+        "solarize": 256 - np.trunc(256 * share),
+        "shear-x": sign * 0.3 * share,
+        "shear-y": sign * 0.3 * share,
+        "translate-x": sign * np.trunc(width / 3 * share),
+        "translate-y": sign * np.trunc(width / 3 * share),
+    }
+    return torch.from_numpy(values.get(name, share))
+
+
+def apply_operation(levels: Tensor, name: str, strengths: Tensor) -> Tensor:
+    """Apply an operation to images, each with its own strength.
+
+    Args:
+        levels: uint8 (n, 3, H, W).
+        name: one of ``OPERATIONS``.
+        strengths: float64 (n,), as ``strength`` returns them.
+    """
+    if name in _BY_LEVEL:
+        return _BY_LEVEL[name](levels, strengths)
+    # Source coordinates of pixel corners, (x, y) = matrix @ (x', y', 1), as Pillow has them.
+    matrices = torch.eye(2, 3, dtype=torch.float64).repeat(len(levels), 1, 1)
+    if name == "rotate":
+        matrices = _rotation(strengths, levels.shape[2], levels.shape[3])
+    else:
+        row, column = {
+            "shear-x": (0, 1),
+            "shear-y": (1, 0),
+            "translate-x": (0, 2),
+            "translate-y": (1, 2),
+        }[name]
+        matrices[:, row, column] = strengths
+    return bilinear_warp(levels, matrices)
+
+
+_BY_LEVEL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "autocontrast": autocontrast,
+    "equalize": equalize,
+    "posterize": posterize,
+    "solarize": solarize,
+}
+
+
+def _rotation(degrees: Tensor, height: int, width: int) -> Tensor:
+    """Return the matrices of turns about the centre, counter-clockwise."""
+    angle = -torch.deg2rad(degrees)
+    cos, sin = angle.cos(), angle.sin()
+    x, y = width / 2, height / 2
+    across = torch.stack([cos, sin, x - cos * x - sin * y], dim=1)
+    down = torch.stack([-sin, cos, y + sin * x - cos * y], dim=1)
+    return torch.stack([across, down], dim=1)
+
+
+def bilinear_warp(levels: Tensor, matrices: Tensor) -> Tensor:
+    """Resample images under affine maps as Pillow's bilinear filter does; black lies outside.
+
+    Args:
+        levels: uint8 (n, C, H, W).
+        matrices: float64 (n, 2, 3), source (x, y) of the target's (x, y, 1), in pixels from the
+            upper left corner of the first one.
+
+    Returns:
+        uint8 (n, C, H, W).
+    """
+    n, channels, height, width = levels.shape
+    matrices = matrices.to(levels.device)
+    x = torch.arange(width, device=levels.device, dtype=torch.float64) + 0.5
+    y = torch.arange(height, device=levels.device, dtype=torch.float64) + 0.5
+    coordinates = (
+        matrices[:, :, 0, None, None] * x
+        + matrices[:, :, 1, None, None] * y[:, None]
+        + matrices[:, :, 2, None, None]
+    )
+    source_x, source_y = coordinates.unbind(1)
+    inside = (source_x >= 0) & (source_x < width) & (source_y >= 0) & (source_y < height)
+    total = torch.zeros(n, channels, height * width, dtype=torch.float64, device=levels.device)
+    pixels = levels.flatten(2).double()
+    left, top = (source_x - 0.5).floor(), (source_y - 0.5).floor()
+    right_share, lower_share = source_x - 0.5 - left, source_y - 0.5 - top
+    for dy, row_share in ((0, 1 - lower_share), (1, lower_share)):
+        for dx, column_share in ((0, 1 - right_share), (1, right_share)):
+            row = (top + dy).clamp(0, height - 1).long()
+            column = (left + dx).clamp(0, width - 1).long()
+            places = (row * width + column).view(n, 1, -1).expand(-1, channels, -1)
+            share = torch.where(inside, row_share * column_share, 0.0).view(n, 1, -1)
+            total += share * pixels.gather(2, places)
+    return total.clamp_(0, 255).to(torch.uint8).view_as(levels)
+
+
+def jensen_shannon(logits: list[Tensor]) -> Tensor:
+    """Return the mean over the batch of the divergence of predictions, a float32 scalar.
+
+    Args:
+        logits: of the versions of the same images, each (N, K).
+
+    Returns:
+        The mean over versions of KL(p || M), M their mean, clamped to [1e-7, 1].
+
+    Reference:
+        Hendrycks et al. 2020, arXiv:1912.02781, equation 1.
+    """
+    shares = [full_precision(z).softmax(dim=1) for z in logits]
+    log_mean = torch.stack(shares).mean(dim=0).clamp(1e-7, 1).log()
+    terms = [F.kl_div(log_mean, p, reduction="batchmean") for p in shares]
+    return torch.stack(terms).mean()
+
+
+class AugMix(nn.Module):
+    """One network trained to answer alike to three versions of an image."""
+
+    def __init__(self, network: nn.Module, config: AugMixConfig, setup: Setup) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.rng = setup.rng
+        self.label_smoothing = setup.label_smoothing
+        self.mean, self.std = setup.mean, setup.std
+
+    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
+        """Return one version of every image; a given ``lam`` is what the image keeps of itself."""
+        return blend_alone(self.version(batch.images, lam))
+
+    def version(self, images: Tensor, lam: float | None = None) -> Tensor:
+        """Draw and return one version of every normalised image."""
+        draws = draw_augmix(len(images), self.config, self.rng)
+        if lam is not None:
+            draws = draws._replace(blend=np.full(len(images), 1 - lam))
+        return augmix(images, to_levels(images, self.mean, self.std), draws, self._normalise)
+
+    def training_step(self, batch: Batch) -> StepResult:
+        """Return the loss of one batch; ``top1`` is that of the images themselves."""
+        weight = self.config.jsd_weight
+        if not weight:
+            logits = self.network(self.version(batch.images))
+            loss = cross_entropy(logits, batch.labels, smoothing=self.label_smoothing)
+            return StepResult(loss, {"loss": loss.detach(), "top1": top1(logits, batch.labels)})
+        versions = [batch.images, self.version(batch.images), self.version(batch.images)]
+        logits = list(self.network(torch.cat(versions)).chunk(3))
+        clean = cross_entropy(logits[0], batch.labels, smoothing=self.label_smoothing)
+        divergence = jensen_shannon(logits)
+        loss = clean + weight * divergence
+        logs = {
+            "loss": loss.detach(),
+            "loss_clean": clean.detach(),
+            "loss_jsd": divergence.detach(),
+            "top1": top1(logits[0], batch.labels),
+        }
+        return StepResult(loss, logs)
+
+    def _normalise(self, levels: Tensor) -> Tensor:
+        mean, std = (
+            torch.tensor(values, device=levels.device)[:, None, None]
+            for values in (self.mean, self.std)
+        )
+        return (levels.float() / 255 - mean) / std
+
+    def classifier(self) -> nn.Module:
+        """Return the one network."""
+        return self.network

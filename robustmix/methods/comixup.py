@@ -1,0 +1,427 @@
+"""Co-Mixup: mix many images into many at once, each output salient, all of them different.
+
+Method card
+    Paper: Kim et al. 2021, "Co-Mixup: Saliency Guided Joint Mixup with Supermodular Diversity",
+        ICLR 2021, arXiv:2102.03065, section 4, equation 2 and algorithm 1.
+    Does: the batch is cut into parts of 20 images, from each of which as many mixtures are made.
+        Every block of a mixture shows one image of the part, or half of two. The labels keep
+        what is salient (the gradient of the clean loss), are smooth (beta), and are repelled from
+        images that the other mixtures show already (gamma, beyond a threshold); mixtures are
+        labelled one after the other, in a few sweeps. The network learns the clean images and the
+        mixtures, whose soft labels are the shares of blocks, by binary cross-entropy.
+    Cost: 6 forward passes a step, and the labelling on the CPU.
+    Deviations: this follows the released code, with its factor 2 before gamma. Where that labels a
+        mixture by swaps of a graph cut, from zero, a minimum is found exactly if few labels are in
+        question, as they are with the default grid; the energy is as low or lower. Of equal
+        minima another may be chosen. The released recipe trains a pre-activation ResNet-18 for 300
+        epochs at a learning rate of 0.2. Mixtures depend on the other images of their part. There
+        is no lam, and a mixture is of no image in particular; top1 counts the class of the image
+        it shows most.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from robustmix.data.loader import Batch
+from robustmix.methods.graph_cut import swap_labels
+from robustmix.methods.grid_minimum import least_labels
+from robustmix.methods.losses import cross_entropy, full_precision
+from robustmix.methods.mixing import Blend, check_alpha, soft_targets
+from robustmix.methods.puzzlemix import block_saliency, check_blocks, input_saliency
+from robustmix.methods.step import Setup, StepResult, require, top1
+
+Floats: TypeAlias = NDArray[np.float64]
+Indices: TypeAlias = NDArray[np.signedinteger[Any]]
+
+TINY = 1e-8
+"""Keeps the logarithms of the prior finite."""
+
+MIXED_BONUS = 5e-4
+"""What half of two images costs less than the mean of either."""
+
+NEAR = 0.25
+"""Distance between an image and half of it and another; two images are 1 apart."""
+
+HALVES = np.array([[0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5]])
+"""Shares of the three most used images in the three mixed labels."""
+
+WINDOW = 8
+"""Side of the window whose mean saliency places an image's object, in pixels."""
+
+SETTLED = 1e-6
+"""Sweeps end when the objective changes by a smaller share of itself."""
+
+SWAP_SCALE = 100_000
+"""Costs are rounded to this part of 1 before they are cut, as gco-wrapper rounds them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CoMixupConfig:
+    """Options of Co-Mixup; the defaults are the released ones for CIFAR-100."""
+
+    alpha: float = 2.0
+    """Parameter of the Dirichlet distribution of the prior over a part's images."""
+
+    blocks: int = 4
+    """Blocks a side."""
+
+    part: int = 20
+    """Images that are mixed with each other, and mixtures that are made of them."""
+
+    beta: float = 0.32
+    """Weight of smooth labels."""
+
+    gamma: float = 1.0
+    """Weight of the repulsion from images that other mixtures show."""
+
+    eta: float = 0.05
+    """Weight of the prior."""
+
+    threshold: float = 0.83
+    """Share of a whole image that other mixtures may show of it before it repels."""
+
+    omega: float = 0.001
+    """How much showing one image repels from others whose objects are elsewhere, in [0, 1]."""
+
+    sweeps: int = 4
+    """How often every mixture is labelled, unless the objective settles before."""
+
+    resolve: bool = True
+    """Before the last sweep, push mixtures of the same images apart."""
+
+    clean_weight: float = 1.0
+    """Weight of the clean images' loss; at 0 saliency comes from a pass in eval mode."""
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        for name in ("blocks", "part", "sweeps"):
+            require(getattr(self, name) >= 1, f"{name} >= 1", getattr(self, name))
+        for name in ("beta", "gamma", "eta", "threshold", "clean_weight"):
+            value = getattr(self, name)
+            require(0 <= value < float("inf"), f"a finite {name} >= 0", value)
+        require(0 <= self.omega <= 1, "omega in [0, 1]", self.omega)
+
+
+class CoMixupDraws(NamedTuple):
+    """Everything random in the mixing of one batch."""
+
+    start: Indices
+    """(N, blocks, blocks): labels that each mixture begins with, places in its part."""
+
+    prior: Floats
+    """(N,), share of each image that its part's prior prefers; sums to 1 over a part."""
+
+
+def parts(n: int, size: int) -> list[slice]:
+    """Return the parts of a batch of ``n``; the last may be smaller.
+
+    Example:
+        >>> parts(5, 2)
+        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def draw_comixup(n: int, config: CoMixupConfig, rng: np.random.Generator) -> CoMixupDraws:
+    """Draw, for one part after the other, the prior ~ Dirichlet(alpha) and uniform labels."""
+    prior, start = [], []
+    for part in parts(n, config.part):
+        size = part.stop - part.start
+        prior.append(rng.dirichlet(np.full(size, config.alpha)))
+        start.append(rng.integers(size, size=(size, config.blocks, config.blocks)))
+    return CoMixupDraws(start=np.concatenate(start), prior=np.concatenate(prior))
+
+
+def comixup(images: Tensor, saliency: Tensor, draws: CoMixupDraws, config: CoMixupConfig) -> Blend:
+    """Make as many mixtures of a batch as it has images.
+
+    Args:
+        images: (N, C, H, W) with H = W, a multiple of the blocks a side.
+        saliency: of every pixel, (N, H, W), >= 0.
+        draws: first labels and prior.
+        config: the options.
+
+    Returns:
+        The mixtures; their sources are those that they show, the one they show most first.
+
+    Reference:
+        Kim et al. 2021, arXiv:2102.03065, algorithm 1.
+    """
+    n = len(images)
+    shares = block_saliency(saliency.float(), config.blocks).double().cpu().numpy()
+    places = object_places(saliency)
+    whole = n - n % config.part  # all parts but the last have the same size
+    mixed, sources, weights = [], [], []
+    for chunk, size in ((slice(0, whole), config.part), (slice(whole, n), n - whole)):
+        if chunk.start == chunk.stop:
+            continue
+        shape = (-1, size, *draws.start.shape[1:])
+        spots = places[chunk].reshape(-1, size, 2)
+        found = joint_labels(
+            shares[chunk].reshape(shape),
+            np.abs(spots[:, :, None] - spots[:, None]).sum(axis=3),
+            draws.start[chunk].reshape(shape),
+            draws.prior[chunk].reshape(-1, size),
+            config,
+        )
+        for part, labels in zip(parts(chunk.stop, config.part)[-len(found) :], found, strict=True):
+            mixed.append(_show(images[part], torch.from_numpy(labels).to(images)))
+            share = torch.from_numpy(labels.mean(axis=(1, 2))).float()
+            order = share.argsort(dim=1, descending=True, stable=True)
+            rest = n - size
+            sources.append(F.pad(order + part.start, (0, rest), value=part.start))
+            weights.append(F.pad(share.gather(1, order), (0, rest)))
+    weight = torch.cat(weights).T
+    used = int((weight > 0).any(dim=1).sum())
+    return Blend(
+        torch.cat(mixed),
+        torch.cat(sources).T[:used].to(images.device),
+        weight[:used].to(images.device),
+    )
+
+
+def object_places(saliency: Tensor) -> Indices:
+    """Return row and column of the window with the most saliency, int64 (N, 2)."""
+    side = min(WINDOW, *saliency.shape[1:])
+    windows = F.avg_pool2d(saliency.float()[:, None], side, stride=1)[:, 0]
+    best = windows.flatten(1).argmax(dim=1).cpu().numpy()
+    return np.stack(np.divmod(best, windows.shape[2]), axis=1)
+
+
+def _show(images: Tensor, labels: Tensor) -> Tensor:
+    """Return mixtures whose blocks show images (M, C, H, W) in shares (N, n, n, M)."""
+    count, channels, height, width = images.shape
+    side = labels.shape[1]
+    cut = images.reshape(count, channels, side, height // side, side, width // side)
+    mixed = torch.einsum("nrcm,mkrhcw->nkrhcw", labels, cut)
+    return mixed.reshape(len(labels), channels, height, width)
+
+
+def joint_labels(
+    shares: Floats, far: Floats, start: Indices, prior: Floats, config: CoMixupConfig
+) -> Floats:
+    """Return what the blocks of the mixtures of some parts show; parts do not mix.
+
+    Args:
+        shares: of each image's saliency in each block, (P, M, n, n), summing to 1 over blocks.
+        far: distance of images' objects, (P, M, M), any unit.
+        start: labels that each of N mixtures begins with, (P, N, n, n).
+        prior: preferred share of each image, (P, M).
+        config: the options.
+
+    Returns:
+        (P, N, n, n, M), shares 0, 1/2 or 1 that sum to 1 in every block.
+    """
+    images, cells = shares.shape[1], shares[0, 0].size
+    gamma = config.gamma / cells
+    liking = config.eta / cells * np.log(prior + TINY)
+    unary = np.moveaxis(-shares, 1, 3) - liking[:, None, None]
+    total = far.sum(axis=(1, 2), keepdims=True)
+    spread = np.divide(images * far, total, out=np.zeros(far.shape), where=total > 0)
+    repulsion = (1 - config.omega) * np.eye(images) + config.omega * spread
+    labels = np.eye(images)[start]
+    extra = np.zeros((*labels.shape[:2], images))
+    before = objective(unary, labels, config)
+    going = np.arange(len(labels))
+    for sweep in range(config.sweeps):
+        now = labels[going]
+        counts = now.sum(axis=(2, 3))
+        for i in range(now.shape[1]):
+            others = counts.sum(axis=1) - counts[:, i]
+            shown = (repulsion[going] @ others[..., None])[..., 0]
+            penalty = 2 * gamma * np.where(shown > config.threshold * cells, shown, 0)
+            penalty += gamma * extra[going, i]
+            used = [_mixable(count if sweep else count[:0]) for count in counts[:, i]]
+            now[:, i] = best_labels(
+                unary[going] + penalty[:, None, None], used, config.beta / cells
+            )
+            counts[:, i] = now[:, i].sum(axis=(1, 2))
+        labels[going] = now
+        if sweep == config.sweeps - 2 and config.resolve:
+            extra[going] = [alike(count > 0) for count in counts]
+        after = objective(unary, labels, config)
+        going = going[np.abs(before - after)[going] >= SETTLED * np.abs(after)[going]]
+        if not len(going):
+            break
+        before = after
+    return labels
+
+
+def objective(unary: Floats, labels: Floats, config: CoMixupConfig) -> Floats:
+    """Return what the sweeps lower on the whole, without the threshold, (P,).
+
+    Args:
+        unary: cost of every image in every block, (P, n, n, M).
+        labels: shares (P, N, n, n, M).
+        config: the weights.
+    """
+    cells = labels.shape[2] * labels.shape[3]
+    rough = sum(np.square(np.diff(labels, axis=axis)).sum(axis=(1, 2, 3, 4)) for axis in (2, 3))
+    counts = labels.sum(axis=(2, 3))
+    shared = np.square(counts.sum(axis=1)).sum(axis=1) - np.square(counts).sum(axis=(1, 2))
+    shown = (unary[:, None] * labels).sum(axis=(1, 2, 3, 4))
+    total: Floats = shown + config.beta / cells / 2 * rough + config.gamma / cells * shared
+    return total
+
+
+def _mixable(counts: Floats) -> Indices:
+    """Return the two or three images, in order, that a mixture may show halves of; else none."""
+    used = counts.nonzero()[0]
+    if len(used) < 2:
+        return used[:0]
+    return np.sort(used[np.argsort(-counts[used], kind="stable")[:3]])
+
+
+def alike(used: NDArray[np.bool_]) -> Floats:
+    """Return costs that push mixtures of the same images apart, (N, M).
+
+    Of two mixtures of the same two or more images, the first is to leave the first of these, the
+    second the second.
+
+    Args:
+        used: which images each mixture shows, (N, M).
+
+    Example:
+        >>> alike(np.array([[True, True], [True, True], [False, True]]))
+        array([[1., 0.],
+               [0., 1.],
+               [0., 0.]])
+    """
+    cost = np.zeros(used.shape)
+    same = (used[:, None] == used[None]).all(axis=2) & (used.sum(axis=1) > 1)
+    for i, j in np.argwhere(np.triu(same, 1)):
+        first, second = used[i].nonzero()[0][:2]
+        cost[i, first] = cost[j, second] = 1
+    return cost
+
+
+def best_labels(cost: Floats, used: Sequence[Indices], beta: float) -> Floats:
+    """Return what each block of one mixture of each part shows, (P, n, n, M).
+
+    Args:
+        cost: of every image in every block, (P, n, n, M).
+        used: for each part two or three images of which halves may be shown, or none.
+        beta: cost of an edge between blocks that show different images.
+    """
+    grids, images = len(cost), cost.shape[3]
+    shares = np.zeros((grids, images + len(HALVES), images))
+    shares[:, :images] = np.eye(images)
+    for share, some in zip(shares, used, strict=True):
+        count = {2: 1, 3: 3}.get(len(some), 0)
+        share[images : images + count, some] = HALVES[:count, : len(some)]
+    mixed = shares[:, images:]
+    near = np.where(mixed > 0, NEAR, 1)
+    distance = np.tile(1 - np.eye(shares.shape[1]), (grids, 1, 1))
+    distance[:, images:, :images], distance[:, :images, images:] = near, near.swapaxes(1, 2)
+    halves = cost @ mixed.swapaxes(1, 2)[:, None] - MIXED_BONUS
+    halves += np.where(mixed.sum(axis=2) > 0, 0, np.inf)[:, None, None]
+    cost = np.concatenate([cost, halves], axis=3)
+    found = least_labels(cost, beta, distance)
+    for grid in np.flatnonzero(found[:, 0, 0] < 0):
+        found[grid] = _swapped(cost[grid], beta, distance[grid])
+    return np.asarray(shares[np.arange(grids)[:, None, None], found])
+
+
+def _swapped(cost: Floats, beta: float, distance: Floats) -> Indices:
+    """Return labels that no swap betters, (H, W)."""
+    names = np.flatnonzero(np.isfinite(cost[0, 0]))
+    cost, distance = cost[:, :, names], distance[np.ix_(names, names)]
+    height, width, _ = cost.shape
+    unary = np.rint((cost - cost.min()) * SWAP_SCALE).astype(np.int64)
+    edge = round(beta * SWAP_SCALE * NEAR)
+    down = np.full((1, height - 1, width), edge)
+    right = np.full((1, height, width - 1), edge)
+    steps = np.rint(distance / NEAR).astype(np.int64)
+    labels: Indices = names[swap_labels(unary[None], down, right, steps)[0]]
+    return labels
+
+
+def soft_binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean over batch and classes of the binary cross-entropy of the softmax.
+
+    Args:
+        logits: (N, K).
+        targets: (N, K) in [0, 1].
+
+    Returns:
+        A float32 scalar; logarithms are cut at -100.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        return F.binary_cross_entropy(full_precision(logits).softmax(dim=1), targets)
+
+
+def with_gradients(
+    value: Tensor, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
+) -> Tensor:
+    """Return a scalar equal to ``value`` whose gradients are given; its own graph is not kept."""
+    terms = [(p * g).sum() for p, g in zip(parameters, gradients, strict=True) if g is not None]
+    carrier = torch.stack(terms).sum()
+    return value.detach() + (carrier - carrier.detach())
+
+
+class CoMixup(nn.Module):
+    """One network trained on clean images and on mixtures of many.
+
+    Raises:
+        UsageError: the images cannot be cut into that many blocks.
+    """
+
+    def __init__(self, network: nn.Module, config: CoMixupConfig, setup: Setup) -> None:
+        super().__init__()
+        check_blocks(setup, config.blocks, "co-mixup")
+        self.network = network
+        self.config = config
+        self.rng = setup.rng
+        self.label_smoothing = setup.label_smoothing
+
+    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
+        """Make mixtures of a batch; ``lam`` and ``perm`` are for others, this method has none."""
+        draws = draw_comixup(len(batch.images), self.config, self.rng)
+        saliency = input_saliency(self.network, batch.images, batch.labels)
+        return comixup(batch.images, saliency, draws, self.config)
+
+    def training_step(self, batch: Batch) -> StepResult:
+        """Return the loss of clean images and mixtures; ``top1`` is that of the mixtures."""
+        draws = draw_comixup(len(batch.images), self.config, self.rng)
+        if self.config.clean_weight > 0:
+            clean, saliency = self.clean_loss(batch)
+        else:
+            clean = torch.zeros((), device=batch.images.device)
+            saliency = input_saliency(self.network, batch.images, batch.labels)
+        blend = comixup(batch.images, saliency, draws, self.config)
+        logits = self.network(blend.images)
+        targets = soft_targets(blend, batch.labels, logits.shape[1])
+        targets = (1 - self.label_smoothing) * targets + self.label_smoothing / logits.shape[1]
+        mixed = soft_binary_cross_entropy(logits, targets)
+        loss = clean + mixed
+        return StepResult(
+            loss,
+            {
+                "loss": loss.detach(),
+                "loss_clean": clean.detach(),
+                "loss_mixed": mixed.detach(),
+                "top1": top1(logits, batch.labels[blend.sources[0]]),
+            },
+        )
+
+    def clean_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the loss of the clean images, and their saliency, from one backward pass."""
+        images = batch.images.detach().requires_grad_()
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        logits = self.network(images)
+        weight = 2 * self.config.clean_weight / logits.shape[1]
+        loss = weight * cross_entropy(logits, batch.labels, smoothing=self.label_smoothing)
+        gradient, *gradients = torch.autograd.grad(loss, [images, *parameters], allow_unused=True)
+        saliency = gradient.float().square().mean(dim=1).sqrt()
+        return with_gradients(loss, parameters, gradients), saliency
+
+    def classifier(self) -> nn.Module:
+        """Return the one network."""
+        return self.network

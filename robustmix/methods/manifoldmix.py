@@ -1,0 +1,173 @@
+"""ManifoldMix: MixUp of the images or of the maps after one of the first two stages.
+
+Method card
+    Paper: Verma et al. 2019, "Manifold Mixup: Better Representations by Interpolating Hidden
+        States", arXiv:1806.05236, section 2.
+    Does: one lam ~ Beta(alpha, alpha), one permutation and one of three places a batch: the images,
+        the maps after the first stage, or those after the second. What is there is mixed as lam h +
+        (1 - lam) h[perm] and the pass goes on; the loss is lam CE(own) + (1 - lam) CE(partner).
+    Cost: 3 forward passes a step.
+    Deviations: none in the arithmetic of residual networks. As in OpenMixup, the third stage is
+        never chosen, for the range of the draw ends before it, and an image may be its own
+        partner. In networks of timm a stage is what their feature list names; in a plain
+        transformer, that is a block, whose tokens are mixed.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustmix.data.loader import Batch
+from robustmix.errors import UsageError
+from robustmix.methods.mixing import Blend, blend_pairs, blend_step, check_alpha, given
+from robustmix.methods.mixup import MixupDraws, mixup
+from robustmix.methods.step import Setup, StepResult
+from robustmix.models.resnet import ResNet
+from robustmix.models.wide_resnet import WideResNet
+
+PLACES = 3
+"""The images, and the maps after the first two stages."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifoldMixConfig:
+    """ManifoldMix's one knob."""
+
+    alpha: float = 2.0
+    """Both parameters of the Beta distribution of lam; 2 is the CIFAR benchmark's value."""
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+
+
+class ManifoldMixDraws(NamedTuple):
+    """Everything random in the mixing of one batch."""
+
+    layer: int
+    """What is mixed: 0 the images, 1 or 2 the maps after that many stages."""
+
+    lam: float
+    """Weight of the image itself, in [0, 1]."""
+
+    perm: Tensor
+    """int64 (N,), whom each image is mixed with."""
+
+
+def draw_manifoldmix(n: int, alpha: float, rng: np.random.Generator) -> ManifoldMixDraws:
+    """Draw the place, lam ~ Beta(alpha, alpha), then a uniform permutation of ``n`` images."""
+    return ManifoldMixDraws(
+        layer=int(rng.integers(PLACES)),
+        lam=float(rng.beta(alpha, alpha)),
+        perm=torch.from_numpy(rng.permutation(n)),
+    )
+
+
+def manifold_stages(network: nn.Module, arch: str = "") -> tuple[nn.Module, ...]:
+    """Return the first two stages of a network, whose outputs can be mixed.
+
+    Raises:
+        UsageError: the network does not say what its stages are.
+    """
+    if isinstance(network, ResNet | WideResNet):
+        return network.stages[: PLACES - 1]
+    listed = cast(Any, network).feature_info if hasattr(network, "feature_info") else []
+    # timm's residual networks list their stem too, as an activation.
+    names = [str(entry["module"]) for entry in listed if not str(entry["module"]).startswith("act")]
+    if len(names) < PLACES - 1:
+        raise UsageError(
+            f"{arch or type(network).__name__} cannot be mixed inside: its stages are not known",
+            "use a built-in architecture or one of timm",
+            code="E-NO-STAGES",
+        )
+    return tuple(network.get_submodule(name) for name in names[: PLACES - 1])
+
+
+@contextmanager
+def mixed_after(stage: nn.Module, lam: float, perm: Tensor) -> Iterator[None]:
+    """Let a pass go on with lam h + (1 - lam) h[perm] where a module returns h.
+
+    Args:
+        stage: returns a tensor whose first axis is the batch's; runs once a pass.
+        lam: weight of an image's own output.
+        perm: int64 (N,), whose output it is mixed with.
+    """
+    passes = 0
+
+    def blend(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        nonlocal passes
+        passes += 1
+        return mixup(output, MixupDraws(lam=lam, perm=perm)).images
+
+    handle = stage.register_forward_hook(blend)
+    try:
+        yield
+        assert passes == 1, f"the stage ran {passes} times in a pass"
+    finally:
+        handle.remove()
+
+
+def manifoldmix_logits(
+    network: nn.Module, stages: tuple[nn.Module, ...], images: Tensor, draws: ManifoldMixDraws
+) -> Tensor:
+    """Return the logits of a batch that is mixed somewhere on its way.
+
+    Args:
+        network: normalised images (N, 3, H, W) -> logits (N, K).
+        stages: of the network, as ``manifold_stages`` returns them.
+        images: the batch.
+        draws: where, how much, and with whom.
+
+    Reference:
+        Verma et al. 2019, arXiv:1806.05236, section 2, steps 1 to 4.
+    """
+    logits: Tensor
+    if draws.layer == 0:
+        logits = network(mixup(images, MixupDraws(draws.lam, draws.perm)).images)
+        return logits
+    with mixed_after(stages[draws.layer - 1], draws.lam, draws.perm.to(images.device)):
+        logits = network(images)
+    return logits
+
+
+class ManifoldMix(nn.Module):
+    """One network trained on batches that are mixed somewhere on their way through it.
+
+    Raises:
+        UsageError: the network's stages are not known.
+    """
+
+    def __init__(self, network: nn.Module, config: ManifoldMixConfig, setup: Setup) -> None:
+        super().__init__()
+        manifold_stages(network, setup.arch)
+        self.network = network
+        self.config = config
+        self.rng = setup.rng
+        self.label_smoothing = setup.label_smoothing
+
+    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
+        """Mix as if the images were drawn as the place, which is what can be looked at."""
+        draws = draw_manifoldmix(len(batch.images), self.config.alpha, self.rng)
+        draws = draws._replace(**given(lam=lam, perm=perm))
+        images, own = mixup(batch.images, MixupDraws(draws.lam, draws.perm))
+        return blend_pairs(images, draws.perm, own)
+
+    def training_step(self, batch: Batch) -> StepResult:
+        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
+        draws = draw_manifoldmix(len(batch.images), self.config.alpha, self.rng)
+        stages = manifold_stages(self.network)
+        blend = blend_pairs(batch.images, draws.perm, draws.lam)
+        return blend_step(
+            lambda images: manifoldmix_logits(self.network, stages, images, draws),
+            batch,
+            blend,
+            smoothing=self.label_smoothing,
+        )
+
+    def classifier(self) -> nn.Module:
+        """Return the one network."""
+        return self.network

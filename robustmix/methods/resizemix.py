@@ -1,0 +1,149 @@
+"""ResizeMix: shrink the whole partner into a box of the image.
+
+Method card
+    Paper: Qin et al. 2020, "ResizeMix: Mixing Data with Preserved Object Information and True
+        Labels", arXiv:2012.11101, section 3.3.
+    Does: a scale tau, uniform in [0.1, 0.8] or from Beta(alpha, alpha) and uniform where that falls
+        outside; the partner is resized into a box of sides tau H and tau W around a uniform centre,
+        clipped to the image; the label weight is the share of pixels that the image keeps.
+    Cost: 3 forward passes a step.
+    Deviations: as in OpenMixup, the partner is resized (nearest) to the clipped box, not clipped
+        after resizing; an odd side loses a pixel; and tau is from a Beta distribution, where the
+        paper has the uniform one only (use_alpha = false). An image may be its own partner.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustmix.data.loader import Batch
+from robustmix.methods.mixing import Blend, blend_pairs, blend_step, check_alpha, given
+from robustmix.methods.step import Mixed, Setup, StepResult, require
+
+Interpolation = Literal["nearest", "bilinear"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResizeMixConfig:
+    """How large the pasted images are."""
+
+    alpha: float = 1.0
+    """Both parameters of the Beta distribution of the scale tau."""
+
+    use_alpha: bool = True
+    """Draw tau from that distribution; false draws it from the uniform one, as in the paper."""
+
+    smallest: float = 0.1
+    """Least scale of a pasted image, a share of the side."""
+
+    largest: float = 0.8
+    """Greatest scale of a pasted image, a share of the side."""
+
+    interpolation: Interpolation = "nearest"
+    """How images are shrunk; the benchmark's transformers have ``bilinear``, without
+    antialiasing."""
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        known = get_args(Interpolation)
+        ok = self.interpolation in known
+        require(ok, f"interpolation: one of {', '.join(known)}", self.interpolation)
+        scale = (self.smallest, self.largest)
+        require(0 <= scale[0] <= scale[1] <= 1, "0 <= smallest <= largest <= 1", scale)
+
+
+class ResizeMixDraws(NamedTuple):
+    """Everything random in the mixing of one batch."""
+
+    tau: float
+    """Sides of the box over those of the image, in [0, 1]."""
+
+    row: int
+    """Row of the box's centre, in [0, H)."""
+
+    col: int
+    """Column of the box's centre, in [0, W)."""
+
+    perm: Tensor
+    """int64 (N,), who is shrunk into each image."""
+
+
+def draw_resizemix(
+    n: int, size: tuple[int, int], config: ResizeMixConfig, rng: np.random.Generator
+) -> ResizeMixDraws:
+    """Draw the scale, the centre (column first) and the partners.
+
+    Args:
+        n: images in the batch.
+        size: height and width of the images.
+        config: the distribution of the scale.
+        rng: source of the draws.
+    """
+    height, width = size
+    low, high = config.smallest, config.largest
+    tau = float(rng.beta(config.alpha, config.alpha)) if config.use_alpha else -1.0
+    if not low <= tau <= high:
+        tau = float(rng.uniform(low, high))
+    col, row = int(rng.integers(width)), int(rng.integers(height))
+    return ResizeMixDraws(tau=tau, row=row, col=col, perm=torch.from_numpy(rng.permutation(n)))
+
+
+def resizemix(
+    images: Tensor, draws: ResizeMixDraws, *, interpolation: Interpolation = "nearest"
+) -> Mixed:
+    """Shrink each image's partner into a box of a copy of the image.
+
+    Args:
+        images: (N, C, H, W).
+        draws: one box for the batch, one partner an image.
+        interpolation: how partners are shrunk.
+
+    Returns:
+        The mixed images, and 1 - box area / (H W), the share of own pixels, as lam.
+
+    Reference:
+        Qin et al. 2020, arXiv:2012.11101, equations 3 and 4.
+    """
+    height, width = images.shape[2:]
+    half_height, half_width = int(height * draws.tau) // 2, int(width * draws.tau) // 2
+    rows = slice(max(draws.row - half_height, 0), min(draws.row + half_height, height))
+    cols = slice(max(draws.col - half_width, 0), min(draws.col + half_width, width))
+    box = (rows.stop - rows.start, cols.stop - cols.start)
+    mixed = images.clone()
+    if box[0] > 0 and box[1] > 0:
+        partners = images[draws.perm.to(images.device)]
+        mixed[:, :, rows, cols] = F.interpolate(partners, size=box, mode=interpolation)
+    return Mixed(mixed, 1 - max(box[0], 0) * max(box[1], 0) / (height * width))
+
+
+class ResizeMix(nn.Module):
+    """One network trained on batches with whole images pasted in."""
+
+    def __init__(self, network: nn.Module, config: ResizeMixConfig, setup: Setup) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.rng = setup.rng
+        self.label_smoothing = setup.label_smoothing
+
+    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
+        """Paste each image's partner, shrunk; a given ``lam`` is 1 - tau^2."""
+        height, width = batch.images.shape[2:]
+        draws = draw_resizemix(len(batch.images), (height, width), self.config, self.rng)
+        tau = None if lam is None else math.sqrt(1 - lam)
+        draws = draws._replace(**given(tau=tau, perm=perm))
+        images, own = resizemix(batch.images, draws, interpolation=self.config.interpolation)
+        return blend_pairs(images, draws.perm, own)
+
+    def training_step(self, batch: Batch) -> StepResult:
+        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
+        return blend_step(self.network, batch, self.mix(batch), smoothing=self.label_smoothing)
+
+    def classifier(self) -> nn.Module:
+        """Return the one network."""
+        return self.network

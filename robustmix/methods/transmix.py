@@ -1,0 +1,207 @@
+"""TransMix: CutMix whose labels follow a transformer's attention.
+
+Method card
+    Paper: Chen et al. 2022, "TransMix: Attend to Mix for Vision Transformers", arXiv:2111.09833,
+        section 3.2.
+    Does: half of the steps are MixUp, half CutMix. On the latter, the attention of the class token
+        in the last block, averaged over heads, of the mixed image itself says how much of what is
+        looked at is the image's own; the label weight is the mean of that and of the share of
+        pixels that the image keeps.
+    Cost: 3 forward passes a step.
+    Deviations: none in the arithmetic. The label is each image's own, as in the paper; the
+        published implementation in OpenMixup weighs the batch's loss by the mean
+        (batch_mean_lambda). The attention is computed a second time from the block's queries and
+        keys, without gradient, for timm fuses it. Partners of CutMix are drawn again, up to ten
+        times, while some image is its own.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustmix.data.loader import Batch
+from robustmix.errors import UsageError
+from robustmix.methods.cutmix import CutMixDraws, cut_box, cutmix, draw_cutmix
+from robustmix.methods.losses import full_precision
+from robustmix.methods.mixing import (
+    Blend,
+    blend_cross_entropy,
+    blend_pairs,
+    blend_step,
+    check_alpha,
+    given,
+)
+from robustmix.methods.mixup import draw_mixup, mixup
+from robustmix.methods.step import Setup, StepResult, require, top1
+from robustmix.models.taps import in_eval_mode
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransMixConfig:
+    """The two mixtures of TransMix, and how their labels count."""
+
+    mixup_alpha: float = 0.8
+    """Both parameters of the Beta distribution of lam on MixUp's steps."""
+
+    cutmix_alpha: float = 1.0
+    """Both parameters of the Beta distribution of lam on CutMix's steps."""
+
+    cutmix_prob: float = 0.5
+    """Share of the steps that are CutMix's, in [0, 1]."""
+
+    batch_mean_lambda: bool = False
+    """Weigh the two labels' mean losses by mean weights, not each image's by its own."""
+
+    def __post_init__(self) -> None:
+        check_alpha(self.mixup_alpha, "mixup_alpha")
+        check_alpha(self.cutmix_alpha, "cutmix_alpha")
+        require(0 <= self.cutmix_prob <= 1, "cutmix_prob in [0, 1]", self.cutmix_prob)
+
+
+def transmix_lam(draws: CutMixDraws, size: tuple[int, int], attention: Tensor) -> Tensor:
+    """Return the weight of each image's own label, float32 (N,).
+
+    Args:
+        draws: CutMix's of this batch.
+        size: height and width of the images.
+        attention: what the class token of each mixed image looks at, (N, h, w), at least 0.
+
+    Returns:
+        The mean of the share of own pixels and the share of attention on own patches. A patch is
+        its upper left pixel's.
+
+    Reference:
+        Chen et al. 2022, arXiv:2111.09833, equations 5 and 6.
+    """
+    box = cut_box(draws.lam, draws.row, draws.col, size)
+    pasted = torch.zeros(1, 1, *size, device=attention.device)
+    pasted[:, :, box.top : box.bottom, box.left : box.right] = 1
+    area = 1 - float(pasted.double().mean())
+    patches = F.interpolate(pasted, size=attention.shape[1:], mode="nearest")[0]
+    attention = attention.float()
+    total = attention.sum(dim=(1, 2))
+    own = (attention * (1 - patches)).sum(dim=(1, 2)) / total
+    return area / 2 + own / 2
+
+
+class _Attention(Protocol):
+    """The part of timm's attention that is read."""
+
+    qkv: nn.Module
+    q_norm: nn.Module
+    k_norm: nn.Module
+    num_heads: int
+    scale: float
+
+
+class ClassAttention:
+    """Reads what the class token looks at in the last block of a transformer of timm.
+
+    Args:
+        network: the transformer.
+        arch: its name, for messages.
+
+    Raises:
+        UsageError: the network has no such token or block.
+    """
+
+    def __init__(self, network: nn.Module, arch: str = "") -> None:
+        name = arch or type(network).__name__
+        vit = cast(Any, network)
+        blocks = getattr(network, "blocks", None)
+        layer = blocks[-1].attn if isinstance(blocks, nn.Sequential) and len(blocks) else None
+        has_parts = all(hasattr(layer, part) for part in ("qkv", "num_heads", "scale", "q_norm"))
+        if layer is None or not has_parts or not getattr(network, "has_class_token", False):
+            raise UsageError(
+                f"{name} has no attention of a class token",
+                "use deit_small, or a plain vision transformer of timm",
+                code="E-NO-ATTENTION",
+            )
+        self.layer = cast(_Attention, layer)
+        self.prefix = int(vit.num_prefix_tokens)
+        self.grid = tuple(vit.patch_embed.grid_size)
+        self._seen: list[Tensor] = []
+
+    def logits(self, network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a pass's logits (N, K) and its attention over the patches, (N, h, w)."""
+        self._seen.clear()
+        handle = self.layer.qkv.register_forward_hook(self._keep)
+        try:
+            logits: Tensor = network(images)
+        finally:
+            handle.remove()
+        assert len(self._seen) == 1, "the last block ran more than once"
+        return logits, self._attention(self._seen.pop())
+
+    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._seen.append(output.detach())
+
+    @torch.no_grad()
+    def _attention(self, qkv: Tensor) -> Tensor:
+        n, tokens, _ = qkv.shape
+        heads = self.layer.num_heads
+        queries, keys, _ = full_precision(qkv).view(n, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        queries, keys = self.layer.q_norm(queries[:, :, :1]), self.layer.k_norm(keys)
+        weights = (queries * self.layer.scale @ keys.transpose(2, 3)).softmax(dim=3)
+        attention: Tensor = weights.mean(dim=1)[:, 0, self.prefix :].reshape(n, *self.grid)
+        return attention
+
+
+class TransMix(nn.Module):
+    """One transformer trained on batches that its own attention weighs.
+
+    Raises:
+        UsageError: the network has no attention of a class token.
+    """
+
+    def __init__(self, network: nn.Module, config: TransMixConfig, setup: Setup) -> None:
+        super().__init__()
+        ClassAttention(network, setup.arch)
+        self.network = network
+        self.config = config
+        self.rng = setup.rng
+        self.label_smoothing = setup.label_smoothing
+
+    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
+        """Paste the box of each image's partner and weigh it by a pass in eval mode."""
+        draws = self._draw_cutmix(batch)._replace(**given(lam=lam, perm=perm))
+        images = cutmix(batch.images, draws).images
+        with in_eval_mode(self.network), torch.no_grad():
+            _, attention = ClassAttention(self.network).logits(self.network, images)
+        return self._weighed(images, draws, attention)
+
+    def training_step(self, batch: Batch) -> StepResult:
+        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
+        if self.rng.uniform() >= self.config.cutmix_prob:
+            plain = draw_mixup(len(batch.images), self.config.mixup_alpha, self.rng)
+            mixed, lam = mixup(batch.images, plain)
+            blend = blend_pairs(mixed, plain.perm, lam)
+            return blend_step(self.network, batch, blend, smoothing=self.label_smoothing)
+        draws = self._draw_cutmix(batch)
+        images = cutmix(batch.images, draws).images
+        logits, attention = ClassAttention(self.network).logits(self.network, images)
+        blend = self._weighed(images, draws, attention)
+        loss = blend_cross_entropy(
+            logits,
+            batch.labels,
+            blend,
+            smoothing=self.label_smoothing,
+            batch_mean_lambda=self.config.batch_mean_lambda,
+        )
+        return StepResult(loss, {"loss": loss.detach(), "top1": top1(logits, batch.labels)})
+
+    def _draw_cutmix(self, batch: Batch) -> CutMixDraws:
+        size = (batch.images.shape[2], batch.images.shape[3])
+        return draw_cutmix(len(batch.images), size, self.config.cutmix_alpha, self.rng)
+
+    @staticmethod
+    def _weighed(images: Tensor, draws: CutMixDraws, attention: Tensor) -> Blend:
+        size = (images.shape[2], images.shape[3])
+        return blend_pairs(images, draws.perm, transmix_lam(draws, size, attention))
+
+    def classifier(self) -> nn.Module:
+        """Return the one network."""
+        return self.network
