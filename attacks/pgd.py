@@ -30,6 +30,9 @@ class PgdOutcome(Outcome):
     loss_at: Tensor
     """(steps + 1, N): the highest loss after so many steps over the restarts."""
 
+    zero_gradient: Tensor
+    """(N,): share of exactly zero entries in the gradient at the first start; 1 for no steps."""
+
 
 def pgd(
     model: Model,
@@ -45,12 +48,17 @@ def pgd(
     loss: Loss = "ce",
     targets: Tensor | int | None = None,
     keys: Tensor | None = None,
+    stop_early: bool = False,
 ) -> PgdOutcome:
     """Raise a loss inside a ball by steps of fixed length along the gradient.
 
     Every iterate is projected into the ball and [0, 1]. The first restart makes all its steps for
     every sample; later ones take only the samples of which no iterate has reached the goal yet,
     so success never falls as restarts are added.
+
+    With ``stop_early`` a sample's search ends at the first iterate that reaches the goal. Which
+    samples are reached, and after how many steps, is the same; ``loss``, ``last`` and what was
+    noted of later steps is not, for these are not made.
 
     Args:
         model: images (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode.
@@ -68,6 +76,7 @@ def pgd(
             any wrong class counts as success.
         keys: one 64-bit key a sample for the random starts, int64 (N,)
             (:func:`robustmix.rng.sample_keys`); no draw depends on the batch.
+        stop_early: leave a sample alone once its goal is reached.
 
     Raises:
         ValueError: an argument that cannot be meant.
@@ -86,47 +95,88 @@ def pgd(
     check_problem(model, images, labels, norm=norm, eps=eps, keys=keys)
     if steps < 0 or not step_size > 0:
         raise ValueError(f"expected steps >= 0 and step_size > 0, got {steps} and {step_size}")
+    _check_starts(random_start, restarts, keys)
+    tries, planning = plan(model, images, labels, loss=loss, targets=targets, restarts=restarts)
+    record = _Record(images, steps, planning)
+    for stream, whole in tries:
+        rows = record.best.survivors()
+        if not len(rows):
+            break
+        centres = adv = images[rows]
+        if random_start and keys is not None:
+            own = keys.to(images.device)[rows]
+            adv = start_in_ball(centres, own, norm=norm, eps=eps, stream=stream)
+        goal = whole.take(rows)
+        for step in range(steps):
+            value, reached, gradient = slope(model, adv, goal)
+            record.iterate(step, rows, adv, reached, value, gradient)
+            if stop_early and bool(reached.any()):
+                record.last.offer(rows[reached], adv[reached], reached[reached], value[reached])
+                left = ~reached
+                rows, adv, centres, gradient = rows[left], adv[left], centres[left], gradient[left]
+                goal = whole.take(rows)
+                if not len(rows):
+                    break
+            adv = adv + step_size * ascent_direction(gradient, norm=norm)
+            adv = project(centres, adv, norm=norm, eps=eps)
+        if len(rows):
+            value, reached = standing(model, adv, goal)
+            record.iterate(steps, rows, adv, reached, value)
+            record.last.offer(rows, adv, reached, value)
+    return record.outcome()
+
+
+def _check_starts(random_start: bool, restarts: int, keys: Tensor | None) -> None:
     if random_start and keys is None:
         raise ValueError("a random start needs keys")
     if restarts > 1 and not random_start:
         raise ValueError("restarts without a random start would repeat the same search")
-    tries, planning = plan(model, images, labels, loss=loss, targets=targets, restarts=restarts)
-    n, device = len(images), images.device
-    best, last = Leader(images), Leader(images)
-    reached_at = torch.zeros(steps + 1, n, dtype=torch.bool, device=device)
-    loss_at = torch.full((steps + 1, n), -torch.inf, dtype=images.dtype, device=device)
-    rounds = torch.zeros(n, dtype=torch.int64, device=device)
-    for stream, whole in tries:
-        rows = best.survivors()
-        if not len(rows):
-            break
-        centres, goal = images[rows], whole.take(rows)
-        adv = centres
-        if random_start and keys is not None:
-            own = keys.to(device)[rows]
-            adv = start_in_ball(centres, own, norm=norm, eps=eps, stream=stream)
-        for step in range(steps):
-            value, reached, gradient = slope(model, adv, goal)
-            best.offer(rows, adv, reached, value)
-            reached_at[step, rows] |= reached
-            loss_at[step, rows] = loss_at[step, rows].maximum(value)
-            adv = adv + step_size * ascent_direction(gradient, norm=norm)
-            adv = project(centres, adv, norm=norm, eps=eps)
-        value, reached = standing(model, adv, goal)
-        best.offer(rows, adv, reached, value)
-        last.offer(rows, adv, reached, value)
-        reached_at[steps, rows] |= reached
-        loss_at[steps, rows] = loss_at[steps, rows].maximum(value)
-        rounds[rows] += 1
-    return PgdOutcome(
-        best=best.images,
-        success=best.reached,
-        loss=best.loss,
-        last=last.images,
-        last_success=last.reached,
-        last_loss=last.loss,
-        reached_at=reached_at,
-        loss_at=loss_at,
-        forwards=rounds * (steps + 1) + planning,
-        backwards=rounds * steps,
-    )
+
+
+class _Record:
+    """What is kept of the iterates."""
+
+    def __init__(self, images: Tensor, steps: int, planning: int) -> None:
+        n, device = len(images), images.device
+        self.best, self.last = Leader(images), Leader(images)
+        self.reached_at = torch.zeros(steps + 1, n, dtype=torch.bool, device=device)
+        self.loss_at = self.best.loss.repeat(steps + 1, 1)  # all minus infinity
+        self.forwards = torch.full((n,), planning, dtype=torch.int64, device=device)
+        self.backwards = torch.zeros_like(self.forwards)
+        self.zero_gradient: Tensor | None = None
+
+    def iterate(
+        self,
+        step: int,
+        rows: Tensor,
+        adv: Tensor,
+        reached: Tensor,
+        loss: Tensor,
+        gradient: Tensor | None = None,
+    ) -> None:
+        """Note the iterates of some samples after so many steps, and the gradient there."""
+        self.best.offer(rows, adv, reached, loss)
+        self.reached_at[step, rows] |= reached
+        self.loss_at[step, rows] = self.loss_at[step, rows].maximum(loss)
+        self.forwards[rows] += 1
+        if gradient is not None:
+            self.backwards[rows] += 1
+            if self.zero_gradient is None:  # the first gradient is taken of all samples
+                self.zero_gradient = (gradient == 0).flatten(1).to(loss.dtype).mean(dim=1)
+
+    def outcome(self) -> PgdOutcome:
+        """Return it as the attack's result."""
+        flat = self.zero_gradient
+        return PgdOutcome(
+            best=self.best.images,
+            success=self.best.reached,
+            loss=self.best.loss,
+            last=self.last.images,
+            last_success=self.last.reached,
+            last_loss=self.last.loss,
+            reached_at=self.reached_at,
+            loss_at=self.loss_at,
+            zero_gradient=torch.ones_like(self.best.loss) if flat is None else flat,
+            forwards=self.forwards,
+            backwards=self.backwards,
+        )

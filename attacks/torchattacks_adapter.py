@@ -47,6 +47,8 @@ MINIMUM_NORM = frozenset(
 
 L2_ONLY = frozenset(("PGDL2", "PGDRSL2"))
 
+_OURS = ("eps", "max_epsilon", "seed", "norm")
+
 REFUSED = {
     "AutoAttack": "it runs a tenth of the steps and seeds by the clock; use autoattack",
     "LGV": "it trains models of its own",
@@ -107,6 +109,16 @@ def torchattack(
             attack.set_mode_targeted_by_label(quiet=True)
         found = attack(images.detach().clone(), labels if targets is None else targets)
     return _inside(name, images, found.detach(), norm=norm, eps=eps)
+
+
+def options_of(name: str) -> frozenset[str]:
+    """Return the options that an attack of torchattacks takes, beside radius, norm and seed.
+
+    Raises:
+        UsageError: torchattacks is not installed, or it has no such attack.
+    """
+    kind = _find(name.removeprefix(PREFIX))
+    return frozenset(inspect.signature(kind).parameters) - {"model", *_OURS}
 
 
 def require_torchattacks() -> None:

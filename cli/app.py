@@ -8,8 +8,12 @@ import typer
 
 import robustmix
 from robustmix.cli import console
+from robustmix.cli.calibrate import calibrate
+from robustmix.cli.check import check
+from robustmix.cli.compare import compare
 from robustmix.cli.corrupt import corrupt
 from robustmix.cli.demo import demo
+from robustmix.cli.doctor import doctor
 from robustmix.cli.evaluate import evaluate
 from robustmix.cli.listing import listing
 from robustmix.cli.methods import methods
@@ -49,11 +53,15 @@ def version() -> None:
 
 app.command()(train)
 app.command("eval")(evaluate)
+app.command()(calibrate)
 app.command("list")(listing)
+app.command()(compare)
+app.command()(check)
 app.add_typer(corrupt, name="corrupt")
 app.add_typer(methods, name="methods")
 app.add_typer(report, name="report")
 app.command()(demo)
+app.command()(doctor)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -44,6 +44,12 @@ def _suites() -> dict[str, str]:
     return SUITES
 
 
+def _protocols() -> dict[str, str]:
+    from robustmix.evaluation.names import PROTOCOLS
+
+    return PROTOCOLS
+
+
 def _attacks() -> dict[str, str]:
     from robustmix.attacks.names import DESCRIPTIONS
 
@@ -73,6 +79,7 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "corruptions": _corruptions,
     "datasets": _datasets,
     "methods": _methods,
+    "protocols": _protocols,
     "recipes": _recipes,
     "suites": _suites,
 }
@@ -81,7 +88,7 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
 def listing(
     kind: Annotated[str, typer.Argument(help="One of " + ", ".join(KINDS) + ".")],
 ) -> None:
-    """List what there is: archs, attacks, corruptions, datasets, methods, recipes or suites."""
+    """List what there is of a kind: architectures, attacks, methods, recipes and so on."""
     if kind not in KINDS:
         raise unknown_name("list", kind, KINDS)
     table = Table(box=box.SIMPLE_HEAD)

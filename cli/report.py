@@ -13,6 +13,8 @@ report = typer.Typer(help="Work with report files.", no_args_is_help=True)
 
 ReportPath = Annotated[Path, typer.Argument(help="report.json, or the folder it lies in.")]
 
+OutFile = Annotated[Path, typer.Option(help="File to write; - is stdout.")]
+
 
 @report.command()
 def show(path: ReportPath) -> None:
@@ -43,6 +45,42 @@ def heatmap(
 
 
 @report.command()
+def html(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Reports, or the folders they lie in; others are held to the first."),
+    ],
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("report.html"),
+) -> None:
+    """Make one page of one or several reports; it opens from disk and asks nothing of the network.
+
+    The file is printed on stdout.
+    """
+    from robustmix.report.page import write_page
+    from robustmix.report.report import Report
+
+    write_page([Report.load(path) for path in paths], out)
+    console.result(str(out))
+
+
+@report.command()
+def reliability(
+    path: ReportPath,
+    out: Annotated[Path, typer.Option(help="PNG or SVG file.")] = Path("reliability.png"),
+    suite: Annotated[str, typer.Option(help="Key of the suite.")] = "calibration",
+) -> None:
+    """Draw accuracy against confidence before and after scaling; the file is printed on stdout."""
+    from robustmix.errors import UsageError
+    from robustmix.report.reliability import draw_report_reliability
+    from robustmix.report.report import Report
+
+    if out.suffix not in (".png", ".svg"):
+        raise UsageError(f"expected a .png or .svg file, got {out}")
+    draw_report_reliability(Report.load(path, samples=False), out, suite=suite)
+    console.result(str(out))
+
+
+@report.command()
 def validate(path: ReportPath) -> None:
     """Check a report against the schema and every number against the per-sample record."""
     from robustmix.evaluation.recompute import recompute
@@ -60,6 +98,53 @@ def validate(path: ReportPath) -> None:
             code="E-REPORT",
         )
     console.result(f"{path}: the schema holds, and every number is what its rows give")
+
+
+@report.command()
+def md(path: ReportPath, out: OutFile = Path("-")) -> None:
+    """Write the headline numbers as Markdown."""
+    from robustmix.report.export import report_markdown
+    from robustmix.report.report import Report
+
+    loaded = Report.load(path, samples=False)
+    console.write_results((out, lambda: report_markdown(loaded)))
+
+
+@report.command()
+def csv(path: ReportPath, out: OutFile = Path("-")) -> None:
+    """Write every number as CSV, one a line."""
+    from robustmix.report.export import report_csv
+    from robustmix.report.report import Report
+
+    loaded = Report.load(path, samples=False)
+    console.write_results((out, lambda: report_csv(loaded)))
+
+
+@report.command()
+def merge(
+    paths: Annotated[list[Path], typer.Argument(help="Reports of one model.")],
+    out: Annotated[Path, typer.Option(help="Folder of the merged report.")],
+) -> None:
+    """Join shards of the samples, or suites that ran apart; the report's path is printed."""
+    from robustmix.errors import UsageError
+    from robustmix.report.merge import merge_reports
+    from robustmix.report.report import REPORT_FILE, Report
+
+    if (out / REPORT_FILE).exists():
+        raise UsageError(f"{out} already holds a report", "choose another --out", code="E-EXISTS")
+    console.result(str(merge_reports([Report.load(path) for path in paths]).save(out)))
+
+
+@report.command()
+def migrate(
+    path: ReportPath,
+    out: Annotated[Path, typer.Option(help="File to write.")],
+) -> None:
+    """Write an older report as the present schema has it; the file is printed on stdout."""
+    from robustmix.report.migrate import migrate as migrate_report
+    from robustmix.report.report import REPORT_FILE
+
+    console.result(str(migrate_report(path / REPORT_FILE if path.is_dir() else path, out)))
 
 
 @report.command()

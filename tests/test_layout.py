@@ -46,7 +46,10 @@ def test_help_and_lists_do_not_import_torch() -> None:
 import sys
 from robustmix.cli.app import run
 assert run(["--help"]) == 0
-for command in ("train", "eval", "report", "demo", "list", "methods", "corrupt"):
+for command in (
+    *("train", "eval", "calibrate", "compare", "check", "report"),
+    *("demo", "doctor", "list", "methods", "corrupt"),
+):
     assert run([command, "--help"]) == 0
 for kind in ("archs", "attacks", "corruptions", "datasets", "methods", "recipes", "suites"):
     assert run(["list", kind]) == 0

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robustmix.data.images import ImageSet
@@ -26,6 +27,8 @@ from robustmix.types import Model
 
 PAD = 8
 Columns = dict[str, Tensor]
+Done = Mapping[tuple[str, int], Mapping[str, Array]]
+"""(condition, trial) -> columns (n,): the rows of a suite's parts that are done."""
 
 
 class Interrupted(Exception):
@@ -70,6 +73,15 @@ class Part:
     """Whether the rows are the same in every trial and computed once."""
 
     keep_logits: bool = False
+    select: Callable[[Done], NDArray[np.int64]] | None = None
+    """Which samples it is for, rising positions, chosen by the rows of the parts before it; None:
+    all. The rows of the others are zeros. A suite with such a part has a column ``tested``."""
+
+    batch_size: int | None = None
+    """Samples that come together, for work whose result depends on that; None: the engine's."""
+
+    block: int | None = None
+    """Samples a unit of long work, between which it can be interrupted; None: ``BLOCK``."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,9 @@ class Context:
     fitted on clean samples of which it is not one. None before suite ``clean``, or for one sample.
     """
 
+    clean: Table | None = None
+    """The rows of suite ``clean``; None before it has run."""
+
     def cut(self, positions: Tensor | None) -> "Context":
         """Return the context of a part of the samples."""
         if positions is None:
@@ -104,6 +119,7 @@ class Context:
             official=self.official[positions],
             positions=positions,
             temperature=None if self.temperature is None else self.temperature[positions],
+            clean=None if self.clean is None else self.clean.take(positions.numpy()),
         )
 
 
@@ -175,8 +191,14 @@ class Engine:
         self.progress.start(key, len(parts) * len(context.data))
         before = buffers_hash(context.robust)
         rows: dict[tuple[str, int], dict[str, Array]] = {}
+        partial = any(part.select for part in parts)
         for part in parts:
-            columns = self._part(context, key, part)
+            chosen = np.arange(len(context.data)) if part.select is None else part.select(rows)
+            columns = self._part(context, key, part, torch.from_numpy(chosen))
+            if partial:
+                n = len(context.data)
+                like = next(iter(rows.values()), {})
+                columns = {c: _spread(found, chosen, n, like) for c, found in columns.items()}
             trials = range(suite.trials) if part.all_trials else (part.trial,)
             for condition in part.conditions:
                 for trial in trials:
@@ -192,14 +214,17 @@ class Engine:
         covered = None if positions is None else positions.numpy()
         return replace(_table(rows, suite.trials), positions=covered)
 
-    def _part(self, context: Context, key: str, part: Part) -> dict[str, dict[str, Array]]:
-        n = len(context.data)
+    def _part(
+        self, context: Context, key: str, part: Part, chosen: Tensor
+    ) -> dict[str, dict[str, Array]]:
         unit_name = f"{part.name}-t{part.trial}"
+        size = min(part.block or BLOCK, BLOCK)
         blocks = []
-        for block, start in enumerate(range(0, n, BLOCK)):
+        self.progress.advance(key, part.name, len(context.data) - len(chosen))
+        for block, start in enumerate(range(0, len(chosen), size)):
             if self.should_stop():
                 raise Interrupted
-            indices = torch.arange(start, min(start + BLOCK, n))
+            indices = chosen[start : start + size]
             arrays = self.store.get(key, unit_name, block)
             if arrays is None:
                 arrays = self._block(context, key, part, indices)
@@ -208,8 +233,8 @@ class Engine:
                 self.resumed_units += 1
                 self.progress.advance(key, part.name, len(indices))
             blocks.append(arrays)
-        joined = {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
         columns: dict[str, dict[str, Array]] = {condition: {} for condition in part.conditions}
+        joined = {n: np.concatenate([b[n] for b in blocks]) for n in (blocks[0] if blocks else ())}
         for name, array in joined.items():
             condition, _, column = name.rpartition("|")
             columns[condition][column] = array
@@ -217,7 +242,7 @@ class Engine:
 
     def _block(self, context: Context, key: str, part: Part, indices: Tensor) -> dict[str, Array]:
         collected: dict[str, list[Tensor]] = {}
-        for chunk in torch.split(indices, self.batch_size):
+        for chunk in torch.split(indices, part.batch_size or self.batch_size):
             for condition, columns in part.compute(_batch(context, chunk)).items():
                 for name, column in columns.items():
                     collected.setdefault(f"{condition}|{name}", []).append(column.detach())
@@ -236,6 +261,21 @@ class Engine:
             if part.keep_logits:
                 arrays[found] = column.numpy()
         return arrays
+
+
+def _spread(
+    columns: Mapping[str, Array], chosen: NDArray[np.int64], n: int, like: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Return columns (n,) from those of the chosen samples, with a column ``tested``.
+
+    Where none were chosen there are no columns; they are made in the image of ``like``.
+    """
+    whole: dict[str, Array] = {name: np.zeros_like(column) for name, column in like.items()}
+    whole["tested"] = np.isin(np.arange(n), chosen)
+    for name, column in columns.items():
+        whole[name] = np.zeros((n, *column.shape[1:]), dtype=column.dtype)
+        whole[name][chosen] = column
+    return whole
 
 
 def _batch(context: Context, indices: Tensor) -> Batch:

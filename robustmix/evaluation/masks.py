@@ -1,31 +1,52 @@
-"""Occlusion masks: which patches of which image are hidden, and with what."""
+"""Occlusion masks: which patches of which image are hidden, and with what.
+
+Patches are numbered row by row. A ranking gives every patch of every image its place in the order
+in which patches are hidden; the masks of one ranking are nested.
+"""
 
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from robustmix.errors import UsageError
+from robustmix.models.robust_model import RobustModel
 from robustmix.rng import normal, permutations
 
 Fill = Literal["mean", "black", "image_mean", "noise", "blur"]
 FILLS: tuple[Fill, ...] = ("mean", "black", "image_mean", "noise", "blur")
+CONSTANT_FILLS: tuple[Fill, ...] = ("mean", "black")
+"""Fills that hide all of an image so that nothing of it is left."""
+
+CountRule = Literal["half-up", "half-even", "floor"]
+COUNT_RULES: tuple[CountRule, ...] = get_args(CountRule)
+
+TIE = 2.0**-20
+"""Patches whose saliency differs by less than this share of the image's largest are equal: what a
+network says of a patch it ignores is rounding, which must not order patches."""
 
 
-def mask_count(ratio: Fraction, patches: int) -> int:
-    """Return how many patches a ratio hides: floor(ratio * patches + 1/2), exactly.
+def mask_count(ratio: Fraction, patches: int, rule: CountRule = "half-up") -> int:
+    """Return how many patches a ratio hides, in exact rational arithmetic.
 
-    Rounding is half up on rational numbers: neither banker's rounding nor a float's last bit
-    decides (evaluation specification, 7.1).
+    Args:
+        ratio: share of the patches, in [0, 1].
+        patches: number of patches.
+        rule: ``half-up`` is floor(ratio * patches + 1/2), the rule of the evaluation specification
+            (7.1); ``half-even`` (banker's) and ``floor`` are those of published tools.
 
     Example:
         >>> [mask_count(Fraction(k, 10), 64) for k in range(1, 10)]
         [6, 13, 19, 26, 32, 38, 45, 51, 58]
     """
+    if rule == "half-even":
+        return round(ratio * patches)
+    if rule == "floor":
+        return math.floor(ratio * patches)
     return math.floor(ratio * patches + Fraction(1, 2))
 
 
@@ -39,16 +60,149 @@ def patch_size(size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
     if rows < 1 or columns < 1 or height % rows or width % columns:
         raise UsageError(
             f"a grid of {rows}x{columns} does not divide images of {height}x{width}",
-            "choose --grid so that it divides the image",
+            "choose a grid that divides the image",
             code="E-GRID",
         )
     return height // rows, width // columns
 
 
+def token_patch(robust: RobustModel) -> list[float] | None:
+    """Return height and width of a transformer's patches in pixels of the model's images.
+
+    None for a network that does not cut images into tokens.
+    """
+    embed = getattr(robust.net, "patch_embed", None)
+    patch = getattr(embed, "patch_size", None)
+    if not isinstance(patch, tuple) or len(patch) != 2:
+        return None
+    height, width = robust.resize or robust.input_size[1:]
+    return [patch[0] * robust.input_size[1] / height, patch[1] * robust.input_size[2] / width]
+
+
+def is_aligned(
+    patch: tuple[int, int], offset: tuple[int, int], token: Sequence[float] | None
+) -> bool | None:
+    """Tell whether masks hide whole tokens; None if there are no tokens.
+
+    Args:
+        patch: height and width of a mask's patch in pixels.
+        offset: see ``hidden_pixels``.
+        token: see ``token_patch``.
+
+    Example:
+        >>> is_aligned((28, 28), (0, 0), [16.0, 16.0]), is_aligned((32, 32), (16, 0), [16.0, 16.0])
+        (False, True)
+    """
+    if token is None:
+        return None
+    down, across = token
+    return all(
+        (length / side).is_integer()
+        for length, side in (
+            (patch[0], down),
+            (offset[1], down),
+            (patch[1], across),
+            (offset[0], across),
+        )
+    )
+
+
+def scope_ids(scope: str, indices: Tensor, sample_ids: Sequence[str]) -> list[str]:
+    """Return the id that each sample's mask is drawn for.
+
+    Args:
+        scope: ``sample``, or ``batch:100``: one mask for every 100 samples that follow each other
+            in the evaluated set, whatever the batch size is.
+        indices: positions of the samples in the evaluated set, (n,).
+        sample_ids: their ids.
+
+    Raises:
+        UsageError: there is no such scope.
+
+    Example:
+        >>> scope_ids("batch:2", torch.tensor([1, 2, 3]), ["a", "b", "c"])
+        ['batch:2/0', 'batch:2/1', 'batch:2/1']
+    """
+    if scope == "sample":
+        return list(sample_ids)
+    kind, _, count = scope.partition(":")
+    if kind != "batch" or not count.isdecimal() or int(count) < 1:
+        raise UsageError(
+            f"unknown mask scope '{scope}'", "write sample or batch:100", code="E-MASK-SCOPE"
+        )
+    return [f"{scope}/{i // int(count)}" for i in indices.tolist()]
+
+
+def as_ranks(order: Tensor) -> Tensor:
+    """Return the place of every patch in an order of patches; both int64 (N, patches)."""
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places)
+
+
+def random_ranks(keys: Tensor, patches: int) -> Tensor:
+    """Return uniformly random rankings, int64 (N, patches), one a key (N,)."""
+    return as_ranks(permutations(keys, patches))
+
+
+def patch_scores(maps: Tensor, grid: tuple[int, int], offset: tuple[int, int] = (0, 0)) -> Tensor:
+    """Return the sum of each patch over the largest of its image, float64 (N, patches).
+
+    It is a whole number of units of ``TIE``, from 0 to 2^20; all 0 for a map that is 0 everywhere.
+
+    Args:
+        maps: not negative, (N, H, W).
+        grid: rows and columns of patches; it divides H and W.
+        offset: see ``hidden_pixels``.
+    """
+    height, width = patch_size((maps.shape[1], maps.shape[2]), grid)
+    wide = maps.to(torch.float32 if maps.device.type == "mps" else torch.float64)
+    wide = wide.roll((-offset[1], -offset[0]), dims=(1, 2))
+    sums = wide.view(len(maps), grid[0], height, grid[1], width).sum(dim=(2, 4)).flatten(1)
+    return (sums / sums.amax(dim=1, keepdim=True) / TIE).round().nan_to_num(0.0)
+
+
+def score_ranks(scores: Tensor, *, largest_first: bool, ties: Tensor | None = None) -> Tensor:
+    """Return the ranking by score, int64 (N, patches).
+
+    Args:
+        scores: (N, patches).
+        largest_first: whether the patch with the largest score is hidden first.
+        ties: keys of a random order among equals, int64 (N,); None takes the lower index first.
+    """
+    if ties is None:
+        return as_ranks(scores.argsort(dim=1, descending=largest_first, stable=True))
+    shuffled = permutations(ties, scores.shape[1])
+    order = scores.gather(1, shuffled).argsort(dim=1, descending=largest_first, stable=True)
+    return as_ranks(shuffled.gather(1, order))
+
+
+def hidden_pixels(
+    ranks: Tensor,
+    count: int,
+    size: tuple[int, int],
+    grid: tuple[int, int],
+    offset: tuple[int, int] = (0, 0),
+) -> Tensor:
+    """Return which pixels are hidden, bool (N, 1, H, W).
+
+    Args:
+        ranks: ranking of the patches, int64 (N, patches).
+        count: how many patches are hidden: those ranked below it.
+        size: height and width of the images.
+        grid: rows and columns of patches.
+        offset: pixels by which the grid is shifted right and down. It goes round the edges, so
+            that patches keep their size and a count its share of the image.
+    """
+    height, width = patch_size(size, grid)
+    hidden = (ranks < count).view(-1, 1, *grid)
+    hidden = hidden.repeat_interleave(height, dim=2).repeat_interleave(width, dim=3)
+    return hidden.roll((offset[1], offset[0]), dims=(2, 3)) if any(offset) else hidden
+
+
 def nested_masks(
     keys: Tensor, counts: Sequence[int], size: tuple[int, int], grid: tuple[int, int]
 ) -> Tensor:
-    """Return which pixels are hidden, bool (len(counts), N, 1, H, W).
+    """Return which pixels random masks hide, bool (len(counts), N, 1, H, W).
 
     Every sample has one permutation of its patches; a count hides the first of it, so a larger
     count hides a superset.
@@ -59,15 +213,8 @@ def nested_masks(
         size: height and width of the images.
         grid: rows and columns of patches.
     """
-    patch = patch_size(size, grid)
-    patches = grid[0] * grid[1]
-    order = permutations(keys, patches)
-    rank = torch.empty_like(order).scatter_(
-        1, order, torch.arange(patches, device=keys.device).expand_as(order)
-    )
-    hidden = torch.stack([rank < count for count in counts])
-    grids = hidden.view(len(counts), len(keys), 1, *grid)
-    return grids.repeat_interleave(patch[0], dim=3).repeat_interleave(patch[1], dim=4)
+    ranks = random_ranks(keys, grid[0] * grid[1])
+    return torch.stack([hidden_pixels(ranks, count, size, grid) for count in counts])
 
 
 def filling(

@@ -17,6 +17,9 @@ class Planned:
     preset: str | None = None
     """Behind the ``@`` of the key; None for the plain name."""
 
+    of: tuple[str, ...] = ()
+    """The presets that ask for it; none if it was asked for by itself."""
+
     limit: int | None = None
     """Most samples it is run over, the first of the seeded order; None: all that are evaluated."""
 

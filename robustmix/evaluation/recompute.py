@@ -6,9 +6,12 @@ from typing import Any
 
 from robustmix.errors import IntakeError
 from robustmix.evaluation.engine import Suite
+from robustmix.evaluation.masking.verdict import share_verdict
 from robustmix.evaluation.planned import seeded_subset
-from robustmix.evaluation.suites.registry import SUITES
+from robustmix.evaluation.suites.paper_fgsm import PaperFgsmSuite
+from robustmix.evaluation.suites.registry import suite_type
 from robustmix.report.report import Report
+from robustmix.report.schema import SuitePart
 
 TOLERANCE = 1e-9
 """Relative; sums may round differently on another machine."""
@@ -20,11 +23,13 @@ def suite_from_params(name: str, params: Mapping[str, Any]) -> Suite:
     Raises:
         IntakeError: the parameters are not those of a suite of this version.
     """
-    base = name.partition("@")[0]
-    if base not in SUITES:
+    kind = suite_type(name.partition("@")[0])
+    if kind is None:
         raise IntakeError(f"the report has a suite this version does not know: {name}", "update")
+    if name.startswith("fgsm@") and params.get("space") == "normalised":
+        kind = PaperFgsmSuite
     try:
-        return SUITES[base].from_params(params)
+        return kind.from_params(params)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntakeError(
             f"the recorded parameters of suite {name} are damaged ({type(error).__name__})",
@@ -53,7 +58,7 @@ def recompute(report: Report) -> list[str]:
         "input_size": list(content.model.input_size),
         "subset": content.dataset.subset is not None,
     }
-    differences: list[str] = []
+    remade: dict[str, SuitePart] = {}
     for name, part in content.suites.items():
         if part.status != "ok":
             continue
@@ -65,14 +70,18 @@ def recompute(report: Report) -> list[str]:
             seen = report.samples.view(name, None if covered is None else covered.numpy())
             own = facts | {"subset": True}
         try:
-            again = suite.summarise(seen, own).model_dump(mode="json")
+            remade[name] = suite.summarise(seen, own)
         except (KeyError, ValueError, IndexError) as error:
             raise IntakeError(
                 f"the per-sample record does not hold the rows of suite {name} "
                 f"({type(error).__name__})",
                 "evaluate again",
             ) from None
-        stated = part.model_dump(mode="json")
+    share_verdict(remade)
+    differences: list[str] = []
+    for name, made in remade.items():
+        stated = content.suites[name].model_dump(mode="json")
+        again = made.model_dump(mode="json")
         again["timing"] = stated["timing"]
         differences += _differences(stated, again, name)
     return differences

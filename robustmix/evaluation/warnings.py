@@ -8,14 +8,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from robustmix.data.images import ImageSet
+from robustmix.evaluation.masking.text import masking_warnings
 from robustmix.models.robust_model import RobustModel
 from robustmix.report.samples import Samples
-from robustmix.report.schema import CorruptionPart, SuitePart, Warn
-
-SINGLE_STEP = (
-    "a single-step attack alone says little: mixup training lowers FGSM error without adversarial "
-    "robustness; run an iterative attack before drawing conclusions"
-)
+from robustmix.report.schema import CalibrationPart, CorruptionPart, SuitePart, Warn
 
 
 def find_warnings(
@@ -59,9 +55,10 @@ def find_warnings(
                 "figures",
             )
         )
-    if "fgsm" in parts and parts["fgsm"].status == "ok":
-        warnings.append(Warn(code="W-SINGLE-STEP", suite="fgsm", message=SINGLE_STEP))
-    return warnings
+    for key, part in parts.items():
+        if isinstance(part, CalibrationPart):
+            warnings += [_coded(note, key) for note in part.notes]
+    return warnings + masking_warnings(parts)
 
 
 def _coded(note: str, suite: str) -> Warn:

@@ -15,8 +15,9 @@ from robustmix.models.archives import check_tensors, read_archive
 from robustmix.models.infer import head_of
 from robustmix.models.names import ARCHS, split_stem
 
-FORMAT_VERSION = 1
-"""Raised when an older reader could misread the file."""
+FORMAT_VERSION = 2
+"""Raised when an older reader could misread the file. Since 2 there may be a ``calibration``, which
+a reader of version 1 would leave out of the logits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,11 @@ class Checkpoint:
 
     resume: dict[str, Any] | None = field(default=None, repr=False)
     """Tensors and JSON-like values."""
+
+    calibration: dict[str, Any] | None = field(default=None, repr=False)
+    """JSON-like: ``T``, what the logits of ``model`` are to be divided by, and how it was fitted;
+    ``sample_ids`` names the samples, which no calibration may be judged on. None: not calibrated.
+    """
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -112,6 +118,8 @@ def checkpoint_from(content: object, path: Path) -> Checkpoint:
     """
     assert isinstance(content, Mapping)
     version = content["format_version"]
+    if version == 1:
+        content = {"calibration": None, **content}
     if type(version) is not int or version < 1:
         raise _broken(path, f"format_version is {version!r}")
     if version > FORMAT_VERSION:
@@ -122,7 +130,7 @@ def checkpoint_from(content: object, path: Path) -> Checkpoint:
         )
     try:
         _validate(content)
-        for name in ("recipe", "metrics"):
+        for name in ("recipe", "metrics", "calibration"):
             _plain(name, content[name], tensors=False, nan=False)
         _plain("resume", content["resume"], tensors=True, nan=True)
     except (ValueError, RecursionError) as error:
@@ -193,6 +201,15 @@ def _is_dict_of(kind: Callable[[object], bool]) -> Callable[[object], bool]:
     return check
 
 
+def _is_calibration(value: object) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, Mapping) or not all(map(_is_text, value)):
+        return False
+    ids = _is_sequence_of(_is_text)(value.get("sample_ids"))
+    return ids and _is_positive_number(value.get("T"))
+
+
 def _is_anything(value: object) -> bool:
     return True
 
@@ -215,6 +232,7 @@ _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "weights": (lambda v: v in ("raw", "ema"), "raw or ema"),
     "head": (lambda v: v is None or _is_text(v), "text or None"),
     "resume": (lambda v: v is None or _is_dict_of(_is_anything)(v), "names and values, or None"),
+    "calibration": (_is_calibration, "T > 0 with its sample_ids, or None"),
 }
 
 

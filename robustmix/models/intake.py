@@ -271,6 +271,7 @@ def _from_checkpoint(checkpoint: Checkpoint, path: Path, wanted: _Wanted) -> Rob
         params=_count(net),
         epoch=checkpoint.epoch,
         metrics=checkpoint.metrics,
+        calibration=checkpoint.calibration,
         notes=tuple(notes),
     )
     resize = checkpoint.arch_options.get("resize")
@@ -486,6 +487,7 @@ def _wrap(
             class_map=labels,
             resize=wanted.resize,
             info=info,
+            temperature=None if info.calibration is None else info.calibration["T"],
         )
     except ValueError as error:
         raise IntakeError(f"{info.source}: {error}", code="E-MODEL") from error

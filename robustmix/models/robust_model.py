@@ -1,5 +1,6 @@
 """The one form in which every suite sees a network: pixels in [0, 1] in, logits out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +50,9 @@ class ModelInfo:
 
     epoch: int | None = None
     metrics: Mapping[str, Any] | None = None
+    calibration: Mapping[str, Any] | None = None
+    """How the temperature of a calibrated checkpoint was fitted; ``sample_ids`` says to what."""
+
     notes: tuple[str, ...] = ()
     """What a report must warn of, each beginning with a code such as ``W-RANDOM-INIT``."""
 
@@ -71,14 +75,17 @@ class RobustModel(nn.Module):
             antialiasing, on float tensors, clamped to [0, 1].
         info: what a report says about the model.
         allow_out_of_range: accept pixels outside [0, 1].
+        temperature: what the logits are divided by, after the class map; None leaves them as they
+            are, bit for bit.
 
     Raises:
-        ValueError: the normalisation or the class map cannot be meant.
+        ValueError: the normalisation, the class map or the temperature cannot be meant.
     """
 
     mean: Tensor
     std: Tensor
     class_map: Tensor | None
+    temperature: Tensor | None
 
     def __init__(
         self,
@@ -92,10 +99,13 @@ class RobustModel(nn.Module):
         resize: int | tuple[int, int] | None = None,
         info: ModelInfo | None = None,
         allow_out_of_range: bool = False,
+        temperature: float | None = None,
     ) -> None:
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or not all(s > 0 for s in std):
             raise ValueError(f"expected 3 means and 3 positive stds, got {mean} and {std}")
+        if temperature is not None and not 0 < temperature < math.inf:  # also true for NaN
+            raise ValueError(f"expected a finite temperature > 0, got {temperature}")
         self.net = net
         self.num_classes = num_classes
         self.input_size = input_size
@@ -104,6 +114,8 @@ class RobustModel(nn.Module):
         self.register_buffer("mean", torch.tensor(list(mean), dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(list(std), dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("class_map", _checked_map(class_map, num_classes))
+        divisor = None if temperature is None else torch.tensor(temperature, dtype=torch.float32)
+        self.register_buffer("temperature", divisor)
         self.info = info or ModelInfo(
             source=type(net).__name__,
             format="module",
@@ -137,7 +149,8 @@ class RobustModel(nn.Module):
         if not isinstance(logits, Tensor) or logits.shape != (len(images), outputs):
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(f"expected logits ({len(images)}, {outputs}), the model gave {got}")
-        return self._map_classes(logits.float())
+        mapped = self._map_classes(logits.float())
+        return mapped if self.temperature is None else mapped / self.temperature
 
     def _check_mode(self) -> None:
         if any(module.training for module in self.modules()):

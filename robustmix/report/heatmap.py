@@ -9,11 +9,16 @@ from robustmix.report.report import Report
 from robustmix.report.schema import CorruptionPart
 
 
-def draw_heatmap(report: Report, path: Path) -> None:
+def draw_heatmap(report: Report, path: Path, *, suite: str = "corruption") -> None:
     """Draw the corruption suite of a report into a PNG or SVG, by the suffix of ``path``.
 
     Rows are corruptions, in groups; columns are clean, the severities and their mean. Colours run
     from 0 to the clean accuracy.
+
+    Args:
+        report: with a corruption suite.
+        path: PNG or SVG, by its suffix.
+        suite: key of the suite in the report.
 
     Raises:
         IntakeError: the report has no corruption suite.
@@ -22,7 +27,7 @@ def draw_heatmap(report: Report, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    part = report.content.suites.get("corruption")
+    part = report.content.suites.get(suite)
     if not isinstance(part, CorruptionPart) or part.status != "ok":
         raise IntakeError("the report has no corruption suite", "evaluate with --suite corruption")
     clean = report.content.suites["clean"].metrics["top1"].value or 0.0
@@ -35,7 +40,10 @@ def draw_heatmap(report: Report, path: Path) -> None:
     figure = Figure(figsize=(2.6 + 0.72 * len(table[0]), 1.1 + 0.34 * len(names)), dpi=130)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.imshow(table, cmap="viridis", vmin=0, vmax=max(clean, 1e-9), aspect="auto")
+    # A mesh, not an image: browsers smooth small images inside an SVG.
+    columns, rows = range(len(table[0])), range(len(table))
+    axes.pcolormesh(columns, rows, table, cmap="viridis", vmin=0, vmax=max(clean, 1e-9))
+    axes.invert_yaxis()
     for row, values in enumerate(table):
         for column, value in enumerate(values):
             dark = value < 0.6 * clean

@@ -1,7 +1,7 @@
 """A report with its per-sample record: saved, loaded, turned into tables."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ from robustmix.report.schema import (
     AttackPart,
     CorruptionPart,
     OcclusionPart,
+    PointPart,
     ReportModel,
+    ShufflePart,
     SuitePart,
 )
+from robustmix.report.text import plain
 
 REPORT_FILE = "report.json"
 SAMPLES_FILE = "samples.npz"
@@ -117,7 +120,7 @@ class Report:
         record = next((a for a in content.artifacts if a.kind == "samples"), None)
         # The name comes from a file that may be a stranger's: only a neighbour is ever opened.
         beside = path.parent / Path(record.path).name if record else None
-        if not samples or record is None or beside is None or not beside.exists():
+        if not samples or record is None or beside is None or not _is_file(beside):
             return cls(content)
         if file_digest(beside) != record.sha256:
             raise IntakeError(
@@ -128,22 +131,48 @@ class Report:
         return cls(content, Samples.load(beside))
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
 def read_report(path: Path) -> ReportModel:
     """Read and validate a report file; see ``Report.load`` for what is raised."""
+    return validated(read_json(path), path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a report file of any version, unvalidated.
+
+    Raises:
+        IntakeError: it is missing, no JSON, or of another kind.
+    """
     try:
-        value: Any = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value: Any = json.loads(text, parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise IntakeError(f"there is no report at {path}", "check the path") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise IntakeError(
             f"{path} is not readable JSON ({type(error).__name__})", "restore it or evaluate again"
         ) from None
     if not isinstance(value, dict) or value.get("kind") != "robustmix.report":
         raise IntakeError(f"{path} is not a robustmix report", "give the report.json of an eval")
+    return value
+
+
+def validated(value: dict[str, Any], path: Path) -> ReportModel:
+    """Return the content of a report file; see ``Report.load`` for what is raised."""
     version = str(value.get("schema_version", ""))
     if version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
         raise IncompatibleError(
-            f"{path} has schema version {version[:20] or 'none'}, this program reads "
+            f"{path} has schema version {plain(version, 20) or 'none'}, this program reads "
             f"{SCHEMA_VERSION}",
             "update robustmix",
             code="E-SCHEMA",
@@ -152,9 +181,9 @@ def read_report(path: Path) -> ReportModel:
         return ReportModel.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = plain(".".join(str(part) for part in first["loc"]))
         raise IntakeError(
-            f"{path} breaks the schema at {where}: {first['msg']} "
+            f"{path} breaks the schema at {where}: {plain(first['msg'])} "
             f"({error.error_count()} fault{'s' if error.error_count() > 1 else ''})",
             "see `robustmix report schema`",
             code="E-REPORT",
@@ -172,8 +201,18 @@ def metrics_of(part: SuitePart) -> Iterator[tuple[str, str, Metric]]:
         for kind in ("groups", "by_severity", "by_corruption"):
             for name, metric in getattr(part, kind).items():
                 yield f"{kind}:{name}", "acc_mean", metric
-    if isinstance(part, AttackPart | OcclusionPart):
-        points = part.sweep if isinstance(part, AttackPart) else part.points
+    for mode, points in _curves_of(part):
         for point in points:
             for name, metric in point.metrics.items():
-                yield f"{point.x:.6g}", name, metric
+                yield f"{mode}{point.x:.6g}", name, metric
+
+
+def _curves_of(part: SuitePart) -> Iterator[tuple[str, Sequence[PointPart]]]:
+    """Yield what precedes x in the names of a curve's points, and the points."""
+    if isinstance(part, AttackPart):
+        yield "", part.sweep
+    if isinstance(part, ShufflePart):
+        yield "", part.points
+    if isinstance(part, OcclusionPart):
+        for mode, points in part.curves.items():
+            yield "" if points is part.points else f"{mode}:", points

@@ -5,7 +5,9 @@ one condition in one trial. Labels and ids only, never pixels. A suite that cove
 samples says which.
 """
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +20,12 @@ from robustmix.errors import IntakeError
 from robustmix.files import atomic_path
 
 Array = NDArray[np.generic]
+
+_UNREADABLE = (
+    OSError, KeyError, ValueError, EOFError, AttributeError, TypeError, SyntaxError, MemoryError,
+    OverflowError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy and zipfile raise for damaged or foreign files."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +86,12 @@ class Samples:
             positions: the samples that the suite covers, rising; None for all.
 
         Returns:
-            The samples with the tables ``clean`` and the suite's own.
+            The samples with the tables ``clean``, ``calibration`` (what was fitted to other
+            images, if anything was) and the suite's own.
         """
         name = key.partition("@")[0]
-        tables = {"clean": self.tables["clean"]} if "clean" in self.tables else {}
+        shared = ("clean", "calibration")
+        tables = {k: t for k, t in self.tables.items() if k in shared and t.positions is None}
         if positions is not None:
             tables = {kind: found.take(positions) for kind, found in tables.items()}
         if key in self.tables:
@@ -124,7 +134,8 @@ class Samples:
             IntakeError: the file is missing, damaged or not a sample file.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here, for numpy leaves the file open when it is no archive.
+            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             columns: dict[str, dict[str, Array]] = {}
             for name, array in arrays.items():
@@ -146,7 +157,7 @@ class Samples:
                     for suite, table in columns.items()
                 },
             )
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise IntakeError(
                 f"{path} is not a readable sample file ({type(error).__name__})",
                 "evaluate again, or restore the file that belongs to the report",

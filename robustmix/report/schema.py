@@ -1,14 +1,19 @@
 """The report file: one pydantic model, versioned, with nothing in it that cannot be published."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from robustmix.report.metric import Metric
 
 SCHEMA_VERSION = "1.0"
 
-SUITE_ORDER = ("clean", "calibration", "corruption", "fgsm", "occlusion")
+SUITE_ORDER = (
+    *("clean", "calibration", "corruption"),
+    *("masking", "fgsm", "pgd", "autoattack"),
+    *("occlusion", "shuffle"),
+)
 """How suites are run and shown; the keys of a file are sorted and carry no order."""
 
 JsonDict = dict[str, Any]
@@ -115,8 +120,14 @@ class Protocol(Part):
     """The parameters of every suite and the hash over them."""
 
     presets: list[str]
+    """The named protocols that were asked for; none if suites were asked for by name."""
+
     hash: str
     nonstandard: bool
+    nonstandard_suites: list[str] = Field(default_factory=list)
+    """Suites that repeat a published tool, faults included, to be compared with its tables alone.
+    """
+
     params: dict[str, JsonDict]
     limits: dict[str, int] = Field(default_factory=dict)
     """Number of samples of each suite that covers only a part of them."""
@@ -137,6 +148,8 @@ class CleanPart(SuitePart):
 
     kind: Literal["clean"] = "clean"
     per_class: list[JsonDict] = Field(default_factory=list)
+    confusion: list[tuple[int, int, int]] | None = None
+    """Label, prediction and count of every pair that occurs, if it was asked for."""
 
 
 class CalibrationPart(SuitePart):
@@ -145,7 +158,13 @@ class CalibrationPart(SuitePart):
     kind: Literal["calibration"] = "calibration"
     bins_10: list[JsonDict] = Field(default_factory=list)
     bins_15: list[JsonDict] = Field(default_factory=list)
+    bins: dict[str, list[JsonDict]] = Field(default_factory=dict)
+    """Reliability tables of the other bin counts that were asked for."""
     temperature: JsonDict | None = None
+    recalibrated: dict[str, JsonDict] = Field(default_factory=dict)
+    """Experimental recalibrators that were asked for, each scored by two folds."""
+    notes: list[str] = Field(default_factory=list)
+    """What to warn of, each beginning with its code, e.g. ``W-PAPER-ECE: ...``."""
 
 
 class ConditionPart(Part):
@@ -187,6 +206,70 @@ class PointPart(Part):
     metrics: dict[str, Metric]
 
 
+class CheckPart(Part):
+    """One check of whether the model merely hides its gradients from attacks."""
+
+    id: str
+    """``G1`` to ``G16``."""
+
+    title: str
+    status: Literal["pass", "warn", "fail", "skip"]
+    value: float | None
+    """What was measured; more is worse. None if the check was skipped."""
+
+    warn: float | None
+    """The check warns above this value."""
+
+    fail: float | None
+    """The check fails above this value."""
+
+    n: int
+    """Number of samples it is made of."""
+
+    text: str
+    """What was found, in words."""
+
+
+class MaskingVerdict(Part):
+    """Whether the attacks' numbers can be believed."""
+
+    verdict: Literal["clean", "suspicious", "masked", "not_assessable"]
+    reason: str
+    n: int
+    """Number of checked samples, all classified correctly without attack."""
+
+    checks: list[CheckPart] = Field(default_factory=list)
+
+
+class MaskingPart(SuitePart):
+    """Suite ``masking``."""
+
+    kind: Literal["masking"] = "masking"
+    norm: str = "linf"
+    eps: float = 0.0
+    masking: MaskingVerdict | None = None
+    forwards: int = 0
+    backwards: int = 0
+
+
+class MemberPart(Part):
+    """One attack of an ensemble."""
+
+    name: str
+    params: JsonDict
+    tried: int
+    """Number of samples it attacked: those that no member before it had broken."""
+
+    broken: int
+    """How many of these it broke."""
+
+    robust_acc: Metric
+    """Of all samples, after this member."""
+
+    forwards: int
+    backwards: int
+
+
 class AttackPart(SuitePart):
     """Suite ``fgsm`` and the attacks after it."""
 
@@ -202,6 +285,32 @@ class AttackPart(SuitePart):
     nonmonotone: bool = False
     """Whether accuracy rises anywhere along eps; a single step may overshoot, so it may."""
 
+    attack: str = ""
+    """What the attack is called where that is not the suite's name."""
+
+    step_size: float | None = None
+    random_start: bool = False
+    members: list[MemberPart] = Field(default_factory=list)
+    """The attacks of an ensemble, in order."""
+
+    masking: MaskingVerdict | None = None
+    """Of suite ``masking``; None if it did not run."""
+
+    forwards: int = 0
+    """Forward passes of single images that the suite's rows cost."""
+
+    backwards: int = 0
+
+
+class OcclusionPoint(PointPart):
+    """One point of an occlusion curve; ``x`` is the share of patches that is really hidden."""
+
+    ratio: float
+    """The share that was asked for."""
+
+    masked: int
+    """Hidden patches."""
+
 
 class OcclusionPart(SuitePart):
     """Suite ``occlusion``."""
@@ -209,15 +318,58 @@ class OcclusionPart(SuitePart):
     kind: Literal["occlusion"] = "occlusion"
     grid: str = ""
     patch: tuple[int, int] = (0, 0)
+    """Height and width of a patch in pixels."""
+
+    aligned: bool | None = None
+    """Whether patches are made of whole tokens of a transformer; None for other networks."""
+
     fill: str = "mean"
-    mode: str = "random"
+    modes: list[str] = Field(default_factory=list)
     trials: int = 0
     mask_scope: str = "sample"
-    points: list[PointPart] = Field(default_factory=list)
+    saliency: JsonDict | None = None
+    """Source, SHA-256 of its file and explained class; None if no mode needs it."""
+
+    curve_kind: Literal["masked-share"] = "masked-share"
+    """What the x of the curves is."""
+
+    curves: dict[str, list[OcclusionPoint]] = Field(default_factory=dict)
+    """Mode to points."""
+
+    @property
+    def points(self) -> list[OcclusionPoint]:
+        """The curve that stands for the suite: random masks, else the first mode."""
+        first = self.modes[0] if self.modes else ""
+        return self.curves.get("random", self.curves.get(first, []))
+
+
+class ShufflePoint(PointPart):
+    """One point of a shuffle curve; ``x`` is the number of pieces."""
+
+    pieces: int
+    grid: str
+
+
+class ShufflePart(SuitePart):
+    """Suite ``shuffle``."""
+
+    kind: Literal["shuffle"] = "shuffle"
+    trials: int = 0
+    mask_scope: str = "sample"
+    curve_kind: Literal["log2-pieces"] = "log2-pieces"
+    """What areas are taken over."""
+
+    points: list[ShufflePoint] = Field(default_factory=list)
 
 
 SuiteUnion = Annotated[
-    CleanPart | CalibrationPart | CorruptionPart | AttackPart | OcclusionPart,
+    CleanPart
+    | CalibrationPart
+    | CorruptionPart
+    | MaskingPart
+    | AttackPart
+    | OcclusionPart
+    | ShufflePart,
     Field(discriminator="kind"),
 ]
 
@@ -255,6 +407,14 @@ class ReportModel(Part):
     errors: list[Warn] = Field(default_factory=list)
     artifacts: list[Artifact] = Field(default_factory=list)
     timing: dict[str, float] = Field(default_factory=dict)
+
+    @field_validator("suites")
+    @classmethod
+    def _known_form(cls, suites: dict[str, SuiteUnion]) -> dict[str, SuiteUnion]:
+        for key in suites:
+            if not re.fullmatch(r"[A-Za-z][\w:.-]{0,60}(@[\w.-]{1,40})?", key):
+                raise ValueError("a suite has a name such as fgsm or fgsm@paper-adautomix")
+        return suites
 
     def ordered_suites(self) -> dict[str, SuiteUnion]:
         """Return the suites in the order they are run and shown; unknown ones come last."""

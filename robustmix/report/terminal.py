@@ -74,7 +74,9 @@ def _note(part: SuitePart) -> str:
         note = f"{part.source}, {len(part.corruptions)} corruptions"
         return f"{note}, {' and '.join(part.approximate)} approximate" if part.approximate else note
     if isinstance(part, AttackPart):
-        return f"{part.norm}, eps {part.params['eps']}"
+        note = f"{part.norm}, eps {part.params['eps']}"
+        verdict = part.masking.verdict.replace("_", " ") if part.masking else None
+        return f"{note}, masking: {verdict}" if verdict else note
     if isinstance(part, OcclusionPart):
         return sparkline([p.metrics["acc"].value or 0 for p in part.points])
     if isinstance(part, CalibrationPart) and part.temperature:

@@ -1,4 +1,5 @@
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -264,3 +265,37 @@ def test_pgd_agrees_with_torchattacks(norm: Norm, trained: Trained) -> None:
         tolerance = 1e-4
     same = (theirs(x, y) - ours.last).abs().flatten(1).amax(dim=1) < tolerance
     assert float(same.float().mean()) >= 0.99
+
+
+def test_stopping_early_reaches_the_same_samples_after_the_same_steps(trained: Trained) -> None:
+    x, y = trained.images[:60], trained.labels[:60]
+    counting = CountingModel(trained.net)
+    asked: dict[str, Any] = {"eps": 0.1, "step_size": 0.02, "steps": 9, "restarts": 2}
+    whole = pgd(trained.net, x, y, keys=keys(60), **asked)
+    early = pgd(counting, x, y, keys=keys(60), stop_early=True, **asked)
+    assert 5 < int(whole.success.sum()) < 55
+    assert torch.equal(early.success, whole.success)
+    first = whole.reached_at.int().argmax(dim=0)
+    assert torch.equal(early.reached_at.int().argmax(dim=0), first)
+    assert int(early.reached_at.sum()) == int(early.success.sum())
+    assert torch.equal(trained.net(early.best).argmax(dim=1) != y, whole.success)
+    left = ~whole.success
+    assert torch.equal(early.best[left], whole.best[left])
+    assert torch.equal(early.last[left], whole.last[left])
+    assert torch.equal(early.last[~left], early.best[~left])
+    assert int(early.forwards.sum()) == counting.forwards
+    assert int(early.backwards.sum()) == counting.backwards
+    once = early.forwards[early.success & (whole.forwards == 10)]
+    assert torch.equal(once, first[early.success & (whole.forwards == 10)] + 1)
+
+
+def test_the_share_of_zero_gradients_is_that_of_the_first_start() -> None:
+    def half(images: Tensor) -> Tensor:
+        kept = images[:, :, :, 2:].flatten(1).sum(dim=1)
+        return torch.stack([kept, torch.zeros_like(kept)], dim=1)
+
+    images, labels = torch.full((3, 2, 3, 5), 0.5), torch.zeros(3).long()
+    found = pgd(half, images, labels, eps=0.1, step_size=0.05, steps=2, random_start=False)
+    torch.testing.assert_close(found.zero_gradient, torch.full((3,), 2 / 5))
+    none = pgd(half, images, labels, eps=0.1, step_size=0.05, steps=0, random_start=False)
+    assert none.zero_gradient.tolist() == [1, 1, 1]

@@ -143,7 +143,7 @@ def test_eval_show_and_validate(
     assert printed == [str(out / "report.json")]
     assert any("top1" in line for line in talk)
     report = robustmix.Report.load(out)
-    assert list(report.content.suites) == ["clean", "fgsm", "occlusion"]
+    assert list(report.content.suites) == ["clean", "fgsm", "masking", "occlusion"]
     assert report.content.dataset.name == "digits"
     assert report.content.protocol.params["fgsm"]["eps"] == "4/255"
 

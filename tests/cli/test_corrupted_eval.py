@@ -10,7 +10,7 @@ import torch
 
 from robustmix.cli.app import run
 from robustmix.data.images import ImageSet
-from robustmix.evaluation import run as evaluation
+from robustmix.evaluation import prepare as evaluation
 from robustmix.models.registry import build_model
 from robustmix.report import Report
 from tests.evaluation.cifar_like import cifar_c, cifar_like

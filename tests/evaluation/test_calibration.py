@@ -267,7 +267,7 @@ def test_bootstrap_bias_of_a_perfectly_calibrated_predictor() -> None:
     assert error < 0.01 * bias
 
 
-def test_trap_9_sorting_bins_hides_miscalibration() -> None:
+def test_trap_09_sorting_bins_hides_miscalibration() -> None:
     logits, labels = fixture()
     scores = score_logits(logits, labels)
     paper = ece_paper_tool(scores.confidence, scores.correct)
@@ -327,7 +327,7 @@ def test_the_parts_add_up(result: CalibrationResult) -> None:
 def test_every_metric_has_an_interval_and_its_bias(result: CalibrationResult) -> None:
     for name, metric in result.metrics.items():
         assert metric.ci is not None, name
-        few = name.startswith(("classwise", "ace"))
+        few = name.startswith(("classwise", "ace", "tace"))
         assert metric.ci_method == f"bootstrap95/{200 if few else 1000}/seed0"
         assert "bootstrap bias" in str(metric.note)
     gap = result.metrics["gap"]

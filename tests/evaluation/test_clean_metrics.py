@@ -4,7 +4,13 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, log_loss
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    confusion_matrix,
+    log_loss,
+)
 
 from robustmix.errors import IncompleteError, UsageError
 from robustmix.evaluation.metrics.clean import CleanResult, clean_metrics
@@ -217,3 +223,49 @@ def test_lists_that_do_not_fit(
             superclass=None if coarse is None else list(coarse),
             seed=0,
         )
+
+
+def test_confusion_matrix_is_scikit_learns() -> None:
+    logits, labels = fixture()
+    result = clean_metrics(logits, labels, class_names=NAMES, seed=0, confusion=True, replicates=0)
+    assert result.confusion is not None
+    matrix = np.zeros((10, 10), dtype=int)
+    for label, predicted, count in result.confusion:
+        matrix[label, predicted] = count
+    assert np.array_equal(matrix, confusion_matrix(labels, logits.argmax(axis=1)))
+    assert all(count > 0 for _, _, count in result.confusion)
+    assert result.confusion == sorted(result.confusion)
+    assert clean_metrics(logits, labels, class_names=NAMES, seed=0, replicates=0).confusion is None
+
+
+def test_a_confusion_matrix_of_many_classes_is_refused() -> None:
+    logits = np.zeros((2, 1001), dtype=np.float32)
+    names = [str(k) for k in range(1001)]
+    with pytest.raises(UsageError, match="too large"):
+        clean_metrics(logits, [0, 1], class_names=names, seed=0, confusion=True)
+
+
+def test_classes_by_training_images() -> None:
+    logits, labels = fixture()
+    counts = [19, 20, 100, 101, 500, 5, 60, 0, 300, 20]
+    result = clean_metrics(
+        logits, labels, class_names=NAMES, seed=0, train_counts=counts, replicates=0
+    )
+    groups = {"many": [3, 4, 8], "medium": [1, 2, 6, 9], "few": [0, 5, 7]}
+    right, seen = 0, 0
+    for name, classes in groups.items():
+        inside = np.isin(labels, classes)
+        metric = result.metrics[f"{name}_shot_acc"]
+        hits = int((logits.argmax(axis=1) == labels)[inside].sum())
+        assert value(metric) == pytest.approx(hits / inside.sum())
+        assert interval(metric) == wilson(hits, int(inside.sum()))
+        assert f"{len(classes)} classes" in str(metric.note)
+        right, seen = right + hits, seen + metric.n
+    assert (right, seen) == (653, 1000)
+    assert [row["train_n"] for row in result.per_class] == counts
+    none = clean_metrics(
+        logits, labels, class_names=NAMES, seed=0, train_counts=[500] * 10, replicates=0
+    ).metrics["few_shot_acc"]
+    assert (none.value, none.n, none.reason) == (None, 0, "no samples")
+    with pytest.raises(UsageError, match="counts of training images"):
+        clean_metrics(logits, labels, class_names=NAMES, seed=0, train_counts=[1])

@@ -6,7 +6,21 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 
 from robustmix.errors import UsageError
-from robustmix.evaluation.masks import FILLS, filling, mask_count, nested_masks, patch_size
+from robustmix.evaluation.masks import (
+    FILLS,
+    CountRule,
+    as_ranks,
+    filling,
+    hidden_pixels,
+    is_aligned,
+    mask_count,
+    nested_masks,
+    patch_scores,
+    patch_size,
+    scope_ids,
+    score_ranks,
+    token_patch,
+)
 from robustmix.rng import permutations, sample_keys
 
 
@@ -22,8 +36,24 @@ def test_trap_18_mask_counts_are_rounded_half_up(patches: int, want: list[int]) 
     assert [mask_count(Fraction(k, 10), patches) for k in range(1, 10)] == want
 
 
-def test_mask_count_does_not_use_bankers_rounding() -> None:
+def test_trap_18_mask_counts_do_not_use_bankers_rounding() -> None:
     assert [mask_count(Fraction(1, 2), n) for n in (1, 3, 5)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("patches", "rule", "want"),
+    [
+        (196, "floor", [19, 39, 58, 78, 98, 117, 137, 156, 176]),
+        (196, "half-even", [20, 39, 59, 78, 98, 118, 137, 157, 176]),
+        (15, "half-even", [2, 3, 4, 6, 8, 9, 10, 12, 14]),
+        (15, "half-up", [2, 3, 5, 6, 8, 9, 11, 12, 14]),
+    ],
+)
+def test_trap_18_the_rules_of_published_tools(
+    patches: int, rule: CountRule, want: list[int]
+) -> None:
+    """4.5 and 10.5 of 15 patches tell half-up from half-even; no count comes from a float."""
+    assert [mask_count(Fraction(k, 10), patches, rule) for k in range(1, 10)] == want
 
 
 def test_masks_equal_a_loop_over_patches() -> None:
@@ -52,6 +82,91 @@ def test_a_grid_that_does_not_divide_is_refused() -> None:
     for grid in ((7, 8), (8, 5), (0, 8)):
         with pytest.raises(UsageError, match="does not divide"):
             patch_size((32, 32), grid)
+
+
+@pytest.mark.parametrize("offset", [(0, 0), (3, 1), (-2, 5)])
+def test_an_offset_moves_patches_round_the_edges(offset: tuple[int, int]) -> None:
+    order = torch.tensor([[4, 1, 0, 5, 2, 3]])
+    size, grid = (6, 12), (2, 3)
+    for count in range(7):
+        got = hidden_pixels(as_ranks(order), count, size, grid, offset)
+        want = torch.zeros(size, dtype=torch.bool)
+        for patch in order[0, :count].tolist():
+            for y in range(3):
+                for x in range(4):
+                    row = (patch // 3 * 3 + y + offset[1]) % 6
+                    want[row, (patch % 3 * 4 + x + offset[0]) % 12] = True
+        assert torch.equal(got[0, 0], want)
+
+
+@pytest.mark.parametrize("offset", [(0, 0), (3, 1)])
+def test_patch_scores_are_the_sums_under_the_patches(offset: tuple[int, int]) -> None:
+    maps = torch.rand(4, 6, 12, generator=torch.Generator().manual_seed(0))
+    scores = patch_scores(maps, (2, 3), offset)
+    sums = torch.zeros(4, 6, dtype=torch.float64)
+    for patch in range(6):
+        first = torch.where(torch.arange(6) == patch, 0, 9).unsqueeze(0)
+        inside = hidden_pixels(first, 1, (6, 12), (2, 3), offset)[0, 0]
+        sums[:, patch] = maps[:, inside].double().sum(dim=1)
+    want = sums / sums.amax(dim=1, keepdim=True)
+    torch.testing.assert_close(scores / 2**20, want, atol=1e-6, rtol=0)
+
+
+def test_equal_scores_are_ordered_by_index_and_rounding_does_not_count() -> None:
+    maps = torch.tensor([[[0.5, 0.25], [0.5, 0.25]]])
+    noisy = maps * (1 + 1e-7 * torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]))
+    for one in (maps, noisy):
+        scores = patch_scores(one, (2, 2))
+        assert score_ranks(scores, largest_first=True).tolist() == [[0, 2, 1, 3]]
+        assert score_ranks(scores, largest_first=False).tolist() == [[2, 0, 3, 1]]
+    nothing = patch_scores(torch.zeros(1, 4, 4), (2, 2))
+    assert nothing.tolist() == [[0, 0, 0, 0]]
+
+
+def test_random_ties_are_uniform_within_equals_only() -> None:
+    keys = sample_keys(0, "occlusion", "x", 0, [str(i) for i in range(2000)])
+    scores = torch.tensor([1.0, 5.0, 1.0, 1.0]).expand(2000, 4)
+    ranks = score_ranks(scores, largest_first=True, ties=keys)
+    assert bool((ranks[:, 1] == 0).all())
+    for patch in (0, 2, 3):
+        counts = ranks[:, patch].bincount(minlength=4)[1:]
+        assert bool(((counts - 2000 / 3).abs() < 4 * (2000 * 2 / 9) ** 0.5).all())
+    last = score_ranks(scores, largest_first=False, ties=keys)
+    assert bool((last[:, 1] == 3).all())
+
+
+def test_tokens_of_transformers_are_measured_in_pixels_of_the_images() -> None:
+    import timm
+
+    from robustmix.models.robust_model import RobustModel
+    from tests.evaluation.tiny import MEAN, STD, tiny_model
+
+    def wrapped(name: str, resize: int | None = None, **options: object) -> RobustModel:
+        net = timm.create_model(name, num_classes=5, depth=1, **options)
+        return RobustModel(
+            net, mean=MEAN, std=STD, num_classes=5, input_size=(3, 32, 32), resize=resize
+        )
+
+    vit = wrapped("vit_tiny_patch16_224", img_size=64, patch_size=8, resize=64)
+    assert token_patch(vit) == [4.0, 4.0]
+    assert token_patch(tiny_model()) is None
+    token = token_patch(vit)
+    assert is_aligned((4, 8), (0, 4), token) is True
+    assert is_aligned((4, 4), (2, 0), token) is False
+    assert is_aligned((4, 4), (0, 2), token) is False
+    assert is_aligned((2, 4), (0, 0), token) is False
+    assert is_aligned((4, 4), (0, 0), None) is None
+
+
+def test_mask_scopes() -> None:
+    ids = [f"s{i}" for i in range(5)]
+    positions = torch.tensor([98, 99, 100, 101, 250])
+    assert scope_ids("sample", positions, ids) == ids
+    groups = [name.rpartition("/")[2] for name in scope_ids("batch:100", positions, ids)]
+    assert groups == ["0", "0", "1", "1", "2"]
+    for wrong in ("batch", "batch:0", "batch:x", "image", "sample:2"):
+        with pytest.raises(UsageError, match="unknown mask scope"):
+            scope_ids(wrong, positions, ids)
 
 
 @pytest.mark.parametrize("fill", FILLS)

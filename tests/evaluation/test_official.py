@@ -85,7 +85,9 @@ def imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageSet:
     return clean
 
 
-def test_trap_14_imagenet_c_is_found_paired_and_not_resized(imagenet: ImageSet, tmp_path: Path) -> None:
+def test_trap_14_imagenet_c_is_found_paired_and_not_resized(
+    imagenet: ImageSet, tmp_path: Path
+) -> None:
     assert benchmark_name(imagenet) == "imagenet-1k"
     assert imagenet.name == "folder:val"
     robust, net = model_for(imagenet)

@@ -18,8 +18,8 @@ from robustmix.report import Report
 from tests.evaluation.tiny import tiny_images, tiny_model
 
 SUITES: list[str | Suite | Planned] = [
-    "fgsm",
-    Planned(suite=FgsmSuite(), preset="quick", limit=40),
+    FgsmSuite(masking=False),
+    Planned(suite=FgsmSuite(masking=False), preset="quick", limit=40),
     Planned(suite=CorruptionSuite(corruptions="fog,contrast", severities=(1, 3)), limit=30),
     Planned(suite=CalibrationSuite(), preset="quick", limit=50),
 ]
@@ -104,7 +104,7 @@ def test_rows_of_a_part_are_counted_and_framed(report: Report) -> None:
 
 def test_another_part_is_another_measurement(tmp_path: Path, report: Report) -> None:
     other: list[str | Suite | Planned] = [
-        Planned(suite=FgsmSuite(), preset="quick", limit=41),
+        Planned(suite=FgsmSuite(masking=False), preset="quick", limit=41),
         *SUITES[2:],
         "fgsm",
     ]
@@ -117,7 +117,7 @@ def test_another_part_is_another_measurement(tmp_path: Path, report: Report) -> 
 
 
 def test_plan_puts_suites_in_order_once() -> None:
-    twice = Planned(suite=FgsmSuite(), preset="quick")
+    twice = Planned(suite=FgsmSuite(masking=False), preset="quick")
     planned = plan([twice, "calibration", FgsmSuite()])
     assert [item.key for item in planned] == ["clean", "calibration", "fgsm", "fgsm@quick"]
     assert [item.key for item in plan([twice])] == ["clean", "fgsm@quick"]

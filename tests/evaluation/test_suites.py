@@ -16,8 +16,9 @@ from robustmix.errors import UsageError
 from robustmix.evaluation.masks import mask_count, nested_masks
 from robustmix.evaluation.names import SUITES as DESCRIBED
 from robustmix.evaluation.run import evaluate
+from robustmix.evaluation.suites.attack import eps_name
 from robustmix.evaluation.suites.corruption import CorruptionSuite, select_corruptions
-from robustmix.evaluation.suites.fgsm import FgsmSuite, eps_name
+from robustmix.evaluation.suites.fgsm import FgsmSuite
 from robustmix.evaluation.suites.occlusion import OcclusionSuite
 from robustmix.evaluation.suites.plan import plan_suites
 from robustmix.evaluation.suites.registry import SUITES, select_suites
@@ -43,7 +44,7 @@ def test_suites_run_in_order_with_clean_first() -> None:
     with pytest.raises(UsageError, match="did you mean 'occlusion'"):
         select_suites(["oclusion"])
     with pytest.raises(UsageError, match="asked for twice"):
-        select_suites(["fgsm", FgsmSuite()])
+        select_suites(["fgsm", FgsmSuite(masking=False)])
     with pytest.raises(UsageError, match="no suite"):
         select_suites([])
 
@@ -51,7 +52,7 @@ def test_suites_run_in_order_with_clean_first() -> None:
 def test_plan_gives_the_parameters_to_the_suites() -> None:
     eps = (Fraction(4, 255), Fraction(2, 255))
     planned = plan_suites(["fgsm", "occlusion"], eps=eps, grid=(4, 4), trials=2)
-    _, fgsm, occlusion = planned
+    _, _, fgsm, occlusion = planned
     assert isinstance(fgsm, FgsmSuite)
     assert fgsm.radii == (Fraction(0), Fraction(2, 255), Fraction(4, 255))
     assert fgsm.eps == Fraction(4, 255)
@@ -68,7 +69,7 @@ def test_plan_gives_the_parameters_to_the_suites() -> None:
 
 def test_fgsm_suite_equals_the_formula() -> None:
     data, model = tiny_images(), tiny_model()
-    report = evaluate(model, data, ["clean", FgsmSuite()])
+    report = evaluate(model, data, ["clean", FgsmSuite(masking=False)])
     part = report.content.suites["fgsm"]
     assert isinstance(part, AttackPart)
     images = pixels(data).requires_grad_()
@@ -101,7 +102,7 @@ def test_fgsm_suite_equals_the_formula() -> None:
 def test_fgsm_rounds_and_clips_as_the_formula_says() -> None:
     data, model = tiny_images(), tiny_model()
     eps = Fraction(1, 20)  # 12.75 grey levels, so that rounding to 8 bits changes pixels
-    report = evaluate(model, data, ["clean", FgsmSuite(eps=eps, sweep=())])
+    report = evaluate(model, data, ["clean", FgsmSuite(eps=eps, sweep=(), masking=False)])
     assert report.samples is not None
     images = pixels(data).requires_grad_()
     (gradient,) = torch.autograd.grad(
@@ -118,7 +119,7 @@ def test_fgsm_rounds_and_clips_as_the_formula_says() -> None:
 
 
 def test_fgsm_area_by_hand() -> None:
-    report = evaluate(tiny_model(), tiny_images(), ["clean", FgsmSuite()])
+    report = evaluate(tiny_model(), tiny_images(), ["clean", FgsmSuite(masking=False)])
     part = report.content.suites["fgsm"]
     assert isinstance(part, AttackPart)
     a = [p.metrics["robust_acc"].value or 0.0 for p in part.sweep][:6]  # 0 1 2 4 8 16
@@ -145,7 +146,7 @@ def test_trap_1_the_suite_moves_pixels_by_exactly_eps_whatever_the_normalisation
         name="red", split="test", pixels=TensorPixels(images), labels=torch.zeros(7).long(),
         sample_ids=tuple(map(str, range(7))), class_names=("red", "not"), mean=MEAN, std=STD,
     )  # fmt: skip
-    report = evaluate(robust, data, ["clean", FgsmSuite(eps=Fraction(5, 255))])
+    report = evaluate(robust, data, ["clean", FgsmSuite(eps=Fraction(5, 255), masking=False)])
     part = report.content.suites["fgsm"]
     assert part.metrics["linf"].value == pytest.approx(5 / 255, abs=1e-6)
     # Red is above 0.5 by 3i levels and 1/2 of rounding, so eps = 5 levels turns samples 0 and 1.

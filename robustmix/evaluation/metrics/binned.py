@@ -197,9 +197,15 @@ def ece_paper_tool(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int 
     counts in the old order. Where accuracy rises with confidence over all bins the two agree;
     elsewhere it understates. Empty bins take part in the sorting, as 0.
     """
-    n, right, total = (part[0] for part in bin_sums(confidence, correct, bins))
-    filled = np.maximum(n, 1)
-    return float((n * np.abs(np.sort(right / filled) - np.sort(total / filled))).sum() / n.sum())
+    return float(paper_tool_error(bin_sums(confidence, correct, bins))[0])
+
+
+def paper_tool_error(sums: BinSums) -> FloatArray:
+    """Return what ``ece_paper_tool`` describes, of each replicate, (R,)."""
+    filled = np.maximum(sums.n, 1)
+    accuracy = np.sort(sums.correct / filled, axis=-1)
+    confidence = np.sort(sums.confidence / filled, axis=-1)
+    return _last(sums.n * np.abs(accuracy - confidence)) / _last(sums.n)
 
 
 def reliability_table(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int) -> list[Row]:

@@ -7,9 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from robustmix.errors import UsageError
 from robustmix.evaluation.metrics import binned
 from robustmix.evaluation.metrics.binned import Row, bin_sums, reliability_table
-from robustmix.evaluation.metrics.classwise import average_calibration_error, classwise_ece
+from robustmix.evaluation.metrics.classwise import (
+    average_calibration_error,
+    classwise_ece,
+    thresholded_calibration_error,
+)
+from robustmix.evaluation.metrics.recalibration import two_fold_recalibration
 from robustmix.evaluation.metrics.scores import (
     FloatArray,
     IntArray,
@@ -32,8 +38,10 @@ from robustmix.evaluation.metrics.statistics import (
 )
 from robustmix.evaluation.metrics.temperature import (
     CalibrationSplit,
+    FittedElsewhere,
     ScaledResult,
     held_out_temperature,
+    scaled_by,
     two_fold_temperature,
 )
 from robustmix.report.metric import Direction, Metric, Unit
@@ -44,19 +52,16 @@ CLASSWISE_REPLICATES = (50, 200)
 _CLASSWISE_COST = 2_000_000_000
 """Probabilities that the resamples of the classwise errors may pass over, within those limits."""
 
-_METRICS: dict[str, tuple[Unit, Direction]] = {
-    "ece_10": ("fraction", "lower"),
-    "ece_15": ("fraction", "lower"),
-    "mce_10": ("fraction", "lower"),
-    "mce_15": ("fraction", "lower"),
+BINS = (10, 15)
+"""Bin counts of every report: that of the papers' tool, and the common one."""
+
+_BY_BINS = ("ece", "mce", "rmsce", "adaptive_ece", "classwise_ece")
+"""Metrics that are given for every bin count that is asked for."""
+
+_OTHERS: dict[str, tuple[Unit, Direction]] = {
     "mce_min_n": ("fraction", "lower"),
-    "rmsce_10": ("fraction", "lower"),
-    "rmsce_15": ("fraction", "lower"),
-    "adaptive_ece_10": ("fraction", "lower"),
-    "adaptive_ece_15": ("fraction", "lower"),
-    "classwise_ece_10": ("fraction", "lower"),
-    "classwise_ece_15": ("fraction", "lower"),
     "ace_15": ("fraction", "lower"),
+    "tace_15": ("fraction", "lower"),
     "debiased_15": ("score", "lower"),
     "gap": ("score", "neither"),
     "mean_confidence": ("fraction", "neither"),
@@ -70,6 +75,7 @@ _METRICS: dict[str, tuple[Unit, Direction]] = {
     "brier_sum": ("score", "lower"),
     "brier_mean": ("score", "lower"),
 }
+_PAPER_TOOL = "ece_paper_tool"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -77,13 +83,27 @@ class CalibrationResult:
     """What the calibration suite reports."""
 
     metrics: dict[str, Metric]
-    bins_10: list[Row]
-    bins_15: list[Row]
+    bins: dict[int, list[Row]]
+    """Bin count -> reliability table; 10 and 15 are always there."""
+
     temperature: dict[str, Any]
     """JSON-like; ``T`` is null with a ``reason`` when nothing can be fitted."""
 
     sample_temperature: FloatArray | None
     """T of each sample in the order given, (N,), fitted without it; for the corruption suite."""
+
+    recalibrated: dict[str, dict[str, Any]]
+    """Experimental recalibrators that were asked for, by name; JSON-like."""
+
+    @property
+    def bins_10(self) -> list[Row]:
+        """Reliability table of 10 bins."""
+        return self.bins[10]
+
+    @property
+    def bins_15(self) -> list[Row]:
+        """Reliability table of 15 bins."""
+        return self.bins[15]
 
 
 def calibration_metrics(
@@ -92,7 +112,10 @@ def calibration_metrics(
     *,
     seed: int,
     sample_ids: Sequence[str] | None = None,
-    held_out: CalibrationSplit | None = None,
+    held_out: CalibrationSplit | FittedElsewhere | None = None,
+    bins: Sequence[int] = BINS,
+    paper_tool: bool = False,
+    recalibrators: Sequence[str] = (),
     replicates: int = REPLICATES,
 ) -> CalibrationResult:
     """Compute the metrics of the calibration suite.
@@ -105,14 +128,20 @@ def calibration_metrics(
         labels: (N,), each in [0, K).
         seed: seed of the bootstrap and of the two folds.
         sample_ids: names of the samples, each once; positions if None.
-        held_out: what to fit the temperature to; two folds of the samples themselves if None.
-        replicates: bootstrap replicates ; 0 leaves the intervals out. The classwise errors have
+        held_out: what to fit the temperature to, or what was fitted to other samples; two folds of
+            the samples themselves if None.
+        bins: bin counts beside 10 and 15, which are always given.
+        paper_tool: add ``ece_paper_tool``, which is not an ECE; see there.
+        recalibrators: names in ``RECALIBRATORS``, tried by two folds; experimental.
+        replicates: bootstrap replicates; 0 leaves the intervals out. The classwise errors have
             at most 200, and no fewer than 50 where N * K is large.
 
     Raises:
-        UsageError: inputs that do not fit, or a sample both fitted to and scored.
+        UsageError: inputs that do not fit, a sample both fitted to and scored, or a bin count or
+            recalibrator that does not exist.
         IncompleteError: a NaN or infinite logit.
     """
+    counts = bin_counts(bins)
     z = as_logits(logits)
     n, num_classes = z.shape
     y = as_labels(labels, n, num_classes)
@@ -128,26 +157,46 @@ def calibration_metrics(
         sample_temperature = np.empty(n)
         sample_temperature[order] = scaled.temperature
     return CalibrationResult(
-        metrics=_metrics(z, y, scores, seed, replicates),
-        bins_10=reliability_table(scores.confidence, scores.correct, 10),
-        bins_15=reliability_table(scores.confidence, scores.correct, 15),
+        metrics=_metrics(z, y, scores, counts, paper_tool, seed, replicates),
+        bins={b: reliability_table(scores.confidence, scores.correct, b) for b in counts},
         temperature=(
             scaled.as_dict()
             if scaled is not None
             else {"T": None, "reason": "one sample cannot be split into two folds"}
         ),
         sample_temperature=sample_temperature,
+        recalibrated={
+            name: two_fold_recalibration(name, z, y, ids, seed=seed) for name in recalibrators
+        },
     )
+
+
+def bin_counts(asked: Sequence[int]) -> tuple[int, ...]:
+    """Return the bin counts of a report, rising: those asked for, and 10 and 15.
+
+    Raises:
+        UsageError: a count is not in 1 to 1000.
+
+    Example:
+        >>> bin_counts([20])
+        (10, 15, 20)
+    """
+    for count in asked:
+        if not 1 <= count <= 1000:
+            raise UsageError(f"expected 1 to 1000 bins, got {count}", "try 15", code="E-BINS")
+    return tuple(sorted({*asked, *BINS}))
 
 
 def _scale(
     logits: npt.NDArray[np.floating[Any]],
     labels: IntArray,
     ids: Sequence[str],
-    held_out: CalibrationSplit | None,
+    held_out: CalibrationSplit | FittedElsewhere | None,
     seed: int,
     replicates: int,
 ) -> ScaledResult | None:
+    if isinstance(held_out, FittedElsewhere):
+        return scaled_by(logits, labels, ids, fitted=held_out, seed=seed, replicates=replicates)
     if held_out is not None:
         return held_out_temperature(
             logits, labels, ids, held_out=held_out, seed=seed, replicates=replicates
@@ -161,18 +210,20 @@ def _metrics(
     logits: npt.NDArray[np.floating[Any]],
     labels: IntArray,
     scores: Scores,
+    bins: Sequence[int],
+    paper_tool: bool,
     seed: int,
     replicates: int,
 ) -> dict[str, Metric]:
     n, num_classes = logits.shape
     once = np.ones((1, n), dtype=np.int64)
-    top_label = _top_label_statistic(scores, num_classes)
+    top_label = _top_label_statistic(scores, num_classes, bins, paper_tool)
 
     def classwise(weights: IntArray) -> dict[str, FloatArray]:
         return {
-            "classwise_ece_10": classwise_ece(logits, labels, 10, weights),
-            "classwise_ece_15": classwise_ece(logits, labels, 15, weights),
+            **{f"classwise_ece_{b}": classwise_ece(logits, labels, b, weights) for b in bins},
             "ace_15": average_calibration_error(logits, labels, 15, weights),
+            "tace_15": thresholded_calibration_error(logits, labels, 15, weights),
         }
 
     estimates = dict(top_label(once)) | classwise(once)
@@ -194,8 +245,17 @@ def _metrics(
             note=_note(name, n),
             undefined=f"no bin holds {_min_bin(n):g} samples",
         )
-        for name, (unit, direction) in _METRICS.items()
+        for name, (unit, direction) in _described(bins, paper_tool).items()
     }
+
+
+def _described(bins: Sequence[int], paper_tool: bool) -> dict[str, tuple[Unit, Direction]]:
+    by_bins: dict[str, tuple[Unit, Direction]] = {
+        f"{name}_{b}": ("fraction", "lower") for name in _BY_BINS for b in bins
+    }
+    if paper_tool:
+        by_bins[_PAPER_TOOL] = ("fraction", "lower")
+    return by_bins | _OTHERS
 
 
 def _min_bin(n: int) -> float:
@@ -210,32 +270,41 @@ def _note(name: str, n: int) -> str | None:
         notes.append("mean confidence minus accuracy; positive is over-confident")
     if name.startswith("classwise"):
         notes.append("shrinks as 1/K: not comparable across class counts")
+    if name == "tace_15":
+        notes.append("probabilities above 0.01 only")
+    if name == _PAPER_TOOL:
+        notes.append("not an ECE: bin accuracies and confidences are sorted independently")
     bins = name.rpartition("_")[2]
-    if bins in ("10", "15") and n < 10 * int(bins):
+    binned_name = bins.isdecimal() and name.startswith((*_BY_BINS, "ace", "tace", "debiased"))
+    if binned_name and n < 10 * int(bins):
         notes.append(f"n={n} is less than 10 a bin")
     return "; ".join(notes) or None
 
 
-def _top_label_statistic(scores: Scores, num_classes: int) -> Statistic:
+def _top_label_statistic(
+    scores: Scores, num_classes: int, bins: Sequence[int], paper_tool: bool
+) -> Statistic:
     n, confidence, correct = len(scores.nll), scores.confidence, scores.correct
 
     def statistic(weights: IntArray) -> dict[str, FloatArray]:
-        ten = bin_sums(confidence, correct, 10, weights)
-        fifteen = bin_sums(confidence, correct, 15, weights)
+        sums = {b: bin_sums(confidence, correct, b, weights) for b in bins}
+        fifteen = sums[15]
         gaps = binned.adaptive_gaps(confidence, correct, weights)
         errors = binned.sorted_errors(confidence, correct, weights)
         mean_confidence = weights @ confidence / n
         brier = weights @ scores.brier / n
-        return {
-            "ece_10": binned.ece(ten),
-            "ece_15": binned.ece(fifteen),
-            "mce_10": binned.mce(ten),
-            "mce_15": binned.mce(fifteen),
+        by_bins: dict[str, FloatArray] = {}
+        for b, sums_b in sums.items():
+            by_bins |= {
+                f"ece_{b}": binned.ece(sums_b),
+                f"mce_{b}": binned.mce(sums_b),
+                f"rmsce_{b}": binned.rmsce(sums_b),
+                f"adaptive_ece_{b}": binned.equal_mass_error(gaps, b),
+            }
+        if paper_tool:
+            by_bins[_PAPER_TOOL] = binned.paper_tool_error(sums[10])
+        return by_bins | {
             "mce_min_n": binned.mce(fifteen, _min_bin(n)),
-            "rmsce_10": binned.rmsce(ten),
-            "rmsce_15": binned.rmsce(fifteen),
-            "adaptive_ece_10": binned.equal_mass_error(gaps, 10),
-            "adaptive_ece_15": binned.equal_mass_error(gaps, 15),
             "debiased_15": binned.debiased(fifteen),
             "gap": mean_confidence - weights @ correct / n,
             "mean_confidence": mean_confidence,

@@ -12,7 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from robustmix.evaluation.metrics.binned import bin_index, equal_mass_error, repeat_sorted
+from robustmix.evaluation.metrics.binned import (
+    bin_index,
+    equal_mass_edges,
+    equal_mass_error,
+    repeat_sorted,
+)
 from robustmix.evaluation.metrics.scores import BLOCK, FloatArray, IntArray, log_normaliser
 
 _Logits = npt.NDArray[np.floating[Any]]
@@ -98,3 +103,64 @@ def average_calibration_error(
             total[replicate] += equal_mass_error(drawn_KN, bins).sum()
     total /= num_classes
     return total
+
+
+def thresholded_calibration_error(
+    logits: _Logits,
+    labels: IntArray,
+    bins: int,
+    weights: IntArray | None = None,
+    *,
+    threshold: float = 0.01,
+) -> FloatArray:
+    """Return the classwise error over equal-count bins of probabilities above a threshold, (R,).
+
+    The many classes that a model rules out would otherwise fill nearly all bins with agreement
+    about zero. The bins of a class weigh as many of its probabilities as they hold; a class that no
+    sample gives more than the threshold counts as 0.
+
+    Args:
+        logits: (N, K).
+        labels: (N,).
+        bins: number of groups; equal probabilities keep the order of the samples.
+        weights: how often each sample counts, (R, N); once if None.
+        threshold: in [0, 1).
+
+    Reference:
+        Nixon et al. 2019, arXiv:1904.01685, section 3 ("TACE").
+    """
+    n, num_classes = logits.shape
+    if weights is None:
+        weights = np.ones((1, n), dtype=np.int64)
+    total: FloatArray = np.zeros(len(weights))
+    for first, p_NK in _class_blocks(logits):
+        gaps_NK = _hits(labels, first, p_NK.shape[1]) - p_NK
+        for p_N, gaps_N in zip(p_NK.T, gaps_NK.T, strict=True):
+            kept = np.flatnonzero(p_N > threshold)
+            order = kept[np.argsort(p_N[kept], kind="stable")]
+            total += _equal_mass_error_of_any_count(gaps_N[order], weights[:, order], bins)
+    total /= num_classes
+    return total
+
+
+def _equal_mass_error_of_any_count(gaps: FloatArray, weights: IntArray, bins: int) -> FloatArray:
+    """Return the sum over equal-count groups of |sum of gaps| / count, (R,), 0 without samples.
+
+    Unlike ``equal_mass_error`` for replicates of different sizes: each gap stands for ``weights``
+    equal entries, so the running sum is linear between the ends of their runs.
+
+    Args:
+        gaps: sorted, (m,).
+        weights: (R, m).
+        bins: number of groups.
+    """
+    counts = np.cumsum(weights, axis=1)
+    sums = np.cumsum(weights * gaps, axis=1)
+    result = np.zeros(len(weights))
+    for replicate, (count, running) in enumerate(zip(counts, sums, strict=True)):
+        n = int(count[-1]) if len(count) else 0
+        if n:
+            ends = np.append(equal_mass_edges(n, bins), n)
+            at_ends = np.interp(ends, np.append(0, count), np.append(0.0, running))
+            result[replicate] = np.abs(np.diff(at_ends)).sum() / n
+    return result

@@ -8,6 +8,7 @@ import numpy as np
 
 from robustmix.errors import UsageError
 from robustmix.evaluation.metrics.scores import (
+    BoolArray,
     FloatArray,
     IntArray,
     Labels,
@@ -31,7 +32,13 @@ from robustmix.evaluation.metrics.statistics import (
 from robustmix.report.metric import Direction, Metric, Unit
 
 ClassRow = dict[str, int | float | str | list[float] | None]
-"""One class: class, name, n, correct, acc and ci (null without samples)."""
+"""One class: class, name, n, correct, acc and ci (null without samples); train_n if known."""
+
+MANY, FEW = 100, 20
+"""Classes of more than ``MANY`` training images are many-shot, of fewer than ``FEW`` few-shot."""
+
+MOST_CONFUSED = 1000
+"""Most classes of a confusion matrix."""
 
 _IMPROBABLE = 1e-12
 
@@ -50,6 +57,8 @@ class CleanResult:
 
     metrics: dict[str, Metric]
     per_class: list[ClassRow]
+    confusion: list[tuple[int, int, int]] | None
+    """(Label, prediction, count) of every pair that occurs, sorted, if it was asked for."""
 
 
 def clean_metrics(
@@ -58,6 +67,8 @@ def clean_metrics(
     *,
     class_names: Sequence[str],
     superclass: Sequence[int] | None = None,
+    train_counts: Sequence[int] | None = None,
+    confusion: bool = False,
     seed: int,
     sample_ids: Sequence[str] | None = None,
     replicates: int = REPLICATES,
@@ -69,13 +80,16 @@ def clean_metrics(
         labels: (N,), each in [0, K).
         class_names: the K names, in the order of the outputs.
         superclass: coarse class of each of the K classes; adds ``superclass_acc``.
+        train_counts: training images of each of the K classes; adds the accuracy over classes of
+            many, of some and of few: ``many_shot_acc medium_shot_acc few_shot_acc``.
+        confusion: add the confusion matrix, for at most 1000 classes.
         seed: seed of the bootstrap.
         sample_ids: names of the samples, each once; the bootstrap takes them in this order.
         replicates: bootstrap replicates; 0 leaves those intervals out.
 
     Returns:
-        Metrics ``top1 top5 error nll nll_max brier_sum brier_mean macro_acc worst_class`` and
-        ``superclass_acc`` if asked for, and one row a class.
+        Metrics ``top1 top5 error nll nll_max brier_sum brier_mean macro_acc worst_class`` and what
+        was asked for, and one row a class.
 
     Raises:
         UsageError: shapes, names or labels that do not fit.
@@ -84,13 +98,22 @@ def clean_metrics(
     z = as_logits(logits)
     n, num_classes = z.shape
     y = as_labels(labels, n, num_classes)
-    _check_lengths(num_classes, class_names, superclass)
+    _check_lengths(num_classes, class_names, superclass, train_counts)
+    if confusion and num_classes > MOST_CONFUSED:
+        raise UsageError(
+            f"a confusion matrix of {num_classes} classes is too large to read",
+            f"leave it out above {MOST_CONFUSED} classes",
+            code="E-CLASSES",
+        )
     scores = score_logits(z, y, sample_ids=sample_ids)
     if sample_ids is not None:
         order = order_by_id(sample_ids)
         scores, y = scores.take(order), y[order]
     right = int(scores.correct.sum())
     per_class = _per_class(y, scores, class_names)
+    if train_counts is not None:
+        for row, count in zip(per_class, train_counts, strict=True):
+            row["train_n"] = int(count)
     metrics = {
         "top1": proportion(right, n, direction="higher"),
         "top5": _top5(scores, num_classes),
@@ -105,16 +128,65 @@ def clean_metrics(
             direction="higher",
             note=f"{len(np.unique(coarse))} coarse classes",
         )
+    if train_counts is not None:
+        metrics |= _by_shots(y, scores, np.asarray(train_counts))
     return CleanResult(
         metrics=metrics | _bootstrapped(scores, y, per_class, seed, replicates),
         per_class=per_class,
+        confusion=_confusion(y, scores.pred) if confusion else None,
     )
 
 
+def shot_groups(train_counts: IntArray) -> dict[str, BoolArray]:
+    """Return which classes have many, some and few training images, each bool (K,).
+
+    Args:
+        train_counts: training images of each class, (K,).
+
+    Reference:
+        Liu et al. 2019, arXiv:1904.05160, section 5 (more than 100, 20 to 100, fewer than 20).
+    """
+    return {
+        "many": train_counts > MANY,
+        "medium": (train_counts >= FEW) & (train_counts <= MANY),
+        "few": train_counts < FEW,
+    }
+
+
+def _by_shots(labels: IntArray, scores: Scores, train_counts: IntArray) -> dict[str, Metric]:
+    meaning = {
+        "many": f"more than {MANY}",
+        "medium": f"{FEW} to {MANY}",
+        "few": f"fewer than {FEW}",
+    }
+    metrics = {}
+    for group, classes in shot_groups(train_counts).items():
+        inside = classes[labels]
+        metrics[f"{group}_shot_acc"] = proportion(
+            int(scores.correct[inside].sum()),
+            int(inside.sum()),
+            direction="higher",
+            note=f"the {int(classes.sum())} classes of {meaning[group]} training images",
+        )
+    return metrics
+
+
+def _confusion(labels: IntArray, predicted: IntArray) -> list[tuple[int, int, int]]:
+    pairs, counts = np.unique(np.stack([labels, predicted], axis=1), axis=0, return_counts=True)
+    return [(int(y), int(p), int(n)) for (y, p), n in zip(pairs, counts, strict=True)]
+
+
 def _check_lengths(
-    num_classes: int, class_names: Sequence[str], superclass: Sequence[int] | None
+    num_classes: int,
+    class_names: Sequence[str],
+    superclass: Sequence[int] | None,
+    train_counts: Sequence[int] | None,
 ) -> None:
-    for what, values in (("class names", class_names), ("coarse classes", superclass)):
+    for what, values in (
+        ("class names", class_names),
+        ("coarse classes", superclass),
+        ("counts of training images", train_counts),
+    ):
         if values is not None and len(values) != num_classes:
             raise UsageError(
                 f"expected {num_classes} {what}, one an output, got {len(values)}",

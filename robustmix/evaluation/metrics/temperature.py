@@ -7,7 +7,7 @@ Reference:
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.optimize import root_scalar
 
 from robustmix.errors import IncompleteError, UsageError
-from robustmix.evaluation.metrics.binned import bin_index
+from robustmix.evaluation.metrics.binned import Row, bin_index, reliability_table
 from robustmix.evaluation.metrics.scores import (
     FloatArray,
     IntArray,
@@ -79,6 +79,18 @@ class CalibrationSplit:
     sample_ids: Sequence[str]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FittedElsewhere:
+    """A temperature that was fitted to samples of which none is scored."""
+
+    fit: Temperature
+    n: int
+    """Samples it was fitted to."""
+
+    ids_sha256: str
+    """SHA-256 of their ids, see ``hash_ids``."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ScaledResult:
     """Scores of one set before and after scaling by temperatures fitted elsewhere."""
@@ -102,6 +114,9 @@ class ScaledResult:
     ids_sha256: str
     """SHA-256 of the ids fitted to, one list a fit."""
 
+    bins_15: list[Row]
+    """Reliability table after scaling, each sample by its own temperature."""
+
     def as_dict(self) -> dict[str, Any]:
         """Return the block ``temperature`` of a report; T is the geometric mean of the fits."""
         return {
@@ -113,6 +128,7 @@ class ScaledResult:
             "ids_sha256": self.ids_sha256,
             "converged": all(fit.converged for fit in self.fits),
             "bound_hit": any(fit.bound_hit for fit in self.fits),
+            "bins_15": self.bins_15,
             **{name: metric.model_dump(mode="json") for name, metric in self.metrics.items()},
         }
 
@@ -235,9 +251,10 @@ def two_fold_temperature(
         metrics=_before_and_after(z, y, half, fits, seed, replicates),
         fitted=sizes[::-1],
         scored=sizes,
-        ids_sha256=_hash_ids(
-            [[i for i, h in zip(sample_ids, half, strict=True) if h != side] for side in (0, 1)]
+        ids_sha256=hash_ids(
+            *([i for i, h in zip(sample_ids, half, strict=True) if h != side] for side in (0, 1))
         ),
+        bins_15=_table_after(z, y, np.array([fit.T for fit in fits])[half]),
     )
 
 
@@ -265,37 +282,90 @@ def held_out_temperature(
             not fit.
         IncompleteError: a NaN or infinite logit.
     """
-    z, calibration = as_logits(logits), as_logits(held_out.logits)
+    classes, calibration = as_logits(logits).shape[1], as_logits(held_out.logits)
+    check_sample_ids(held_out.sample_ids, len(calibration))
+    if calibration.shape[1] != classes:
+        raise UsageError(
+            f"the calibration split has {calibration.shape[1]} classes, the scored set {classes}"
+        )
+    refuse_overlap(sample_ids, held_out.sample_ids)
+    fitted = FittedElsewhere(
+        fit=fit_temperature(calibration, held_out.labels),
+        n=len(calibration),
+        ids_sha256=hash_ids(held_out.sample_ids),
+    )
+    return scaled_by(logits, labels, sample_ids, fitted=fitted, seed=seed, replicates=replicates)
+
+
+def scaled_by(
+    logits: Logits,
+    labels: Labels,
+    sample_ids: Sequence[str],
+    *,
+    fitted: FittedElsewhere,
+    seed: int,
+    replicates: int = REPLICATES,
+) -> ScaledResult:
+    """Score all the given samples with a temperature that was fitted to others.
+
+    Args:
+        logits: what is scored, (N, K).
+        labels: (N,).
+        sample_ids: names of the scored samples, each once.
+        fitted: the temperature.
+        seed: seed of the bootstrap.
+        replicates: bootstrap replicates; 0 for no intervals. The temperature is held fixed.
+
+    Raises:
+        UsageError: inputs that do not fit.
+        IncompleteError: a NaN or infinite logit.
+    """
+    z = as_logits(logits)
     y = as_labels(labels, *z.shape)
     check_sample_ids(sample_ids, len(z))
-    check_sample_ids(held_out.sample_ids, len(calibration))
-    if calibration.shape[1] != z.shape[1]:
-        raise UsageError(
-            f"the calibration split has {calibration.shape[1]} classes, the scored set {z.shape[1]}"
-        )
-    shared = sorted(set(sample_ids) & set(held_out.sample_ids))
+    whole, temperature = np.zeros(len(z), dtype=np.int64), np.full(len(z), fitted.fit.T)
+    return ScaledResult(
+        split="held-out",
+        fits=(fitted.fit,),
+        temperature=temperature,
+        metrics=_before_and_after(z, y, whole, (fitted.fit,), seed, replicates),
+        fitted=(fitted.n,),
+        scored=(len(z),),
+        ids_sha256=fitted.ids_sha256,
+        bins_15=_table_after(z, y, temperature),
+    )
+
+
+def refuse_overlap(scored: Iterable[str], fitted_to: Iterable[str]) -> None:
+    """Refuse to score samples that a temperature was fitted to.
+
+    Args:
+        scored: ids of what is scored.
+        fitted_to: ids of the calibration split.
+
+    Raises:
+        UsageError: they share a sample (``E-CALIB-OVERLAP``).
+    """
+    shared = sorted(set(scored) & set(fitted_to))
     if shared:
         raise UsageError(
             f"{len(shared)} samples are in the calibration split and scored, e.g. '{shared[0]}'",
             "fit the temperature on samples that are not reported",
             code="E-CALIB-OVERLAP",
         )
-    fit = fit_temperature(calibration, held_out.labels)
-    whole = np.zeros(len(z), dtype=np.int64)
-    return ScaledResult(
-        split="held-out",
-        fits=(fit,),
-        temperature=np.full(len(z), fit.T),
-        metrics=_before_and_after(z, y, whole, (fit,), seed, replicates),
-        fitted=(len(calibration),),
-        scored=(len(z),),
-        ids_sha256=_hash_ids([list(held_out.sample_ids)]),
-    )
 
 
-def _hash_ids(lists: list[list[str]]) -> str:
+def hash_ids(*lists: Iterable[str]) -> str:
+    """Return the SHA-256 of lists of ids, whatever the order within each."""
     text = "\x1e".join("\x1f".join(sorted(ids)) for ids in lists)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _table_after(
+    logits: npt.NDArray[np.floating[Any]], labels: IntArray, temperature: FloatArray
+) -> list[Row]:
+    after = score_logits(logits, labels, temperature=temperature)
+    return reliability_table(after.confidence, after.correct, _BINS)
 
 
 def _before_and_after(

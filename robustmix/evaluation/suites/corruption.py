@@ -29,7 +29,7 @@ from robustmix.evaluation.engine import Batch, Columns, Context, Part, to_unit
 from robustmix.evaluation.metrics.corrupted import SCALED, Corrupted
 from robustmix.evaluation.metrics.mce import MceReference, load_reference, mce, source_name
 from robustmix.evaluation.metrics.scores import score_logits
-from robustmix.evaluation.metrics.temperature import two_fold_temperature
+from robustmix.evaluation.suites.calibration import clean_temperatures
 from robustmix.evaluation.suites.official import (
     CorruptedFiles,
     as_stored,
@@ -42,6 +42,7 @@ from robustmix.report.schema import ConditionPart, CorruptionPart
 
 Source = Literal["auto", "official", "generate"]
 SEVERITIES = (1, 2, 3, 4, 5)
+TWO_FOLD = "two-fold on the clean images"
 
 
 def select_corruptions(names: str) -> tuple[str, ...]:
@@ -90,6 +91,9 @@ class CorruptionSuite:
     """Whether the corrupted images are the clean ones, corrupted; only Tiny-ImageNet-C's are not.
     """
 
+    temperature: str = TWO_FOLD
+    """Where the temperature that logits are scaled with comes from."""
+
     files: CorruptedFiles | None = field(default=None, repr=False, compare=False)
     """The official files, once they are opened."""
 
@@ -108,6 +112,7 @@ class CorruptionSuite:
             paired=params["paired"],
             mce_reference=params["mce_reference"]
             and MceReference.from_params(params["mce_reference"]),
+            temperature=params.get("temperature", TWO_FOLD),
         )
 
     def __post_init__(self) -> None:
@@ -224,7 +229,7 @@ class CorruptionSuite:
             "frost": self._frost(),
             "paired": self.paired,
             "mce_reference": self._reference and self._reference.params(),
-            "temperature": "two-fold on the clean images",
+            "temperature": self.temperature,
         }
 
     @property
@@ -353,24 +358,18 @@ class CorruptionSuite:
 
 
 def clean_temperature(samples: Samples, seed: int) -> Tensor | None:
-    """Return the temperature of each sample, fitted on clean samples of the other half.
+    """Return the temperature of each sample, fitted on clean samples of which it is not one.
 
     Returns:
-        float64 (n,); None for a single sample, which has no other half.
+        float64 (n,); None for a single sample without a calibration split.
     """
-    if len(samples) < 2:
-        return None
-    fitted = two_fold_temperature(
-        samples.clean_logits(), samples.labels, samples.sample_ids, seed=seed, replicates=0
-    )
-    return torch.from_numpy(fitted.temperature)
+    found = clean_temperatures(samples, seed)
+    return None if found is None else torch.from_numpy(found[0])
 
 
-def _temperatures(samples: Samples, seed: int) -> dict[str, Any]:
-    fitted = two_fold_temperature(
-        samples.clean_logits(), samples.labels, samples.sample_ids, seed=seed, replicates=0
-    ).as_dict()
-    return {key: fitted[key] for key in ("T", "T_fits", "split", "converged", "bound_hit")}
+def _temperatures(samples: Samples, seed: int) -> dict[str, Any] | None:
+    found = clean_temperatures(samples, seed)
+    return None if found is None else found[1]
 
 
 def _scaled(context: Context, batch: Batch, logits: Tensor) -> Columns:

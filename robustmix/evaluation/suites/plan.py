@@ -1,17 +1,23 @@
 """Suites with the parameters that a command line gives."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from robustmix.errors import unknown_name
 from robustmix.evaluation.engine import Suite
+from robustmix.evaluation.held_out import CalibSplit
 from robustmix.evaluation.masks import FILLS
+from robustmix.evaluation.metrics.calibration import BINS
+from robustmix.evaluation.suites.attack_plan import AttackChoices
+from robustmix.evaluation.suites.calibration import CalibrationSuite
+from robustmix.evaluation.suites.clean import CleanSuite
 from robustmix.evaluation.suites.corruption import CorruptionSuite, Source
-from robustmix.evaluation.suites.fgsm import SWEEP, FgsmSuite
 from robustmix.evaluation.suites.occlusion import OcclusionSuite
 from robustmix.evaluation.suites.registry import select_suites
+from robustmix.evaluation.suites.shuffle import ShuffleSuite
 
 
 def plan_suites(
@@ -24,10 +30,23 @@ def plan_suites(
     frost_dir: Path | None = None,
     mce_reference: str | None = None,
     eps: tuple[Fraction, ...] | None = None,
+    attacks: AttackChoices | None = None,
     grid: tuple[int, int] | None = None,
     ratios: tuple[Fraction, ...] | None = None,
     fill: str = "mean",
     trials: int = 5,
+    modes: tuple[str, ...] = ("random",),
+    saliency: str | None = None,
+    saliency_file: Path | None = None,
+    saliency_label: str = "prediction",
+    boxes: Path | None = None,
+    offset: tuple[int, int] = (0, 0),
+    pieces: tuple[int, ...] | None = None,
+    confusion: bool = False,
+    ece_bins: tuple[int, ...] = BINS,
+    calib_data: str | None = None,
+    calib_split: str = "auto",
+    recalibrators: tuple[str, ...] = (),
 ) -> list[Suite]:
     """Return the suites called ``names`` with these parameters.
 
@@ -40,10 +59,23 @@ def plan_suites(
         frost_dir: likewise.
         mce_reference: likewise.
         eps: the first is the headline radius; several set the sweep.
+        attacks: everything else about the attack suites; None: their defaults.
         grid: see ``OcclusionSuite``.
         ratios: likewise.
         fill: likewise.
-        trials: likewise.
+        trials: likewise; of ``ShuffleSuite`` too.
+        modes: see ``OcclusionSuite``.
+        saliency: likewise.
+        saliency_file: likewise.
+        saliency_label: likewise.
+        boxes: likewise.
+        offset: likewise.
+        pieces: see ``ShuffleSuite``.
+        confusion: see ``CleanSuite``.
+        ece_bins: see ``CalibrationSuite``, its ``bins``.
+        calib_data: likewise.
+        calib_split: likewise.
+        recalibrators: likewise.
 
     Raises:
         UsageError: a name or value cannot be meant.
@@ -53,6 +85,13 @@ def plan_suites(
     if fill not in FILLS:
         raise unknown_name("fill", fill, FILLS)
     made: dict[str, Any] = {
+        "clean": lambda: CleanSuite(confusion=confusion),
+        "calibration": lambda: CalibrationSuite(
+            bins=ece_bins,
+            calib_data=calib_data,
+            calib_split=cast(CalibSplit, calib_split),
+            recalibrators=recalibrators,
+        ),
         "corruption": lambda: CorruptionSuite(
             corruptions=corruptions,
             severities=severities,
@@ -61,13 +100,22 @@ def plan_suites(
             frost_dir=frost_dir,
             mce_reference=mce_reference,
         ),
-        "fgsm": lambda: FgsmSuite(
-            eps=eps[0] if eps else Fraction(8, 255),
-            sweep=eps if eps and len(eps) > 1 else SWEEP,
+        "occlusion": lambda: OcclusionSuite(
+            grid=grid,
+            ratios=ratios,
+            fill=fill,
+            trials=trials,
+            modes=modes,
+            saliency=saliency,
+            saliency_file=saliency_file,
+            saliency_label=saliency_label,
+            boxes=boxes,
+            offset=offset,
         ),
-        "occlusion": lambda: OcclusionSuite(grid=grid, ratios=ratios, fill=fill, trials=trials),
+        "shuffle": lambda: ShuffleSuite(pieces=pieces, trials=trials),
     }
-    return select_suites([_made(suite, made) for suite in select_suites(names)])
+    suites = [_made(suite, made) for suite in select_suites(names)]
+    return select_suites(replace(attacks or AttackChoices(), eps=eps).planned(suites))
 
 
 def _made(suite: Suite, made: dict[str, Any]) -> Suite:

@@ -1,0 +1,139 @@
+"""``robustmix calibrate``: fit a temperature on held-out images and write it into a checkpoint."""
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from robustmix.cli import console
+from robustmix.errors import UsageError
+
+
+def parse_bins(text: str) -> tuple[int, ...]:
+    """Return bin counts from ``10,15``.
+
+    Example:
+        >>> parse_bins("10, 20")
+        (10, 20)
+    """
+    items = [item.strip() for item in text.split(",")]
+    if not all(item.isdecimal() for item in items):
+        raise UsageError(f"cannot read bin counts '{text}'", "write 10,15", code="E-BINS")
+    return tuple(int(item) for item in items)
+
+
+def calibrate(
+    model: Annotated[str, typer.Argument(help="Checkpoint, or timm:/torchvision: name.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Checkpoint to write [default: MODEL-calibrated.pth].")
+    ] = None,
+    calib_data: Annotated[
+        str | None,
+        typer.Option(help="Data set to fit to [default: the training's validation split]."),
+    ] = None,
+    calib_split: Annotated[
+        str, typer.Option(help="auto, val (of the training); train or test of --calib-data.")
+    ] = "auto",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where data sets lie [default: $ROBUSTMIX_DATA].")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of the folds and the intervals.")] = 0,
+    figure: Annotated[
+        Path | None, typer.Option(help="Reliability diagram before and after, PNG or SVG.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at --out.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the report on stdout instead of the path.")
+    ] = False,
+    arch: Annotated[
+        str | None, typer.Option(help="Backbone of a bare state dict.", rich_help_panel="Model")
+    ] = None,
+    num_classes: Annotated[
+        int | None, typer.Option(help="Number of classes.", rich_help_panel="Model")
+    ] = None,
+    img_size: Annotated[
+        int | None, typer.Option(help="Side of the images.", rich_help_panel="Model")
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Normalisation, R,G,B.", rich_help_panel="Model")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="Normalisation, R,G,B.", rich_help_panel="Model")
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(help="OpenMixup head: one_k, mix_k, one_q, mix_q.", rich_help_panel="Model"),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="raw or ema, if a file has both.", rich_help_panel="Model")
+    ] = None,
+) -> None:
+    """Fit a temperature on images that are not scored and write a calibrated checkpoint.
+
+    `robustmix eval` takes the checkpoint as any other and divides its logits by the temperature.
+    The checkpoint's path is printed on stdout; a report lies beside it.
+    """
+    if figure is not None and figure.suffix not in (".png", ".svg"):
+        raise UsageError(f"expected a .png or .svg file, got {figure}")
+    from robustmix.cli.options import parse_triple
+    from robustmix.evaluation.calibrate import calibrate_model, default_out
+    from robustmix.models.intake import load_model
+    from robustmix.report.reliability import Panel, draw_reliability
+
+    robust = load_model(
+        model,
+        arch=arch,
+        num_classes=num_classes,
+        input_size=None if img_size is None else (3, img_size, img_size),
+        mean=None if mean is None else parse_triple(mean),
+        std=None if std is None else parse_triple(std),
+        head=head,
+        weights=weights,
+    )
+    target = out or default_out(model)
+    done = calibrate_model(
+        robust,
+        target,
+        source=model,
+        calib_data=calib_data,
+        calib_split=calib_split,
+        data_dir=data_dir,
+        device=device,
+        seed=seed,
+        force=force,
+    )
+    if figure is not None:
+        draw_reliability(
+            [
+                Panel("before", done.bins_before, done.report["ece_before"]["value"]),
+                Panel(
+                    f"after, T = {done.T:.3f}", done.bins_after, done.report["ece_after"]["value"]
+                ),
+            ],
+            figure,
+            title=f"{robust.info.source} on {done.report['n']} held-out images",
+        )
+        console.say(f"reliability diagram: {figure}")
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("metric", "before", "after", "n"):
+        table.add_column(column, no_wrap=True)
+    for name in ("nll", "ece"):
+        before, after = done.report[f"{name}_before"], done.report[f"{name}_after"]
+        shown = [
+            f"{part['value']:.4f} [{part['ci'][0]:.4f}, {part['ci'][1]:.4f}]"
+            for part in (before, after)
+        ]
+        table.add_row(name, *shown, str(before["n"]))
+    console.say(f"T = {done.T:.4f}, fitted to {done.report['n']} images: {done.report['source']}")
+    console.say(table)
+    console.say("each half of them was scored with the temperature of the other")
+    for note in done.report["notes"]:
+        code, _, text = note.partition(": ")
+        console.say(f"warning[{code}]: {text}")
+    console.result(
+        json_module.dumps(done.report, indent=2, sort_keys=True) if json else str(target)
+    )

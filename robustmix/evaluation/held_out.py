@@ -1,0 +1,208 @@
+"""Samples to fit a temperature to, of which none may be scored.
+
+They are, in this order: the set that the user names; the part of the training images that the run
+kept out for validation, as its checkpoint records; nothing, and then the suite fits on one half of
+the test images and scores the other.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from robustmix.data.datasets import load_dataset
+from robustmix.data.images import ImageSet
+from robustmix.data.loader import split_holdout
+from robustmix.data.manifests import Split
+from robustmix.errors import IntakeError, UsageError, unknown_name
+from robustmix.evaluation.metrics.temperature import CalibrationSplit, hash_ids
+from robustmix.files import hash_json
+from robustmix.models.robust_model import RobustModel
+from robustmix.types import Model
+
+CalibSplit = Literal["auto", "val", "two-fold", "train", "test"]
+"""``auto`` tries them in the order above; ``train`` and ``test`` are parts of the set named."""
+
+BATCH = 128
+"""Images a forward pass; a constant, so that no setting changes a temperature."""
+
+_ON_TRAIN = (
+    "W-CALIB-ON-TRAIN: the temperature was fitted to images the model may have been trained on, "
+    "where it is surer of itself than elsewhere; name other images with --calib-data"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """A calibration split: what a report records of it, and its images once they are opened."""
+
+    source: str
+    """What the images are, in words."""
+
+    n: int
+    ids_sha256: str
+    content_sha256: str
+    """Over ids, labels and some pixels: equal splits have equal content."""
+
+    notes: tuple[str, ...] = ()
+    """Warnings, each beginning with its code."""
+
+    images: ImageSet | None = field(default=None, repr=False, compare=False)
+    """None where only a recorded report is read."""
+
+    def params(self) -> dict[str, Any]:
+        """Return what a report records, JSON-like."""
+        return {
+            "split": "held-out",
+            "source": self.source,
+            "n": self.n,
+            "ids_sha256": self.ids_sha256,
+            "content_sha256": self.content_sha256,
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_params(cls, params: dict[str, Any]) -> "HeldOut":
+        """Return the split whose record this is, without its images."""
+        return cls(
+            source=params["source"],
+            n=params["n"],
+            ids_sha256=params["ids_sha256"],
+            content_sha256=params["content_sha256"],
+            notes=tuple(params["notes"]),
+        )
+
+
+def open_held_out(
+    robust: RobustModel,
+    *,
+    calib_data: str | None = None,
+    calib_split: str = "auto",
+    data_dir: Path | None = None,
+) -> HeldOut | None:
+    """Return the calibration split of a model, or None if there is none but the test images.
+
+    Args:
+        robust: the model; its ``info`` says what its checkpoint records.
+        calib_data: a data set by name, ``folder:PATH`` included.
+        calib_split: see ``CalibSplit``; of ``calib_data`` it is ``test`` unless ``train`` is said.
+        data_dir: where data sets lie.
+
+    Raises:
+        UsageError: the options cannot be meant together, or ``val`` was asked for of a model whose
+            training kept nothing out.
+        IntakeError: the images are missing, damaged or do not fit the model.
+    """
+    if calib_split not in get_args(CalibSplit):
+        raise unknown_name("calibration split", calib_split, get_args(CalibSplit))
+    if calib_data is not None:
+        if calib_split in ("val", "two-fold"):
+            raise UsageError(
+                f"--calib-split {calib_split} excludes --calib-data", "give one of them"
+            )
+        return _named(robust, calib_data, "train" if calib_split == "train" else "test", data_dir)
+    if calib_split in ("train", "test"):
+        raise UsageError(f"--calib-split {calib_split} is a part of --calib-data", "name the data")
+    if calib_split == "two-fold":
+        return None
+    record = _recorded(robust)
+    if record is None:
+        if calib_split == "val":
+            raise UsageError(
+                f"{robust.info.source} records no validation split of its training",
+                "train with val_split, or name images with --calib-data",
+                code="E-CALIB-SPLIT",
+            )
+        return None
+    return _validation(robust, *record, data_dir=data_dir)
+
+
+def score_split(model: Model, images: ImageSet, device: torch.device) -> CalibrationSplit:
+    """Return the logits of a calibration split, float32 (M, K), with labels and ids.
+
+    Args:
+        model: images in [0, 1] -> logits; as ``padded`` makes it, so that batches do not matter.
+        images: the split.
+        device: where the model is.
+    """
+    parts = []
+    with torch.no_grad():
+        for chosen in torch.split(torch.arange(len(images)), BATCH):
+            pixels = images.pixels.take(chosen).to(device).float() / 255
+            parts.append(model(pixels).float().cpu())
+    labels = images.labels.numpy().astype(np.int64)
+    logits = torch.cat(parts).numpy()
+    return CalibrationSplit(logits=logits, labels=labels, sample_ids=images.sample_ids)
+
+
+def _recorded(robust: RobustModel) -> tuple[str, float, int] | None:
+    """Return data set, share and seed of the validation split that a checkpoint records."""
+    info = robust.info
+    recipe = info.recipe or {}
+    split = (info.metrics or {}).get("val_split")
+    if not isinstance(split, dict):
+        split = {"fraction": recipe.get("val_split"), "seed": recipe.get("seed")}
+    fraction, seed = split.get("fraction"), split.get("seed")
+    dataset = info.dataset or recipe.get("dataset")
+    if not isinstance(dataset, str) or not isinstance(fraction, float) or not fraction:
+        return None
+    return (dataset, fraction, seed) if isinstance(seed, int) else None
+
+
+def _validation(
+    robust: RobustModel, dataset: str, fraction: float, seed: int, *, data_dir: Path | None
+) -> HeldOut:
+    train = _load(robust, dataset, "train", data_dir)
+    try:
+        _, held = split_holdout(train.labels, fraction, seed)
+    except ValueError as error:
+        raise IntakeError(f"the recorded validation split: {error}", code="E-CALIB-SPLIT") from None
+    source = f"validation split of the training: {fraction:g} of {train.name}/train, seed {seed}"
+    return _described(train.subset(held), source, ())
+
+
+def _named(robust: RobustModel, name: str, split: Split, data_dir: Path | None) -> HeldOut:
+    images = _load(robust, name, split, data_dir)
+    trained_on = robust.info.dataset
+    own = trained_on == name and split == "train"
+    return _described(images, f"{images.name}/{split}", (_ON_TRAIN,) if own else ())
+
+
+def _load(robust: RobustModel, name: str, split: Split, data_dir: Path | None) -> ImageSet:
+    size = robust.input_size[1] if robust.input_size[1] == robust.input_size[2] else None
+    images = load_dataset(name, split, data_dir=data_dir, img_size=size)
+    if images.num_classes != robust.num_classes or images.input_size != robust.input_size:
+        raise IntakeError(
+            f"the calibration images have {images.num_classes} classes and size "
+            f"{images.input_size}, the model {robust.num_classes} and {robust.input_size}",
+            "name images of the model's own task with --calib-data",
+            code="E-CALIB-SPLIT",
+        )
+    names = robust.info.class_names
+    if names is not None and robust.info.class_map_sha256 is None and images.class_names != names:
+        raise IntakeError(
+            "the classes of the calibration images are not those of the model",
+            "name images of the model's own task with --calib-data",
+            code="E-CLASS-NAMES",
+        )
+    return images
+
+
+def _described(images: ImageSet, source: str, notes: tuple[str, ...]) -> HeldOut:
+    if len(images) < 2:
+        raise IntakeError(f"{source} has {len(images)} images", "give at least 2")
+    ids = hash_ids(images.sample_ids)
+    probe = images.pixels.take(torch.linspace(0, len(images) - 1, min(64, len(images))).long())
+    pixels = hashlib.sha256(probe.cpu().numpy().tobytes()).hexdigest()
+    content = hash_json([ids, images.order_sha256, images.labels.tolist(), pixels])
+    return HeldOut(
+        source=source,
+        n=len(images),
+        ids_sha256=ids,
+        content_sha256=content,
+        notes=notes,
+        images=images,
+    )

@@ -1,0 +1,389 @@
+"""Where the temperature comes from, and that no sample judges one it helped to fit."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import robustmix
+from robustmix.data.datasets import load_dataset
+from robustmix.data.images import ImageSet
+from robustmix.errors import IntakeError, UsageError
+from robustmix.evaluation.held_out import HeldOut, _described, open_held_out, score_split
+from robustmix.evaluation.metrics.binned import reliability_table
+from robustmix.evaluation.metrics.calibration import calibration_metrics
+from robustmix.evaluation.metrics.scores import score_logits
+from robustmix.evaluation.metrics.temperature import fit_temperature, two_fold_temperature
+from robustmix.evaluation.recompute import recompute
+from robustmix.evaluation.run import evaluate
+from robustmix.evaluation.suites.calibration import (
+    CalibrationSuite,
+    clean_temperatures,
+)
+from robustmix.evaluation.suites.clean import CleanSuite, with_train_counts
+from robustmix.evaluation.suites.corruption import CorruptionSuite
+from robustmix.evaluation.suites.fgsm import FgsmSuite
+from robustmix.evaluation.suites.plan import plan_suites
+from robustmix.models.intake import load_model
+from robustmix.models.robust_model import RobustModel
+from robustmix.report.schema import CalibrationPart, CleanPart, CorruptionPart
+from robustmix.training.recipe import recipe_from_dict
+from robustmix.training.run_data import load_run_data
+from tests.evaluation.tiny import tiny_images, tiny_model
+
+
+def calibration_images(n: int = 61) -> ImageSet:
+    images = tiny_images(n, seed=5)
+    return replace(images, sample_ids=tuple(f"tiny/val/{i}" for i in range(n)))
+
+
+def held_out(images: ImageSet | None = None) -> HeldOut:
+    return _described(images or calibration_images(), "tiny/val", ())
+
+
+def part_of(report: robustmix.Report) -> CalibrationPart:
+    part = report.content.suites["calibration"]
+    assert isinstance(part, CalibrationPart)
+    assert part.temperature is not None or part.status != "ok"
+    return part
+
+
+def logits_by_hand(model: RobustModel, images: ImageSet) -> torch.Tensor:
+    pixels = images.pixels.take(torch.arange(len(images))).float() / 255
+    with torch.no_grad():
+        logits: torch.Tensor = model(pixels)
+    return logits
+
+
+def test_the_temperature_of_a_held_out_split() -> None:
+    data, model, calibration = tiny_images(), tiny_model(), calibration_images()
+    report = evaluate(model, data, ["clean", CalibrationSuite(held_out=held_out())])
+    part = part_of(report)
+    fit = fit_temperature(logits_by_hand(model, calibration), calibration.labels)
+    block = part.temperature
+    assert block is not None
+    assert block["T"] == pytest.approx(fit.T, rel=1e-5)
+    assert (block["split"], block["source"]) == ("held-out", "tiny/val")
+    assert (block["n_fitted"], block["n_scored"]) == ([61], [103])
+    after = score_logits(logits_by_hand(model, data), data.labels, temperature=block["T"])
+    assert block["nll_after"]["value"] == pytest.approx(float(after.nll.mean()), rel=1e-5)
+    order = np.argsort(np.asarray(data.sample_ids))
+    table = reliability_table(after.confidence[order], after.correct[order], 15)
+    assert [row["n"] for row in block["bins_15"]] == [row["n"] for row in table]
+    assert report.content.protocol.params["calibration"]["temperature"]["n"] == 61
+    assert recompute(report) == []
+
+
+def test_the_temperature_does_not_depend_on_the_batch_size() -> None:
+    suite = CalibrationSuite(held_out=held_out())
+    found = [
+        part_of(evaluate(tiny_model(), tiny_images(), [suite], batch_size=size)).model_dump()
+        for size in (7, 100)
+    ]
+    for part in found:
+        part.pop("timing")
+    assert found[0] == found[1]
+
+
+def test_without_a_split_two_folds_are_made() -> None:
+    report = evaluate(tiny_model(), tiny_images(), ["clean", "calibration"])
+    block = part_of(report).temperature
+    assert block is not None
+    assert block["split"] == "two-fold"
+    assert report.samples is not None
+    assert "calibration" not in report.samples.tables
+    assert recompute(report) == []
+
+
+@pytest.mark.parametrize("shared", [1, 103])
+def test_trap_12_a_calibration_split_that_is_evaluated_is_refused(shared: int) -> None:
+    images = calibration_images(103)
+    ids = (*tiny_images().sample_ids[:shared], *images.sample_ids[shared:])
+    split = held_out(replace(images, sample_ids=ids))
+    report = evaluate(tiny_model(), tiny_images(), ["clean", CalibrationSuite(held_out=split)])
+    part = part_of(report)
+    assert part.status == "failed"
+    assert f"error[E-CALIB-OVERLAP]: {shared} samples" in str(part.reason)
+    assert report.content.run.status == "failed"
+    assert part.metrics == {}
+
+
+def test_trap_12_samples_that_calibrated_the_checkpoint_are_refused() -> None:
+    model = tiny_model()
+    model.info = replace(model.info, calibration={"T": 1.0, "sample_ids": ["x", "tiny/test/5"]})
+    report = evaluate(model, tiny_images(), ["clean", "calibration"])
+    assert part_of(report).status == "failed"
+    assert "E-CALIB-OVERLAP" in str(part_of(report).reason)
+    assert "tiny/test/5" in str(part_of(report).reason)
+    model.info = replace(model.info, calibration={"T": 1.0, "sample_ids": ["x"]})
+    assert part_of(evaluate(model, tiny_images(), ["clean", "calibration"])).status == "ok"
+
+
+def test_trap_11_a_record_of_half_precision_logits_is_refused() -> None:
+    report = evaluate(tiny_model(), tiny_images(), ["clean", "calibration"])
+    assert report.samples is not None
+    clean = report.samples.tables["clean"]
+    logits = clean.columns["logits"]
+    assert logits.dtype == np.float32
+    eces = [
+        calibration_metrics(kept, report.samples.labels, seed=0, replicates=0).metrics["ece_15"]
+        for kept in (logits[0, 0], logits[0, 0].astype(np.float16).astype(np.float32))
+    ]
+    assert eces[0].value != eces[1].value  # what a half-precision store would have changed
+    half = {**clean.columns, "logits": logits.astype(np.float16)}
+    report.samples.tables["clean"] = replace(clean, columns=half)
+    with pytest.raises(IntakeError, match="float16 logits, not float32"):
+        recompute(report)
+    for suite in (CleanSuite(), CalibrationSuite()):
+        with pytest.raises(IntakeError, match="float16"):
+            suite.summarise(report.samples, {"seed": 0})
+
+
+def test_everything_asked_for_is_recomputed_from_the_record(tmp_path: Path) -> None:
+    suite = CalibrationSuite(
+        bins=(20,), paper_tool=True, recalibrators=("vector",), held_out=held_out()
+    )
+    clean = CleanSuite(train_counts=(5, 50, 500, 0, 20), confusion=True)
+    evaluate(tiny_model(), tiny_images(), [clean, suite], out=tmp_path)
+    report = robustmix.Report.load(tmp_path)
+    part = part_of(report)
+    assert set(part.bins) == {"20"}
+    assert part.metrics["ece_paper_tool"].value is not None
+    assert set(part.recalibrated) == {"vector"}
+    assert part.notes[0].startswith("W-PAPER-ECE: ")
+    again = report.content.suites["clean"]
+    assert isinstance(again, CleanPart)
+    assert again.confusion is not None
+    assert sum(count for *_, count in again.confusion) == 103
+    assert again.metrics["medium_shot_acc"].note == "the 2 classes of 20 to 100 training images"
+    assert recompute(report) == []
+    params = report.content.protocol.params["calibration"]
+    assert CalibrationSuite.from_params(params).params() == params
+    assert str(tmp_path) not in str(params)
+
+
+def test_a_temperature_at_its_bound_is_said_to_be() -> None:
+    images = calibration_images()
+    labels = (logits_by_hand(tiny_model(), images)).argmin(dim=1)  # the model is always wrong
+    split = held_out(replace(images, labels=labels))
+    report = evaluate(tiny_model(), tiny_images(), ["clean", CalibrationSuite(held_out=split)])
+    part = part_of(report)
+    assert part.temperature is not None
+    assert part.temperature["bound_hit"]
+    assert part.temperature["T"] == pytest.approx(np.exp(3))
+    assert any(note.startswith("W-TEMPERATURE-BOUND") for note in part.notes)
+
+
+def test_nan_on_the_calibration_split_fails_the_suite() -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = torch.stack([x.flatten(1).mean(dim=1) * k for k in range(5)], dim=1)
+            return torch.where(x.flatten(1)[:, :1] > 3, torch.nan, logits)
+
+    images = calibration_images()
+    pixels = images.pixels.take(torch.arange(len(images)))
+    pixels[7, 0, 0, 0], pixels[:7, 0, 0, 0], pixels[8:, 0, 0, 0] = 255, 0, 0
+    split = held_out(replace(images, pixels=type(images.pixels)(pixels)))  # type: ignore[call-arg]
+    model = RobustModel(
+        Broken(), mean=(0, 0, 0), std=(0.3, 0.3, 0.3), num_classes=5, input_size=(3, 32, 32)
+    )
+    data = tiny_images()
+    dark = data.pixels.take(torch.arange(len(data))) // 2
+    data = replace(data, pixels=type(data.pixels)(dark))  # type: ignore[call-arg]
+    report = evaluate(model, data, ["clean", CalibrationSuite(held_out=split)])
+    assert report.content.suites["clean"].status == "ok"
+    assert part_of(report).status == "failed"
+    assert "NaN or infinite" in str(part_of(report).reason)
+
+
+def test_what_other_suites_scale_with() -> None:
+    data, model = tiny_images(), tiny_model()
+    report = evaluate(model, data, ["clean", "calibration"])
+    assert report.samples is not None
+    found = clean_temperatures(report.samples, 0)
+    assert found is not None
+    folds = two_fold_temperature(
+        report.samples.clean_logits(), data.labels, data.sample_ids, seed=0, replicates=0
+    )
+    assert np.array_equal(found[0], folds.temperature)
+    assert found[1]["split"] == "two-fold"
+    report = evaluate(model, data, ["clean", CalibrationSuite(held_out=held_out())])
+    assert report.samples is not None
+    found = clean_temperatures(report.samples, 0)
+    block = part_of(report).temperature
+    assert found is not None
+    assert block is not None
+    assert (found[0] == block["T"]).all()
+    assert found[1] == {key: block[key] for key in found[1]}
+    one = evaluate(model, data.subset([0]), ["clean"])
+    assert one.samples is not None
+    assert clean_temperatures(one.samples, 0) is None
+
+
+# the split that a checkpoint records
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that was trained for one epoch with a fifth of the images kept out."""
+    return robustmix.train(
+        "digits-resnet8-vanilla",
+        out=tmp_path_factory.mktemp("run"),
+        epochs=1,
+        limit_train=64,
+        limit_val=20,
+        val_split=0.2,
+        seed=3,
+        progress="none",
+    ).last
+
+
+def test_the_recorded_validation_split_was_not_trained_on(checkpoint: Path) -> None:
+    robust = load_model(checkpoint)
+    found = open_held_out(robust)
+    assert found is not None
+    assert found.images is not None
+    assert robust.info.recipe is not None
+    recipe = recipe_from_dict(dict(robust.info.recipe))
+    data = load_run_data(replace(recipe, limit_train=None, limit_val=None), None)
+    assert found.images.sample_ids == data.val.sample_ids
+    assert not set(found.images.sample_ids) & set(data.train.sample_ids)
+    assert found.n == len(data.val) == 259
+    assert found.source == "validation split of the training: 0.2 of digits/train, seed 3"
+    again = open_held_out(robust, calib_split="val")
+    assert again == found
+
+
+def test_the_recorded_split_is_used_before_two_folds(checkpoint: Path) -> None:
+    robust = load_model(checkpoint)
+    suites = plan_suites(["clean", "calibration"])
+    report = evaluate(robust, "digits", suites, limit=60)
+    block = part_of(report).temperature
+    assert block is not None
+    assert (block["split"], block["n_fitted"]) == ("held-out", [259])
+    assert recompute(report) == []
+    suites = plan_suites(["clean", "calibration"], calib_split="two-fold")
+    report = evaluate(robust, "digits", suites, limit=60)
+    assert part_of(report).temperature is not None
+    assert part_of(report).temperature["split"] == "two-fold"  # type: ignore[index]
+
+
+def test_named_data_come_before_the_recorded_split(checkpoint: Path) -> None:
+    robust = load_model(checkpoint)
+    found = open_held_out(robust, calib_data="digits", calib_split="test")
+    assert found is not None
+    assert found.images is not None
+    assert found.images.sample_ids == load_dataset("digits", "test").sample_ids
+    assert found.notes == ()
+    trained = open_held_out(robust, calib_data="digits", calib_split="train")
+    assert trained is not None
+    assert trained.notes[0].startswith("W-CALIB-ON-TRAIN: ")
+
+
+def test_validation_images_that_cannot_be_read_are_passed_over_with_a_note(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    robust = load_model(checkpoint)
+    robust.info = replace(robust.info, dataset=f"folder:{tmp_path / 'gone'}")
+    suite = CalibrationSuite().resolved(robust)
+    assert suite.held_out is None
+    assert suite.notes[0].startswith("W-CALIB-FALLBACK: ")
+    assert str(tmp_path) not in suite.notes[0]
+    with pytest.raises(IntakeError):
+        CalibrationSuite(calib_split="val").resolved(robust)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"calib_split": "halves"}, "unknown calibration split"),
+        ({"calib_split": "train"}, "is a part of --calib-data"),
+        ({"calib_split": "val", "calib_data": "digits"}, "excludes --calib-data"),
+        ({"calib_split": "val"}, "records no validation split"),
+        ({"calib_data": "digitz"}, "did you mean 'digits'"),
+    ],
+)
+def test_options_that_cannot_be_meant(options: dict[str, Any], match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        open_held_out(tiny_model(), **options)
+
+
+def test_calibration_images_of_another_task_are_refused() -> None:
+    with pytest.raises(IntakeError, match="10 classes"):
+        open_held_out(tiny_model(), calib_data="digits")
+    model = tiny_model(classes=10)
+    model.info = replace(model.info, class_names=tuple("abcdefghij"))
+    with pytest.raises(IntakeError, match="not those of the model"):
+        open_held_out(model, calib_data="digits")
+
+
+def test_scores_of_the_split_are_those_of_the_plain_model() -> None:
+    images, model = calibration_images(130), tiny_model()
+    split = score_split(model, images, torch.device("cpu"))
+    expected = logits_by_hand(model, images)
+    np.testing.assert_allclose(np.asarray(split.logits), expected.numpy(), rtol=1e-5, atol=1e-5)
+    assert tuple(split.sample_ids) == images.sample_ids
+
+
+def test_plan_gives_the_options_to_the_suite() -> None:
+    clean, suite = plan_suites(
+        ["calibration"],
+        ece_bins=(20,),
+        calib_data="digits",
+        calib_split="train",
+        recalibrators=("isotonic",),
+        confusion=True,
+    )
+    assert isinstance(suite, CalibrationSuite)
+    assert suite.params()["bins"] == [10, 15, 20]
+    assert (suite.calib_data, suite.calib_split) == ("digits", "train")
+    assert suite.params()["recalibrators"] == ["isotonic"]
+    assert clean == CleanSuite(confusion=True)
+    with pytest.raises(UsageError, match="did you mean 'vector'"):
+        plan_suites(["calibration"], recalibrators=("vectors",))
+    with pytest.raises(UsageError, match="bins"):
+        plan_suites(["calibration"], ece_bins=(0,))
+
+
+# long-tailed sets
+
+
+def test_training_images_of_a_long_tailed_folder_are_counted(tmp_path: Path) -> None:
+    for name, count in (("a", 101), ("b", 30), ("c", 2)):
+        folder = tmp_path / "train" / name
+        folder.mkdir(parents=True)
+        for i in range(count):
+            (folder / f"{i}.png").touch()  # counted, not read
+    suites = with_train_counts([CleanSuite(), FgsmSuite()], f"folder:{tmp_path}")
+    assert suites[0] == CleanSuite(train_counts=(101, 30, 2))
+    assert CleanSuite.from_params(suites[0].params()) == suites[0]
+    assert suites[1] == FgsmSuite()
+    for i in range(2):
+        (tmp_path / "train" / "a" / f"{i}.png").unlink()
+    (tmp_path / "train" / "c").rename(tmp_path / "hidden")
+    assert with_train_counts([CleanSuite()], f"folder:{tmp_path}") == [CleanSuite()]
+    for unknown in (None, "cifar100", f"folder:{tmp_path / 'gone'}"):
+        assert with_train_counts([CleanSuite()], unknown) == [CleanSuite()]
+
+
+def test_the_temperature_of_the_split_is_applied_under_corruption(checkpoint: Path) -> None:
+    fog = CorruptionSuite(corruptions="fog,contrast", severities=(3,))
+    report = evaluate(load_model(checkpoint), "digits", ["clean", "calibration", fog], limit=20)
+    part, block = report.content.suites["corruption"], part_of(report).temperature
+    assert isinstance(part, CorruptionPart)
+    assert part.calibration is not None
+    assert block is not None
+    assert part.calibration["temperature"]["T"] == block["T"]
+    assert part.calibration["temperature"]["split"] == "held-out"
+    assert part.params["temperature"].startswith("held-out: validation split of the training")
+    assert recompute(report) == []
+
+
+def test_what_a_reader_must_know_is_among_the_warnings(checkpoint: Path) -> None:
+    suite = CalibrationSuite(paper_tool=True, calib_data="digits", calib_split="train")
+    report = evaluate(load_model(checkpoint), "digits", ["clean", suite], limit=20)
+    codes = {warning.code: warning.suite for warning in report.content.warnings}
+    assert codes["W-PAPER-ECE"] == codes["W-CALIB-ON-TRAIN"] == "calibration"
