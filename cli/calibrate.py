@@ -9,20 +9,8 @@ from rich import box
 from rich.table import Table
 
 from robustmix.cli import console
+from robustmix.cli.model_options import Arch, Head, ImgSize, Mean, NumClasses, Std, Weights
 from robustmix.errors import UsageError
-
-
-def parse_bins(text: str) -> tuple[int, ...]:
-    """Return bin counts from ``10,15``.
-
-    Example:
-        >>> parse_bins("10, 20")
-        (10, 20)
-    """
-    items = [item.strip() for item in text.split(",")]
-    if not all(item.isdecimal() for item in items):
-        raise UsageError(f"cannot read bin counts '{text}'", "write 10,15", code="E-BINS")
-    return tuple(int(item) for item in items)
 
 
 def calibrate(
@@ -49,28 +37,13 @@ def calibrate(
     json: Annotated[
         bool, typer.Option("--json", help="Print the report on stdout instead of the path.")
     ] = False,
-    arch: Annotated[
-        str | None, typer.Option(help="Backbone of a bare state dict.", rich_help_panel="Model")
-    ] = None,
-    num_classes: Annotated[
-        int | None, typer.Option(help="Number of classes.", rich_help_panel="Model")
-    ] = None,
-    img_size: Annotated[
-        int | None, typer.Option(help="Side of the images.", rich_help_panel="Model")
-    ] = None,
-    mean: Annotated[
-        str | None, typer.Option(help="Normalisation, R,G,B.", rich_help_panel="Model")
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="Normalisation, R,G,B.", rich_help_panel="Model")
-    ] = None,
-    head: Annotated[
-        str | None,
-        typer.Option(help="OpenMixup head: one_k, mix_k, one_q, mix_q.", rich_help_panel="Model"),
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="raw or ema, if a file has both.", rich_help_panel="Model")
-    ] = None,
+    arch: Arch = None,
+    num_classes: NumClasses = None,
+    img_size: ImgSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    head: Head = None,
+    weights: Weights = None,
 ) -> None:
     """Fit a temperature on images that are not scored and write a calibrated checkpoint.
 

@@ -7,17 +7,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustmix.cli import console
-from robustmix.cli.calibrate import parse_bins
+from robustmix.cli.model_options import (
+    Arch,
+    ClassMap,
+    ExpectSha256,
+    Head,
+    ImgSize,
+    Mean,
+    NumClasses,
+    Std,
+    TrustCheckpoint,
+    Weights,
+)
 from robustmix.cli.options import (
+    parse_bins,
     parse_eps,
     parse_grid,
     parse_limit,
+    parse_offset,
+    parse_pieces,
     parse_ratios,
     parse_severities,
     parse_triple,
     split_names,
 )
-from robustmix.errors import UsageError, unknown_name
+from robustmix.errors import unknown_name
 
 if TYPE_CHECKING:
     from robustmix.evaluation.forecast import Forecast
@@ -241,40 +255,16 @@ def evaluate(
         str,
         typer.Option(help="Experimental: try vector, isotonic too.", rich_help_panel="Suites"),
     ] = "",
-    arch: Annotated[
-        str | None, typer.Option(help="Backbone of a bare state dict.", rich_help_panel="Model")
-    ] = None,
-    num_classes: Annotated[
-        int | None, typer.Option(help="Number of classes.", rich_help_panel="Model")
-    ] = None,
-    img_size: Annotated[
-        int | None, typer.Option(help="Side of the images.", rich_help_panel="Model")
-    ] = None,
-    mean: Annotated[
-        str | None, typer.Option(help="Normalisation, R,G,B.", rich_help_panel="Model")
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="Normalisation, R,G,B.", rich_help_panel="Model")
-    ] = None,
-    class_map: Annotated[
-        Path | None, typer.Option(help="CSV of output,label.", rich_help_panel="Model")
-    ] = None,
-    head: Annotated[
-        str | None,
-        typer.Option(help="OpenMixup head: one_k, mix_k, one_q, mix_q.", rich_help_panel="Model"),
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="raw or ema, if a file has both.", rich_help_panel="Model")
-    ] = None,
-    expect_sha256: Annotated[
-        str | None, typer.Option(help="Refuse another file.", rich_help_panel="Model")
-    ] = None,
-    trust_checkpoint: Annotated[
-        bool,
-        typer.Option(
-            "--trust-checkpoint", help="Run the file's own code.", rich_help_panel="Model"
-        ),
-    ] = False,
+    arch: Arch = None,
+    num_classes: NumClasses = None,
+    img_size: ImgSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    class_map: ClassMap = None,
+    head: Head = None,
+    weights: Weights = None,
+    expect_sha256: ExpectSha256 = None,
+    trust_checkpoint: TrustCheckpoint = False,
     name: Annotated[str | None, typer.Option(help="Name in the report.")] = None,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
 ) -> None:
@@ -316,8 +306,8 @@ def evaluate(
         "saliency_file": saliency_file,
         "saliency_label": saliency_label,
         "boxes": boxes,
-        "offset": _offset(offset),
-        "pieces": None if pieces is None else _pieces(pieces),
+        "offset": parse_offset(offset),
+        "pieces": None if pieces is None else parse_pieces(pieces),
         "confusion": confusion,
         "ece_bins": parse_bins(ece_bins),
         "calib_data": calib_data,
@@ -439,22 +429,3 @@ def _show_forecast(job: "Job", found: "Forecast", *, json: bool) -> None:
     console.table_result(forecast_table(found))
     for line in forecast_lines(job, found):
         console.result(line)
-
-
-def _offset(text: str) -> tuple[int, int]:
-    """Return pixels right and down from ``8,8``."""
-    try:
-        right, down = (int(item) for item in text.split(","))
-    except ValueError:
-        raise UsageError(
-            f"cannot read offset '{text}'", "write it as 8,8", code="E-OFFSET"
-        ) from None
-    return right, down
-
-
-def _pieces(text: str) -> tuple[int, ...]:
-    """Return numbers of pieces from ``4,16,64``."""
-    items = [item.strip() for item in text.split(",")]
-    if not all(item.isdecimal() for item in items):
-        raise UsageError(f"cannot read pieces '{text}'", "write them as 4,16,64", code="E-PIECES")
-    return tuple(int(item) for item in items)

@@ -129,3 +129,35 @@ def split_names(values: list[str]) -> list[str]:
         ['clean', 'fgsm', 'occlusion']
     """
     return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
+def parse_offset(text: str) -> tuple[int, int]:
+    """Return pixels right and down from ``8,8``."""
+    try:
+        right, down = (int(item) for item in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"cannot read offset '{text}'", "write it as 8,8", code="E-OFFSET"
+        ) from None
+    return right, down
+
+
+def parse_pieces(text: str) -> tuple[int, ...]:
+    """Return numbers of pieces from ``4,16,64``."""
+    items = [item.strip() for item in text.split(",")]
+    if not all(item.isdecimal() for item in items):
+        raise UsageError(f"cannot read pieces '{text}'", "write them as 4,16,64", code="E-PIECES")
+    return tuple(int(item) for item in items)
+
+
+def parse_bins(text: str) -> tuple[int, ...]:
+    """Return bin counts from ``10,15``.
+
+    Example:
+        >>> parse_bins("10, 20")
+        (10, 20)
+    """
+    items = [item.strip() for item in text.split(",")]
+    if not all(item.isdecimal() for item in items):
+        raise UsageError(f"cannot read bin counts '{text}'", "write 10,15", code="E-BINS")
+    return tuple(int(item) for item in items)

@@ -22,6 +22,7 @@ from robustmix.evaluation.engine import (
     padded,
 )
 from robustmix.evaluation.masking.verdict import share_verdict
+from robustmix.evaluation.masks import token_patch
 from robustmix.evaluation.planned import Planned, seeded_subset
 from robustmix.evaluation.presets import PRESETS
 from robustmix.evaluation.progress import EvalProgress
@@ -123,6 +124,7 @@ class Job:
             "seed": self.seed,
             "num_classes": self.robust.num_classes,
             "input_size": list(self.robust.input_size),
+            "token_patch": token_patch(self.robust),
             "subset": self.chosen is not None,
         }
 
@@ -255,6 +257,7 @@ class Job:
                 "std": [round(v, 7) for v in robust.std.flatten().tolist()],
             },
             resize=list(robust.resize) if robust.resize else None,
+            token_patch=token_patch(robust),
             class_map_sha256=info.class_map_sha256,
             params=info.params,
             trusted_pickle=info.trusted_pickle,

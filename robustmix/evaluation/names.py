@@ -8,7 +8,8 @@ SUITES: dict[str, str] = {
     "fgsm": "error under the fast gradient sign method, with an eps sweep",
     "pgd": "error under projected gradient ascent, best and last step, with a convergence check",
     "autoattack": "robust accuracy under APGD-CE, APGD-T, FAB-T and Square, over survivors",
-    "occlusion": "accuracy as random patches are masked (PatchDrop curve)",
+    "occlusion": "accuracy as patches are masked: random, salient first or last, the object or not",
+    "shuffle": "accuracy as pieces of the image change places",
 }
 
 PROTOCOLS: dict[str, str] = {

@@ -56,6 +56,7 @@ def recompute(report: Report) -> list[str]:
         "seed": content.run.seed,
         "num_classes": content.model.num_classes,
         "input_size": list(content.model.input_size),
+        "token_patch": content.model.token_patch,
         "subset": content.dataset.subset is not None,
     }
     remade: dict[str, SuitePart] = {}

@@ -9,12 +9,14 @@ from robustmix.data.images import ImageSet
 from robustmix.errors import RobustmixError
 from robustmix.evaluation.engine import Suite
 from robustmix.evaluation.planned import Planned
+from robustmix.evaluation.saliency.rollout import check_rollout
 from robustmix.evaluation.suites.autoattack import AutoAttackSuite
 from robustmix.evaluation.suites.calibration import CalibrationSuite
 from robustmix.evaluation.suites.corruption import CorruptionSuite
 from robustmix.evaluation.suites.occlusion import OcclusionSuite
 from robustmix.evaluation.suites.official import as_stored, official_folder
 from robustmix.evaluation.suites.pgd import PgdSuite
+from robustmix.evaluation.suites.shuffle import ShuffleSuite
 from robustmix.models.robust_model import RobustModel
 
 
@@ -65,8 +67,11 @@ def _scaled_alike(planned: Planned, ready: Sequence[Planned]) -> Planned:
 def _resolved(suite: Suite, robust: RobustModel, data: ImageSet, folder: Path) -> Suite:
     if isinstance(suite, CalibrationSuite):
         return suite.resolved(robust, folder)
-    if isinstance(suite, OcclusionSuite):
-        return suite.resolved((data.input_size[1], data.input_size[2]))
+    if isinstance(suite, OcclusionSuite | ShuffleSuite):
+        chosen = suite.resolved((data.input_size[1], data.input_size[2]))
+        if isinstance(chosen, OcclusionSuite) and chosen.saliency == "rollout":
+            check_rollout(robust)
+        return chosen
     if isinstance(suite, CorruptionSuite):
         height, width = as_stored(data.pixels).pixels.size[1:]
         sides = {side: profile for profile, side in PROFILES.items() if height == width}

@@ -93,12 +93,13 @@ def _curves(number: int, report: Report, reports: Sequence[Report]) -> list[Curv
 def _panel(axis: "Axes", norm: str, curves: Sequence[Curve]) -> None:
     scale = 255 if norm == "linf" else 1
     ticks = {round(scale * point.x, 4) for curve in curves for point in curve.points}
-    singles = [curve.label for curve in curves if len(curve.points) < 3]
-    for curve in curves:
+    singles = [place for place, curve in enumerate(curves) if len(curve.points) < 3]
+    apart = min(0.05, 0.2 / max(len(singles), 1))
+    for place, curve in enumerate(curves):
         points = [p for p in curve.points if p.x > 0] if len(curve.points) < 3 else curve.points
         shift = 1.0
         if len(points) == 1:  # points of equal radius stand side by side
-            shift += 0.05 * (singles.index(curve.label) - (len(singles) - 1) / 2)
+            shift += apart * (singles.index(place) - (len(singles) - 1) / 2)
         x = [scale * point.x * shift for point in points]
         metrics = [point.metrics["robust_acc"] for point in points]
         y = [m.value or 0 for m in metrics]

@@ -83,6 +83,9 @@ class ModelPart(Part):
     input_size: tuple[int, int, int]
     normalisation: dict[str, list[float]]
     resize: list[int] | None
+    token_patch: list[float] | None = None
+    """Height and width of a transformer's patches in pixels of the images it is given."""
+
     class_map_sha256: str | None
     params: int
     trusted_pickle: bool

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from robustmix.cli.app import run
-from robustmix.cli.calibrate import parse_bins
+from robustmix.cli.options import parse_bins
 from robustmix.errors import UsageError
 from robustmix.models.checkpoint import read_checkpoint
 from robustmix.report.report import Report

@@ -104,6 +104,10 @@ def test_the_suite_in_units_is_the_cascade_in_one_piece(report: Report) -> None:
         assert np.array_equal(rows["tested"], stage.tried.numpy())
         assert member.name == stage.member
         assert member.tried == int(stage.tried.sum())
+        # The same search from the same start: also the images it found are the same.
+        new = (stage.broken & stage.tried & torch.from_numpy(~rows["correct"].astype(bool))).numpy()
+        size = (stage.images - pixels(data)).flatten(1).norm(dim=1).numpy()
+        np.testing.assert_allclose(rows["l2"][new], size[new], rtol=1e-5)
         held = float((~stage.broken).float().mean())
         assert member.robust_acc.value == pytest.approx(held)
         assert member.robust_acc.n == 103

@@ -217,23 +217,6 @@ def test_trap_20_a_model_that_reads_one_patch_fails_when_that_patch_is_hidden() 
         assert abs((point.metrics["acc"].value or 0) - kept) < 4 * (3 / 16 / 800) ** 0.5
 
 
-def test_occlusion_curve_metrics_by_hand() -> None:
-    from robustmix.evaluation.suites.occlusion import _curve_metrics
-
-    # Two images, four ratios: accuracies 1, 1, .5, 0 at shares 0, .25, .5, 1.
-    correct = np.array([[1, 1], [1, 1], [1, 0], [0, 0]], dtype=float)
-    shares = np.array([0, 0.25, 0.5, 1])
-    metrics = _curve_metrics(correct, shares, num_classes=4, seed=0, suffix="x")
-    area = 0.25 + 0.25 * 0.75 + 0.5 * 0.25
-    assert metrics["auc_x"].value == pytest.approx(area)
-    assert metrics["nauc_x"].value == pytest.approx(area)
-    assert metrics["nauc_chance_x"].value == pytest.approx((area - 0.25) / 0.75)
-    assert metrics["rho50_x"].value == pytest.approx(0.5)
-    hopeless = _curve_metrics(np.zeros((4, 2)), shares, num_classes=4, seed=0, suffix="x")
-    assert hopeless["nauc_x"].value is None
-    assert hopeless["rho50_x"].reason is not None
-
-
 def test_occlusion_defaults_depend_on_the_size() -> None:
     small, large = (OcclusionSuite().resolved((s, s)) for s in (32, 224))
     assert (small.grid, large.grid) == ((8, 8), (14, 14))

@@ -52,8 +52,8 @@ def exact_name(eps: Fraction) -> str:
     """Return what a radius is recorded as: its name, or the fraction where that is rounded.
 
     Example:
-        >>> exact_name(Fraction(8, 255)), exact_name(Fraction(1, 10)), exact_name(Fraction(1, 3))
-        ('8/255', '0.1', '1/3')
+        >>> exact_name(Fraction(8, 255)), exact_name(Fraction(1, 10)), exact_name(Fraction(1, 7))
+        ('8/255', '0.1', '1/7')
     """
     name = eps_name(eps)
     return name if Fraction(name) == eps else str(eps)

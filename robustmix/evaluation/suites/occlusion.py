@@ -479,7 +479,6 @@ class OcclusionSuite:
 
 
 _COLUMNS = ("correct", "confidence")
-_curve_metrics = curve_metrics
 
 
 def _condition(mode: str, count: int) -> str:
