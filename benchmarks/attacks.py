@@ -148,8 +148,9 @@ def beside_torchattacks(
         return found
 
     def package_scored() -> Tensor:
+        found = package()
         with torch.no_grad():
-            return model(package()).argmax(dim=1) != labels
+            return model(found).argmax(dim=1) != labels
 
     calls: dict[str, Callable[[], object]] = {
         "ours": ours,

@@ -33,6 +33,7 @@ app = typer.Typer(
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # rich would take [default: x] for markup
     pretty_exceptions_enable=False,  # a traceback of ours must not print tensors or secrets
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -20,7 +20,7 @@ def compare(
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="Compare this, e.g. 'corruption.acc\\[fog/3]'; repeatable."),
+        typer.Option(help="Compare this, e.g. 'corruption.acc[fog/3]'; repeatable."),
     ] = None,
     suite: Annotated[list[str] | None, typer.Option(help="Only these suites.")] = None,
     everything: Annotated[
@@ -39,6 +39,7 @@ def compare(
     ] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write Markdown; - is stdout.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write CSV; - is stdout.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page of the reports.")] = None,
 ) -> None:
     """Compare reports image by image; the table is printed on stdout.
 
@@ -59,9 +60,9 @@ def compare(
     suites = split_names(suite) if suite else None
     width = parse_amount(margin, "margin").of("fraction", 0.0, what="--margin")
     if group:
-        if reports or allow_subset or len(group) != 2:
+        if reports or allow_subset or html or len(group) != 2:
             raise UsageError(
-                "expected --group twice and no other reports",
+                "expected --group twice, no other reports and no page",
                 "robustmix compare --group A=a1.json,a2.json --group B=b1.json,b2.json",
                 code="E-GROUP",
             )
@@ -96,6 +97,11 @@ def compare(
                 seed=seed,
             ),
         )
+    if html is not None:
+        from robustmix.report.page import write_page
+        from robustmix.report.report import Report
+
+        write_page([Report.load(path) for path in reports or []], html)
     printed = console.write_results(
         (json, document.to_json),
         (markdown, lambda: comparison_markdown(document)),

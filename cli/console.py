@@ -11,7 +11,7 @@ WIDTH = 100
 
 def talk() -> Console:
     """Return the console on stderr, at most 100 columns wide."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)  # in tables too: text may be a stranger's
     if not console.is_terminal or console.width > WIDTH:
         console.width = WIDTH
     return console
@@ -19,7 +19,7 @@ def talk() -> Console:
 
 def say(what: RenderableType) -> None:
     """Show a table or a line to whoever watches."""
-    talk().print(what, highlight=False, markup=False)
+    talk().print(what, highlight=False)
 
 
 def error(line: str) -> None:
@@ -34,8 +34,8 @@ def result(text: str) -> None:
 
 def table_result(table: RenderableType) -> None:
     """Print a table on stdout: it is what was asked for."""
-    output = Console(width=WIDTH if not sys.stdout.isatty() else None)
-    output.print(table, highlight=False, markup=False)
+    output = Console(width=WIDTH if not sys.stdout.isatty() else None, markup=False)
+    output.print(table, highlight=False)
 
 
 def write_results(*results: tuple[Path | None, Callable[[], str]]) -> bool:

@@ -14,7 +14,11 @@ from robustmix.cli.options import parse_limit
 if TYPE_CHECKING:
     from robustmix.corruptions.writer import Written
 
-corrupt = typer.Typer(help="Write, check and look at corrupted test sets.", no_args_is_help=True)
+corrupt = typer.Typer(
+    help="Write, check and look at corrupted test sets.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 DataDir = Annotated[
     Path | None, typer.Option(help="Where data sets lie [default: $ROBUSTMIX_DATA].")

@@ -15,7 +15,9 @@ from robustmix.cli import console
 from robustmix.methods.card import MethodCard, Parameter, RecipeUse, Value, method_card
 from robustmix.methods.names import METHOD_INFO
 
-methods = typer.Typer(help="See the training methods and what they do.", no_args_is_help=True)
+methods = typer.Typer(
+    help="See the training methods and what they do.", no_args_is_help=True, rich_markup_mode=None
+)
 
 STATUS = {
     "verified": "verified: equal to the published implementation on reference vectors",

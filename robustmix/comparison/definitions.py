@@ -67,7 +67,7 @@ def define(rows: Rows, part: SuiteUnion, path: MetricPath) -> Definition:
             return _clean(rows, path.metric)
         if part.kind == "calibration":
             return _calibration(rows, path.metric)
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError):
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError):
         raise Undefined("the recorded parameters do not fit the rows") from None
     raise Undefined(UNKNOWN)
 
@@ -158,6 +158,8 @@ def _mean_error(
     confidences: Sequence[FloatArray], rights: Sequence[FloatArray], n: int
 ) -> Definition:
     """Return the mean over conditions or trials of their ECE with 15 bins."""
+    if not confidences:
+        raise Undefined("the report names no condition")
 
     def statistic(weights: FloatArray) -> FloatArray:
         total = np.zeros(len(weights))
@@ -199,6 +201,8 @@ def _over(
 ) -> FloatArray:
     """Return the mean of a column over conditions, image by image, (n,)."""
     keys = [f"{name}/{severity}" for name in names for severity in severities]
+    if not keys:
+        raise Undefined("the report names no condition")
     total = np.zeros(rows.n)
     for key in keys:
         total += rows.mean(suite, key, column)
@@ -339,6 +343,8 @@ def _curve(rows: Rows, part: OcclusionPart | ShufflePart, path: MetricPath) -> D
     curve = curves[next((mode for mode in curves if mode and f"_{mode}_" in path.metric), "")]
     shares = np.array([_place(part, value) for value, _ in curve])
     right = np.stack([rows.mean(path.suite, condition, "correct") for _, condition in curve])
+    if not shares[-1] > shares[0]:
+        raise Undefined("a curve of one point has no area")
     if stat[1] == "auc":
         return mean_of(area(right.T, shares))
     return function_of(rows.n, _curve_statistic(right, shares, stat[1], rows.num_classes))

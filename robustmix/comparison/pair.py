@@ -142,7 +142,8 @@ def data_differences(a: Report, b: Report, *, subset: bool = False) -> Iterator[
         ("size of the whole split", left.dataset.n_total, right.dataset.n_total),
         ("data files", _files(left), _files(right)),
     )
-    if left.protocol.nonstandard or right.protocol.nonstandard:
+    # Where the suites are named that repeat a published tool, each is compared with its like.
+    if any(p.nonstandard and not p.nonstandard_suites for p in (left.protocol, right.protocol)):
         yield from _fields(
             (
                 "presets, one of them nonstandard",
@@ -203,6 +204,9 @@ def protocol_difference(a: ReportModel, b: ReportModel, suite: str) -> str | Non
     if limits[0] != limits[1]:
         counts = [str(limit or "all") for limit in limits]
         return f"samples of {plain(suite)}: {counts[0]} against {counts[1]}"
+    faulty = [suite in content.protocol.nonstandard_suites for content in (a, b)]
+    if faulty[0] != faulty[1]:
+        return f"one report's {plain(suite)} repeats a published tool, the other's does not"
     left, right = (content.protocol.params.get(suite) for content in (a, b))
     if left == right:
         return None

@@ -130,7 +130,7 @@ METHOD_INFO: dict[str, MethodInfo] = {
     "rsb": MethodInfo(
         summary="MixUp (alpha 0.1) or CutMix (alpha 1), with binary cross-entropy",
         paper="Wightman et al. 2021, arXiv:2110.00476",
-        status="verified",
+        status="untested",
         cost=3,
     ),
     "automix": MethodInfo(

@@ -16,9 +16,10 @@ Method card
         mixture by its own mask. There, too, the library that cuts lets a cost overflow 32 bits
         where a block holds more than about 21 times the mean saliency, so that what is most
         salient may be lost (wrap_costs); here it does not. The paper adds adversarial noise to
-        some images and learns clean images too; OpenMixup does neither. One prior and one grid are
-        drawn for the batch, and an image may be its own partner. A prior of 1 makes the image
-        itself likely, not certain.
+        some images and learns clean images too; OpenMixup does neither. A place that no block
+        gains by, as the saliency there is exactly 0, keeps its block; the released code blackens
+        it. One prior and one grid are drawn for the batch, and an image may be its own partner. A
+        prior of 1 makes the image itself likely, not certain.
 """
 
 import math

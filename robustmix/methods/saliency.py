@@ -14,6 +14,9 @@ REACHES = (12, 24, 48, 28, 56, 112)
 """A surround goes this many pixels, less one, to the left and up, and this many to the right and
 down; clipped to the image."""
 
+CACHED = 2**17
+"""Pixels that a CPU works on at once, lest its caches overflow; two to three times as fast."""
+
 _GREY = (9798, 19235, 3735)  # 2^15 times Rec. 601's weights of red, green and blue
 
 
@@ -26,11 +29,16 @@ def fine_grained_saliency(images: Tensor) -> Tensor:
     Returns:
         uint8 (N, H, W); each map's largest value is 255 unless the image is flat (all 0).
     """
-    weights = torch.tensor(_GREY, device=images.device)[:, None, None]
-    grey = ((images.long() * weights).sum(dim=1) + 2**14) >> 15
+    at_once = max(CACHED // images[0, 0].numel(), 1) if images.device.type == "cpu" else len(images)
+    return torch.cat([_of_levels(some) for some in torch.split(images, at_once)])
+
+
+def _of_levels(images: Tensor) -> Tensor:
+    red, green, blue = images.int().unbind(1)
+    grey = (red * _GREY[0] + green * _GREY[1] + blue * _GREY[2] + 2**14) >> 15
     for _ in range(2):
         grey = _smooth_levels(grey)
-    return _combine(grey.double(), grey.double(), wrap=False)
+    return _combine(grey.int(), grey.float(), wrap=False)
 
 
 def float_bytes_saliency(images: Tensor) -> Tensor:
@@ -51,7 +59,7 @@ def float_bytes_saliency(images: Tensor) -> Tensor:
         grey = _smooth(grey)
     width = grey.shape[2]
     raw = grey.contiguous().view(torch.uint8)[:, :, :width]
-    return _combine(grey.double(), raw.double(), wrap=True)
+    return _combine(grey.double(), raw.float(), wrap=True)
 
 
 def peaks(maps: Tensor) -> Tensor:
@@ -64,26 +72,28 @@ def _combine(grey: Tensor, centre: Tensor, *, wrap: bool) -> Tensor:
     """Add up centre minus surround and surround minus centre over all scales, and scale both.
 
     Args:
-        grey: what surrounds are averaged over, float64 (N, H, W).
-        centre: what stands at their centre, float64 (N, H, W) of whole numbers.
+        grey: what surrounds are averaged over, (N, H, W); int32 levels, or float64.
+        centre: what stands at their centre, float32 (N, H, W) of whole numbers.
         wrap: let values above 255 begin at 0 again, as in C.
     """
     _, height, width = grey.shape
-    sums = F.pad(grey.cumsum(dim=1).cumsum(dim=2), (1, 0, 1, 0))
-    on, off = torch.zeros_like(grey), torch.zeros_like(grey)
+    sums = F.pad(grey.cumsum(1, dtype=grey.dtype).cumsum(2, dtype=grey.dtype), (1, 0, 1, 0))
+    on, both = torch.zeros_like(centre), torch.zeros_like(centre)
     for reach in REACHES:
         top, bottom = _surround(height, reach, grey.device)
         left, right = _surround(width, reach, grey.device)
-        upper, lower = sums[:, top], sums[:, bottom]
-        total = lower[:, :, right] + upper[:, :, left] - lower[:, :, left] - upper[:, :, right]
+        rows = sums.index_select(1, bottom).sub_(sums.index_select(1, top))
+        total = rows.index_select(2, right).sub_(rows.index_select(2, left))
         others = ((bottom - top)[:, None] * (right - left) - 1).clamp_min(1)
-        contrast = (centre - (total - centre) / others).float()
-        on += _byte(contrast.clamp_min(0), wrap)
-        off += _byte((-contrast).clamp_min(0), wrap)
-    on, off = _to_byte_range(on, wrap), _to_byte_range(off, wrap)
-    both = on + off
+        surround = (total - centre).div_(others).float()
+        contrast = (centre - surround).trunc_()
+        if wrap:  # differences of grey levels are below 256
+            contrast.fmod_(256)
+        both += contrast.abs()
+        on += contrast.clamp_min_(0)
+    on, off = _to_byte_range(on, wrap), _to_byte_range(both - on, wrap)
     largest = torch.maximum(on.amax((1, 2)), off.amax((1, 2)))[:, None, None]
-    scaled = 255 * both / largest.clamp_min(1)
+    scaled = 255 * (on + off).double() / largest.clamp_min(1)
     return _byte(scaled, wrap).to(torch.uint8)
 
 
@@ -126,6 +136,6 @@ def _smooth(grey: Tensor) -> Tensor:
 
 
 def _smooth_levels(grey: Tensor) -> Tensor:
-    """Smooth whole grey levels and round to whole ones, int64 (N, H, W)."""
-    # Sixteenths of a level are exact in float64.
-    return (_smooth(grey.double()) + 0.5).floor().long()
+    """Smooth whole grey levels and round to whole ones, int32 (N, H, W)."""
+    # Sixteenths of a level are exact in float32.
+    return (_smooth(grey.float()) + 0.5).int()

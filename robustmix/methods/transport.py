@@ -14,7 +14,9 @@ def transport_plan(saliency: Tensor, mask: Tensor, *, epsilon: float) -> Tensor:
     A block a pays ``epsilon`` times the squared distance (the grid's side as unit) for a place c,
     and gains its saliency if c is shown. Every block asks for the place that is cheapest for it;
     the cheapest block that asks for a place has it, the others pay 1 more for that place from then
-    on and ask again. As released, this is done as many times as the grid has rows.
+    on and ask again. As released, this is done as many times as the grid has rows. A place that
+    no block gains by keeps its own; released code leaves it black if it is shown, which happens
+    where the saliency is exactly 0.
 
     Args:
         saliency: of every block, (B, n, n), >= 0, each grid summing to 1.
@@ -22,13 +24,13 @@ def transport_plan(saliency: Tensor, mask: Tensor, *, epsilon: float) -> Tensor:
         epsilon: cost of a move across the grid.
 
     Returns:
-        int64 (B, n * n): the block at each place, -1 where none is; only hidden places have none.
+        int64 (B, n * n): the block at each place; one may be at two places, or at none.
 
     Example:
         >>> saliency = torch.tensor([[[0.1, 0.7], [0.1, 0.1]]])
         >>> mask = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
         >>> transport_plan(saliency, mask, epsilon=0.5)
-        tensor([[ 1, -1, -1, -1]])
+        tensor([[1, 1, 2, 3]])
     """
     batch, side, _ = saliency.shape
     count = side * side
@@ -37,7 +39,6 @@ def transport_plan(saliency: Tensor, mask: Tensor, *, epsilon: float) -> Tensor:
     blocks = torch.arange(count, device=cost.device).repeat(batch)
     grids = torch.arange(batch, device=cost.device).repeat_interleave(count) * count
     for turn in range(side):
-        # A place that gains nothing is hidden: who would have it does not matter.
         asking = (price < 0).nonzero()[:, 0]
         target = grids[asking] + place[asking]
         won = _first_cheapest(price[asking], blocks[asking], target, batch * count)
@@ -46,7 +47,7 @@ def transport_plan(saliency: Tensor, mask: Tensor, *, epsilon: float) -> Tensor:
             break
         cost[lost, place[lost]] += 1
         price[lost], place[lost] = cost[lost].min(dim=1)
-    plan = torch.full((batch * count,), -1, device=cost.device)
+    plan = blocks.clone()
     plan[target[won]] = blocks[asking[won]]
     return plan.view(batch, count)
 
@@ -69,7 +70,7 @@ def _first_cheapest(price: Tensor, block: Tensor, target: Tensor, places: int) -
 
 
 def move_blocks(images: Tensor, plan: Tensor) -> Tensor:
-    """Return images whose blocks are where a plan says, black (0) at places without one.
+    """Return images whose blocks are where a plan says.
 
     Args:
         images: (B, C, H, W), cut into n x n blocks; n divides H and W.
@@ -80,7 +81,6 @@ def move_blocks(images: Tensor, plan: Tensor) -> Tensor:
     rows, cols = height // side, width // side
     grid = images.reshape(batch, channels, side, rows, side, cols).permute(0, 2, 4, 1, 3, 5)
     blocks = grid.reshape(batch, side * side, channels * rows * cols)
-    moved = blocks.gather(1, plan.clamp(min=0)[:, :, None].expand_as(blocks))
-    moved = torch.where((plan >= 0)[:, :, None], moved, 0)
+    moved = blocks.gather(1, plan[:, :, None].expand_as(blocks))
     grid = moved.view(batch, side, side, channels, rows, cols).permute(0, 3, 1, 4, 2, 5)
     return grid.reshape(images.shape)

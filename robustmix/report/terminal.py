@@ -15,9 +15,12 @@ from robustmix.report.schema import (
     SuitePart,
     SuiteUnion,
 )
+from robustmix.report.text import plain
 
 BARS = "▁▂▃▄▅▆▇█"
 WARNINGS_SHOWN = 5
+LONG = 1000
+"""Most characters of a sentence from a report, which may be a stranger's."""
 
 
 def show_value(metric: Metric) -> str:
@@ -80,13 +83,14 @@ def _note(part: SuitePart) -> str:
     if isinstance(part, OcclusionPart):
         return sparkline([p.metrics["acc"].value or 0 for p in part.points])
     if isinstance(part, CalibrationPart) and part.temperature:
-        return "before scaling"
+        carried = part.params.get("carried")
+        return "before scaling" if carried is None else f"calibrated, T = {carried:.3f}"
     return ""
 
 
 def summary_table(report: Report) -> Table:
     """Return suite, metric, value, interval, n and note of the headline numbers."""
-    table = Table(box=box.SIMPLE_HEAD, title=report.content.run.name, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, title=plain(report.content.run.name), title_justify="left")
     for column in ("suite", "metric"):
         table.add_column(column, no_wrap=True)
     for column in ("value", "95 % interval", "n"):
@@ -94,7 +98,7 @@ def summary_table(report: Report) -> Table:
     table.add_column("note")
     for name, part in report.content.ordered_suites().items():
         if part.status != "ok":
-            table.add_row(name, part.status, "-", "-", "-", part.reason or "")
+            table.add_row(name, part.status, "-", "-", "-", plain(part.reason or "", LONG))
             continue
         for i, (key, metric) in enumerate(headline(name, part)):
             table.add_row(
@@ -114,7 +118,7 @@ def comparison_table(reports: Sequence[Report]) -> Table:
     table.add_column("suite", no_wrap=True)
     table.add_column("metric", no_wrap=True)
     for report in reports:
-        table.add_column(report.content.run.name, justify="right")
+        table.add_column(plain(report.content.run.name), justify="right")
     first = reports[0].content.ordered_suites()
     for name, part in first.items():
         for i, (key, metric) in enumerate(headline(name, part)):
@@ -134,7 +138,9 @@ def _arrow(metric: Metric) -> str:
 def warning_lines(report: Report) -> list[str]:
     """Return the first warnings, one line each, and how many more there are."""
     warnings = report.content.warnings
-    lines = [f"warning[{w.code}]: {w.message}" for w in warnings[:WARNINGS_SHOWN]]
+    lines = [
+        f"warning[{plain(w.code)}]: {plain(w.message, LONG)}" for w in warnings[:WARNINGS_SHOWN]
+    ]
     rest = len(warnings) - WARNINGS_SHOWN
     return lines + ([f"... and {rest} more warnings in the report"] if rest > 0 else [])
 
@@ -142,4 +148,4 @@ def warning_lines(report: Report) -> list[str]:
 def error_lines(report: Report) -> list[str]:
     """Return why suites failed, one line each; the table breaks it into pieces."""
     parts = report.content.ordered_suites().values()
-    return [part.reason for part in parts if part.status == "failed" and part.reason]
+    return [plain(p.reason, LONG) for p in parts if p.status == "failed" and p.reason]

@@ -267,6 +267,7 @@ def test_what_there_is_to_check_must_be_said() -> None:
         run(base(), None, {"metric": "clean.top1"})
     with pytest.raises(UsageError, match="no better direction"):
         run(base(), base(), {"metric": "calibration.gap"})
+    assert check(base(), base(), RuleSet(rules=()), options=QUICK).exit_code == 4
     empty = changed(base(), lambda v: v["suites"].clear())
     with pytest.raises(IncompleteError, match="no accuracy"):
         check(base(), empty)

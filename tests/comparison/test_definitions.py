@@ -131,6 +131,25 @@ def test_what_cannot_be_resampled_says_so() -> None:
         define(rows_of(report, "corruption"), report.content.suites["corruption"], fog)
 
 
+@pytest.mark.parametrize(
+    ("suite", "metric", "update"),
+    [
+        ("corruption", "acc_mean_selected2_subset", {"severities": []}),
+        ("corruption", "ece_15_mean_selected2_subset", {"corruptions": []}),
+        ("corruption", "mce", {"params": {"mce_reference": {"errors": [0]}}}),
+        ("fgsm", "robust_acc", {"params": {}}),
+        ("occlusion", "auc_mean_random_8x8", {"curves": {}}),
+    ],
+)
+def test_parts_that_do_not_fit_their_rows_define_nothing(
+    suite: str, metric: str, update: dict[str, object]
+) -> None:
+    report = base()
+    part = report.content.suites[suite].model_copy(update=update)
+    with pytest.raises(Undefined):
+        define(rows_of(report, suite), part, MetricPath(suite, metric))
+
+
 @pytest.mark.parametrize("value", [np.nan, 0.5])
 def test_rows_that_are_neither_right_nor_wrong_are_refused(value: float) -> None:
     report = base()

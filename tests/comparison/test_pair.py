@@ -13,6 +13,7 @@ from robustmix.comparison.measure import Options, _drawn_runs, weight_chunks
 from robustmix.comparison.paths import parse_path
 from robustmix.comparison.rows import function_of
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
+from robustmix.evaluation.planned import Planned
 from robustmix.evaluation.suites.fgsm import FgsmSuite
 from robustmix.report.report import Report
 from robustmix.report.samples import Table
@@ -242,6 +243,18 @@ def test_one_suite_may_be_chosen_where_another_differs() -> None:
     with pytest.raises(IncompatibleError, match="protocol of fgsm"):
         compare(base(), other, options=QUICK)
     assert compare(base(), other, suites=["clean"], options=QUICK)
+
+
+def test_suites_over_a_part_of_the_samples_are_paired_over_that_part() -> None:
+    suites = ("clean", Planned(suite=FgsmSuite(masking=False), limit=50))
+    few, other = (report_of(seed=seed, suites=suites) for seed in (0, 1))
+    path = parse_path("fgsm.auc_eps_16")
+    row = compare(few, other, metrics=[path], options=QUICK).comparisons[0].metrics[0]
+    assert row.n == 50
+    assert row.ci is not None
+    whole = report_of(suites=("clean", FgsmSuite(masking=False)))
+    with pytest.raises(IncompatibleError, match="samples of fgsm: 50 against all"):
+        compare(few, whole, metrics=[path], options=QUICK)
 
 
 def test_several_reports_share_one_family() -> None:

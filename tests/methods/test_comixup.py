@@ -191,6 +191,11 @@ def test_swaps_take_over_where_the_table_is_too_large(monkeypatch: pytest.Monkey
     assert (halved == 0.5).any()
 
 
+def test_of_equal_images_both_halves_are_shown() -> None:
+    labels = best_labels(np.zeros((1, 2, 2, 3)), [np.array([1, 2])], 0.1)
+    assert labels.tolist() == [[[[0, 0.5, 0.5]] * 2] * 2]
+
+
 def test_alike_mixtures_are_told_apart() -> None:
     used = np.array([[1, 0, 1], [0, 1, 0], [1, 0, 1], [0, 1, 0], [1, 0, 1]], dtype=bool)
     want = [[1, 0, 0], [0, 0, 0], [1, 0, 1], [0, 0, 0], [0, 0, 1]]

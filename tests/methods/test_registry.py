@@ -12,6 +12,7 @@ from robustmix.errors import UsageError
 from robustmix.methods import METHOD_INFO, METHODS, Method, Setup, TeacherMethod
 from robustmix.methods.registry import build_method, method_config, method_options
 from robustmix.models.registry import build_model
+from tests.training.runs import TRANSFORMER, WITH_TEACHER, trained_network
 
 NOT_METHODS = {
     *("__init__", "card", "losses", "names", "registry", "step", "teacher"),
@@ -44,9 +45,11 @@ def test_listing_needs_no_torch() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_trains_and_deploys_its_network(name: str) -> None:
-    network = build_model("resnet8", num_classes=3, input_size=(3, 16, 16), generator=None)
-    setup = Setup(rng=np.random.default_rng(0), input_size=(3, 16, 16))
-    method = build_method(name, network, {}, setup)
+    arch = TRANSFORMER["arch"] if name == "transmix" else "resnet8"
+    network = build_model(arch, num_classes=3, input_size=(3, 32, 32), generator=None)
+    setup = Setup(rng=np.random.default_rng(0), input_size=(3, 32, 32))
+    options = {"teacher": str(trained_network())} if name in WITH_TEACHER else {}
+    method = build_method(name, network, options, setup)
     trained = {id(p) for p in method.parameters() if p.requires_grad}
     assert {id(p) for p in network.parameters()} <= trained
     classifier = cast(Method, method).classifier()

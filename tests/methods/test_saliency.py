@@ -72,6 +72,24 @@ def test_a_map_does_not_depend_on_its_batch() -> None:
         assert torch.equal(float_bytes_saliency(normalised[i : i + 1])[0], bytes_of_all[i])
 
 
+def test_bytes_of_floats_wrap_as_in_c() -> None:
+    # Grey is -300 = 0xC3960000 everywhere, so the centres are 0, 0, 150, 195 over and over, and
+    # every surround is the image without its centre's byte: (-300 * 64 - byte) / 63. Centre less
+    # surround is 304.8, 457.1 and 502.9, which leaves bytes 48, 201 and 246; nothing is below its
+    # surround.
+    got = float_bytes_saliency(torch.full((1, 3, 8, 8), -300.0))
+    want = [int(255 * byte / 246) for byte in (48, 48, 201, 246)] * 2
+    assert got[0].tolist() == [want] * 8
+
+
+def test_batches_are_worked_off_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(256, (5, 3, 9, 11), generator=generator).to(torch.uint8)
+    whole = fine_grained_saliency(images)
+    monkeypatch.setattr("robustmix.methods.saliency.CACHED", 2 * 9 * 11)
+    assert torch.equal(fine_grained_saliency(images), whole)
+
+
 def test_every_image_gets_its_partner_s_box() -> None:
     images = torch.arange(3 * 7 * 11, dtype=torch.float32).view(3, 1, 7, 11)
     centres = torch.tensor([[3, 5], [0, 10], [6, 0]])

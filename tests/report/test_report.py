@@ -5,14 +5,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from robustmix.cli import console
 from robustmix.errors import IncompatibleError, IntakeError
 from robustmix.evaluation.run import evaluate
 from robustmix.report.figure import draw_reports
 from robustmix.report.metric import Metric
 from robustmix.report.report import Report
 from robustmix.report.samples import Samples
-from robustmix.report.schema import ReportModel
-from robustmix.report.terminal import comparison_table, headline, sparkline, summary_table
+from robustmix.report.schema import ReportModel, Warn
+from robustmix.report.terminal import (
+    comparison_table,
+    error_lines,
+    headline,
+    sparkline,
+    summary_table,
+    warning_lines,
+)
 from tests.evaluation.test_engine import QUICK
 from tests.evaluation.tiny import tiny_images, tiny_model
 
@@ -204,3 +212,23 @@ def test_the_picture_is_drawn_atomically(tmp_path: Path, report: Report) -> None
     draw_reports([report, report], path)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["picture.png"]
+
+
+def test_a_strangers_text_does_not_steer_the_terminal(
+    report: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x1b[2J[red]name[/red]\n\u202eeman"
+    content = report.content.model_copy(deep=True)
+    content.run.name = evil
+    content.warnings.append(Warn(code="W-X", message=evil))
+    content.suites["fgsm"].status = "failed"
+    content.suites["fgsm"].reason = evil
+    strange = Report(content)
+    console.table_result(summary_table(strange))
+    for line in (*warning_lines(strange), *error_lines(strange)):
+        console.say(line)
+    shown = capsys.readouterr()
+    for text in (shown.out, shown.err):
+        assert "\x1b[2J" not in text
+        assert "\u202e" not in text
+    assert "[red]name[/red]" in shown.out
