@@ -285,11 +285,11 @@ def evaluate(
         "profile": profile,
         "frost_dir": frost_dir,
         "mce_reference": mce_reference,
-        "eps": None if eps is None else parse_eps(eps),
+        "eps": None if eps is None else parse_eps(eps, norm=norm),
         "attacks": AttackChoices(
             norm=norm,
             steps=steps,
-            step_size=None if step_size is None else parse_eps(step_size)[0],
+            step_size=None if step_size is None else parse_eps(step_size, norm=norm)[0],
             restarts=restarts,
             loss=loss,
             targeted=targeted,

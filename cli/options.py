@@ -5,8 +5,8 @@ from fractions import Fraction
 from robustmix.errors import UsageError
 
 
-def parse_eps(text: str) -> tuple[Fraction, ...]:
-    """Return radii from ``8/255`` or ``8/255,4/255``, exactly.
+def parse_eps(text: str, *, norm: str = "linf") -> tuple[Fraction, ...]:
+    """Return radii from ``8/255`` or ``8/255,4/255``, exactly; in l2 they may exceed 1.
 
     Raises:
         UsageError: a radius is no number, or is in grey levels.
@@ -14,16 +14,18 @@ def parse_eps(text: str) -> tuple[Fraction, ...]:
     Example:
         >>> parse_eps("8/255,0.1")
         (Fraction(8, 255), Fraction(1, 10))
+        >>> parse_eps("3/2", norm="l2")
+        (Fraction(3, 2),)
     """
-    return tuple(_eps(item.strip()) for item in text.split(","))
+    return tuple(_eps(item.strip(), norm) for item in text.split(","))
 
 
-def _eps(text: str) -> Fraction:
+def _eps(text: str, norm: str) -> Fraction:
     try:
         value = Fraction(text)
     except (ValueError, ZeroDivisionError):
         raise UsageError(f"cannot read eps '{text}'", "write 8/255 or 0.03", code="E-EPS") from None
-    if value > 1:
+    if value > 1 and norm == "linf":
         raise UsageError(
             f"eps is in [0, 1] pixel units, got {text}",
             f"did you mean {text}/255?",
