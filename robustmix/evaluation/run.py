@@ -77,6 +77,7 @@ def evaluate(
         IncompleteError: the report could not be written.
 
     Example:
+        >>> import robustmix
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
         >>> model = robustmix.load_model(
         ...     net, num_classes=10, input_size=(3, 32, 32), mean=(0, 0, 0), std=(1, 1, 1)

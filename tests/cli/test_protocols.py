@@ -49,6 +49,15 @@ def test_options_change_a_protocol(network: list[str], tmp_path: Path) -> None:
     assert "masking" not in params
 
 
+def test_suites_that_no_protocol_has_are_added(
+    network: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--protocol", "standard", "--suite", "fgsm,shuffle", "--masking", "off", "--dry-run"]
+    assert run([*network, *asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [suite["key"] for suite in found["suites"]] == ["clean", "fgsm", "shuffle"]
+
+
 def test_a_dry_run_says_what_would_be_run_and_runs_nothing(
     network: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

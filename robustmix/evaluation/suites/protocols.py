@@ -8,7 +8,7 @@ from robustmix.evaluation.engine import Suite
 from robustmix.evaluation.planned import Planned
 from robustmix.evaluation.presets import Scene, plan_presets
 from robustmix.evaluation.suites.plan import plan_suites
-from robustmix.evaluation.suites.registry import with_masking
+from robustmix.evaluation.suites.registry import SUITES, with_masking
 
 FLAG_FIELDS: dict[str, tuple[str, ...]] = {
     "severity": ("severities",),
@@ -35,7 +35,8 @@ def plan_protocols(
     Args:
         names: keys of ``PRESETS``.
         scene: what they need to know of the images.
-        wanted: only suites of these names; None for all.
+        wanted: only suites of these names, or ``all``; those that no preset has are added as they
+            are without one. None for the presets' own.
         asked: arguments of ``plan_suites``, from all flags.
         given: the flags that were really given; the others leave the presets as they are.
 
@@ -57,7 +58,15 @@ def plan_protocols(
         values = {name: getattr(flagged, name) for name in set_by if name in known}
         return replace(suite, **values) if values else suite  # type: ignore[type-var]
 
-    planned = with_masking(plan_presets(names, scene, wanted=wanted, change=change))
+    if wanted is not None:
+        wanted = [name for item in wanted for name in (SUITES if item == "all" else [item])]
+    planned = plan_presets(names, scene, wanted=wanted, change=change)
+    present = {item.suite.name for item in planned}
+    missing = [name for name in wanted or () if name not in present]
+    if missing:
+        added = plan_suites(missing, **asked)
+        planned += [Planned(suite=suite) for suite in added if suite.name in missing]
+    planned = with_masking(planned)
     return [
         replace(item, suite=change(item.suite)) if item.key == "masking" else item
         for item in planned
