@@ -23,7 +23,7 @@ from robustmix.evaluation.engine import (
 )
 from robustmix.evaluation.masking.verdict import share_verdict
 from robustmix.evaluation.masks import token_patch
-from robustmix.evaluation.planned import Planned, seeded_subset
+from robustmix.evaluation.planned import Planned, name_subset, seeded_subset
 from robustmix.evaluation.presets import PRESETS
 from robustmix.evaluation.progress import EvalProgress
 from robustmix.evaluation.suites.corruption import CorruptionSuite, clean_temperature
@@ -231,7 +231,10 @@ class Job:
                 samples.tables[key] = table
             subset = self.chosen is not None or covered is not None
             seen = samples.view(key, None if covered is None else covered.numpy())
-            return suite.summarise(seen, self.facts | {"subset": subset})
+            part = suite.summarise(seen, self.facts | {"subset": subset})
+            if covered is not None:
+                name_subset(part, len(covered), len(self.data))
+            return part
         except Interrupted:
             return kind(status="partial", reason="interrupted; add --resume to continue")
         except RobustmixError as error:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from robustmix.evaluation.engine import Suite
+from robustmix.report.schema import SuitePart
 from robustmix.rng import sample_keys
 
 
@@ -39,3 +40,17 @@ def seeded_subset(seed: int, sample_ids: tuple[str, ...], count: int) -> Tensor 
         return None
     order = sample_keys(seed, "subset", "", 0, sample_ids).argsort(stable=True)
     return torch.sort(order[:count]).values
+
+
+def name_subset(part: SuitePart, n: int, of: int) -> None:
+    """Say in the note of each of a suite's metrics that it is of a part of the samples.
+
+    Args:
+        part: the suite's part of the report, changed in place.
+        n: samples that the suite covers.
+        of: samples that were evaluated.
+    """
+    said = f"{n} of {of} samples, chosen by the seed"
+    for name, metric in part.metrics.items():
+        note = f"{metric.note}; {said}" if metric.note else said
+        part.metrics[name] = metric.model_copy(update={"note": note})

@@ -130,7 +130,7 @@ def _naseer_patchdrop(scene: Scene) -> list[Suite]:
     ]
 
 
-QUICK = {"corruption": 200, "fgsm": 500, "pgd": 128, "occlusion": 200}
+QUICK = {"corruption": 100, "fgsm": 256, "pgd": 128, "occlusion": 128}
 
 PRESETS: dict[str, Preset] = {
     "standard": Preset(suites=_standard),

@@ -7,7 +7,7 @@ from typing import Any
 from robustmix.errors import IntakeError
 from robustmix.evaluation.engine import Suite
 from robustmix.evaluation.masking.verdict import share_verdict
-from robustmix.evaluation.planned import seeded_subset
+from robustmix.evaluation.planned import name_subset, seeded_subset
 from robustmix.evaluation.suites.paper_fgsm import PaperFgsmSuite
 from robustmix.evaluation.suites.registry import suite_type
 from robustmix.report.report import Report
@@ -37,14 +37,8 @@ def suite_from_params(name: str, params: Mapping[str, Any]) -> Suite:
         ) from None
 
 
-def recompute(report: Report) -> list[str]:
-    """Return where a report differs from what its rows give; empty if nowhere.
-
-    Args:
-        report: loaded together with its per-sample record.
-
-    Returns:
-        Lines such as ``clean.metrics.top1.value: 0.81 in the report, 0.80 from the rows``.
+def remake(report: Report) -> dict[str, SuitePart]:
+    """Return every completed suite of a report, made again from its rows.
 
     Raises:
         IntakeError: the report has no per-sample record, or it lacks the rows of a suite.
@@ -72,6 +66,8 @@ def recompute(report: Report) -> list[str]:
             own = facts | {"subset": True}
         try:
             remade[name] = suite.summarise(seen, own)
+            if name in content.protocol.limits:
+                name_subset(remade[name], len(seen), len(report.samples))
         except (KeyError, ValueError, IndexError) as error:
             raise IntakeError(
                 f"the per-sample record does not hold the rows of suite {name} "
@@ -79,6 +75,23 @@ def recompute(report: Report) -> list[str]:
                 "evaluate again",
             ) from None
     share_verdict(remade)
+    return remade
+
+
+def recompute(report: Report) -> list[str]:
+    """Return where a report differs from what its rows give; empty if nowhere.
+
+    Args:
+        report: loaded together with its per-sample record.
+
+    Returns:
+        Lines such as ``clean.metrics.top1.value: 0.81 in the report, 0.80 from the rows``.
+
+    Raises:
+        IntakeError: the report has no per-sample record, or it lacks the rows of a suite.
+    """
+    content = report.content
+    remade = remake(report)
     differences: list[str] = []
     for name, made in remade.items():
         stated = content.suites[name].model_dump(mode="json")

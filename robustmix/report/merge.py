@@ -7,12 +7,12 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
-from robustmix.evaluation.masking.verdict import share_verdict
-from robustmix.evaluation.recompute import suite_from_params
+from robustmix.evaluation.recompute import remake
 from robustmix.files import hash_json
 from robustmix.report.report import Report
 from robustmix.report.samples import Samples, Table
@@ -166,23 +166,15 @@ def _joined_table(key: str, tables: Sequence[Table], order: Sequence[int]) -> Ta
 
 def _summarised(report: Report) -> Report:
     """Return the report with every suite made again from the rows."""
-    content, samples = report.content, _samples(report)
-    facts = {
-        "seed": content.run.seed,
-        "num_classes": content.model.num_classes,
-        "input_size": list(content.model.input_size),
-        "subset": content.dataset.subset is not None,
-    }
-    parts: dict[str, SuiteUnion] = {}
+    content = report.content
     for key, part in content.suites.items():
         if part.status != "ok":
             raise _refused(f"suite {plain(key)} is {part.status}")
         if "batch:" in str(content.protocol.params[key].get("mask_scope", "")):
             raise _refused(f"suite {plain(key)} shares masks among the samples of a batch")
-        suite = suite_from_params(key, content.protocol.params[key])
-        parts[key] = suite.summarise(samples.view(key), facts)
-        parts[key].timing = part.timing
-    share_verdict(parts)
+    parts = cast(dict[str, SuiteUnion], remake(report))
+    for key, part in parts.items():
+        part.timing = content.suites[key].timing
     content.suites = parts
     return report
 
@@ -208,6 +200,9 @@ def _finished(report: Report, reports: Sequence[Report], suites: dict[str, Suite
             "hash": hash_json({"params": protocol.params, "limits": protocol.limits}),
             "presets": sorted({name for r in reports for name in r.content.protocol.presets}),
             "nonstandard": any(r.content.protocol.nonstandard for r in reports),
+            "nonstandard_suites": sorted(
+                {key for r in reports for key in r.content.protocol.nonstandard_suites}
+            ),
         }
     )
     told = {(w.code, w.suite, w.message): w for r in reports for w in r.content.warnings}

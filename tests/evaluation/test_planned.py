@@ -66,6 +66,10 @@ def test_the_clean_figures_beside_a_part_are_of_the_same_samples(report: Report)
 def test_trap_16_means_over_a_part_say_so_in_their_name(report: Report) -> None:
     metrics = report.content.suites["corruption"].metrics
     assert metrics["acc_mean_selected2_subset"].n == 30
+    assert (metrics["acc_mean_selected2_subset"].note or "").endswith(
+        "30 of 103 samples, chosen by the seed"
+    )
+    assert "of 103 samples" not in (report.metric("fgsm.error").note or "")
     assert report.content.protocol.limits == {
         "fgsm@quick": 40, "corruption": 30, "calibration@quick": 50,
     }  # fmt: skip
