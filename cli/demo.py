@@ -12,7 +12,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where runs and reports go.")] = Path("robustmix-demo"),
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
 ) -> None:
-    """Train two small models on real digits and measure both with every suite: no download.
+    """Train two small models on real digits and measure them side by side: no download.
 
     The paths of the reports are printed on stdout.
     """
