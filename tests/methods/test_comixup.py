@@ -1,6 +1,7 @@
 """Co-Mixup against a slow port of its description, all labellings of tiny parts, and by hand."""
 
 import itertools
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -185,7 +186,7 @@ def test_swaps_take_over_where_the_table_is_too_large(monkeypatch: pytest.Monkey
     def refuse(unary: Array, weight: float, distance: Array) -> Array:
         return np.full(unary.shape[:3], -1)
 
-    monkeypatch.setattr("robustmix.methods.comixup.least_labels", refuse)
+    monkeypatch.setattr(import_module("robustmix.methods.comixup"), "least_labels", refuse)
     np.testing.assert_array_equal(best_labels(cost, used, 0.1), exact)
     halved = best_labels(cost, [np.array([0, 1])] * 3, 0.1)
     assert (halved == 0.5).any()
