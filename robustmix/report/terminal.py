@@ -49,10 +49,10 @@ def headline(name: str, part: SuiteUnion) -> list[tuple[str, Metric]]:
     """Return the few numbers of a suite that a summary shows, with readable names."""
     wanted = {
         "clean": ["top1", "top5", "nll"],
-        "calibration": ["ece_15", "ece_10", "gap"],
-    }.get(name)
+        "calibration": ["ece_paper_tool", "ece_15", "ece_10", "gap"],
+    }.get(name.partition("@")[0])
     if isinstance(part, AttackPart):
-        wanted = ["robust_acc", "error", "asr", "auc_eps_16"]
+        wanted = ["robust_acc", "error", "error_clamp_only", "asr", "auc_eps_16"]
     if wanted is not None:
         return [(key, part.metrics[key]) for key in wanted if key in part.metrics]
     if isinstance(part, CorruptionPart):

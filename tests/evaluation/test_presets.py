@@ -18,6 +18,7 @@ from robustmix.evaluation.suites.corruption import CorruptionSuite
 from robustmix.evaluation.suites.fgsm import FgsmSuite
 from robustmix.evaluation.suites.occlusion import OcclusionSuite
 from robustmix.report import Report
+from robustmix.report.terminal import headline
 from tests.evaluation.tiny import tiny_images, tiny_model
 
 CIFAR = Scene(side=32, imagenet=False)
@@ -152,6 +153,9 @@ def test_a_report_holds_presets_side_by_side(tmp_path: Path) -> None:
     assert report.metric("calibration@paper-adautomix.ece_paper_tool").value is not None
     assert "ece_paper_tool" not in report.content.suites["calibration"].metrics
     assert recompute(report) == []
+    shown = {key: dict(headline(key, part)) for key, part in report.content.suites.items()}
+    assert "ece_paper_tool" in shown["calibration@paper-adautomix"]
+    assert "error_clamp_only" in shown["fgsm@paper-adautomix"]
     assert report.samples is not None
     table = report.samples.tables["occlusion@paper-adautomix"]
     assert table.trials == 1
