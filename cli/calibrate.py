@@ -54,8 +54,8 @@ def calibrate(
         raise UsageError(f"expected a .png or .svg file, got {figure}")
     from robustmix.cli.options import parse_triple
     from robustmix.evaluation.calibrate import calibrate_model, default_out
-    from robustmix.models.intake import load_model
-    from robustmix.report.reliability import Panel, draw_reliability
+    from robustmix.models.load import load_model
+    from robustmix.pages.reliability import Panel, draw_reliability
 
     robust = load_model(
         model,

@@ -86,8 +86,8 @@ def check(
     printed = _write(document, junit, json, markdown, csv)
     _show(document, printed, loud)
     if update_baseline and document.exit_code in (0, 1):
-        from robustmix.comparison.load import open_report
-        from robustmix.comparison.load import update_baseline as replace_baseline
+        from robustmix.comparison.open_report import open_report
+        from robustmix.comparison.open_report import update_baseline as replace_baseline
 
         console.say(f"baseline replaced: {replace_baseline(open_report(report), str(baseline))}")
     raise typer.Exit(document.exit_code)
@@ -108,9 +108,9 @@ def _judge(
 ) -> "CheckDocument | None":
     """Return what the rules give; None if there was no baseline yet and now is one."""
     from robustmix.comparison.check import check as check_report
-    from robustmix.comparison.load import open_report, report_file
-    from robustmix.comparison.load import update_baseline as replace_baseline
     from robustmix.comparison.measure import Options
+    from robustmix.comparison.open_report import open_report, report_file
+    from robustmix.comparison.open_report import update_baseline as replace_baseline
     from robustmix.comparison.rules import check_alpha, parse_amount, parse_assertion
 
     if gate is not None and gate not in GATES:

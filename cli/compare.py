@@ -98,7 +98,7 @@ def compare(
             ),
         )
     if html is not None:
-        from robustmix.report.page import write_page
+        from robustmix.pages.page import write_page
         from robustmix.report.report import Report
 
         write_page([Report.load(path) for path in reports or []], html)

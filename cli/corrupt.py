@@ -153,7 +153,7 @@ def preview(
 
     from robustmix.data.datasets import load_dataset
     from robustmix.errors import UsageError
-    from robustmix.report.contact_sheet import draw_contact_sheet, image_from_file
+    from robustmix.pages.contact_sheet import draw_contact_sheet, image_from_file
 
     if out.suffix not in (".png", ".svg"):
         raise UsageError(f"expected a .png or .svg file, got {out}")

@@ -321,16 +321,16 @@ def evaluate(
         if preset not in PROTOCOLS:
             raise unknown_name("protocol", preset, PROTOCOLS)
 
+    from robustmix.evaluation.evaluate import evaluate as run_evaluation
+    from robustmix.evaluation.evaluate import exit_code
     from robustmix.evaluation.forecast import forecast
     from robustmix.evaluation.planned import Planned
     from robustmix.evaluation.prepare import prepare
-    from robustmix.evaluation.presets import Scene
     from robustmix.evaluation.progress import open_progress
-    from robustmix.evaluation.run import evaluate as run_evaluation
-    from robustmix.evaluation.run import exit_code
+    from robustmix.evaluation.protocols import Scene
     from robustmix.evaluation.suites.clean import with_train_counts
     from robustmix.evaluation.suites.protocols import each, plan_protocols
-    from robustmix.models.intake import load_model
+    from robustmix.models.load import load_model
     from robustmix.progress import progress_kind
     from robustmix.report.terminal import error_lines, summary_table, warning_lines
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robustmix.cli import console
-from robustmix.methods.card import MethodCard, Parameter, RecipeUse, Value, method_card
+from robustmix.methods.method_card import MethodCard, Parameter, RecipeUse, Value, method_card
 from robustmix.methods.names import METHOD_INFO
 
 methods = typer.Typer(

@@ -35,7 +35,7 @@ def heatmap(
 ) -> None:
     """Draw accuracy by corruption and severity; the file is printed on stdout."""
     from robustmix.errors import UsageError
-    from robustmix.report.heatmap import draw_heatmap
+    from robustmix.pages.heatmap import draw_heatmap
     from robustmix.report.report import Report
 
     if out.suffix not in (".png", ".svg"):
@@ -56,7 +56,7 @@ def html(
 
     The file is printed on stdout.
     """
-    from robustmix.report.page import write_page
+    from robustmix.pages.page import write_page
     from robustmix.report.report import Report
 
     write_page([Report.load(path) for path in paths], out)
@@ -71,7 +71,7 @@ def reliability(
 ) -> None:
     """Draw accuracy against confidence before and after scaling; the file is printed on stdout."""
     from robustmix.errors import UsageError
-    from robustmix.report.reliability import draw_report_reliability
+    from robustmix.pages.reliability import draw_report_reliability
     from robustmix.report.report import Report
 
     if out.suffix not in (".png", ".svg"):
@@ -126,8 +126,8 @@ def merge(
     out: Annotated[Path, typer.Option(help="Folder of the merged report.")],
 ) -> None:
     """Join shards of the samples, or suites that ran apart; the report's path is printed."""
+    from robustmix.comparison.merge import merge_reports
     from robustmix.errors import UsageError
-    from robustmix.report.merge import merge_reports
     from robustmix.report.report import REPORT_FILE, Report
 
     if (out / REPORT_FILE).exists():

@@ -7,8 +7,8 @@ from robustmix._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from robustmix import attacks, corruptions
-    from robustmix.evaluation.run import evaluate
-    from robustmix.models.intake import load_model
+    from robustmix.evaluation.evaluate import evaluate
+    from robustmix.models.load import load_model
     from robustmix.models.robust_model import RobustModel
     from robustmix.report.report import Report
     from robustmix.training.loop import train
@@ -33,8 +33,8 @@ _load = lazy_exports(
     {
         "Report": "robustmix.report.report",
         "RobustModel": "robustmix.models.robust_model",
-        "evaluate": "robustmix.evaluation.run",
-        "load_model": "robustmix.models.intake",
+        "evaluate": "robustmix.evaluation.evaluate",
+        "load_model": "robustmix.models.load",
         "train": "robustmix.training.loop",
     },
 )

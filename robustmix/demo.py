@@ -5,10 +5,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.progress import open_progress
-from robustmix.evaluation.run import evaluate
 from robustmix.evaluation.suites.fgsm import FgsmSuite
-from robustmix.report.figure import draw_reports
+from robustmix.pages.overview_figure import draw_reports
 from robustmix.report.report import REPORT_FILE, Report
 from robustmix.training.loop import train
 from robustmix.training.progress import open_progress as open_training_progress

@@ -16,9 +16,9 @@ from robustmix.doctor import CHECKS, attack_checks, input_checks, metric_checks,
 from robustmix.doctor.machine import find_data, probe_speed
 from robustmix.doctor.run import examine, run_check
 from robustmix.errors import UsageError
-from robustmix.evaluation.metrics import binned, scores
-from robustmix.evaluation.metrics import temperature as scaling
-from robustmix.models import intake
+from robustmix.metrics import binned, scores
+from robustmix.metrics import temperature as scaling
+from robustmix.models import load
 from robustmix.models.robust_model import RobustModel
 
 CPU = torch.device("cpu")
@@ -140,7 +140,7 @@ def wrong_mean(patch: Patch) -> None:
 
 def loose_load(patch: Patch) -> None:
     patch.setattr(
-        intake, "load_strictly", lambda net, state, name: net.load_state_dict(state, strict=False)
+        load, "load_strictly", lambda net, state, name: net.load_state_dict(state, strict=False)
     )
 
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from robustmix.comparison.compare import SINGLE_RUNS, adjust, settings
 from robustmix.comparison.document import CheckDocument, Outcome, ReportRef, RuleResult
-from robustmix.comparison.load import Source, open_baseline, open_report
+from robustmix.comparison.formatting import show, show_change, show_p, show_range, unit_word
 from robustmix.comparison.measure import Measured, Options, measure, metric_at, stated_wrongly
+from robustmix.comparison.open_report import Source, open_baseline, open_report
 from robustmix.comparison.pair import Pair, align, own_saliency, pair_warnings
 from robustmix.comparison.paths import MetricPath, accuracy_paths
 from robustmix.comparison.rules import (
@@ -25,9 +26,8 @@ from robustmix.comparison.rules import (
     default_rules,
     load_rules,
 )
-from robustmix.comparison.show import show, show_change, show_p, show_range, unit_word
 from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, UsageError
-from robustmix.report.metric import Metric
+from robustmix.metrics.metric import Metric
 from robustmix.report.report import Report
 from robustmix.report.text import plain
 

@@ -13,8 +13,8 @@ from robustmix.comparison.document import (
     Settings,
     Verdict,
 )
-from robustmix.comparison.load import Source, open_report
 from robustmix.comparison.measure import Measured, Options, measure, measure_groups
+from robustmix.comparison.open_report import Source, open_report
 from robustmix.comparison.pair import (
     Pair,
     align,
@@ -26,7 +26,7 @@ from robustmix.comparison.pair import (
 from robustmix.comparison.paired import POWER, Counted, benjamini_hochberg, holm, mcnemar
 from robustmix.comparison.paths import MetricPath, all_metrics, headline_paths
 from robustmix.errors import UsageError
-from robustmix.evaluation.metrics.scores import FloatArray
+from robustmix.metrics.scores import FloatArray
 from robustmix.report.report import Report
 from robustmix.report.text import plain
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from robustmix.comparison.paths import MetricPath, as_number, same_condition
-from robustmix.comparison.rows import (
+from robustmix.comparison.aligned_rows import (
     Definition,
     Rows,
     Undefined,
@@ -21,12 +20,13 @@ from robustmix.comparison.rows import (
     mean_of,
     ratio,
 )
+from robustmix.comparison.paths import MetricPath, as_number, same_condition
 from robustmix.corruptions.names import GROUPS, MAIN, NAMES
-from robustmix.evaluation.metrics import binned
-from robustmix.evaluation.metrics.curves import area, half_point
-from robustmix.evaluation.metrics.mce import MceReference
-from robustmix.evaluation.metrics.scores import FloatArray
-from robustmix.evaluation.metrics.statistics import group_sums
+from robustmix.metrics import binned
+from robustmix.metrics.curves import area, half_point
+from robustmix.metrics.intervals import group_sums
+from robustmix.metrics.mce import MceReference
+from robustmix.metrics.scores import FloatArray
 from robustmix.report.schema import (
     AttackPart,
     CorruptionPart,

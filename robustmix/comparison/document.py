@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 import robustmix
-from robustmix.comparison.load import Source
-from robustmix.report.metric import Direction, Unit
+from robustmix.comparison.open_report import Source
+from robustmix.metrics.metric import Direction, Unit
 from robustmix.report.text import plain
 
 DOCUMENT_VERSION = "1.0"

@@ -10,7 +10,7 @@ from robustmix.comparison.document import (
     ReportRef,
     RuleResult,
 )
-from robustmix.comparison.show import show, show_change, show_p, show_range
+from robustmix.comparison.formatting import show, show_change, show_p, show_range
 from robustmix.comparison.tables import default_sentence
 from robustmix.report.text import markdown
 

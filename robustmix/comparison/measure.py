@@ -6,8 +6,9 @@ from typing import Literal
 
 import numpy as np
 
+from robustmix.comparison.aligned_rows import Definition, Rows, Undefined, check_shapes, suite_view
 from robustmix.comparison.definitions import define
-from robustmix.comparison.load import Source
+from robustmix.comparison.open_report import Source
 from robustmix.comparison.pair import Pair
 from robustmix.comparison.paired import (
     Counted,
@@ -19,11 +20,10 @@ from robustmix.comparison.paired import (
     sign_flip,
 )
 from robustmix.comparison.paths import MetricPath, find_metric
-from robustmix.comparison.rows import Definition, Rows, Undefined, check_shapes, suite_view
 from robustmix.errors import IncompatibleError
-from robustmix.evaluation.metrics.scores import FloatArray
-from robustmix.evaluation.metrics.statistics import bootstrap_rng, resample
-from robustmix.report.metric import Metric
+from robustmix.metrics.intervals import bootstrap_rng, resample
+from robustmix.metrics.metric import Metric
+from robustmix.metrics.scores import FloatArray
 from robustmix.report.schema import ReportModel
 from robustmix.report.text import plain
 

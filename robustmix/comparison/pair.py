@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from robustmix.comparison.load import Source
+from robustmix.comparison.aligned_rows import Rows, Undefined, check_shapes, suite_view
+from robustmix.comparison.open_report import Source
 from robustmix.comparison.paths import MetricPath
-from robustmix.comparison.rows import Rows, Undefined, check_shapes, suite_view
 from robustmix.errors import IncompatibleError
-from robustmix.evaluation.metrics.scores import IntArray
+from robustmix.metrics.scores import IntArray
 from robustmix.report.report import Report
 from robustmix.report.samples import Samples
 from robustmix.report.schema import OcclusionPart, ReportModel

@@ -12,8 +12,8 @@ import numpy as np
 from scipy import stats
 
 from robustmix.errors import UsageError
-from robustmix.evaluation.metrics.scores import FloatArray
-from robustmix.evaluation.metrics.statistics import wilson
+from robustmix.metrics.intervals import wilson
+from robustmix.metrics.scores import FloatArray
 
 POWER = 0.8
 """Power that the minimal detectable difference is stated for."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from robustmix.errors import UsageError
-from robustmix.report.metric import Metric
+from robustmix.metrics.metric import Metric
 from robustmix.report.report import metrics_of
 from robustmix.report.schema import AttackPart, CorruptionPart, ReportModel, SuiteUnion
 from robustmix.report.text import plain

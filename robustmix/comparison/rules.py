@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from robustmix.comparison.paths import MetricPath, parse_path
 from robustmix.errors import IntakeError, UsageError, unknown_name
-from robustmix.report.metric import Unit
+from robustmix.metrics.metric import Unit
 from robustmix.report.text import plain
 
 Kind = Literal["absolute", "no-drop", "significant", "non-inferiority", "improvement"]

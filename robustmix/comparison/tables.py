@@ -14,7 +14,7 @@ from robustmix.comparison.document import (
     MetricRow,
     ReportRef,
 )
-from robustmix.comparison.show import show, show_change, show_p, show_range
+from robustmix.comparison.formatting import show, show_change, show_p, show_range
 from robustmix.report.text import plain, spreadsheet
 
 

@@ -5,7 +5,7 @@ import torch
 from robustmix.attacks.fgsm import fgsm
 from robustmix.attacks.harness import rescore, verify
 from robustmix.attacks.pgd import pgd
-from robustmix.doctor.expect import (
+from robustmix.doctor.expectations import (
     Device,
     expect,
     expect_close,
@@ -13,7 +13,7 @@ from robustmix.doctor.expect import (
     expect_same,
     refuses,
 )
-from robustmix.doctor.problems import (
+from robustmix.doctor.known_models import (
     convolutional_model,
     inner_images,
     linear_model,

@@ -13,10 +13,10 @@ from robustmix.corruptions import corrupt
 from robustmix.corruptions.jpeg_compression import jpeg_round_trip
 from robustmix.corruptions.names import NAMES
 from robustmix.data.folder import open_rgb
-from robustmix.doctor.expect import Device, expect, expect_close, expect_same
-from robustmix.doctor.problems import MEAN, STD, convolutional_model, image_set, pixels
-from robustmix.evaluation.masks import filling, mask_count, nested_masks
-from robustmix.evaluation.run import evaluate
+from robustmix.doctor.expectations import Device, expect, expect_close, expect_same
+from robustmix.doctor.known_models import MEAN, STD, convolutional_model, image_set, pixels
+from robustmix.evaluation.evaluate import evaluate
+from robustmix.evaluation.patches import filling, mask_count, nested_masks
 from robustmix.evaluation.suites.occlusion import OcclusionSuite
 from robustmix.rng import permutations, philox, sample_keys, uniform
 

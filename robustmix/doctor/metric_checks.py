@@ -3,9 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from robustmix.doctor.expect import Device, expect, expect_close, expect_refusal, refuses
+from robustmix.doctor.expectations import Device, expect, expect_close, expect_refusal, refuses
 from robustmix.errors import IncompleteError, UsageError
-from robustmix.evaluation.metrics import (
+from robustmix.evaluation.warnings import suspected_order
+from robustmix.metrics import (
     CalibrationSplit,
     calibration_metrics,
     clean_metrics,
@@ -16,7 +17,6 @@ from robustmix.evaluation.metrics import (
     score_logits,
     wilson,
 )
-from robustmix.evaluation.warnings import suspected_order
 
 PRECISION = 1e-7
 

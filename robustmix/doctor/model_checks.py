@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from robustmix.doctor.expect import (
+from robustmix.doctor.expectations import (
     CheckFailed,
     Device,
     expect,
@@ -15,12 +15,12 @@ from robustmix.doctor.expect import (
     expect_same,
     refuses,
 )
-from robustmix.doctor.problems import MEAN, SIZE, STD, Linear, convolutional_model, unit_images
+from robustmix.doctor.known_models import MEAN, SIZE, STD, Linear, convolutional_model, unit_images
 from robustmix.errors import IntakeError
 from robustmix.evaluation.engine import guarded, padded
 from robustmix.models.checkpoint import Checkpoint, save_checkpoint
 from robustmix.models.checks import buffers_hash, looks_like_probabilities
-from robustmix.models.intake import load_model
+from robustmix.models.load import load_model
 from robustmix.models.registry import build_model
 from robustmix.models.robust_model import RobustModel
 

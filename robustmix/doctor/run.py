@@ -10,7 +10,7 @@ import torch
 
 import robustmix
 from robustmix.doctor.checks import CHECKS
-from robustmix.doctor.expect import CheckFailed
+from robustmix.doctor.expectations import CheckFailed
 from robustmix.doctor.machine import describe_machine, find_data, probe_speed
 from robustmix.errors import unknown_name
 

@@ -16,16 +16,16 @@ from robustmix.environment import choose_device
 from robustmix.errors import IncompleteError, IntakeError, UsageError
 from robustmix.evaluation.engine import guarded, padded
 from robustmix.evaluation.held_out import HeldOut, open_held_out, score_split
-from robustmix.evaluation.metrics.binned import Row, reliability_table
-from robustmix.evaluation.metrics.scores import score_logits
-from robustmix.evaluation.metrics.temperature import (
+from robustmix.files import write_text
+from robustmix.metrics.binned import Row, reliability_table
+from robustmix.metrics.scores import score_logits
+from robustmix.metrics.temperature import (
     Temperature,
     fit_temperature,
     two_fold_temperature,
 )
-from robustmix.files import write_text
 from robustmix.models.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from robustmix.models.intake import load_model
+from robustmix.models.load import load_model
 from robustmix.models.robust_model import RobustModel
 from robustmix.types import Model
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from robustmix.data.images import ImageSet
 from robustmix.errors import IncompleteError
-from robustmix.evaluation.metrics.scores import score_logits
 from robustmix.evaluation.progress import EvalProgress, Silence
-from robustmix.evaluation.units import BLOCK, UnitStore
+from robustmix.evaluation.resume_store import BLOCK, UnitStore
+from robustmix.metrics.scores import score_logits
 from robustmix.models.checks import buffers_hash
 from robustmix.models.robust_model import RobustModel
 from robustmix.report.samples import Array, Samples, Table

@@ -18,8 +18,8 @@ from robustmix.data.images import ImageSet
 from robustmix.data.loader import split_holdout
 from robustmix.data.manifests import Split
 from robustmix.errors import IntakeError, UsageError, unknown_name
-from robustmix.evaluation.metrics.temperature import CalibrationSplit, hash_ids
 from robustmix.files import hash_json
+from robustmix.metrics.temperature import CalibrationSplit, hash_ids
 from robustmix.models.robust_model import RobustModel
 from robustmix.types import Model
 

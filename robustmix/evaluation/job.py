@@ -22,13 +22,13 @@ from robustmix.evaluation.engine import (
     padded,
 )
 from robustmix.evaluation.masking.verdict import share_verdict
-from robustmix.evaluation.masks import token_patch
+from robustmix.evaluation.patches import token_patch
 from robustmix.evaluation.planned import Planned, name_subset, seeded_subset
-from robustmix.evaluation.presets import PRESETS
 from robustmix.evaluation.progress import EvalProgress
+from robustmix.evaluation.protocols import PRESETS
+from robustmix.evaluation.resume_store import UnitStore
 from robustmix.evaluation.suites.corruption import CorruptionSuite, clean_temperature
 from robustmix.evaluation.suites.registry import suite_type
-from robustmix.evaluation.units import UnitStore
 from robustmix.evaluation.warnings import find_warnings
 from robustmix.files import hash_json
 from robustmix.models.checks import sanity_checks, state_hash

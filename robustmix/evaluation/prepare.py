@@ -16,7 +16,7 @@ from robustmix.evaluation.job import Job
 from robustmix.evaluation.planned import Planned, seeded_subset
 from robustmix.evaluation.resolve import resolve_suites
 from robustmix.evaluation.suites.registry import DEFAULT_LIMITS, plan, with_masking
-from robustmix.models.intake import load_model
+from robustmix.models.load import load_model
 from robustmix.models.robust_model import RobustModel
 
 DEFAULT_SUITES = ("clean", "calibration")

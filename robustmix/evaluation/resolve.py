@@ -9,7 +9,6 @@ from robustmix.data.images import ImageSet
 from robustmix.errors import RobustmixError
 from robustmix.evaluation.engine import Suite
 from robustmix.evaluation.planned import Planned
-from robustmix.evaluation.saliency.rollout import check_rollout
 from robustmix.evaluation.suites.autoattack import AutoAttackSuite
 from robustmix.evaluation.suites.calibration import CalibrationSuite
 from robustmix.evaluation.suites.corruption import CorruptionSuite
@@ -18,6 +17,7 @@ from robustmix.evaluation.suites.official import as_stored, official_folder
 from robustmix.evaluation.suites.pgd import PgdSuite
 from robustmix.evaluation.suites.shuffle import ShuffleSuite
 from robustmix.models.robust_model import RobustModel
+from robustmix.saliency.rollout import check_rollout
 
 
 def resolve_suites(

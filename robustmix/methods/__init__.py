@@ -48,12 +48,20 @@ if TYPE_CHECKING:
     from robustmix.methods.manifoldmix import ManifoldMix as ManifoldMix
     from robustmix.methods.manifoldmix import ManifoldMixConfig as ManifoldMixConfig
     from robustmix.methods.manifoldmix import draw_manifoldmix as draw_manifoldmix
+    from robustmix.methods.method import Method as Method
+    from robustmix.methods.method import Mixed as Mixed
+    from robustmix.methods.method import Setup as Setup
+    from robustmix.methods.method import StepResult as StepResult
     from robustmix.methods.mixing import Blend as Blend
     from robustmix.methods.mixing import soft_targets as soft_targets
     from robustmix.methods.mixup import Mixup as Mixup
     from robustmix.methods.mixup import MixupConfig as MixupConfig
     from robustmix.methods.mixup import draw_mixup as draw_mixup
     from robustmix.methods.mixup import mixup as mixup
+    from robustmix.methods.momentum_pair import MixPreview as MixPreview
+    from robustmix.methods.momentum_pair import MomentumPair as MomentumPair
+    from robustmix.methods.momentum_pair import TeacherMethod as TeacherMethod
+    from robustmix.methods.momentum_pair import ema_momentum as ema_momentum
     from robustmix.methods.puzzlemix import PuzzleMix as PuzzleMix
     from robustmix.methods.puzzlemix import PuzzleMixConfig as PuzzleMixConfig
     from robustmix.methods.puzzlemix import draw_puzzlemix as draw_puzzlemix
@@ -79,18 +87,10 @@ if TYPE_CHECKING:
     from robustmix.methods.snapmix import SnapMixConfig as SnapMixConfig
     from robustmix.methods.snapmix import draw_snapmix as draw_snapmix
     from robustmix.methods.snapmix import snapmix as snapmix
-    from robustmix.methods.step import Method as Method
-    from robustmix.methods.step import Mixed as Mixed
-    from robustmix.methods.step import Setup as Setup
-    from robustmix.methods.step import StepResult as StepResult
     from robustmix.methods.supermix import SuperMix as SuperMix
     from robustmix.methods.supermix import SuperMixConfig as SuperMixConfig
     from robustmix.methods.supermix import draw_supermix as draw_supermix
     from robustmix.methods.supermix import supermix as supermix
-    from robustmix.methods.teacher import MixPreview as MixPreview
-    from robustmix.methods.teacher import MomentumPair as MomentumPair
-    from robustmix.methods.teacher import TeacherMethod as TeacherMethod
-    from robustmix.methods.teacher import ema_momentum as ema_momentum
     from robustmix.methods.transmix import TransMix as TransMix
     from robustmix.methods.transmix import TransMixConfig as TransMixConfig
     from robustmix.methods.vanilla import Vanilla as Vanilla
@@ -122,12 +122,12 @@ _EXPORTS = {
     "METHODS": "robustmix.methods.registry",
     "ManifoldMix": "robustmix.methods.manifoldmix",
     "ManifoldMixConfig": "robustmix.methods.manifoldmix",
-    "Method": "robustmix.methods.step",
-    "MixPreview": "robustmix.methods.teacher",
-    "Mixed": "robustmix.methods.step",
+    "Method": "robustmix.methods.method",
+    "MixPreview": "robustmix.methods.momentum_pair",
+    "Mixed": "robustmix.methods.method",
     "Mixup": "robustmix.methods.mixup",
     "MixupConfig": "robustmix.methods.mixup",
-    "MomentumPair": "robustmix.methods.teacher",
+    "MomentumPair": "robustmix.methods.momentum_pair",
     "PuzzleMix": "robustmix.methods.puzzlemix",
     "PuzzleMixConfig": "robustmix.methods.puzzlemix",
     "RSB": "robustmix.methods.rsb",
@@ -138,15 +138,15 @@ _EXPORTS = {
     "SAMixConfig": "robustmix.methods.samix",
     "SaliencyMix": "robustmix.methods.saliencymix",
     "SaliencyMixConfig": "robustmix.methods.saliencymix",
-    "Setup": "robustmix.methods.step",
+    "Setup": "robustmix.methods.method",
     "SmoothMix": "robustmix.methods.smoothmix",
     "SmoothMixConfig": "robustmix.methods.smoothmix",
     "SnapMix": "robustmix.methods.snapmix",
     "SnapMixConfig": "robustmix.methods.snapmix",
-    "StepResult": "robustmix.methods.step",
+    "StepResult": "robustmix.methods.method",
     "SuperMix": "robustmix.methods.supermix",
     "SuperMixConfig": "robustmix.methods.supermix",
-    "TeacherMethod": "robustmix.methods.teacher",
+    "TeacherMethod": "robustmix.methods.momentum_pair",
     "TransMix": "robustmix.methods.transmix",
     "TransMixConfig": "robustmix.methods.transmix",
     "Vanilla": "robustmix.methods.vanilla",
@@ -173,7 +173,7 @@ _EXPORTS = {
     "draw_smoothmix": "robustmix.methods.smoothmix",
     "draw_snapmix": "robustmix.methods.snapmix",
     "draw_supermix": "robustmix.methods.supermix",
-    "ema_momentum": "robustmix.methods.teacher",
+    "ema_momentum": "robustmix.methods.momentum_pair",
     "fmix": "robustmix.methods.fmix",
     "gridmix": "robustmix.methods.gridmix",
     "mixed_cross_entropy": "robustmix.methods.losses",

@@ -34,8 +34,8 @@ from robustmix.methods.cutmix import draw_partners
 from robustmix.methods.generators.adaptive_mask import AdaptiveMask
 from robustmix.methods.generators.attention import UPSAMPLES, Upsample, constant_masks, mix_sources
 from robustmix.methods.losses import cross_entropy, sources_cross_entropy
-from robustmix.methods.step import Setup, StepResult, require, top1
-from robustmix.methods.teacher import (
+from robustmix.methods.method import Setup, StepResult, require, top1
+from robustmix.methods.momentum_pair import (
     BatchNormReplay,
     MixPreview,
     MomentumPair,

@@ -29,6 +29,7 @@ from robustmix.methods.manifoldmix import (
     manifold_stages,
     manifoldmix_logits,
 )
+from robustmix.methods.method import Mixed, Setup, StepResult, require
 from robustmix.methods.mixing import (
     Blend,
     blend_pairs,
@@ -39,7 +40,6 @@ from robustmix.methods.mixing import (
     require_last_map,
 )
 from robustmix.methods.sinkhorn import sinkhorn_plan
-from robustmix.methods.step import Mixed, Setup, StepResult, require
 from robustmix.models.resnet import ResNet
 from robustmix.models.taps import in_eval_mode
 from robustmix.models.wide_resnet import WideResNet

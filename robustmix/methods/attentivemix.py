@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
+from robustmix.methods.method import Mixed, Setup, StepResult, require
 from robustmix.methods.mixing import (
     Blend,
     blend_pairs,
@@ -32,8 +33,7 @@ from robustmix.methods.mixing import (
     last_map,
     require_last_map,
 )
-from robustmix.methods.step import Mixed, Setup, StepResult, require
-from robustmix.methods.supervisor import load_teacher
+from robustmix.methods.trained_teacher import load_teacher
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

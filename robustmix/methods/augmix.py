@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from robustmix.data.loader import Batch
 from robustmix.data.rand_augment import autocontrast, equalize, posterize, solarize
 from robustmix.methods.losses import cross_entropy, full_precision
+from robustmix.methods.method import Setup, StepResult, require, top1
 from robustmix.methods.mixing import Blend, blend_alone, check_alpha, to_levels
-from robustmix.methods.step import Setup, StepResult, require, top1
 
 Normalise: TypeAlias = Callable[[Tensor], Tensor]
 

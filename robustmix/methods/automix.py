@@ -45,9 +45,9 @@ from robustmix.methods.generators.mix_block import (
     within_margin,
 )
 from robustmix.methods.losses import cross_entropy, mixed_cross_entropy
+from robustmix.methods.method import Setup, StepResult, require, top1
 from robustmix.methods.mixup import MixupDraws, draw_mixup, mixup
-from robustmix.methods.step import Setup, StepResult, require, top1
-from robustmix.methods.teacher import (
+from robustmix.methods.momentum_pair import (
     MixPreview,
     MomentumPair,
     check_ema,

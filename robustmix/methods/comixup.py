@@ -33,9 +33,9 @@ from robustmix.data.loader import Batch
 from robustmix.methods.graph_cut import swap_labels
 from robustmix.methods.grid_minimum import least_labels
 from robustmix.methods.losses import cross_entropy, full_precision
+from robustmix.methods.method import Setup, StepResult, require, top1
 from robustmix.methods.mixing import Blend, check_alpha, soft_targets
 from robustmix.methods.puzzlemix import block_saliency, check_blocks, input_saliency
-from robustmix.methods.step import Setup, StepResult, require, top1
 
 Floats: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.signedinteger[Any]]

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.cutmix import cutmix, draw_cutmix
+from robustmix.methods.method import Setup, StepResult, require
 from robustmix.methods.mixing import Blend, blend_pairs, blend_step, check_alpha, given
 from robustmix.methods.mixup import draw_mixup, mixup
-from robustmix.methods.step import Setup, StepResult, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

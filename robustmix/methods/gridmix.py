@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
+from robustmix.methods.method import Mixed, Setup, StepResult, require
 from robustmix.methods.mixing import Blend, blend_pairs, blend_step, check_alpha, given
-from robustmix.methods.step import Mixed, Setup, StepResult, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
+from robustmix.methods.method import Setup, StepResult
 from robustmix.methods.mixing import Blend, blend_pairs, blend_step, check_alpha, given
 from robustmix.methods.mixup import MixupDraws, mixup
-from robustmix.methods.step import Setup, StepResult
 from robustmix.models.resnet import ResNet
 from robustmix.models.wide_resnet import WideResNet
 

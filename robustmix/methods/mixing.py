@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
 from robustmix.methods.losses import full_precision
-from robustmix.methods.step import StepResult, require, top1
+from robustmix.methods.method import StepResult, require, top1
 from robustmix.models.resnet import ResNet
 from robustmix.models.taps import in_eval_mode
 from robustmix.models.wide_resnet import WideResNet

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.losses import mixed_cross_entropy
+from robustmix.methods.method import Mixed, Setup, StepResult, top1
 from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given
-from robustmix.methods.step import Mixed, Setup, StepResult, top1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

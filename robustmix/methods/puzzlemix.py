@@ -34,9 +34,9 @@ from torch import Tensor, nn
 from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
 from robustmix.methods.graph_cut import swap_labels
+from robustmix.methods.method import Setup, StepResult, require
 from robustmix.methods.mixing import Blend, blend_pairs, blend_step, check_alpha, given, to_pixels
-from robustmix.methods.step import Setup, StepResult, require
-from robustmix.methods.teacher import without_gradients
+from robustmix.methods.momentum_pair import without_gradients
 from robustmix.methods.transport import move_blocks, transport_plan
 from robustmix.models.taps import in_eval_mode
 

@@ -18,6 +18,7 @@ from robustmix.methods.deit import DeiT, DeiTConfig
 from robustmix.methods.fmix import FMix, FMixConfig
 from robustmix.methods.gridmix import GridMix, GridMixConfig
 from robustmix.methods.manifoldmix import ManifoldMix, ManifoldMixConfig
+from robustmix.methods.method import Setup
 from robustmix.methods.mixup import Mixup, MixupConfig
 from robustmix.methods.puzzlemix import PuzzleMix, PuzzleMixConfig
 from robustmix.methods.resizemix import ResizeMix, ResizeMixConfig
@@ -26,7 +27,6 @@ from robustmix.methods.saliencymix import SaliencyMix, SaliencyMixConfig
 from robustmix.methods.samix import SAMix, SAMixConfig
 from robustmix.methods.smoothmix import SmoothMix, SmoothMixConfig
 from robustmix.methods.snapmix import SnapMix, SnapMixConfig
-from robustmix.methods.step import Setup
 from robustmix.methods.supermix import SuperMix, SuperMixConfig
 from robustmix.methods.transmix import TransMix, TransMixConfig
 from robustmix.methods.vanilla import Vanilla, VanillaConfig

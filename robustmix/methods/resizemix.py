@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
+from robustmix.methods.method import Mixed, Setup, StepResult, require
 from robustmix.methods.mixing import Blend, blend_pairs, blend_step, check_alpha, given
-from robustmix.methods.step import Mixed, Setup, StepResult, require
 
 Interpolation = Literal["nearest", "bilinear"]
 

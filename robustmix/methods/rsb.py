@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from robustmix.data.loader import Batch
 from robustmix.methods.deit import mixup_or_cutmix
 from robustmix.methods.losses import full_precision
+from robustmix.methods.method import Setup, StepResult, require, top1
 from robustmix.methods.mixing import Blend, blend_step, check_alpha, soft_targets
-from robustmix.methods.step import Setup, StepResult, require, top1
 
 Loss = Literal["bce", "ce"]
 

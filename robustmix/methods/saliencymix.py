@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.cutmix import Box, cut_box, draw_partners
+from robustmix.methods.method import Setup, StepResult
 from robustmix.methods.mixing import (
     Blend,
     blend_pairs,
@@ -34,7 +35,6 @@ from robustmix.methods.mixing import (
     to_levels,
 )
 from robustmix.methods.saliency import fine_grained_saliency, float_bytes_saliency, peaks
-from robustmix.methods.step import Setup, StepResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

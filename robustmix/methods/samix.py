@@ -38,8 +38,8 @@ from robustmix.methods.generators.mix_block import (
     MaskLossDecay,
     SAMixBlock,
 )
-from robustmix.methods.step import Setup, StepResult
-from robustmix.methods.teacher import MixPreview, MomentumPair, ema_momentum
+from robustmix.methods.method import Setup, StepResult
+from robustmix.methods.momentum_pair import MixPreview, MomentumPair, ema_momentum
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
+from robustmix.methods.method import Mixed, Setup, StepResult, require
 from robustmix.methods.mixing import Blend, blend_pairs, blend_step, given
-from robustmix.methods.step import Mixed, Setup, StepResult, require
 
 Label = Literal["share", "swapped"]
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.cutmix import Box, cut_box
+from robustmix.methods.method import Setup, StepResult
 from robustmix.methods.mixing import (
     Blend,
     blend_pairs,
@@ -37,7 +38,6 @@ from robustmix.methods.mixing import (
     last_map,
     require_last_map,
 )
-from robustmix.methods.step import Setup, StepResult
 from robustmix.models.taps import classifier_layer, in_eval_mode
 
 

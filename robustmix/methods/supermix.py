@@ -31,9 +31,9 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.losses import cross_entropy, full_precision
+from robustmix.methods.method import Setup, StepResult, require, top1
 from robustmix.methods.mixing import Blend, blend_step, check_alpha
-from robustmix.methods.step import Setup, StepResult, require, top1
-from robustmix.methods.supervisor import load_teacher
+from robustmix.methods.trained_teacher import load_teacher
 
 Labels = Literal["mixed", "teacher"]
 

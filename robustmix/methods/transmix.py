@@ -26,6 +26,7 @@ from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
 from robustmix.methods.cutmix import CutMixDraws, cut_box, cutmix, draw_cutmix
 from robustmix.methods.losses import full_precision
+from robustmix.methods.method import Setup, StepResult, require, top1
 from robustmix.methods.mixing import (
     Blend,
     blend_cross_entropy,
@@ -35,7 +36,6 @@ from robustmix.methods.mixing import (
     given,
 )
 from robustmix.methods.mixup import draw_mixup, mixup
-from robustmix.methods.step import Setup, StepResult, require, top1
 from robustmix.models.taps import in_eval_mode
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.losses import cross_entropy
+from robustmix.methods.method import Setup, StepResult, top1
 from robustmix.methods.mixing import Blend, blend_alone
-from robustmix.methods.step import Setup, StepResult, top1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

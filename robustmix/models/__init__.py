@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from robustmix.models.checks import looks_like_probabilities as looks_like_probabilities
     from robustmix.models.checks import sanity_checks as sanity_checks
     from robustmix.models.checks import state_hash as state_hash
-    from robustmix.models.intake import load_model as load_model
+    from robustmix.models.load import load_model as load_model
     from robustmix.models.registry import build_model as build_model
     from robustmix.models.robust_model import ModelInfo as ModelInfo
     from robustmix.models.robust_model import RobustModel as RobustModel
@@ -43,7 +43,7 @@ __getattr__ = lazy_exports(
         "RobustModel": "robustmix.models.robust_model",
         "buffers_hash": "robustmix.models.checks",
         "build_model": "robustmix.models.registry",
-        "load_model": "robustmix.models.intake",
+        "load_model": "robustmix.models.load",
         "looks_like_probabilities": "robustmix.models.checks",
         "read_checkpoint": "robustmix.models.checkpoint",
         "sanity_checks": "robustmix.models.checks",

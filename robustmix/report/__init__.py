@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from robustmix._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from robustmix.report.metric import Metric
+    from robustmix.metrics.metric import Metric
     from robustmix.report.report import Report
     from robustmix.report.samples import Samples
     from robustmix.report.schema import ReportModel
@@ -15,7 +15,7 @@ __all__ = ["Metric", "Report", "ReportModel", "Samples"]
 __getattr__ = lazy_exports(
     __name__,
     {
-        "Metric": "robustmix.report.metric",
+        "Metric": "robustmix.metrics.metric",
         "Report": "robustmix.report.report",
         "ReportModel": "robustmix.report.schema",
         "Samples": "robustmix.report.samples",

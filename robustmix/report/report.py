@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from robustmix.errors import IncompatibleError, IntakeError
 from robustmix.files import file_digest, write_text
-from robustmix.report.metric import Metric
+from robustmix.metrics.metric import Metric
 from robustmix.report.samples import Samples
 from robustmix.report.schema import (
     SCHEMA_VERSION,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from robustmix.report.metric import Metric
+from robustmix.metrics.metric import Metric
 
 SCHEMA_VERSION = "1.0"
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from robustmix.report.metric import Metric
+from robustmix.metrics.metric import Metric
 from robustmix.report.report import Report
 from robustmix.report.schema import (
     AttackPart,

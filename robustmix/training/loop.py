@@ -21,13 +21,18 @@ from robustmix.data.loader import train_batches
 from robustmix.environment import choose_device
 from robustmix.errors import IncompatibleError, IncompleteError, IntakeError
 from robustmix.files import write_text
-from robustmix.methods.step import Method
-from robustmix.methods.teacher import DEPLOYED_HEAD, TeacherMethod
+from robustmix.methods.method import Method
+from robustmix.methods.momentum_pair import DEPLOYED_HEAD, TeacherMethod
 from robustmix.models.checkpoint import Checkpoint, save_checkpoint
 from robustmix.models.registry import arch_options
 from robustmix.progress import ProgressKind
 from robustmix.signals import StopRequest, stop_on_signals
-from robustmix.training.begin import (
+from robustmix.training.optim import GENERATOR
+from robustmix.training.pictures import draw_mixing, picture_samples
+from robustmix.training.progress import Talk, open_progress
+from robustmix.training.recipe import Recipe, recipe_to_dict, write_recipe
+from robustmix.training.run_data import RunData, complete_recipe, load_run_data
+from robustmix.training.run_folder import (
     RunFolder,
     asked_recipe,
     clear,
@@ -35,11 +40,6 @@ from robustmix.training.begin import (
     new_state,
     same_recipe,
 )
-from robustmix.training.optim import GENERATOR
-from robustmix.training.pictures import draw_mixing, picture_samples
-from robustmix.training.progress import Talk, open_progress
-from robustmix.training.recipe import Recipe, recipe_to_dict, write_recipe
-from robustmix.training.run_data import RunData, complete_recipe, load_run_data
 from robustmix.training.schedules import learning_rate
 from robustmix.training.state import to_cpu
 from robustmix.training.validate import validate

@@ -16,10 +16,10 @@ from robustmix.data.loader import Batch
 from robustmix.data.transforms import normalise
 from robustmix.errors import UsageError
 from robustmix.files import atomic_path
+from robustmix.methods.method import Setup
 from robustmix.methods.mixing import Mixer
 from robustmix.methods.registry import METHODS, build_method, method_options
-from robustmix.methods.step import Setup
-from robustmix.models.intake import load_model
+from robustmix.models.load import load_model
 from robustmix.models.registry import build_model
 from robustmix.training.pictures import spread_places, to_grey_levels
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from robustmix.data.images import ImageSet
 from robustmix.data.transforms import normalise
 from robustmix.files import atomic_path
-from robustmix.methods.teacher import MixPreview
+from robustmix.methods.momentum_pair import MixPreview
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

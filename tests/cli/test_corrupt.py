@@ -87,7 +87,7 @@ def test_preview(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_heatmap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from robustmix.evaluation.run import evaluate
+    from robustmix.evaluation.evaluate import evaluate
     from robustmix.evaluation.suites.corruption import CorruptionSuite
     from tests.evaluation.tiny import tiny_images, tiny_model
 

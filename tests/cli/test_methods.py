@@ -7,7 +7,7 @@ import pytest
 
 from robustmix.cli.app import run
 from robustmix.methods import METHOD_INFO
-from robustmix.methods.card import method_card
+from robustmix.methods.method_card import method_card
 
 MIXUP = """\
 mixup: blend each image with a random partner, and their labels likewise

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from robustmix.data.datasets import load_dataset
-from robustmix.evaluation.run import evaluate
+from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.suites.corruption import CorruptionSuite
 from robustmix.evaluation.suites.fgsm import FgsmSuite
 from robustmix.evaluation.suites.occlusion import OcclusionSuite

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from robustmix.comparison.aligned_rows import Rows, Undefined, suite_view
 from robustmix.comparison.definitions import UNKNOWN, define
 from robustmix.comparison.paths import MetricPath, all_metrics, parse_path
-from robustmix.comparison.rows import Rows, Undefined, suite_view
 from robustmix.errors import IntakeError, UsageError
 from robustmix.evaluation.recompute import suite_from_params
 from robustmix.report.report import Report

@@ -13,6 +13,7 @@ from rich.console import Console
 from robustmix.comparison.check import overall
 from robustmix.comparison.compare import compare
 from robustmix.comparison.document import CheckDocument, Outcome, ReportRef, RuleResult, Settings
+from robustmix.comparison.formatting import show, show_change, show_p, show_range
 from robustmix.comparison.github import (
     SUMMARY_BYTES,
     annotations,
@@ -30,7 +31,6 @@ from robustmix.comparison.markdown import (
     comparison_markdown,
 )
 from robustmix.comparison.measure import Options
-from robustmix.comparison.show import show, show_change, show_p, show_range
 from robustmix.comparison.tables import (
     check_csv,
     check_notes,

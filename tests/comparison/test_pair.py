@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from robustmix.comparison.aligned_rows import function_of
 from robustmix.comparison.compare import compare, compare_groups
 from robustmix.comparison.document import ComparisonDocument, MetricRow
-from robustmix.comparison.load import open_baseline, open_report, update_baseline
 from robustmix.comparison.measure import Options, _drawn_runs, weight_chunks
+from robustmix.comparison.open_report import open_baseline, open_report, update_baseline
 from robustmix.comparison.paths import parse_path
-from robustmix.comparison.rows import function_of
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.evaluation.planned import Planned
 from robustmix.evaluation.suites.fgsm import FgsmSuite

@@ -19,7 +19,7 @@ from robustmix.comparison.paired import (
     sign_flip,
 )
 from robustmix.errors import UsageError
-from robustmix.evaluation.metrics.statistics import Z95, bootstrap_rng, resample
+from robustmix.metrics.intervals import Z95, bootstrap_rng, resample
 
 
 @pytest.mark.parametrize(

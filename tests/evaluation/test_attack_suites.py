@@ -16,9 +16,8 @@ from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.errors import UsageError
 from robustmix.evaluation import job
 from robustmix.evaluation.engine import padded
-from robustmix.evaluation.metrics.statistics import wilson
+from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.recompute import recompute, suite_from_params
-from robustmix.evaluation.run import evaluate
 from robustmix.evaluation.suites import pgd as pgd_suite
 from robustmix.evaluation.suites.attack import exact_name, headline
 from robustmix.evaluation.suites.attack_plan import AttackChoices, with_surrogate
@@ -28,6 +27,7 @@ from robustmix.evaluation.suites.masking import MaskingSuite
 from robustmix.evaluation.suites.pgd import PgdSuite
 from robustmix.evaluation.suites.plan import plan_suites
 from robustmix.evaluation.suites.zoo import ZooSuite
+from robustmix.metrics.intervals import wilson
 from robustmix.models.checks import buffers_hash
 from robustmix.models.robust_model import RobustModel
 from robustmix.report.report import Report

@@ -14,8 +14,8 @@ from robustmix.attacks import AUTOATTACK, Member, autoattack, ensemble
 from robustmix.data.images import ImageSet
 from robustmix.errors import UsageError
 from robustmix.evaluation.engine import padded
+from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.run import evaluate
 from robustmix.evaluation.suites import autoattack as suite_module
 from robustmix.evaluation.suites.autoattack import MEMBERS, AutoAttackSuite, final_rows
 from robustmix.evaluation.suites.registry import DEFAULT_LIMITS, SUITES

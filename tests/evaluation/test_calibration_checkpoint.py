@@ -14,8 +14,8 @@ from robustmix.attacks.fgsm import input_gradient
 from robustmix.data.datasets import load_dataset
 from robustmix.errors import IntakeError, UsageError
 from robustmix.evaluation.calibrate import calibrate_model, default_out
-from robustmix.evaluation.metrics.temperature import fit_temperature, two_fold_temperature
-from robustmix.evaluation.run import evaluate
+from robustmix.evaluation.evaluate import evaluate
+from robustmix.metrics.temperature import fit_temperature, two_fold_temperature
 from robustmix.models.checkpoint import (
     FORMAT_VERSION,
     Checkpoint,
@@ -23,7 +23,7 @@ from robustmix.models.checkpoint import (
     save_checkpoint,
 )
 from robustmix.models.checks import state_hash
-from robustmix.models.intake import load_model
+from robustmix.models.load import load_model
 from robustmix.models.registry import build_model
 from robustmix.models.robust_model import RobustModel
 from tests.evaluation.tiny import MEAN, STD, Net, tiny_images, tiny_model

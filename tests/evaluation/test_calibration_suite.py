@@ -12,13 +12,9 @@ import robustmix
 from robustmix.data.datasets import load_dataset
 from robustmix.data.images import ImageSet
 from robustmix.errors import IntakeError, UsageError
+from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.held_out import HeldOut, _described, open_held_out, score_split
-from robustmix.evaluation.metrics.binned import reliability_table
-from robustmix.evaluation.metrics.calibration import calibration_metrics
-from robustmix.evaluation.metrics.scores import score_logits
-from robustmix.evaluation.metrics.temperature import fit_temperature, two_fold_temperature
 from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.run import evaluate
 from robustmix.evaluation.suites.calibration import (
     CalibrationSuite,
     clean_temperatures,
@@ -27,7 +23,11 @@ from robustmix.evaluation.suites.clean import CleanSuite, with_train_counts
 from robustmix.evaluation.suites.corruption import CorruptionSuite
 from robustmix.evaluation.suites.fgsm import FgsmSuite
 from robustmix.evaluation.suites.plan import plan_suites
-from robustmix.models.intake import load_model
+from robustmix.metrics.binned import reliability_table
+from robustmix.metrics.calibration import calibration_metrics
+from robustmix.metrics.scores import score_logits
+from robustmix.metrics.temperature import fit_temperature, two_fold_temperature
+from robustmix.models.load import load_model
 from robustmix.models.robust_model import RobustModel
 from robustmix.report.schema import CalibrationPart, CleanPart, CorruptionPart
 from robustmix.training.recipe import recipe_from_dict

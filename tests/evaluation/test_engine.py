@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
-from robustmix.evaluation import units
+from robustmix.evaluation import resume_store
 from robustmix.evaluation.engine import padded
-from robustmix.evaluation.metrics.corrupted import SCALED
+from robustmix.evaluation.evaluate import evaluate, exit_code
 from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.run import evaluate, exit_code
 from robustmix.evaluation.suites.corruption import CorruptionSuite
 from robustmix.evaluation.suites.fgsm import FgsmSuite
 from robustmix.evaluation.suites.occlusion import OcclusionSuite
 from robustmix.evaluation.warnings import suspected_order
+from robustmix.metrics.corrupted import SCALED
 from robustmix.models.checks import state_hash
 from robustmix.report.report import Report
 from tests.evaluation.tiny import Net, tiny_images, tiny_model
@@ -104,7 +104,7 @@ class Stop:
 def test_an_interrupted_evaluation_resumes_to_the_same_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    monkeypatch.setattr(units, "BLOCK", 40)
+    monkeypatch.setattr(resume_store, "BLOCK", 40)
     monkeypatch.setattr("robustmix.evaluation.engine.BLOCK", 40)
     whole = evaluate(tiny_model(), tiny_images(), QUICK)
     partial = evaluate(tiny_model(), tiny_images(), QUICK, out=tmp_path, should_stop=Stop(after))

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from robustmix.evaluation.engine import Suite
+from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.forecast import forecast
 from robustmix.evaluation.planned import Planned
 from robustmix.evaluation.prepare import prepare
-from robustmix.evaluation.run import evaluate
 from robustmix.evaluation.suites.autoattack import AutoAttackSuite
 from robustmix.evaluation.suites.clean import CleanSuite
 from robustmix.evaluation.suites.corruption import CorruptionSuite

@@ -14,14 +14,14 @@ from torch.autograd import grad as imported_grad
 
 from robustmix.data.images import ImageSet
 from robustmix.errors import UsageError
+from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.masking.behaviour import distance, watching
 from robustmix.evaluation.masking.gradients import probabilities
-from robustmix.evaluation.masking.rows import Found, check
+from robustmix.evaluation.masking.probes import Found, check
 from robustmix.evaluation.masking.strength import RADII, search_name, surface
 from robustmix.evaluation.masking.text import SINGLE_STEP, stands_alone
 from robustmix.evaluation.masking.verdict import judge, share_verdict, weigh
 from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.run import evaluate
 from robustmix.evaluation.suites.fgsm import FgsmSuite
 from robustmix.evaluation.suites.masking import MaskingSuite
 from robustmix.evaluation.suites.pgd import PgdSuite

@@ -14,22 +14,22 @@ from torch import Tensor, nn
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.errors import IncompleteError, IntakeError, UsageError
 from robustmix.evaluation.engine import padded
-from robustmix.evaluation.masks import filling, mask_count
-from robustmix.evaluation.metrics.binned import expected_calibration_error
-from robustmix.evaluation.metrics.conditions import shared_resamples
-from robustmix.evaluation.metrics.curves import curve_metrics, curve_point, gap_area
+from robustmix.evaluation.evaluate import evaluate
+from robustmix.evaluation.patches import filling, mask_count
 from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.run import evaluate
-from robustmix.evaluation.saliency import registry
-from robustmix.evaluation.saliency.explained import Explained
-from robustmix.evaluation.saliency.file import save_maps
 from robustmix.evaluation.suites.occlusion import MODES, SMALL, TENTHS, OcclusionSuite
+from robustmix.metrics.binned import expected_calibration_error
+from robustmix.metrics.conditions import shared_resamples
+from robustmix.metrics.curves import curve_metrics, curve_point, gap_area
 from robustmix.models.robust_model import RobustModel
-from robustmix.report.occlusion_curves import draw_occlusion
+from robustmix.pages.occlusion_curves import draw_occlusion
 from robustmix.report.report import Report
 from robustmix.report.samples import Table
 from robustmix.report.schema import OcclusionPart
 from robustmix.rng import permutations, sample_keys
+from robustmix.saliency import registry
+from robustmix.saliency.from_file import save_maps
+from robustmix.saliency.sources import Explained
 from tests.evaluation.tiny import MEAN, STD, tiny_images, tiny_model
 
 THIRDS = (Fraction(1, 3), Fraction(2, 3), Fraction(1))

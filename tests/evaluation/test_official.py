@@ -14,12 +14,12 @@ from robustmix.data.folder import load_folder
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.data.resized import ResizedPixels
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
-from robustmix.evaluation.metrics.mce import ALEXNET
+from robustmix.evaluation.evaluate import evaluate, exit_code
 from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.run import evaluate, exit_code
 from robustmix.evaluation.suites import official
 from robustmix.evaluation.suites.corruption import CorruptionSuite
 from robustmix.evaluation.suites.official import as_stored, benchmark_name
+from robustmix.metrics.mce import ALEXNET
 from robustmix.models.robust_model import RobustModel
 from robustmix.report import Report
 from robustmix.report.schema import CorruptionPart

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from robustmix.attacks.paper_fgsm import paper_fgsm_step
 from robustmix.errors import UsageError
+from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.planned import Planned
-from robustmix.evaluation.run import evaluate
 from robustmix.evaluation.suites.paper_fgsm import PaperFgsmSuite
 from robustmix.models.robust_model import RobustModel
 from tests.evaluation.tiny import MEAN, STD, Net, tiny_images, tiny_model

@@ -7,9 +7,9 @@ import pytest
 
 from robustmix.errors import IncompatibleError, UsageError
 from robustmix.evaluation.engine import Suite
+from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.planned import Planned, seeded_subset
 from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.run import evaluate
 from robustmix.evaluation.suites.calibration import CalibrationSuite
 from robustmix.evaluation.suites.corruption import CorruptionSuite
 from robustmix.evaluation.suites.fgsm import FgsmSuite

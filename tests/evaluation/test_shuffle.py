@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from robustmix.errors import IncompleteError, UsageError
 from robustmix.evaluation.engine import padded
+from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.run import evaluate
 from robustmix.evaluation.suites.shuffle import ShuffleSuite, piece_grid, shuffle_pieces
 from robustmix.models.robust_model import RobustModel
-from robustmix.report.occlusion_curves import draw_shuffle
+from robustmix.pages.occlusion_curves import draw_shuffle
 from robustmix.report.report import Report
 from robustmix.report.samples import Table
 from robustmix.report.schema import ShufflePart

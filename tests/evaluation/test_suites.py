@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from robustmix.corruptions import NAMES, corrupt
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.errors import UsageError
-from robustmix.evaluation.masks import mask_count, nested_masks
+from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.names import SUITES as DESCRIBED
-from robustmix.evaluation.run import evaluate
+from robustmix.evaluation.patches import mask_count, nested_masks
 from robustmix.evaluation.suites.attack import eps_name
 from robustmix.evaluation.suites.corruption import CorruptionSuite, select_corruptions
 from robustmix.evaluation.suites.fgsm import FgsmSuite

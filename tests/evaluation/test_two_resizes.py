@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from robustmix.data.datasets import load_dataset
-from robustmix.evaluation.run import evaluate
+from robustmix.evaluation.evaluate import evaluate
 from robustmix.models.robust_model import RobustModel
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from robustmix.errors import UsageError
+from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.run import evaluate
 from robustmix.evaluation.suites.attack_plan import AttackChoices
 from robustmix.evaluation.suites.fgsm import FgsmSuite
 from robustmix.evaluation.suites.pgd import PgdSuite

@@ -17,10 +17,10 @@ from robustmix.methods.cutmix import CutMixDraws, cutmix
 from robustmix.methods.generators.attention import constant_masks, mix_sources
 from robustmix.methods.generators.mix_block import adjust_masks
 from robustmix.methods.losses import cross_entropy, mixed_cross_entropy
+from robustmix.methods.method import Setup
 from robustmix.methods.mixup import MixupDraws, mixup
+from robustmix.methods.momentum_pair import ema_momentum
 from robustmix.methods.samix import SAMix, SAMixConfig
-from robustmix.methods.step import Setup
-from robustmix.methods.teacher import ema_momentum
 from robustmix.models.resnet import ResNet
 
 CLASSES, SIDE = 7, 16

@@ -13,9 +13,9 @@ import torch
 from robustmix.data.datasets import load_dataset
 from robustmix.data.loader import Batch
 from robustmix.data.transforms import normalise
-from robustmix.evaluation.run import evaluate
+from robustmix.evaluation.evaluate import evaluate
 from robustmix.methods import METHOD_INFO, METHODS, Setup, TeacherMethod
-from robustmix.methods.card import method_card
+from robustmix.methods.method_card import method_card
 from robustmix.methods.mixing import Mixer, soft_targets
 from robustmix.methods.registry import build_method
 from robustmix.models import load_model

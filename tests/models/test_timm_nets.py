@@ -7,7 +7,7 @@ import torch
 
 from robustmix.errors import IntakeError
 from robustmix.models.checkpoint import read_checkpoint, save_checkpoint
-from robustmix.models.intake import load_model
+from robustmix.models.load import load_model
 from robustmix.models.registry import arch_options, build_model
 from tests.models.builders import CLASSES, checkpoint
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustmix.methods.adautomix import AdAutoMix, AdAutoMixConfig, AdAutoMixDraws, Terms
-from robustmix.methods.step import Setup, top1
+from robustmix.methods.method import Setup, top1
 from robustmix.models.resnet import ResNet
 from robustmix.models.taps import classifier_layer
 from tests.reference.vectors import reference_params

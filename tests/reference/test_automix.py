@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from robustmix.data.loader import Batch
 from robustmix.methods.automix import AutoMix, AutoMixConfig, AutoMixDraws, AutoMixTerms
 from robustmix.methods.generators.mix_block import decayed_weight
+from robustmix.methods.method import Setup
 from robustmix.methods.samix import SAMix, SAMixConfig
-from robustmix.methods.step import Setup
 from robustmix.models.resnet import ResNet
 from tests.reference.vectors import reference_params
 

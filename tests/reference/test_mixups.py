@@ -13,6 +13,7 @@ from robustmix.methods.attentivemix import AttentiveMixDraws, attentivemix
 from robustmix.methods.cutmix import CutMixDraws, cut_box
 from robustmix.methods.fmix import FMixDraws, fmix
 from robustmix.methods.gridmix import GridMixDraws, gridmix
+from robustmix.methods.method import Mixed
 from robustmix.methods.mixup import MixupDraws
 from robustmix.methods.puzzlemix import (
     PuzzleMixConfig,
@@ -26,7 +27,6 @@ from robustmix.methods.saliency import float_bytes_saliency, peaks
 from robustmix.methods.saliencymix import SaliencyMixDraws, saliencymix
 from robustmix.methods.smoothmix import SmoothMixDraws, smoothmix
 from robustmix.methods.snapmix import SnapMixDraws, same_class_doubled, snapmix
-from robustmix.methods.step import Mixed
 from robustmix.methods.transmix import transmix_lam
 from tests.reference.vectors import reference_params
 

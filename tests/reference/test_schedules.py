@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustmix.methods.teacher import ema_momentum
+from robustmix.methods.momentum_pair import ema_momentum
 from robustmix.training.schedules import WARMUP_RATIO, Schedule, learning_rate
 from tests.reference.vectors import reference_params
 

@@ -7,9 +7,9 @@ import pytest
 
 from robustmix.cli import console
 from robustmix.errors import IncompatibleError, IntakeError
-from robustmix.evaluation.run import evaluate
-from robustmix.report.figure import draw_reports
-from robustmix.report.metric import Metric
+from robustmix.evaluation.evaluate import evaluate
+from robustmix.metrics.metric import Metric
+from robustmix.pages.overview_figure import draw_reports
 from robustmix.report.report import Report
 from robustmix.report.samples import Samples
 from robustmix.report.schema import ReportModel, Warn

@@ -15,14 +15,14 @@ import robustmix.methods.vanilla as vanilla
 from robustmix.data.datasets import load_dataset
 from robustmix.data.loader import Batch, split_holdout
 from robustmix.errors import IncompleteError, UsageError
-from robustmix.methods.step import StepResult
+from robustmix.methods.method import StepResult
 from robustmix.models.checkpoint import read_checkpoint
 from robustmix.models.registry import build_model
 from robustmix.models.robust_model import RobustModel
 from robustmix.training import TrainResult, load_recipe, resolve_recipe
-from robustmix.training.begin import new_state
 from robustmix.training.progress import Talk, open_progress
 from robustmix.training.run_data import load_run_data
+from robustmix.training.run_folder import new_state
 from robustmix.training.validate import validate
 from tests.training.runs import log, small_train, stop_after
 

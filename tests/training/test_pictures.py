@@ -12,7 +12,7 @@ from robustmix.data import load_dataset
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.data.transforms import normalise
 from robustmix.errors import IncompleteError
-from robustmix.methods.teacher import MixPreview
+from robustmix.methods.momentum_pair import MixPreview
 from robustmix.training.pictures import draw_mixing, picture_samples
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)

@@ -51,7 +51,7 @@ def test_everything_that_could_differ(
         net.fc = nn.Sequential(nn.Dropout(0.5), net.fc)
         return net  # type: ignore[no-any-return]
 
-    monkeypatch.setattr("robustmix.training.begin.build_model", with_dropout)
+    monkeypatch.setattr("robustmix.training.run_folder.build_model", with_dropout)
     monkeypatch.setattr("robustmix.models.checkpoint._check_head", lambda *_: None)
     changes: dict[str, Any] = {
         "optimizer": "adamw",

@@ -14,12 +14,12 @@ from robustmix.methods import AdAutoMix, ema_momentum
 from robustmix.models import load_model
 from robustmix.models.checkpoint import read_checkpoint
 from robustmix.training import TrainResult
-from robustmix.training.begin import new_state
 from robustmix.training.loop import PICTURE_SAMPLES
 from robustmix.training.optim import GENERATOR
 from robustmix.training.progress import Silence
 from robustmix.training.recipe import load_recipe
 from robustmix.training.run_data import load_run_data
+from robustmix.training.run_folder import new_state
 from tests.training.runs import STEPS, log, small_train, stop_after
 
 HEADS = ("one_k", "mix_k", "one_q", "mix_q")

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from robustmix.evaluation.engine import Batch, Columns, Context, Done, Part
-from robustmix.evaluation.masking.rows import Found, Threat, check, columns, percent
+from robustmix.evaluation.masking.probes import Found, Threat, check, columns, percent
 from robustmix.report.schema import CheckPart
 
 PASSES = 5

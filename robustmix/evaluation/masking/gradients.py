@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustmix.attacks import Goal, Loss, fgsm_step, slope, standing
 from robustmix.evaluation.engine import Batch, Columns, Context, Part
-from robustmix.evaluation.masking.rows import (
+from robustmix.evaluation.masking.probes import (
     Found,
     Threat,
     check,

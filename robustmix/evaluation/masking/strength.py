@@ -14,7 +14,7 @@ from robustmix.attacks import Goal, Norm, pgd, square, standing
 from robustmix.attacks.ball import lengths, per_sample
 from robustmix.attacks.search import Leader
 from robustmix.evaluation.engine import Batch, Columns, Context, Done, Part, padded
-from robustmix.evaluation.masking.rows import Found, Threat, check, percent, scored, skipped
+from robustmix.evaluation.masking.probes import Found, Threat, check, percent, scored, skipped
 from robustmix.evaluation.suites.pgd import first_step
 from robustmix.models.robust_model import RobustModel
 from robustmix.report.schema import CheckPart

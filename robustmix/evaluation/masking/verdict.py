@@ -5,7 +5,7 @@ from typing import Literal
 
 from robustmix.evaluation.masking.behaviour import behaviour_checks
 from robustmix.evaluation.masking.gradients import gradient_checks
-from robustmix.evaluation.masking.rows import Found
+from robustmix.evaluation.masking.probes import Found
 from robustmix.evaluation.masking.strength import strength_checks
 from robustmix.evaluation.masking.text import reason
 from robustmix.report.schema import (

@@ -13,8 +13,8 @@ from torch import Tensor
 from robustmix.attacks import Norm, verify
 from robustmix.errors import IncompleteError, UsageError
 from robustmix.evaluation.engine import Batch, Columns, Context
-from robustmix.evaluation.metrics.statistics import clustered_mean, proportion
-from robustmix.report.metric import Direction, Metric, Unit
+from robustmix.metrics.intervals import clustered_mean, proportion
+from robustmix.metrics.metric import Direction, Metric, Unit
 from robustmix.report.schema import PointPart
 from robustmix.types import Model
 

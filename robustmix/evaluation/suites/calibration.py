@@ -13,10 +13,11 @@ import torch
 from robustmix.errors import RobustmixError, unknown_name
 from robustmix.evaluation.engine import Batch, Columns, Context, Part
 from robustmix.evaluation.held_out import CalibSplit, HeldOut, open_held_out, score_split
-from robustmix.evaluation.metrics.calibration import BINS, bin_counts, calibration_metrics
-from robustmix.evaluation.metrics.recalibration import RECALIBRATORS
-from robustmix.evaluation.metrics.scores import FloatArray
-from robustmix.evaluation.metrics.temperature import (
+from robustmix.evaluation.suites.clean import stored_logits
+from robustmix.metrics.calibration import BINS, bin_counts, calibration_metrics
+from robustmix.metrics.recalibration import RECALIBRATORS
+from robustmix.metrics.scores import FloatArray
+from robustmix.metrics.temperature import (
     LOG_T_BOUND,
     FittedElsewhere,
     Temperature,
@@ -24,7 +25,6 @@ from robustmix.evaluation.metrics.temperature import (
     refuse_overlap,
     two_fold_temperature,
 )
-from robustmix.evaluation.suites.clean import stored_logits
 from robustmix.models.robust_model import RobustModel
 from robustmix.report.samples import Samples
 from robustmix.report.schema import CalibrationPart

@@ -13,7 +13,7 @@ from robustmix.data.datasets import FOLDER
 from robustmix.data.folder import list_folder
 from robustmix.errors import IntakeError
 from robustmix.evaluation.engine import Batch, Columns, Context, Part, Suite
-from robustmix.evaluation.metrics.clean import clean_metrics, shot_groups
+from robustmix.metrics.clean import clean_metrics, shot_groups
 from robustmix.report.samples import Samples
 from robustmix.report.schema import CleanPart
 

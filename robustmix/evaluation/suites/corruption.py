@@ -26,9 +26,6 @@ from robustmix.corruptions.writer import read_record
 from robustmix.data.images import ImageSet
 from robustmix.errors import UsageError
 from robustmix.evaluation.engine import Batch, Columns, Context, Part, to_unit
-from robustmix.evaluation.metrics.corrupted import SCALED, Corrupted
-from robustmix.evaluation.metrics.mce import MceReference, load_reference, mce, source_name
-from robustmix.evaluation.metrics.scores import score_logits
 from robustmix.evaluation.suites.calibration import clean_temperatures
 from robustmix.evaluation.suites.official import (
     CorruptedFiles,
@@ -36,7 +33,10 @@ from robustmix.evaluation.suites.official import (
     benchmark_name,
     open_official,
 )
-from robustmix.report.metric import Metric
+from robustmix.metrics.corrupted import SCALED, Corrupted
+from robustmix.metrics.mce import MceReference, load_reference, mce, source_name
+from robustmix.metrics.metric import Metric
+from robustmix.metrics.scores import score_logits
 from robustmix.report.samples import Samples
 from robustmix.report.schema import ConditionPart, CorruptionPart
 

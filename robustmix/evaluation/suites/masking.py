@@ -13,7 +13,7 @@ from robustmix.errors import UsageError
 from robustmix.evaluation.engine import Context, Done, Part
 from robustmix.evaluation.masking.behaviour import PASSES, behaviour_parts
 from robustmix.evaluation.masking.gradients import STEP, gradient_parts
-from robustmix.evaluation.masking.rows import Found, Threat
+from robustmix.evaluation.masking.probes import Found, Threat
 from robustmix.evaluation.masking.strength import (
     LONG,
     NOISES,

@@ -15,7 +15,7 @@ from torch import Tensor
 from robustmix.data.images import ImageSet
 from robustmix.errors import IncompleteError, UsageError, unknown_name
 from robustmix.evaluation.engine import Batch, Columns, Context, Part
-from robustmix.evaluation.masks import (
+from robustmix.evaluation.patches import (
     CONSTANT_FILLS,
     COUNT_RULES,
     FILLS,
@@ -31,17 +31,17 @@ from robustmix.evaluation.masks import (
     scope_ids,
     score_ranks,
 )
-from robustmix.evaluation.metrics.conditions import shared_resamples
-from robustmix.evaluation.metrics.curves import curve_metrics, curve_point, gap_area
-from robustmix.evaluation.saliency.explained import Explained, saliency_maps
-from robustmix.evaluation.saliency.file import SaliencyFile, load_maps
-from robustmix.evaluation.saliency.names import LABELS
-from robustmix.evaluation.saliency.regions import Regions, load_regions, regions_digest
-from robustmix.evaluation.saliency.registry import OF_THE_MODEL, SOURCES
-from robustmix.report.metric import Metric
+from robustmix.metrics.conditions import shared_resamples
+from robustmix.metrics.curves import curve_metrics, curve_point, gap_area
+from robustmix.metrics.metric import Metric
 from robustmix.report.samples import Samples, Table
 from robustmix.report.schema import OcclusionPart, OcclusionPoint
 from robustmix.rng import sample_keys
+from robustmix.saliency.from_file import SaliencyFile, load_maps
+from robustmix.saliency.names import LABELS
+from robustmix.saliency.object_regions import Regions, load_regions, regions_digest
+from robustmix.saliency.registry import OF_THE_MODEL, SOURCES
+from robustmix.saliency.sources import Explained, saliency_maps
 
 RANDOM = ("random",)
 RANKED = ("salient", "nonsalient")

@@ -12,8 +12,8 @@ from robustmix.attacks.ball import lengths
 from robustmix.attacks.paper_fgsm import paper_fgsm_step
 from robustmix.errors import UsageError
 from robustmix.evaluation.engine import Batch, Columns, Context, Part
-from robustmix.evaluation.metrics.statistics import clustered_mean, proportion
-from robustmix.report.metric import Metric
+from robustmix.metrics.intervals import clustered_mean, proportion
+from robustmix.metrics.metric import Metric
 from robustmix.report.samples import Samples
 from robustmix.report.schema import AttackPart
 

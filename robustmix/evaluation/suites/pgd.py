@@ -14,7 +14,6 @@ from torch import Tensor
 from robustmix.attacks import CountingModel, Loss, Norm, PgdOutcome, input_gradient, pgd, verify
 from robustmix.errors import UsageError, unknown_name
 from robustmix.evaluation.engine import Batch, Columns, Context, Done, Part
-from robustmix.evaluation.metrics.statistics import clustered_mean
 from robustmix.evaluation.planned import seeded_subset
 from robustmix.evaluation.suites.attack import (
     EPS,
@@ -36,7 +35,8 @@ from robustmix.evaluation.suites.attack import (
     scored,
     share,
 )
-from robustmix.report.metric import Metric
+from robustmix.metrics.intervals import clustered_mean
+from robustmix.metrics.metric import Metric
 from robustmix.report.samples import Samples, Table
 from robustmix.report.schema import AttackPart
 from robustmix.rng import sample_keys

@@ -9,8 +9,7 @@ from typing import Any, cast, get_args
 from robustmix.errors import unknown_name
 from robustmix.evaluation.engine import Suite
 from robustmix.evaluation.held_out import CalibSplit
-from robustmix.evaluation.masks import FILLS
-from robustmix.evaluation.metrics.calibration import BINS
+from robustmix.evaluation.patches import FILLS
 from robustmix.evaluation.suites.attack_plan import AttackChoices
 from robustmix.evaluation.suites.calibration import CalibrationSuite
 from robustmix.evaluation.suites.clean import CleanSuite
@@ -18,6 +17,7 @@ from robustmix.evaluation.suites.corruption import CorruptionSuite, Source
 from robustmix.evaluation.suites.occlusion import OcclusionSuite
 from robustmix.evaluation.suites.registry import select_suites
 from robustmix.evaluation.suites.shuffle import ShuffleSuite
+from robustmix.metrics.calibration import BINS
 
 
 def plan_suites(

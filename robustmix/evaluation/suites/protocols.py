@@ -6,7 +6,7 @@ from typing import Any
 
 from robustmix.evaluation.engine import Suite
 from robustmix.evaluation.planned import Planned
-from robustmix.evaluation.presets import Scene, plan_presets
+from robustmix.evaluation.protocols import Scene, plan_presets
 from robustmix.evaluation.suites.plan import plan_suites
 from robustmix.evaluation.suites.registry import SUITES, with_masking
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from robustmix.errors import IncompleteError, UsageError
 from robustmix.evaluation.engine import Batch, Columns, Context, Part
-from robustmix.evaluation.masks import patch_size, scope_ids
-from robustmix.evaluation.metrics.conditions import shared_resamples
-from robustmix.evaluation.metrics.curves import curve_metrics, curve_point
+from robustmix.evaluation.patches import patch_size, scope_ids
+from robustmix.metrics.conditions import shared_resamples
+from robustmix.metrics.curves import curve_metrics, curve_point
 from robustmix.report.samples import Samples
 from robustmix.report.schema import ShufflePart, ShufflePoint
 from robustmix.rng import permutations, sample_keys

@@ -1,0 +1,156 @@
+"""``robustmix.evaluate``: a model and an image set become a report."""
+
+import contextlib
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from torch import nn
+
+from robustmix.data.images import ImageSet
+from robustmix.errors import IncompatibleError, UsageError
+from robustmix.evaluation.engine import Suite
+from robustmix.evaluation.job import Job
+from robustmix.evaluation.planned import Planned
+from robustmix.evaluation.prepare import DEFAULT_SUITES, prepare
+from robustmix.evaluation.progress import EvalProgress, Silence
+from robustmix.evaluation.resume_store import UnitStore
+from robustmix.models.robust_model import RobustModel
+from robustmix.report.report import REPORT_FILE, Report
+from robustmix.signals import stop_on_signals
+
+DEFAULT_BATCH = 128
+
+
+def evaluate(
+    model: RobustModel | nn.Module | Path | str,
+    dataset: ImageSet | str | None = None,
+    suites: Sequence[str | Suite | Planned] = DEFAULT_SUITES,
+    *,
+    data_dir: Path | str | None = None,
+    limit: int | float | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    device: str = "auto",
+    seed: int = 0,
+    out: Path | str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    keep_going: bool = False,
+    name: str | None = None,
+    argv: Sequence[str] = (),
+    progress: EvalProgress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Report:
+    """Measure a model and return the report.
+
+    Args:
+        model: a ``RobustModel``, or what ``load_model`` takes: a checkpoint, a name, a module.
+        dataset: an image set or the name of one; None takes the one the checkpoint was trained on.
+        suites: names, ``all``, suite objects with parameters, or those with a place of their own
+            (``Planned``); ``clean`` is always run.
+        data_dir: where data sets lie; see ``data_folder``.
+        limit: evaluate only so many samples (int) or that share of them (float below 1), chosen by
+            the seed; every condition sees the same ones.
+        batch_size: samples a forward pass; it does not change any number.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        seed: of everything random.
+        out: folder for ``report.json`` and ``samples.npz``; None writes nothing.
+        resume: take over the finished units of an interrupted evaluation in ``out``.
+        force: discard what an earlier evaluation left in ``out``.
+        keep_going: evaluate the other suites if one cannot begin, e.g. because its files are
+            damaged; else that is an error before anything is computed.
+        name: a name for the report; the model's by default.
+        argv: the command line, for the record.
+        progress: hooks that are told how far the evaluation is.
+        should_stop: asked before every unit of work; true stops as SIGINT does.
+
+    Returns:
+        The report; its ``content.run.status`` is ``success`` when every suite is ``ok``. A failed
+        suite is in it with its reason.
+
+    Raises:
+        UsageError: an argument cannot be meant.
+        IntakeError: the model, the data or the files of a suite are missing, damaged or do not fit.
+        IncompatibleError: ``resume`` met units of another model, data set or parameters.
+        IncompleteError: the report could not be written.
+
+    Example:
+        >>> import robustmix
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+        >>> model = robustmix.load_model(
+        ...     net, num_classes=10, input_size=(3, 32, 32), mean=(0, 0, 0), std=(1, 1, 1)
+        ... )
+        >>> evaluate(model, "digits", ["clean"], limit=20).metric("clean.top1").n
+        20
+    """
+    if batch_size < 1:
+        raise UsageError(f"expected --batch-size >= 1, got {batch_size}")
+    job = prepare(
+        model,
+        dataset,
+        suites,
+        data_dir=data_dir,
+        limit=limit,
+        device=device,
+        seed=seed,
+        keep_going=keep_going,
+        name=name if name or out is None else Path(out).name,
+        argv=argv,
+    )
+    with _workspace(out, resume=resume, force=force) as place:
+        finished = _already_done(place, job) if resume and out is not None else None
+        if finished is not None:
+            return finished
+        store = UnitStore(place / "units")
+        store.open(job.identity(), resume=resume)
+        with stop_on_signals(should_stop) as stop:
+            report = job.run(store, batch_size, progress or Silence(), stop)
+        if out is not None:
+            report.save(place)
+            if report.content.run.status == "success":
+                store.remove()
+        if stop.signal is not None:
+            report.interrupted_by = stop.signal
+        return report
+
+
+@contextlib.contextmanager
+def _workspace(out: Path | str | None, *, resume: bool, force: bool) -> Iterator[Path]:
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="robustmix-") as temporary:
+            yield Path(temporary)
+        return
+    place = Path(out)
+    if force:
+        shutil.rmtree(place / "units", ignore_errors=True)
+    elif not resume and (place / REPORT_FILE).exists() and not (place / "units").exists():
+        raise UsageError(
+            f"{place} already holds a report",
+            "choose another --out, or add --force to replace it",
+            code="E-EXISTS",
+        )
+    yield place
+
+
+def _already_done(place: Path, job: Job) -> Report | None:
+    if not (place / REPORT_FILE).exists():
+        return None
+    report = Report.load(place)
+    if report.content.run.status != "success":
+        return None
+    if report.content.run.fingerprint != job.fingerprint:
+        raise IncompatibleError(
+            f"the report in {place} is of another model, data set or parameters",
+            "choose another --out, or add --force to replace it",
+            code="E-RESUME",
+        )
+    return report
+
+
+def exit_code(report: Report) -> int:
+    """Return what a process that made this report exits with."""
+    if report.interrupted_by is not None:
+        return 130 if report.interrupted_by == signal.SIGINT else 143
+    return 0 if report.content.run.status == "success" else 4

@@ -1,0 +1,233 @@
+"""Calibration of the top label: how far confidence and accuracy lie apart, bin by bin.
+
+Every measure is a function of sums over bins, with leading dimensions for bootstrap replicates, so
+the estimate and its resamples run through the same lines.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from robustmix.metrics.intervals import group_sums, wilson
+from robustmix.metrics.scores import FloatArray, IntArray
+
+Row = dict[str, int | float | list[float] | None]
+"""One row of a reliability table, as it is written to a report."""
+
+
+class BinSums(NamedTuple):
+    """Sums within bins, each (R, bins) for R replicates."""
+
+    n: FloatArray
+    correct: FloatArray
+    confidence: FloatArray
+
+
+def bin_index(confidence: FloatArray, bins: int) -> IntArray:
+    """Return the bin of each confidence: bin j (from 0) holds j < bins * c <= j + 1.
+
+    Confidence 0 goes to the first bin and confidence 1 to the last.
+    """
+    return np.clip(np.ceil(bins * confidence).astype(np.int64) - 1, 0, bins - 1)
+
+
+def bin_sums(
+    confidence: npt.ArrayLike,
+    correct: npt.ArrayLike,
+    bins: int,
+    weights: IntArray | FloatArray | None = None,
+) -> BinSums:
+    """Return the sums within equal-width bins.
+
+    Args:
+        confidence: largest probability of each sample, (n,), in [0, 1].
+        correct: whether its prediction is right, (n,).
+        bins: number of bins, at least 1.
+        weights: how often each sample counts, (R, n); once if None.
+    """
+    c = np.asarray(confidence, dtype=np.float64)
+    if weights is None:
+        weights = np.ones((1, len(c)), dtype=np.int64)
+    return BinSums(*group_sums(weights, bin_index(c, bins), bins, np.ones(len(c)), correct, c))
+
+
+def _last(values: FloatArray) -> FloatArray:
+    total: FloatArray = values.sum(axis=-1)
+    return total
+
+
+def ece(sums: BinSums) -> FloatArray:
+    """Return sum_j (n_j / n) |acc_j - conf_j|, (R,)."""
+    return _last(np.abs(sums.correct - sums.confidence)) / _last(sums.n)
+
+
+def over_confidence(sums: BinSums) -> FloatArray:
+    """Return the part of the ECE from bins whose confidence exceeds their accuracy, (R,)."""
+    return _last(np.maximum(sums.confidence - sums.correct, 0)) / _last(sums.n)
+
+
+def under_confidence(sums: BinSums) -> FloatArray:
+    """Return the part of the ECE from bins whose accuracy exceeds their confidence, (R,)."""
+    return _last(np.maximum(sums.correct - sums.confidence, 0)) / _last(sums.n)
+
+
+def mce(sums: BinSums, min_n: float = 1) -> FloatArray:
+    """Return max_j |acc_j - conf_j| over bins of at least ``min_n`` samples, NaN if none, (R,)."""
+    gaps = np.abs(sums.correct - sums.confidence) / np.maximum(sums.n, 1)
+    widest = np.where(sums.n >= min_n, gaps, -1.0).max(axis=-1)
+    return np.where(widest < 0, np.nan, widest)
+
+
+def rmsce(sums: BinSums) -> FloatArray:
+    """Return sqrt(sum_j (n_j / n) (acc_j - conf_j)^2), (R,)."""
+    squares = np.square(sums.correct - sums.confidence) / np.maximum(sums.n, 1)
+    return np.sqrt(_last(squares) / _last(sums.n))
+
+
+def debiased(sums: BinSums) -> FloatArray:
+    """Return sum_j (n_j / n) [(acc_j - conf_j)^2 - acc_j (1 - acc_j) / (n_j - 1)], (R,).
+
+    Bins of fewer than two samples are left out; the value may be negative.
+
+    Reference:
+        Kumar et al. 2019, arXiv:1909.10155, section 5.
+    """
+    n = np.maximum(sums.n, 2)
+    acc = sums.correct / n
+    terms = np.square((sums.correct - sums.confidence) / n) - acc * (1 - acc) / (n - 1)
+    return _last(np.where(sums.n >= 2, sums.n * terms, 0)) / _last(sums.n)
+
+
+def equal_mass_edges(n: int, bins: int) -> IntArray:
+    """Return the first position of each of the groups of ``n`` sorted samples.
+
+    The sizes differ by at most one, larger groups first; with fewer samples than bins there are
+    ``n`` groups.
+    """
+    sizes = np.full(min(bins, n), n // bins if n >= bins else 1)
+    if n >= bins:
+        sizes[: n % bins] += 1
+    edges: IntArray = np.cumsum(sizes) - sizes
+    return edges
+
+
+def repeat_sorted(values: FloatArray, weights: IntArray) -> FloatArray:
+    """Return each row of ``values`` (R, n) repeated by ``weights`` (R, n); rows sum to n."""
+    return np.repeat(values.ravel(), weights.ravel()).reshape(values.shape)
+
+
+def adaptive_gaps(
+    confidence: FloatArray, correct: npt.ArrayLike, weights: IntArray | None = None
+) -> FloatArray:
+    """Return correctness minus confidence in the order of rising confidence, (R, n).
+
+    Equal confidences keep the order of the samples.
+    """
+    order = np.argsort(confidence, kind="stable")
+    gaps = (np.asarray(correct, dtype=np.float64) - confidence)[order]
+    if weights is None:
+        weights = np.ones((1, len(gaps)), dtype=np.int64)
+    return repeat_sorted(np.broadcast_to(gaps, weights.shape), weights[:, order])
+
+
+def equal_mass_error(gaps: FloatArray, bins: int) -> FloatArray:
+    """Return the sum over equal-count groups of |sum of gaps| / n, for sorted gaps (R, n)."""
+    n: int = gaps.shape[-1]
+    return _last(np.abs(np.add.reduceat(gaps, equal_mass_edges(n, bins), axis=-1))) / n
+
+
+def sorted_errors(
+    confidence: FloatArray, correct: npt.ArrayLike, weights: IntArray | None = None
+) -> FloatArray:
+    """Return 1 for wrong and 0 for right in the order of falling confidence, (R, n)."""
+    order = np.argsort(-confidence, kind="stable")
+    errors = 1 - np.asarray(correct, dtype=np.float64)[order]
+    if weights is None:
+        weights = np.ones((1, len(errors)), dtype=np.int64)
+    return repeat_sorted(np.broadcast_to(errors, weights.shape), weights[:, order])
+
+
+def aurc(errors: FloatArray) -> FloatArray:
+    """Return the mean over k of the error among the k most confident samples, (R,).
+
+    Args:
+        errors: 1 for wrong and 0 for right, sorted by falling confidence, (R, n).
+
+    Reference:
+        Geifman et al. 2019, arXiv:1805.08206, section 2.
+    """
+    n = errors.shape[-1]
+    # Sample i takes part in every prefix from i on: its weight is sum_{k >= i} 1 / k.
+    share = np.cumsum((1 / np.arange(1, n + 1))[::-1])[::-1] / n
+    area: FloatArray = errors @ share
+    return area
+
+
+def accuracy_at(errors: FloatArray, percent: int) -> FloatArray:
+    """Return the accuracy of the most confident ``percent`` % of samples, rounded up, (R,)."""
+    kept: int = -(-errors.shape[-1] * percent // 100)
+    return 1 - _last(errors[..., :kept]) / kept
+
+
+def expected_calibration_error(
+    confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 15
+) -> float:
+    """Return the ECE over equal-width bins.
+
+    Args:
+        confidence: largest probability of each sample, (n,), in [0, 1].
+        correct: whether its prediction is right, (n,).
+        bins: number of bins.
+
+    Reference:
+        Guo et al. 2017, arXiv:1706.04599, section 2, equation 3.
+
+    Example:
+        >>> round(expected_calibration_error([0.8, 0.8, 0.8, 0.8], [1, 1, 1, 0]), 6)
+        0.05
+    """
+    return float(ece(bin_sums(confidence, correct, bins))[0])
+
+
+def ece_paper_tool(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10) -> float:
+    """Return what the analysis script published with AdAutoMix prints as ECE. It is not the ECE.
+
+    The script sorts the accuracies of the bins and their confidences independently and keeps the
+    counts in the old order. Where accuracy rises with confidence over all bins the two agree;
+    elsewhere it understates. Empty bins take part in the sorting, as 0.
+    """
+    return float(paper_tool_error(bin_sums(confidence, correct, bins))[0])
+
+
+def paper_tool_error(sums: BinSums) -> FloatArray:
+    """Return what ``ece_paper_tool`` describes, of each replicate, (R,)."""
+    filled = np.maximum(sums.n, 1)
+    accuracy = np.sort(sums.correct / filled, axis=-1)
+    confidence = np.sort(sums.confidence / filled, axis=-1)
+    return _last(sums.n * np.abs(accuracy - confidence)) / _last(sums.n)
+
+
+def reliability_table(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int) -> list[Row]:
+    """Return one row a bin: edges, n, mean confidence, accuracy and its Wilson interval.
+
+    An empty bin has n = 0 and null for the rest. A bin holds lo < confidence <= hi; the first one
+    holds 0 as well.
+    """
+    sums = bin_sums(confidence, correct, bins)
+    rows: list[Row] = []
+    for j, (n, right, total) in enumerate(
+        zip(sums.n[0], sums.correct[0], sums.confidence[0], strict=True)
+    ):
+        filled = n > 0
+        rows.append(
+            {
+                "lo": j / bins,
+                "hi": (j + 1) / bins,
+                "n": int(n),
+                "confidence": float(total / n) if filled else None,
+                "accuracy": float(right / n) if filled else None,
+                "ci": list(wilson(round(right), round(n))) if filled else None,
+            }
+        )
+    return rows

@@ -1,0 +1,166 @@
+"""Calibration of every class's probability, not only of the top label.
+
+The N x K probabilities are made by blocks of classes. Nearly all of them are small, so bin 1 of
+the equal-width form is found as the class's total minus its other bins, which hold at most one
+entry a bin count and sample: the cost of a resample falls from N * K to about N.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from robustmix.metrics.binned import (
+    bin_index,
+    equal_mass_edges,
+    equal_mass_error,
+    repeat_sorted,
+)
+from robustmix.metrics.scores import BLOCK, FloatArray, IntArray, log_normaliser
+
+_Logits = npt.NDArray[np.floating[Any]]
+
+
+def _class_blocks(logits: _Logits) -> Iterator[tuple[int, FloatArray]]:
+    """Yield the first class and the probabilities (N, k) of each block of k classes."""
+    n, num_classes = logits.shape
+    normaliser = log_normaliser(logits)[:, None]
+    width = max(1, BLOCK // n)
+    for first in range(0, num_classes, width):
+        yield first, np.exp(logits[:, first : first + width].astype(np.float64) - normaliser)
+
+
+def _hits(labels: IntArray, first: int, width: int) -> FloatArray:
+    """Return 1 where a sample's label is the class, (N, width)."""
+    classes = np.arange(first, first + width)
+    return np.equal(labels[:, None], classes).astype(np.float64)
+
+
+def classwise_ece(
+    logits: _Logits, labels: IntArray, bins: int, weights: IntArray | None = None
+) -> FloatArray:
+    """Return (1/K) sum_k sum_j (n_jk / n) |freq_jk - mean p_jk| over equal-width bins, (R,).
+
+    Its scale shrinks as 1/K because most probabilities are near 0: do not compare across K.
+
+    Args:
+        logits: (N, K).
+        labels: (N,).
+        bins: number of bins.
+        weights: how often each sample counts, (R, N); once if None.
+
+    Reference:
+        Kull et al. 2019, arXiv:1910.12656, section 2; "SCE" in arXiv:1904.01685, section 3.
+    """
+    n, num_classes = logits.shape
+    if weights is None:
+        weights = np.ones((1, n), dtype=np.int64)
+    w_NR = np.ascontiguousarray(weights.T, dtype=np.float64)
+    total: FloatArray = np.zeros(w_NR.shape[1])
+    for first, p_NK in _class_blocks(logits):
+        width = p_NK.shape[1]
+        gaps_NK = _hits(labels, first, width) - p_NK
+        sums_KR = gaps_NK.T @ w_NR
+        sample, column = np.nonzero(bins * p_NK > 1)  # all that lies above the first bin
+        groups = column * bins + bin_index(p_NK[sample, column], bins)
+        upper = sparse.csr_array(
+            (gaps_NK[sample, column], (groups, sample)), shape=(width * bins, n)
+        )
+        upper_KBR = np.asarray(upper @ w_NR).reshape(width, bins, -1)
+        total += np.abs(upper_KBR).sum(axis=(0, 1))
+        total += np.abs(sums_KR - upper_KBR.sum(axis=1)).sum(axis=0)
+    total /= n * num_classes
+    return total
+
+
+def average_calibration_error(
+    logits: _Logits, labels: IntArray, bins: int, weights: IntArray | None = None
+) -> FloatArray:
+    """Return the classwise error over equal-count bins of each class's probabilities, (R,).
+
+    Args:
+        logits: (N, K).
+        labels: (N,).
+        bins: number of groups; equal probabilities keep the order of the samples.
+        weights: how often each sample counts, (R, N), each row summing to N; once if None.
+
+    Reference:
+        Nixon et al. 2019, arXiv:1904.01685, section 3 ("ACE", threshold 0).
+    """
+    n, num_classes = logits.shape
+    if weights is None:
+        weights = np.ones((1, n), dtype=np.int64)
+    total: FloatArray = np.zeros(len(weights))
+    for first, p_NK in _class_blocks(logits):
+        p_KN = np.ascontiguousarray(p_NK.T)
+        order_KN = np.argsort(p_KN, axis=1, kind="stable")
+        gaps_KN = _hits(labels, first, len(p_KN)).T - p_KN
+        gaps_KN = np.take_along_axis(gaps_KN, order_KN, axis=1)
+        for replicate, w_N in enumerate(weights):
+            drawn_KN = repeat_sorted(gaps_KN, w_N[order_KN])
+            total[replicate] += equal_mass_error(drawn_KN, bins).sum()
+    total /= num_classes
+    return total
+
+
+def thresholded_calibration_error(
+    logits: _Logits,
+    labels: IntArray,
+    bins: int,
+    weights: IntArray | None = None,
+    *,
+    threshold: float = 0.01,
+) -> FloatArray:
+    """Return the classwise error over equal-count bins of probabilities above a threshold, (R,).
+
+    The many classes that a model rules out would otherwise fill nearly all bins with agreement
+    about zero. The bins of a class weigh as many of its probabilities as they hold; a class that no
+    sample gives more than the threshold counts as 0.
+
+    Args:
+        logits: (N, K).
+        labels: (N,).
+        bins: number of groups; equal probabilities keep the order of the samples.
+        weights: how often each sample counts, (R, N); once if None.
+        threshold: in [0, 1).
+
+    Reference:
+        Nixon et al. 2019, arXiv:1904.01685, section 3 ("TACE").
+    """
+    n, num_classes = logits.shape
+    if weights is None:
+        weights = np.ones((1, n), dtype=np.int64)
+    total: FloatArray = np.zeros(len(weights))
+    for first, p_NK in _class_blocks(logits):
+        gaps_NK = _hits(labels, first, p_NK.shape[1]) - p_NK
+        for p_N, gaps_N in zip(p_NK.T, gaps_NK.T, strict=True):
+            kept = np.flatnonzero(p_N > threshold)
+            order = kept[np.argsort(p_N[kept], kind="stable")]
+            total += _equal_mass_error_of_any_count(gaps_N[order], weights[:, order], bins)
+    total /= num_classes
+    return total
+
+
+def _equal_mass_error_of_any_count(gaps: FloatArray, weights: IntArray, bins: int) -> FloatArray:
+    """Return the sum over equal-count groups of |sum of gaps| / count, (R,), 0 without samples.
+
+    Unlike ``equal_mass_error`` for replicates of different sizes: each gap stands for ``weights``
+    equal entries, so the running sum is linear between the ends of their runs.
+
+    Args:
+        gaps: sorted, (m,).
+        weights: (R, m).
+        bins: number of groups.
+    """
+    counts = np.cumsum(weights, axis=1)
+    sums = np.cumsum(weights * gaps, axis=1)
+    result = np.zeros(len(weights))
+    for replicate, (count, running) in enumerate(zip(counts, sums, strict=True)):
+        n = int(count[-1]) if len(count) else 0
+        if n:
+            ends = np.append(equal_mass_edges(n, bins), n)
+            at_ends = np.interp(ends, np.append(0, count), np.append(0.0, running))
+            result[replicate] = np.abs(np.diff(at_ends)).sum() / n
+    return result

@@ -1,0 +1,266 @@
+"""Intervals: Wilson for proportions, normal for means over images, bootstrap for the rest."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from robustmix.errors import UsageError
+from robustmix.metrics.metric import Direction, Metric, Unit
+from robustmix.metrics.scores import FloatArray, IntArray
+
+Z95 = 1.959964
+"""97.5 % quantile of the normal distribution, to the six digits that reports state."""
+
+REPLICATES = 1000
+"""Bootstrap replicates unless asked otherwise."""
+
+Statistic: TypeAlias = Callable[[IntArray], Mapping[str, FloatArray]]
+"""How often each sample counts, (R, n) -> name to value of each of the R replicates, (R,)."""
+
+_DRAWS = 2**21
+
+
+def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Return the Wilson score interval of a proportion.
+
+    Args:
+        successes: how many of the ``n`` samples count, 0 <= successes <= n.
+        n: number of samples, at least 1.
+        z: normal quantile; the default gives 95 %.
+
+    Reference:
+        Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+
+    Example:
+        >>> low, high = wilson(80, 100)
+        >>> round(low, 6), round(high, 6)
+        (0.711171, 0.866633)
+    """
+    if not 0 <= successes <= n or n < 1:
+        raise UsageError(f"expected 0 <= successes <= n and n >= 1, got {successes} of {n}")
+    p = successes / n
+    spread = 1 + z * z / n
+    centre = (p + z * z / (2 * n)) / spread
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / spread
+    # Exactly 0 and 1 at the ends, where rounding would leave 1e-18 or pass 1.
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == n else min(1.0, centre + half)
+    return low, high
+
+
+def proportion(successes: int, n: int, *, direction: Direction, note: str | None = None) -> Metric:
+    """Return a share of samples with its Wilson interval; without samples it has no value."""
+    if n == 0:
+        return Metric(
+            value=None, unit="fraction", direction=direction, n=0, reason="no samples", note=note
+        )
+    return Metric(
+        value=successes / n,
+        unit="fraction",
+        direction=direction,
+        n=n,
+        ci=wilson(successes, n),
+        ci_method="wilson95",
+        note=note,
+    )
+
+
+def clustered_mean(
+    values: npt.ArrayLike,
+    *,
+    direction: Direction,
+    unit: Unit = "fraction",
+    note: str | None = None,
+) -> Metric:
+    """Return the mean over images of a per-image mean, with mean ± 1.96 sd / sqrt(images).
+
+    The rows of one image (its corruptions, its trials) are not independent: averaging them first
+    makes the image the unit, which an interval over all rows would understate several times.
+
+    Args:
+        values: one number an image, (n_images,); for a fraction each is in [0, 1], or in [-1, 1]
+            if it is a difference.
+        direction: which way is better.
+        unit: a fraction's interval is cut to that range.
+        note: what a reader must know.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    n = len(x)
+    if n == 0:
+        return Metric(
+            value=None, unit=unit, direction=direction, n=0, reason="no samples", note=note
+        )
+    mean = float(x.mean())
+    if n == 1:
+        return Metric(
+            value=mean,
+            unit=unit,
+            direction=direction,
+            n=1,
+            reason="one image has no standard deviation",
+            note=note,
+        )
+    half = Z95 * float(x.std(ddof=1)) / math.sqrt(n)
+    low, high = mean - half, mean + half
+    if unit == "fraction":
+        # A difference of fractions may be negative; its interval ends at -1.
+        low, high = max(0.0 if x.min() >= 0 else -1.0, low), min(1.0, high)
+    return Metric(
+        value=mean,
+        unit=unit,
+        direction=direction,
+        n=n,
+        ci=(low, high),
+        ci_method="normal95/images",
+        note=note,
+    )
+
+
+def bootstrap_rng(seed: int) -> np.random.Generator:
+    """Return the generator of a bootstrap: the same seed gives the same resamples everywhere."""
+    return np.random.Generator(np.random.Philox(seed))
+
+
+def resample(n: int, replicates: int, rng: np.random.Generator) -> IntArray:
+    """Draw how often each of ``n`` samples occurs in each resample, int64 (replicates, n).
+
+    Every row sums to ``n``: it is a multinomial draw with equal probabilities, made by counting
+    ``n`` uniform indices, which is faster than a chain of ``n`` binomials.
+    """
+    draws = rng.integers(n, size=(replicates, n))
+    draws += n * np.arange(replicates)[:, None]
+    return np.bincount(draws.ravel(), minlength=replicates * n).reshape(replicates, n)
+
+
+def bootstrap(
+    statistic: Statistic, n: int, *, rng: np.random.Generator, replicates: int = REPLICATES
+) -> dict[str, FloatArray]:
+    """Return the statistic of ``replicates`` resamples of the ``n`` samples.
+
+    Args:
+        statistic: takes integer weights (R, n), each row summing to ``n``, and returns named
+            values (R,). All its values are taken from the same resamples, hence paired.
+        n: number of samples.
+        rng: source of the resamples.
+        replicates: number of resamples, at least 1.
+
+    Returns:
+        Name to values, each (replicates,).
+
+    Reference:
+        Efron 1979, "Bootstrap methods: another look at the jackknife".
+
+    Example:
+        >>> x = np.array([0.0, 1.0, 5.0])
+        >>> out = bootstrap(lambda w: {"mean": w @ x / 3}, 3, rng=bootstrap_rng(0), replicates=7)
+        >>> out["mean"].shape
+        (7,)
+    """
+    rows = max(1, _DRAWS // n)
+    parts = [
+        statistic(resample(n, min(rows, replicates - start), rng))
+        for start in range(0, replicates, rows)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def bootstrap_bias(estimate: float, replicates: FloatArray) -> float:
+    """Return the mean of the replicates minus the estimate."""
+    return float(np.mean(replicates)) - estimate
+
+
+def percentile_interval(replicates: FloatArray) -> tuple[float, float]:
+    """Return the 2.5 % and 97.5 % quantiles of the replicates.
+
+    For a statistic that is biased upward (a calibration error, a maximum) the interval may lie
+    above the estimate. It is kept as it is; the bias is to be reported beside it.
+    """
+    low, high = np.quantile(replicates, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def bootstrap_metric(
+    estimate: float,
+    replicates: FloatArray | None,
+    *,
+    unit: Unit,
+    direction: Direction,
+    n: int,
+    seed: int,
+    note: str | None = None,
+    undefined: str = "undefined for these samples",
+) -> Metric:
+    """Return an estimate with its percentile interval and, in the note, its bootstrap bias.
+
+    Args:
+        estimate: the statistic of the samples themselves; NaN if undefined.
+        replicates: its values over the resamples, (R,), NaN where undefined; None or empty for
+            no interval.
+        unit: unit of the estimate.
+        direction: which way is better.
+        n: number of samples.
+        seed: what the generator of the resamples was made from.
+        note: what a reader must know.
+        undefined: the reason given when the estimate is NaN.
+    """
+    if math.isnan(estimate):
+        return Metric(value=None, unit=unit, direction=direction, n=n, reason=undefined, note=note)
+    defined = np.empty(0) if replicates is None else replicates[~np.isnan(replicates)]
+    if defined.size == 0:
+        return Metric(
+            value=estimate,
+            unit=unit,
+            direction=direction,
+            n=n,
+            reason="no bootstrap was made",
+            note=note,
+        )
+    notes = [note] if note else []
+    notes.append(f"bootstrap bias {bootstrap_bias(estimate, defined):+.6f}")
+    total = 0 if replicates is None else replicates.size
+    if defined.size < total:
+        notes.append(f"undefined in {total - defined.size} of {total} resamples")
+    return Metric(
+        value=estimate,
+        unit=unit,
+        direction=direction,
+        n=n,
+        ci=percentile_interval(defined),
+        ci_method=f"bootstrap95/{total}/seed{seed}",
+        note="; ".join(notes),
+    )
+
+
+def group_sums(
+    weights: npt.NDArray[np.int64] | FloatArray,
+    groups: IntArray,
+    num_groups: int,
+    *values: npt.ArrayLike,
+) -> list[FloatArray]:
+    """Return the weighted sums of some values within groups of samples.
+
+    Args:
+        weights: weight of each sample in each replicate, (R, n).
+        groups: group of each sample, (n,), in [0, num_groups).
+        num_groups: number of groups G.
+        values: arrays (n,), in floating point or bool.
+
+    Returns:
+        For each of the values the sums, (R, G).
+    """
+    n, kinds = len(groups), len(values)
+    sums = sparse.csr_array(
+        (
+            np.concatenate([np.asarray(v, dtype=np.float64) for v in values]),
+            (
+                np.concatenate([groups + kind * num_groups for kind in range(kinds)]),
+                np.tile(np.arange(n), kinds),
+            ),
+        ),
+        shape=(kinds * num_groups, n),
+    ) @ np.ascontiguousarray(weights.T, dtype=np.float64)
+    return [part.T for part in np.split(np.asarray(sums), kinds)]

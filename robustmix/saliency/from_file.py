@@ -1,0 +1,119 @@
+"""Saliency maps by sample id, made elsewhere: e.g. the attention of a self-supervised network."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustmix.errors import IntakeError
+from robustmix.files import atomic_path, file_digest
+
+if TYPE_CHECKING:
+    from robustmix.saliency.sources import Explained
+
+
+@dataclass(frozen=True, eq=False)
+class SaliencyFile:
+    """The maps of a file."""
+
+    name: str
+    """File name without its folder."""
+
+    sha256: str
+    places: dict[str, int]
+    """Sample id -> row of ``maps``."""
+
+    maps: NDArray[np.float32]
+    """(N, h, w), not negative."""
+
+    def check(self, sample_ids: Sequence[str]) -> None:
+        """Raise unless there is a map for every sample.
+
+        Raises:
+            IntakeError: samples have no map; the first are named.
+        """
+        missing = [sample_id for sample_id in sample_ids if sample_id not in self.places]
+        if missing:
+            raise IntakeError(
+                f"{self.name} has no map for {len(missing)} of {len(sample_ids)} samples, "
+                f"e.g. {missing[0]}",
+                "make the maps for this data set and split",
+                code="E-SALIENCY-FILE",
+            )
+
+    def take(self, sample_ids: Sequence[str], size: tuple[int, int]) -> Tensor:
+        """Return the maps of some samples, float32 (n, H, W), in the size of the images.
+
+        A map whose size divides the image's is enlarged in blocks, which keeps its numbers; any
+        other is resized bilinearly.
+        """
+        self.check(sample_ids)
+        rows = self.maps[[self.places[sample_id] for sample_id in sample_ids]]
+        return enlarge(torch.from_numpy(rows), size)
+
+
+def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return maps (N, h, w) in another size: in blocks where that is exact, else bilinearly."""
+    if tuple(maps.shape[1:]) == size:
+        return maps
+    if size[0] % maps.shape[1] == 0 and size[1] % maps.shape[2] == 0:
+        return F.interpolate(maps.unsqueeze(1), size, mode="nearest").squeeze(1)
+    return F.interpolate(maps.unsqueeze(1), size, mode="bilinear", align_corners=False).squeeze(1)
+
+
+def load_maps(path: Path) -> SaliencyFile:
+    """Read an npz of maps.
+
+    It holds two arrays, ``sample_ids`` (N,) and ``maps`` (N, h, w), as ``save_maps`` writes them;
+    or one array (h, w) a sample, called by the sample's id.
+
+    Raises:
+        IntakeError: the file is missing, damaged, or its maps are not finite and not negative.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if "maps" in file.files:
+                ids, maps = file["sample_ids"].tolist(), file["maps"]
+            else:
+                ids = list(file.files)
+                maps = np.stack([file[sample_id] for sample_id in ids])
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise _bad(path, f"is not a readable npz of maps ({type(error).__name__})") from error
+    if maps.ndim != 3 or len(maps) != len(ids) or maps.size == 0 or maps.dtype.kind not in "biuf":
+        raise _bad(path, f"holds {len(ids)} ids and maps of shape {maps.shape}")
+    if len(set(ids)) != len(ids):
+        raise _bad(path, "names a sample twice")
+    maps = maps.astype(np.float32)
+    if not np.isfinite(maps).all() or maps.min() < 0:
+        raise _bad(path, "holds maps that are negative, NaN or infinite")
+    places = {str(sample_id): row for row, sample_id in enumerate(ids)}
+    return SaliencyFile(path.name, file_digest(path), places, maps)
+
+
+def save_maps(path: Path, sample_ids: Sequence[str], maps: NDArray[np.floating]) -> None:
+    """Write maps (N, h, w) by sample id, atomically, for ``--saliency-file``."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(
+            file, sample_ids=np.array(list(sample_ids)), maps=maps.astype(np.float32)
+        )
+
+
+def file(explained: "Explained") -> Tensor:
+    """Return the maps of the file that was given, (N, H, W)."""
+    assert explained.maps is not None, "the suite opens the file"
+    return explained.maps.take(explained.sample_ids, explained.size).to(explained.images)
+
+
+def _bad(path: Path, what: str) -> IntakeError:
+    return IntakeError(
+        f"{path} {what}",
+        "give an npz with sample_ids (N,) and maps (N, h, w), not negative",
+        code="E-SALIENCY-FILE",
+    )

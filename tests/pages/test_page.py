@@ -1,0 +1,281 @@
+"""The HTML page: what it says, what it never does, and how it reads without seeing it."""
+
+import base64
+import copy
+import hashlib
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from robustmix.cli.app import run
+from robustmix.errors import IntakeError
+from robustmix.evaluation.engine import Suite
+from robustmix.evaluation.evaluate import evaluate
+from robustmix.evaluation.planned import Planned
+from robustmix.evaluation.suites.corruption import CorruptionSuite
+from robustmix.evaluation.suites.fgsm import FgsmSuite
+from robustmix.evaluation.suites.paper_fgsm import PaperFgsmSuite
+from robustmix.pages.page import page_html, write_page
+from robustmix.report import Report
+from robustmix.report.schema import MaskingVerdict, Warn
+from robustmix.report.terminal import show_interval, show_value
+from tests.evaluation.tiny import Net, tiny_images, tiny_model
+from tests.pages.webdriver import Browser, browser, needs_browser
+
+SUITES: list[str | Suite | Planned] = [
+    "clean",
+    "calibration",
+    CorruptionSuite(corruptions="fog,frost,contrast", severities=(1, 3)),
+    FgsmSuite(masking=False),
+    Planned(suite=PaperFgsmSuite(), preset="paper-adautomix"),
+    "occlusion",
+    "shuffle",
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    out = tmp_path_factory.mktemp("page")
+    for seed in (0, 3):
+        model = tiny_model(Net(seed=seed))
+        evaluate(model, tiny_images(64), SUITES, out=out / f"seed{seed}")
+    return [out / "seed0", out / "seed3"]
+
+
+@pytest.fixture
+def reports(made: list[Path]) -> list[Report]:
+    return [Report.load(path) for path in made]
+
+
+class Page(HTMLParser):
+    """What is on a page: elements with their attributes, and the text outside scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.inside: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.inside:
+            while self.inside.pop() != tag:
+                pass
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.inside):
+            self.text.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def said(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def test_the_page_says_what_the_report_says(reports: list[Report]) -> None:
+    said = Page(page_html(reports[:1])).said
+    for path in ("clean.top1", "calibration.ece_15", "fgsm.robust_acc", "occlusion.auc_mean"):
+        suite, _, start = path.partition(".")
+        part = reports[0].content.suites[suite]
+        metric = next(m for name, m in part.metrics.items() if name.startswith(start))
+        assert f"{show_value(metric)} {show_interval(metric)} {metric.n}" in said
+    assert "frost was made with a substitute and is approximate" in said
+    warning = next(w for w in reports[0].content.warnings if w.code == "W-SINGLE-STEP")
+    assert warning.message in said
+    assert "fgsm@paper-adautomix error_clamp_only" in said
+    assert reports[0].content.run.fingerprint in said
+
+
+def test_the_page_asks_nothing_of_the_network(reports: list[Report]) -> None:
+    for html in (page_html(reports[:1]), page_html(reports)):
+        page = Page(html)
+        for tag, attributes in page.elements:
+            for name in ("src", "href", "xlink:href", "action", "data", "srcset", "poster"):
+                assert (attributes.get(name) or "#").startswith("#"), (tag, name)
+        assert "@import" not in html
+        assert not re.search(r"url\((?!#)", html)
+        policy = next(
+            m["content"] for m in page.all("meta") if "http-equiv" in m
+        )  # what even a fault of ours could not get past
+        script = html[html.index("<script>") + 8 : html.index("</script>")]
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert policy == (
+            "default-src 'none'; style-src 'unsafe-inline'; "
+            f"script-src 'sha256-{digest}'"
+        )  # fmt: skip
+
+
+def test_who_cannot_see_it_is_told(reports: list[Report]) -> None:
+    page = Page(page_html(reports[:1]))
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(set(ids)) == len(ids)
+    drawings = [a for a in page.all("svg") if a.get("role") == "img"]
+    assert len(drawings) == 5
+    for attributes in drawings:
+        assert set((attributes["aria-labelledby"] or "").split()) <= set(ids)
+    assert "Lowest: " in page.said
+    for attributes in page.all("th"):
+        assert attributes["scope"] in ("col", "row")
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert len(page.all("h1")) == 1
+    assert page.all("html")[0]["lang"] == "en"
+    targets = [a["href"] for a in page.all("a")]
+    assert all((target or "")[1:] in ids for target in targets)
+
+
+def test_equal_reports_give_equal_pages(reports: list[Report]) -> None:
+    assert page_html(reports) == page_html(reports)
+
+
+def test_several_reports_are_compared_with_the_first(reports: list[Report]) -> None:
+    said = Page(page_html(reports)).said
+    for report in reports:
+        assert show_value(report.metric("clean.top1")) in said
+    assert "seed3 against seed0" in said
+    delta = (reports[1].metric("clean.top1").value or 0) - (
+        reports[0].metric("clean.top1").value or 0
+    )
+    assert f"{100 * delta:+.2f}" in said
+    other = evaluate(tiny_model(), tiny_images(64, seed=9), ["clean"])
+    assert "Not compared: error[" in Page(page_html([reports[0], other])).said
+
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'$\\frac{a}${{7*7}}"
+
+
+def test_a_strangers_names_are_text(reports: list[Report]) -> None:
+    report = copy.deepcopy(reports[0])
+    content = report.content
+    content.run.name = content.model.source = content.dataset.name = EVIL
+    content.run.argv = [EVIL]
+    content.warnings.append(Warn(code=EVIL, suite=EVIL, message=EVIL))
+    content.suites["clean"].per_class[0]["class"] = EVIL  # type: ignore[union-attr]
+    content.suites["fgsm"].masking = MaskingVerdict(  # type: ignore[union-attr]
+        verdict="clean", reason=EVIL, n=1
+    )
+    for html in (page_html([report]), page_html([report, reports[1]])):
+        page = Page(html)
+        assert len(page.all("script")) == 1
+        assert page.all("img") == []
+        assert not any("onerror" in attributes for _, attributes in page.elements)
+        assert "alert(1)" in page.said
+        assert "{{7*7}}" in page.said
+
+
+@pytest.mark.parametrize(
+    ("suite", "field", "value"),
+    [
+        ("calibration", "bins_15", [{"n": "many"}]),
+        ("clean", "per_class", [{"class": 1}]),
+        ("corruption", "worst", {"acc": "low"}),
+        ("calibration", "temperature", {"bins_15": [1]}),
+    ],
+)
+def test_tables_of_another_form_are_one_line(
+    suite: str, field: str, value: object, reports: list[Report]
+) -> None:
+    report = copy.deepcopy(reports[0])
+    setattr(report.content.suites[suite], field, value)
+    with pytest.raises(IntakeError, match="another form"):
+        page_html([report])
+
+
+def colours() -> Iterator[tuple[str, dict[str, str]]]:
+    css = (files("robustmix") / "pages" / "templates" / "page.css").read_text(encoding="utf-8")
+    roots = re.findall(r":root \{([^}]*)\}", css)
+    assert len(roots) == 3
+    light = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", roots[0]))
+    yield "light", light
+    yield "dark", light | dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", roots[1]))
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2.2, relative luminance."""
+    levels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in levels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_contrast_of_the_fixture_of_wcag() -> None:
+    assert (luminance("#ffffff") + 0.05) / (luminance("#000000") + 0.05) == pytest.approx(21)
+    assert (1.05) / (luminance("#767676") + 0.05) == pytest.approx(4.54, abs=0.01)
+
+
+@pytest.mark.parametrize(("mode", "named"), list(colours()), ids=["light", "dark"])
+def test_text_has_contrast_aa(mode: str, named: dict[str, str]) -> None:
+    for text in ("ink", "soft", "link", "good", "bad", "mark"):
+        for ground in ("paper", "panel"):
+            pair = sorted((luminance(named[text]), luminance(named[ground])))
+            assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5, (mode, text, ground)
+
+
+def test_command(made: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "page.html"
+    assert run(["report", "html", *map(str, made), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    assert out.read_text(encoding="utf-8") == page_html([Report.load(path) for path in made])
+    assert run(["report", "html", str(tmp_path / "nowhere"), "--out", str(out)]) == 3
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def opened(
+    request: pytest.FixtureRequest, made: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser]:
+    page = tmp_path_factory.mktemp("html") / "page.html"
+    write_page([Report.load(path) for path in made], page)
+    with browser(dark=request.param == "dark") as session:
+        session.open("about:blank")  # the browser's own first page asks for a good deal
+        session.messages("browser")
+        session.requests()
+        session.open(page.as_uri())
+        yield session
+
+
+@needs_browser
+def test_the_browser_asks_for_nothing_and_complains_of_nothing(opened: Browser) -> None:
+    asked = [url for url in opened.requests() if not url.startswith("file:")]
+    assert asked == []
+    assert opened.messages("browser") == []
+    assert opened.run("return document.querySelectorAll('svg[role=img]').length") == 4
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 500, 390])
+def test_the_page_does_not_scroll_sideways(opened: Browser, width: int) -> None:
+    opened.resize(width, 900)
+    wide = opened.run("return [document.documentElement.scrollWidth, window.innerWidth]")
+    assert wide[0] <= wide[1]
+
+
+@needs_browser
+def test_columns_sort_by_keyboard(opened: Browser) -> None:
+    sort = """
+        const head = document.querySelector('table.sortable th:nth-child(2) button');
+        head.focus(); head.click();
+        const rows = document.querySelectorAll('table.sortable tbody tr');
+        return [[...rows].map(r => Number(r.children[1].dataset.value)),
+                head.closest('th').getAttribute('aria-sort'), document.activeElement === head];
+    """
+    rising, how, focused = opened.run(sort)
+    assert (rising == sorted(rising), how, focused) == (True, "ascending", True)
+    falling, how, _ = opened.run(sort)
+    assert (falling, how) == (rising[::-1], "descending")
+
+
+@needs_browser
+def test_figures_take_the_ink_of_the_page(opened: Browser) -> None:
+    ink = opened.run(
+        "const text = document.querySelector('figure svg text');"
+        "return [getComputedStyle(text).fill, getComputedStyle(document.body).color]"
+    )
+    assert ink[0] == ink[1]
