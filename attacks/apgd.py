@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from robustmix.attacks.attack import attack, own_keys
 from robustmix.attacks.ball import (
     Norm,
     ascent_direction,
@@ -14,7 +15,8 @@ from robustmix.attacks.ball import (
     start_in_ball,
 )
 from robustmix.attacks.losses import Goal, Loss, slope
-from robustmix.attacks.search import Leader, Outcome, plan
+from robustmix.attacks.outcome import Outcome
+from robustmix.attacks.search import Leader, plan
 from robustmix.types import Model
 
 MOMENTUM = 0.75
@@ -22,7 +24,7 @@ MOMENTUM = 0.75
 
 
 def checkpoints(steps: int) -> tuple[int, ...]:
-    """Return after how many steps the step size is reviewed, rising, all at most ``steps``.
+    """List after how many steps the step size is reviewed, rising, all at most ``steps``.
 
     The first interval is 22 % of the steps; each next one is 3 % shorter, down to 6 %.
 
@@ -37,6 +39,7 @@ def checkpoints(steps: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(points))
 
 
+@attack
 def apgd(
     model: Model,
     images: Tensor,
@@ -49,7 +52,8 @@ def apgd(
     loss: Loss = "ce",
     targets: Tensor | int | None = None,
     rho: float = 0.75,
-    keys: Tensor,
+    seed: int = 0,
+    keys: Tensor | None = None,
 ) -> Outcome:
     """Raise a loss inside a ball with a step size that halves itself where progress stalls.
 
@@ -60,7 +64,8 @@ def apgd(
 
     Follows the paper, from which its authors' code differs in details: there, exactly ``rho``
     also halves, the first step always counts as a rise, and the first checkpoint knows only the
-    first of the two conditions.
+    first of the two conditions. Targets can be a tensor too: of classes (N,), which alone count as
+    success.
 
     Args:
         model: images (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode.
@@ -68,15 +73,21 @@ def apgd(
         labels: true classes, int64 (N,).
         eps: radius of the ball, in [0, 1] pixel units (8/255, not 8).
         norm: ``linf`` or ``l2``.
-        steps: gradient steps a restart.
-        restarts: number of random starts (for every target).
-        loss: ``ce``, ``margin`` or ``dlr`` (at least 3 classes, with targets 4).
-        targets: as in :func:`robustmix.attacks.pgd`; the 9 of APGD-T is ``targets=9``.
+        steps: gradient steps of a restart.
+        restarts: random starts of a search (for every target).
+        loss: what is raised: ``ce``, ``margin`` or ``dlr`` (at least 3 classes, with targets 4).
+        targets: a number such as 9, that of APGD-T: go towards each of that many highest other
+            classes in turn, any wrong class counts as success; by default away from the label.
         rho: share of rising steps below which a step size is halved.
+        seed: what the random starts follow from where there are no keys.
         keys: one 64-bit key a sample for the random starts, int64 (N,).
 
+    Returns:
+        Images (N, C, H, W): of all iterates one that reached the goal if any did, else the one of
+        highest loss. The outcome has ``loss``.
+
     Raises:
-        ValueError: an argument that cannot be meant.
+        ValueError: an argument is invalid.
         IncompleteError: the model returned NaN or infinite logits.
 
     Reference:
@@ -85,6 +96,7 @@ def apgd(
     check_problem(model, images, labels, norm=norm, eps=eps, keys=keys)
     if steps < 1 or not 0 <= rho <= 1:
         raise ValueError(f"expected steps >= 1 and rho in [0, 1], got {steps} and {rho}")
+    keys = own_keys(keys, seed, images)
     tries, planning = plan(model, images, labels, loss=loss, targets=targets, restarts=restarts)
     best = Leader(images)
     passes = torch.zeros(len(images), dtype=torch.int64, device=images.device)
@@ -93,8 +105,7 @@ def apgd(
         rows = best.survivors()
         if not len(rows):
             break
-        own = keys.to(images.device)[rows]
-        start = start_in_ball(images[rows], own, norm=norm, eps=eps, stream=stream)
+        start = start_in_ball(images[rows], keys[rows], norm=norm, eps=eps, stream=stream)
         climb = _begin(model, images[rows], start, goal.take(rows), rows, eps)
         passes[rows] += 1
         best.offer(rows, start, climb.reached, climb.loss)
@@ -110,7 +121,7 @@ def apgd(
                 _review(climb, rho * interval)
             climb = climb.only(~climb.reached)
     return Outcome(
-        best=best.images,
+        images=best.images,
         success=best.reached,
         loss=best.loss,
         forwards=passes + planning,

@@ -6,16 +6,20 @@ ensemble, the code is not (APGD and Square are this project's, FAB is torchattac
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from robustmix.attacks.apgd import apgd
+from robustmix.attacks.attack import attack, own_keys
 from robustmix.attacks.ball import Norm, check_problem
+from robustmix.attacks.fab import fab_knobs
 from robustmix.attacks.harness import CountingModel, verify
-from robustmix.attacks.losses import Goal, standing
+from robustmix.attacks.losses import Goal, scores, standing
+from robustmix.attacks.outcome import Outcome, Stage
 from robustmix.attacks.square import square
-from robustmix.attacks.torchattacks_adapter import Option, require_torchattacks, torchattack
+from robustmix.attacks.torchattacks_adapter import Knob, require_torchattacks, torchattack
 from robustmix.errors import UsageError
 from robustmix.rng import philox
 from robustmix.types import Model
@@ -36,30 +40,10 @@ class Member:
     number: int
     """Its place in the full ensemble, which selects its random streams."""
 
-    params: Mapping[str, Option]
+    params: Mapping[str, Knob]
     """Everything its result depends on, beside the keys."""
 
     attack: MemberAttack
-
-
-class Stage(NamedTuple):
-    """Where the ensemble stands after one of its members."""
-
-    member: str
-
-    tried: Tensor
-    """bool (N,): the samples that the member attacked, those still classified correctly."""
-
-    broken: Tensor
-    """bool (N,): the samples misclassified by now, by the harness's own scoring."""
-
-    images: Tensor
-    """(N, C, H, W): the image that broke each sample; the clean one for all others."""
-
-    forwards: int
-    """Forward passes of single images that the member spent, the harness's scoring included."""
-
-    backwards: int
 
 
 def ensemble(
@@ -70,7 +54,7 @@ def ensemble(
     steps: int = 100,
     queries: int = 5000,
 ) -> tuple[Member, ...]:
-    """Return the four members of the standard ensemble, in order.
+    """Make the four members of the standard ensemble, in order.
 
     Args:
         norm: norm of the ball.
@@ -90,14 +74,14 @@ def ensemble(
         )
     require_torchattacks()
     targets = min(9, num_classes - 1)
-    ball: dict[str, Option] = {"norm": norm, "eps": eps}
-    climb: dict[str, Option] = {"steps": steps, "restarts": 1, "rho": 0.75}
+    ball: dict[str, Knob] = {"norm": norm, "eps": eps}
+    climb: dict[str, Knob] = {"steps": steps, "restarts": 1, "rho": 0.75}
 
     def apgd_ce(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Tensor:
-        return apgd(model, images, labels, eps=eps, norm=norm, steps=steps, keys=keys).best
+        return apgd(model, images, labels, eps=eps, norm=norm, steps=steps, keys=keys)
 
     def apgd_t(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Tensor:
-        found = apgd(
+        return apgd(
             model,
             images,
             labels,
@@ -108,28 +92,17 @@ def ensemble(
             targets=targets,
             keys=keys,
         )
-        return found.best
 
-    fab: dict[str, Option] = {
-        "steps": steps,
-        "n_restarts": 1,
-        "multi_targeted": True,
-        "n_classes": targets + 1,  # the package takes one target fewer than this
-        "alpha_max": 0.1,
-        "eta": 1.05,
-        "beta": 0.9,
-    }
+    fab = dict(fab_knobs(steps, targets))
 
     def fab_t(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Tensor:
-        # With one restart FAB starts at the image and draws nothing: the seed is a formality.
-        return torchattack(
-            model, images, labels, name="FAB", eps=eps, norm=norm, seed=0, options=fab
-        )
+        # Not the attack fab, which has to ask the model once more how many classes there are.
+        return torchattack(model, images, labels, name="FAB", eps=eps, norm=norm, options=fab)
 
     def square_margin(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Tensor:
-        return square(model, images, labels, eps=eps, norm=norm, queries=queries, keys=keys).best
+        return square(model, images, labels, eps=eps, norm=norm, queries=queries, keys=keys)
 
-    search: dict[str, Option] = {
+    search: dict[str, Knob] = {
         "queries": queries,
         "p_init": 0.8,
         "loss": "margin",
@@ -181,7 +154,7 @@ def cascade(
 
     Raises:
         IncompleteError: a member left the ball, or the model returned NaN.
-        ValueError: a problem that cannot be meant.
+        ValueError: the problem is invalid.
     """
     check_problem(model, images, labels, norm=norm, eps=eps, keys=keys)
     if broken is None:
@@ -202,42 +175,75 @@ def cascade(
         yield Stage(member.name, tried, broken, found, counting.forwards, counting.backwards)
 
 
+@attack
 def autoattack(
     model: Model,
     images: Tensor,
     labels: Tensor,
     *,
     eps: float,
-    num_classes: int,
     norm: Norm = "linf",
     steps: int = 100,
     queries: int = 5000,
-    keys: Tensor,
-) -> tuple[Stage, ...]:
-    """Run the whole ensemble.
+    seed: int = 0,
+    keys: Tensor | None = None,
+) -> Outcome:
+    """Run APGD-CE, APGD-T, FAB-T and Square, each on what the ones before have left.
 
     Args:
-        model: images (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode.
+        model: images (N, C, H, W) in [0, 1] -> logits (N, K) of at least 4 classes, in eval mode.
         images: clean images, (N, C, H, W) in [0, 1].
         labels: true classes, int64 (N,).
         eps: radius of the ball, in [0, 1] pixel units (8/255, not 8).
-        num_classes: K, at least 4.
         norm: ``linf`` or ``l2``.
         steps: gradient steps of APGD and FAB; the standard has 100.
-        queries: of Square; the standard has 5,000.
+        queries: forward passes of Square; the standard has 5,000.
+        seed: what all draws follow from where there are no keys.
         keys: one 64-bit key a sample, int64 (N,).
 
     Returns:
-        One stage a member; the last one's ``images`` and ``broken`` are the result.
+        Images (N, C, H, W): those that were misclassified, the clean ones where there are none or
+        they are misclassified themselves. The outcome has ``stages``, one a member.
+
+    Raises:
+        UsageError: fewer than 4 classes, which targeted DLR needs, or no torchattacks.
+        ValueError: an argument is invalid.
+        IncompleteError: the model returned NaN or infinite logits.
 
     Reference:
         Croce and Hein 2020, arXiv:2003.01690, section 5.
     """
-    members = ensemble(norm=norm, eps=eps, num_classes=num_classes, steps=steps, queries=queries)
-    return tuple(cascade(model, images, labels, members=members, norm=norm, eps=eps, keys=keys))
+    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys)
+    logits = scores(model, images)
+    members = ensemble(
+        norm=norm, eps=eps, num_classes=logits.shape[1], steps=steps, queries=queries
+    )
+    stages = tuple(
+        cascade(
+            model,
+            images,
+            labels,
+            members=members,
+            norm=norm,
+            eps=eps,
+            keys=own_keys(keys, seed, images),
+            broken=logits.argmax(dim=1) != labels,
+        )
+    )
+    # A member is charged to those it attacked, in equal parts: it may not tell them apart.
+    shares = [stage.tried.double() / stage.tried.sum().clamp_min(1) for stage in stages]
+    spent = [(stage.forwards, stage.backwards) for stage in stages]
+    pairs = list(zip(shares, spent, strict=True))
+    return Outcome(
+        images=stages[-1].images,
+        success=stages[-1].broken,
+        forwards=1 + torch.stack([share * forwards for share, (forwards, _) in pairs]).sum(dim=0),
+        backwards=torch.stack([share * backwards for share, (_, backwards) in pairs]).sum(dim=0),
+        stages=stages,
+    )
 
 
 def fork_keys(keys: Tensor, number: int) -> Tensor:
-    """Return keys of independent streams, int64 (N,): one set for every ``number``."""
+    """Derive keys of independent streams, int64 (N,): one set for every ``number``."""
     words = philox(keys, 2, counter_high=(1 << 31) + number)
     return (words[:, 1] << 32) | words[:, 0]

@@ -14,18 +14,18 @@ _TINY = 1e-12
 
 
 def lengths(change: Tensor, *, norm: Norm) -> Tensor:
-    """Return the length of each sample's change, (N,)."""
+    """Measure each sample's change, (N,)."""
     flat = change.flatten(1)
     return flat.abs().amax(dim=1) if norm == "linf" else flat.norm(dim=1)
 
 
 def per_sample(values: Tensor) -> Tensor:
-    """Return one value a sample, (N,), in a shape that spreads over images: (N, 1, 1, 1)."""
+    """Shape one value a sample, (N,), so that it spreads over images: (N, 1, 1, 1)."""
     return values.view(-1, 1, 1, 1)
 
 
 def project(images: Tensor, adversarial: Tensor, *, norm: Norm, eps: float) -> Tensor:
-    """Return the images moved into the ball around ``images`` and then into [0, 1].
+    """Move images into the ball around ``images`` and then into [0, 1].
 
     The second move only shortens the change, so the result is in both.
 
@@ -50,7 +50,7 @@ def project(images: Tensor, adversarial: Tensor, *, norm: Norm, eps: float) -> T
 
 
 def ascent_direction(gradient: Tensor, *, norm: Norm) -> Tensor:
-    """Return each sample's step of length 1 that raises a linear loss most.
+    """Find each sample's step of length 1 that raises a linear loss most.
 
     A gradient of zero gives no step, never NaN. The l2 direction is scaled by the largest entry
     first, so that squares of tiny or huge gradients neither vanish nor overflow.
@@ -63,7 +63,7 @@ def ascent_direction(gradient: Tensor, *, norm: Norm) -> Tensor:
 
 
 def start_in_ball(images: Tensor, keys: Tensor, *, norm: Norm, eps: float, stream: int) -> Tensor:
-    """Return a uniformly random point of each sample's ball, clipped to [0, 1].
+    """Draw a uniformly random point of each sample's ball, clipped to [0, 1].
 
     Args:
         images: (N, C, H, W) in [0, 1].
@@ -107,7 +107,7 @@ def check_problem(
     eps: float,
     keys: Tensor | None,
 ) -> None:
-    """Refuse a problem that cannot be meant.
+    """Refuse an invalid problem.
 
     Raises:
         ValueError: wrong shapes or types, pixels outside [0, 1], an impossible radius, train mode.

@@ -129,7 +129,7 @@ class CountingModel:
         """Images whose logits a gradient was sent back from."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the model's logits."""
+        """Ask the model, and count."""
         logits = self.model(images)
         n = len(images)
         self.forwards += n

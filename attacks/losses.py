@@ -19,12 +19,12 @@ _TINY = 1e-12
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of the labels, (N,); the caller sums it, never averages."""
+    """Cross-entropy of the labels, (N,); the caller sums it, never averages."""
     return F.cross_entropy(logits, labels, reduction="none")
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the best other logit minus the label's, (N,): positive once misclassified.
+    """Subtract the label's logit from the best other one, (N,): positive once misclassified.
 
     Raises:
         ValueError: fewer than 2 classes.
@@ -42,7 +42,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the difference of logits ratio, (N,): the margin in units of the logits' spread.
+    """Compute the difference of logits ratio, (N,): the margin in units of the logits' spread.
 
     Unlike the cross-entropy it does not change when all logits are scaled or shifted.
 
@@ -62,17 +62,17 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def targeted_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the log-probability of the targets, (N,)."""
+    """Log-probability of the targets, (N,)."""
     return -cross_entropy(logits, targets)
 
 
 def targeted_margin(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the target's logit minus the best other one, (N,): positive once it is predicted."""
+    """Subtract the best other logit from the target's, (N,): positive once it is predicted."""
     return -margin(logits, targets)
 
 
 def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """Return the targeted difference of logits ratio, (N,): positive once target beats label.
+    """Compute the targeted difference of logits ratio, (N,): positive once target beats label.
 
     Raises:
         ValueError: fewer than 4 classes.
@@ -87,7 +87,7 @@ def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 def top_targets(logits: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Return the ``count`` highest classes other than the label, highest first, int64 (N, count).
+    """Find the ``count`` highest classes other than the label, highest first, int64 (N, count).
 
     Equal logits are taken in the order of their index.
 
@@ -120,7 +120,7 @@ class Goal:
             raise ValueError(f"expected loss ce, margin or dlr, got {self.loss!r}")
 
     def values(self, logits: Tensor) -> Tensor:
-        """Return the loss to raise, (N,)."""
+        """Compute the loss to raise, (N,)."""
         if self.targets is None:
             return {"ce": cross_entropy, "margin": margin, "dlr": dlr}[self.loss](
                 logits, self.labels
@@ -131,14 +131,14 @@ class Goal:
         return towards(logits, self.targets)
 
     def reached(self, logits: Tensor) -> Tensor:
-        """Return whether each sample is where the attack wants it, bool (N,)."""
+        """Tell whether each sample is where the attack wants it, bool (N,)."""
         predicted = logits.argmax(dim=1)  # the lowest index of equal logits
         if self.reach and self.targets is not None:
             return predicted == self.targets
         return predicted != self.labels
 
     def take(self, rows: Tensor) -> "Goal":
-        """Return the goal of some of the samples."""
+        """Narrow the goal to some of the samples."""
         targets = None if self.targets is None else self.targets[rows]
         return Goal(self.loss, self.labels[rows], targets, self.reach)
 
@@ -162,6 +162,16 @@ class Slope(NamedTuple):
     """Of the sum of the losses with respect to the images, (N, C, H, W)."""
 
 
+def scores(model: Model, images: Tensor) -> Tensor:
+    """Look at images once, without gradients: logits (N, K).
+
+    Raises:
+        IncompleteError: a logit is NaN or infinite (``E-NONFINITE``).
+    """
+    with torch.no_grad():
+        return _finite(model(images.detach()))
+
+
 def standing(model: Model, images: Tensor, goal: Goal) -> Standing:
     """Score images by one forward pass.
 
@@ -169,7 +179,7 @@ def standing(model: Model, images: Tensor, goal: Goal) -> Standing:
         IncompleteError: a logit is NaN or infinite (``E-NONFINITE``).
     """
     with torch.no_grad():
-        logits = _finite(model(images.detach()))
+        logits = scores(model, images)
         return Standing(goal.values(logits).to(images.dtype), goal.reached(logits))
 
 
@@ -198,12 +208,17 @@ def slope(model: Model, images: Tensor, goal: Goal) -> Slope:
 def _finite(logits: Tensor) -> Tensor:
     # argmax of a NaN row names some class, which would count as a success of the attack.
     if not bool(torch.isfinite(logits.detach()).all()):
-        raise IncompleteError(
-            "the model returned NaN or infinite logits under attack",
-            "look for a division or a logarithm of zero in it",
-            code="E-NONFINITE",
-        )
+        raise nonfinite_logits()
     return logits
+
+
+def nonfinite_logits() -> IncompleteError:
+    """Make the error for a model that returns NaN or infinite logits."""
+    return IncompleteError(
+        "the model returned NaN or infinite logits under attack",
+        "look for a division or a logarithm of zero in it",
+        code="E-NONFINITE",
+    )
 
 
 def _one_hot(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,85 +1,74 @@
 """Projected gradient ascent in an L-infinity or L2 ball."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from robustmix.attacks.attack import attack, own_keys
 from robustmix.attacks.ball import Norm, ascent_direction, check_problem, project, start_in_ball
 from robustmix.attacks.losses import Loss, slope, standing
-from robustmix.attacks.search import Leader, Outcome, plan
+from robustmix.attacks.outcome import Outcome, Trace
+from robustmix.attacks.search import Leader, plan
 from robustmix.types import Model
 
+STEPS_TO_EDGE: dict[Norm, int] = {"linf": 4, "l2": 5}
+"""Steps from the image to the edge of the ball, where no length of a step is asked for."""
 
-@dataclass(frozen=True, kw_only=True)
-class PgdOutcome(Outcome):
-    """The worst case over all steps and restarts, and where the last step ended."""
-
-    last: Tensor
-    """(N, C, H, W): the worst last iterate over the restarts made."""
-
-    last_success: Tensor
-    """bool (N,): whether ``last`` reached the goal."""
-
-    last_loss: Tensor
-    """(N,): the loss of ``last``."""
-
-    reached_at: Tensor
-    """bool (steps + 1, N): whether the iterate after so many steps reached it, in any restart."""
-
-    loss_at: Tensor
-    """(steps + 1, N): the highest loss after so many steps over the restarts."""
-
-    zero_gradient: Tensor
-    """(N,): share of exactly zero entries in the gradient at the first start; 1 for no steps."""
+NEVER = -1
 
 
+@attack
 def pgd(
     model: Model,
     images: Tensor,
     labels: Tensor,
     *,
     eps: float,
-    step_size: float,
-    steps: int,
     norm: Norm = "linf",
+    steps: int = 20,
+    step_size: float | None = None,
     restarts: int = 1,
     random_start: bool = True,
     loss: Loss = "ce",
     targets: Tensor | int | None = None,
-    keys: Tensor | None = None,
     stop_early: bool = False,
-) -> PgdOutcome:
+    seed: int = 0,
+    keys: Tensor | None = None,
+) -> Outcome:
     """Raise a loss inside a ball by steps of fixed length along the gradient.
 
     Every iterate is projected into the ball and [0, 1]. The first restart makes all its steps for
     every sample; later ones take only the samples of which no iterate has reached the goal yet,
     so success never falls as restarts are added.
 
-    With ``stop_early`` a sample's search ends at the first iterate that reaches the goal. Which
-    samples are reached, and after how many steps, is the same; ``loss``, ``last`` and what was
-    noted of later steps is not, for these are not made.
+    Targets can be a tensor too: of classes (N,), which alone count as success. With ``stop_early``
+    it is the same which samples are reached, and after how many steps; the losses, the last iterate
+    and what the trace has of later steps is not, for these are not made.
 
     Args:
         model: images (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode.
         images: clean images, (N, C, H, W) in [0, 1].
         labels: true classes, int64 (N,).
         eps: radius of the ball, in [0, 1] pixel units (8/255, not 8).
-        step_size: length of one step in the same norm and unit.
-        steps: gradient steps a restart; 0 scores the start alone.
         norm: ``linf`` steps along the sign of the gradient, ``l2`` along the gradient itself.
-        restarts: number of random starts (for every target).
+        steps: gradient steps of a restart; 0 scores the start alone.
+        step_size: length of a step, in norm and unit of the radius; by default a quarter of the
+            radius in linf, a fifth in l2.
+        restarts: random starts of a search (for every target).
         random_start: start at a uniformly random point of the ball, else at the image.
-        loss: ``ce``, ``margin`` or ``dlr`` (at least 3 classes, with targets 4).
-        targets: None: away from the label. Classes (N,): towards these, and only they count as
-            success. A number such as 9: towards each of that many highest other classes in turn;
-            any wrong class counts as success.
+        loss: what is raised: ``ce``, ``margin`` or ``dlr`` (at least 3 classes, with targets 4).
+        targets: a number such as 9: go towards each of that many highest other classes in turn,
+            any wrong class counts as success; by default away from the label.
+        stop_early: end a sample's search at the first iterate that reaches the goal.
+        seed: what the random starts follow from where there are no keys.
         keys: one 64-bit key a sample for the random starts, int64 (N,)
             (:func:`robustmix.rng.sample_keys`); no draw depends on the batch.
-        stop_early: leave a sample alone once its goal is reached.
+
+    Returns:
+        Images (N, C, H, W): of all iterates one that reached the goal if any did, and of those the
+        one of highest loss. The outcome has all its fields but ``stages``.
 
     Raises:
-        ValueError: an argument that cannot be meant.
+        ValueError: an argument is invalid.
         IncompleteError: the model returned NaN or infinite logits.
 
     Reference:
@@ -87,15 +76,17 @@ def pgd(
 
     Example:
         >>> toward = lambda x: torch.stack([x[:, 0, 0, 0], x[:, 0, 0, 1]], dim=1)
-        >>> found = pgd(toward, torch.full((1, 1, 1, 2), 0.5), torch.tensor([0]),
-        ...             eps=0.25, step_size=0.125, steps=3, random_start=False)
-        >>> found.best.flatten().tolist(), found.success.tolist()
-        ([0.25, 0.75], [True])
+        >>> image, label = torch.full((1, 1, 1, 2), 0.5), torch.tensor([0])
+        >>> pgd(toward, image, label, eps=0.25, random_start=False).flatten().tolist()
+        [0.25, 0.75]
+        >>> pgd.outcome(toward, image, label, eps=0.25, random_start=False).success.tolist()
+        [True]
     """
     check_problem(model, images, labels, norm=norm, eps=eps, keys=keys)
-    if steps < 0 or not step_size > 0:
-        raise ValueError(f"expected steps >= 0 and step_size > 0, got {steps} and {step_size}")
-    _check_starts(random_start, restarts, keys)
+    step_size = _checked_step(steps, step_size, eps / STEPS_TO_EDGE[norm])
+    if restarts > 1 and not random_start:
+        raise ValueError("restarts without a random start would repeat the same search")
+    keys = own_keys(keys, seed, images)
     tries, planning = plan(model, images, labels, loss=loss, targets=targets, restarts=restarts)
     record = _Record(images, steps, planning)
     for stream, whole in tries:
@@ -103,9 +94,8 @@ def pgd(
         if not len(rows):
             break
         centres = adv = images[rows]
-        if random_start and keys is not None:
-            own = keys.to(images.device)[rows]
-            adv = start_in_ball(centres, own, norm=norm, eps=eps, stream=stream)
+        if random_start:
+            adv = start_in_ball(centres, keys[rows], norm=norm, eps=eps, stream=stream)
         goal = whole.take(rows)
         for step in range(steps):
             value, reached, gradient = slope(model, adv, goal)
@@ -126,11 +116,10 @@ def pgd(
     return record.outcome()
 
 
-def _check_starts(random_start: bool, restarts: int, keys: Tensor | None) -> None:
-    if random_start and keys is None:
-        raise ValueError("a random start needs keys")
-    if restarts > 1 and not random_start:
-        raise ValueError("restarts without a random start would repeat the same search")
+def _checked_step(steps: int, step_size: float | None, usual: float) -> float:
+    if steps < 0 or not (step_size is None or step_size > 0):
+        raise ValueError(f"expected steps >= 0 and step_size > 0, got {steps} and {step_size}")
+    return usual if step_size is None else step_size
 
 
 class _Record:
@@ -164,19 +153,22 @@ class _Record:
             if self.zero_gradient is None:  # the first gradient is taken of all samples
                 self.zero_gradient = (gradient == 0).flatten(1).to(loss.dtype).mean(dim=1)
 
-    def outcome(self) -> PgdOutcome:
-        """Return it as the attack's result."""
-        flat = self.zero_gradient
-        return PgdOutcome(
-            best=self.best.images,
+    def outcome(self) -> Outcome:
+        """Give what was kept as the attack's result."""
+        flat, first = self.zero_gradient, self.reached_at.int().argmax(dim=0)
+        return Outcome(
+            images=self.best.images,
             success=self.best.reached,
             loss=self.best.loss,
-            last=self.last.images,
-            last_success=self.last.reached,
-            last_loss=self.last.loss,
-            reached_at=self.reached_at,
-            loss_at=self.loss_at,
-            zero_gradient=torch.ones_like(self.best.loss) if flat is None else flat,
             forwards=self.forwards,
             backwards=self.backwards,
+            first_step=torch.where(self.reached_at.any(dim=0), first, NEVER).int(),
+            last=self.last.images,
+            zero_gradient=torch.ones_like(self.best.loss) if flat is None else flat,
+            trace=Trace(
+                reached_at=self.reached_at,
+                loss_at=self.loss_at,
+                last_success=self.last.reached,
+                last_loss=self.last.loss,
+            ),
         )

@@ -1,22 +1,118 @@
-"""The one table of attacks."""
+"""The one table of attacks; needs no torch."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+from robustmix.tables import Row, Table
 
-from robustmix.attacks.apgd import apgd
-from robustmix.attacks.autoattack import Stage, autoattack
-from robustmix.attacks.fgsm import fgsm
-from robustmix.attacks.pgd import pgd
-from robustmix.attacks.search import Outcome
-from robustmix.attacks.square import square
-from robustmix.attacks.torchattacks_adapter import torchattack
+if TYPE_CHECKING:
+    from robustmix.attacks.attack import Attack
 
-ATTACKS: dict[str, Callable[..., Tensor | Outcome | tuple[Stage, ...]]] = {
-    "fgsm": fgsm,
-    "pgd": pgd,
-    "apgd": apgd,
-    "square": square,
-    "autoattack": autoattack,
-    "torchattacks:NAME": torchattack,
+
+@dataclass(frozen=True)
+class AttackRow(Row):
+    """What is known of an attack before it is imported."""
+
+    norms: tuple[str, ...] = ()
+    """In which norms it works, ``linf`` or ``l2``, the usual one first; empty: those that its
+    argument ``norm`` allows."""
+
+    part_of: str = ""
+    """The ensemble that runs it anyway, so that asking for all suites runs it once."""
+
+    direction: str = ""
+    """``"module:function"`` (gradient, *, norm) -> the step of length 1 that is all it does, for an
+    attack of one step: a single gradient then serves every radius."""
+
+    traced: bool = False
+    """Whether it is a search of ``steps`` steps whose options, as far as it has them, are those of
+    ``pgd`` and whose outcomes have ``first_step``, ``last`` and ``zero_gradient``: it is then told
+    whether half or twice the steps find as much."""
+
+    members: str = ""
+    """``"module:function"`` that makes AutoAttack's members, which the suite runs one by one over
+    what those before have left, so that an interrupted evaluation resumes between them."""
+
+
+BOTH = ("linf", "l2")
+
+ATTACKS: "Table[Attack[...], AttackRow]" = Table(
+    "attack",
+    AttackRow,
+    {
+        "fgsm": AttackRow(
+            "robustmix.attacks.fgsm:fgsm",
+            "one signed gradient step of length eps (Goodfellow et al. 2015)",
+            norms=BOTH,
+            direction="robustmix.attacks.ball:ascent_direction",
+        ),
+        "pgd": AttackRow(
+            "robustmix.attacks.pgd:pgd",
+            "projected gradient steps, linf or l2, restarts, targets (Madry et al. 2018)",
+            norms=BOTH,
+            traced=True,
+        ),
+        "apgd": AttackRow(
+            "robustmix.attacks.apgd:apgd",
+            "PGD that sets its own step size, CE or DLR (Croce & Hein 2020)",
+            norms=BOTH,
+            part_of="autoattack",
+        ),
+        "square": AttackRow(
+            "robustmix.attacks.square:square",
+            "random search without gradients (Andriushchenko et al. 2020)",
+            norms=BOTH,
+            part_of="autoattack",
+        ),
+        "fab": AttackRow(
+            "robustmix.attacks.fab:fab",
+            "nearest decision boundaries, targeted (Croce & Hein 2020; torchattacks extra)",
+            norms=BOTH,
+            part_of="autoattack",
+        ),
+        "autoattack": AttackRow(
+            "robustmix.attacks.autoattack:autoattack",
+            "APGD-CE, APGD-T, FAB-T, Square over survivors (Croce & Hein 2020; torchattacks extra)",
+            norms=BOTH,
+            members="robustmix.attacks.autoattack:ensemble",
+        ),
+    },
+)
+
+PREFIX = "torchattacks:"
+
+FAMILIES: dict[str, str] = {
+    PREFIX + "NAME": "any attack of torchattacks, e.g. torchattacks:CW (optional extra)",
 }
+"""Names that stand for many, with a line of help each; :func:`find_attack` knows them too."""
+
+
+def find_attack(name: str) -> "Attack[...]":
+    """Give the attack called ``name``: one of the table, or ``torchattacks:NAME``.
+
+    Raises:
+        UsageError: there is none, or torchattacks is not installed.
+        IntakeError: it is foreign and cannot be imported.
+    """
+    # Imported here because the table itself is read where torch must not be.
+    if name.startswith(PREFIX):
+        from robustmix.attacks.torchattacks_adapter import foreign_attack
+
+        return foreign_attack(name)
+    from robustmix.attacks.attack import attack_of
+
+    return attack_of(ATTACKS.load(name))
+
+
+def attack_norms(name: str) -> tuple[str, ...]:
+    """Tell in which norms an attack works, the usual one first.
+
+    Raises:
+        UsageError: there is no such attack, or torchattacks is not installed.
+        IntakeError: it is foreign and cannot be imported.
+    """
+    if name in ATTACKS and ATTACKS.row(name).norms:
+        return ATTACKS.row(name).norms
+    from robustmix.attacks.attack import norms_in
+
+    return norms_in(find_attack(name))

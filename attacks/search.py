@@ -1,33 +1,12 @@
-"""What the searches inside a ball share: their result, their plan of attempts, the best so far."""
+"""What the searches inside a ball share: their plan of attempts and the best so far."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from robustmix.attacks.losses import Goal, Loss, top_targets
+from robustmix.attacks.losses import Goal, Loss, scores, top_targets
 from robustmix.types import Model
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """The worst case an attack found for each sample, and what it cost."""
-
-    best: Tensor
-    """(N, C, H, W): an image that reached the goal if any did, and of those the highest loss."""
-
-    success: Tensor
-    """bool (N,): whether ``best`` reached the goal, by the attack's own forward passes."""
-
-    loss: Tensor
-    """(N,): the loss of ``best``, signed to be raised."""
-
-    forwards: Tensor
-    """int64 (N,): forward passes spent on each sample."""
-
-    backwards: Tensor
-    """int64 (N,): backward passes spent on each sample."""
 
 
 class Attempt(NamedTuple):
@@ -46,7 +25,7 @@ def plan(
     targets: Tensor | int | None,
     restarts: int,
 ) -> tuple[list[Attempt], int]:
-    """Return the attempts of a search in order, and the forward passes spent on planning.
+    """List the attempts of a search in order, and count the forward passes spent on planning.
 
     Args:
         model: images (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode.
@@ -71,11 +50,12 @@ def plan(
             raise ValueError("expected one target a sample, other than its label")
         goals = [Goal(loss, labels, targets, reach=True)]
     else:
-        with torch.no_grad():
-            logits = model(images)
+        logits = scores(model, images)
         cost = 1
         count = min(targets, logits.shape[1] - 1)
         goals = [Goal(loss, labels, each) for each in top_targets(logits, labels, count).unbind(1)]
+    # All targets come before a second start: the first restart is then a whole targeted search, and
+    # a longer list of restarts begins with the shorter one, streams included.
     rounds = [goal for _ in range(restarts) for goal in goals]
     return [Attempt(stream, goal) for stream, goal in enumerate(rounds)], cost
 
@@ -90,7 +70,7 @@ class Leader:
         self.loss = torch.full((n,), -torch.inf, dtype=images.dtype, device=images.device)
 
     def survivors(self) -> Tensor:
-        """Return the rows whose goal is not reached, int64 (n,)."""
+        """The rows whose goal is not reached, int64 (n,)."""
         return (~self.reached).nonzero().flatten()
 
     def offer(self, rows: Tensor, images: Tensor, reached: Tensor, loss: Tensor) -> None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robustmix.attacks.attack import attack, own_keys
 from robustmix.attacks.ball import Norm, check_problem, lengths, per_sample
 from robustmix.attacks.losses import Goal, Loss, standing
-from robustmix.attacks.search import Leader, Outcome
+from robustmix.attacks.outcome import Outcome
+from robustmix.attacks.search import Leader
 from robustmix.rng import uniform
 from robustmix.types import Model
 
@@ -18,7 +20,7 @@ _BLOCK = 64  # proposals whose random numbers are drawn together
 
 
 def patch_share(proposal: int, *, p_init: float, of: int | None = None) -> float:
-    """Return the share of the image that a proposal changes: ``p_init``, halved nine times.
+    """Give the share of the image that a proposal changes: ``p_init``, halved nine times.
 
     Args:
         proposal: its number, from 0.
@@ -34,6 +36,7 @@ def patch_share(proposal: int, *, p_init: float, of: int | None = None) -> float
     return float(p_init / 2 ** sum(at > halving for halving in _HALVINGS))
 
 
+@attack
 def square(
     model: Model,
     images: Tensor,
@@ -46,7 +49,8 @@ def square(
     loss: Loss = "margin",
     reschedule: bool = False,
     targets: Tensor | None = None,
-    keys: Tensor,
+    seed: int = 0,
+    keys: Tensor | None = None,
 ) -> Outcome:
     """Raise a loss inside a ball by trying random patches and keeping those that help.
 
@@ -60,14 +64,19 @@ def square(
         norm: ``linf`` or ``l2``.
         queries: forward passes a sample may cost, the start included.
         p_init: share of the image that the first proposals change, in (0, 1].
-        loss: ``margin``, ``ce`` or ``dlr``.
-        reschedule: fit the schedule of patch sizes, made for 10,000 queries, to ``queries``.
+        loss: what is raised: ``margin``, ``ce`` or ``dlr`` (at least 3 classes).
+        reschedule: fit the schedule of patch sizes, made for 10,000 queries, to those there are.
         targets: None: away from the label. Classes (N,): towards these, and only they count as
             success.
+        seed: what all draws follow from where there are no keys.
         keys: one 64-bit key a sample for all draws, int64 (N,).
 
+    Returns:
+        Images (N, C, H, W): the one that reached the goal, else the one of highest loss. The
+        outcome has ``loss``; its ``forwards`` are the queries.
+
     Raises:
-        ValueError: an argument that cannot be meant.
+        ValueError: an argument is invalid.
         IncompleteError: the model returned NaN or infinite logits.
 
     Reference:
@@ -77,7 +86,7 @@ def square(
     if queries < 1 or not 0 < p_init <= 1:
         raise ValueError(f"expected queries >= 1 and p_init in (0, 1], got {queries}, {p_init}")
     goal = Goal(loss, labels, targets, reach=targets is not None)
-    keys = keys.to(images.device)
+    keys = own_keys(keys, seed, images)
     best = Leader(images)
     used = torch.ones(len(images), dtype=torch.int64, device=images.device)
     rows = best.survivors()
@@ -104,7 +113,7 @@ def square(
                 if not len(rows):
                     break
     return Outcome(
-        best=best.images,
+        images=best.images,
         success=best.reached,
         loss=best.loss,
         forwards=used,
@@ -137,7 +146,7 @@ def _signs(numbers: Tensor) -> Tensor:
 
 
 def _start(images: Tensor, keys: Tensor, norm: Norm, eps: float) -> Tensor:
-    """Return stripes one pixel wide (linf) or a grid of five by five pyramids (l2)."""
+    """Draw stripes one pixel wide (linf) or a grid of five by five pyramids (l2)."""
     n, c, h, w = images.shape
     if norm == "linf":
         stripes = _signs(uniform(keys, c * w)).to(images.dtype).view(n, c, 1, w)
@@ -192,14 +201,14 @@ def _propose_l2(centres: Tensor, adv: Tensor, draws: _Draws, share: float, eps: 
 
 
 def _corner(places: Tensor, at: int, side: int, h: int, w: int) -> tuple[Tensor, Tensor]:
-    """Return top and left of a window, every position that fits being equally likely."""
+    """Place top and left of a window, every position that fits being equally likely."""
     top = (places[:, at] * (h - side + 1)).long()
     left = (places[:, at + 1] * (w - side + 1)).long()
     return top, left
 
 
 def _window(corner: tuple[Tensor, Tensor], side: int, images: Tensor) -> Tensor:
-    """Return the mask of a square window, bool (n, 1, H, W)."""
+    """Make the mask of a square window, bool (n, 1, H, W)."""
     _, _, h, w = images.shape
     down = torch.arange(h, device=images.device) - corner[0][:, None]
     across = torch.arange(w, device=images.device) - corner[1][:, None]
@@ -208,7 +217,7 @@ def _window(corner: tuple[Tensor, Tensor], side: int, images: Tensor) -> Tensor:
 
 
 def _pyramids(side: int, turned: Tensor, like: Tensor) -> Tensor:
-    """Return (n, side, side) of length 1: a hill and a hollow, side by side where ``turned``."""
+    """Make (n, side, side) of length 1: a hill and a hollow, side by side where ``turned``."""
     upper = side // 2
     halves = [_hill(upper, side, like), -_hill(side - upper, side, like)]
     both = torch.cat([half / half.norm().clamp_min(_TINY) for half in halves])
@@ -217,7 +226,7 @@ def _pyramids(side: int, turned: Tensor, like: Tensor) -> Tensor:
 
 
 def _hill(rows: int, columns: int, like: Tensor) -> Tensor:
-    """Return squares around the middle laid on each other, the k-th smallest weighing 1 / k^2."""
+    """Lay squares around the middle on each other, the k-th smallest weighing 1 / k^2."""
     levels = max(rows // 2, columns // 2) + 1
     heights = torch.arange(1, levels + 1, device=like.device, dtype=like.dtype).pow(-2)
     heights = heights.flip(0).cumsum(0).flip(0)  # from the middle outwards

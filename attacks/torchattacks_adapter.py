@@ -13,20 +13,21 @@ import io
 import random
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustmix.attacks.attack import Attack, attack_of
 from robustmix.attacks.ball import Norm, check_problem, lengths
 from robustmix.attacks.harness import BALL_TOLERANCE
+from robustmix.attacks.losses import nonfinite_logits
+from robustmix.attacks.registry import PREFIX
 from robustmix.errors import IncompleteError, UsageError, unknown_name
 from robustmix.types import Model
 
-PREFIX = "torchattacks:"
-
-Option: TypeAlias = str | int | float | bool
+Knob: TypeAlias = str | int | float | bool
 
 MINIMUM_NORM = frozenset(
     [
@@ -63,9 +64,9 @@ def torchattack(
     *,
     name: str,
     eps: float,
-    seed: int,
     norm: Norm = "linf",
-    options: Mapping[str, Option] | None = None,
+    seed: int = 0,
+    options: Mapping[str, Knob] | None = None,
     targets: Tensor | None = None,
 ) -> Tensor:
     """Run an attack of torchattacks.
@@ -80,8 +81,8 @@ def torchattack(
         labels: true classes, int64 (N,).
         name: class of torchattacks, e.g. ``PGD``, with or without the prefix ``torchattacks:``.
         eps: radius of the ball, in [0, 1] pixel units.
-        seed: what the attack's random numbers follow from.
         norm: norm of the ball.
+        seed: what the attack's random numbers follow from.
         options: further keyword arguments of the class, e.g. ``{"steps": 20}``.
         targets: classes to move towards, int64 (N,), for attacks that can.
 
@@ -92,7 +93,7 @@ def torchattack(
     Raises:
         UsageError: torchattacks is not installed, or the attack or an option does not exist.
         IncompleteError: an attack with a radius left its ball (``E-ATTACK-BALL``).
-        ValueError: a problem that cannot be meant.
+        ValueError: the problem is invalid.
     """
     check_problem(model, images, labels, norm=norm, eps=eps, keys=None)
     name = name.removeprefix(PREFIX)
@@ -111,14 +112,59 @@ def torchattack(
     return _inside(name, images, found.detach(), norm=norm, eps=eps)
 
 
-def options_of(name: str) -> frozenset[str]:
-    """Return the options that an attack of torchattacks takes, beside radius, norm and seed.
+def foreign_attack(name: str) -> Attack[...]:
+    """Make an attack of one of torchattacks, its further arguments those of the class.
+
+    Args:
+        name: class of torchattacks, with or without the prefix ``torchattacks:``.
 
     Raises:
         UsageError: torchattacks is not installed, or it has no such attack.
     """
-    kind = _find(name.removeprefix(PREFIX))
-    return frozenset(inspect.signature(kind).parameters) - {"model", *_OURS}
+    name = name.removeprefix(PREFIX)
+    kind = _find(name)
+
+    def run(
+        model: Model,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        eps: float,
+        norm: Norm = "linf",
+        seed: int = 0,
+        **options: Knob,
+    ) -> Tensor:
+        return torchattack(
+            model, images, labels, name=name, eps=eps, norm=norm, seed=seed, options=options
+        )
+
+    return attack_of(_dressed(run, kind, name))
+
+
+def _dressed(run: Any, kind: Any, name: str) -> Any:
+    """Give a function the name, the documentation and the arguments of an attack's class."""
+    own = inspect.signature(kind).parameters
+    free = [one for key, one in own.items() if key not in ("model", *_OURS)]
+    plain = inspect.signature(run).parameters
+    common = [one for one in plain.values() if one.kind is not one.VAR_KEYWORD]
+    norms = _norms(name, own)
+    # Where no norm is asked for, it is one that the attack has.
+    run.__kwdefaults__ = run.__kwdefaults__ | {"norm": norms[0]}
+    common = [one.replace(default=norms[0]) if one.name == "norm" else one for one in common]
+    run.__signature__ = inspect.Signature(
+        common + [one.replace(kind=one.KEYWORD_ONLY) for one in free], return_annotation=Tensor
+    )
+    run.__name__ = run.__qualname__ = PREFIX + name
+    run.__annotations__ = run.__annotations__ | {"norm": Literal[norms]}
+    run.__doc__ = kind.__doc__
+    return run
+
+
+def _norms(name: str, accepted: Mapping[str, Any]) -> tuple[Norm, ...]:
+    """Tell in which norms an attack of the package works."""
+    if "norm" in accepted or name in MINIMUM_NORM:
+        return ("linf", "l2")
+    return ("l2",) if name in L2_ONLY else ("linf",)
 
 
 def require_torchattacks() -> None:
@@ -133,6 +179,15 @@ def require_torchattacks() -> None:
             "python -m pip install 'robustmix[torchattacks]'",
             code="E-NEEDS-TORCHATTACKS",
         )
+
+
+def _checked(logits: Tensor, images: Tensor) -> Tensor:
+    # An attack that takes NaN for a failure would make a broken model look robust. What it makes of
+    # NaN pixels of its own is its own affair: its result is checked.
+    broken = not bool(torch.isfinite(logits.detach()).all())
+    if broken and bool(torch.isfinite(images.detach()).all()):
+        raise nonfinite_logits()
+    return logits
 
 
 class _StandIn(nn.Module):
@@ -151,7 +206,7 @@ class _StandIn(nn.Module):
             return logits
         with torch.no_grad():
             # Cloned because some attacks write into the logits.
-            return self._call[0](images.clamp(0, 1)).clone()
+            return _checked(self._call[0](images.clamp(0, 1)), images).clone()
 
 
 class _ImagesOnly(torch.autograd.Function):
@@ -163,7 +218,7 @@ class _ImagesOnly(torch.autograd.Function):
             # Outside the graph: clamp may have no gradient at 0 and 1 themselves, where many
             # pixels are.
             ctx.images = images.detach().clamp(0, 1).requires_grad_()
-            ctx.logits = model(ctx.images)
+            ctx.logits = _checked(model(ctx.images), images)
         logits: Tensor = ctx.logits.detach().clone()
         return logits
 
@@ -190,24 +245,26 @@ def _find(name: str) -> Any:
 
 
 def _knobs(
-    kind: Any, name: str, *, norm: Norm, eps: float, seed: int, options: Mapping[str, Option]
-) -> dict[str, Option]:
-    """Return the keyword arguments of an attack's class."""
+    kind: Any, name: str, *, norm: Norm, eps: float, seed: int, options: Mapping[str, Knob]
+) -> dict[str, Knob]:
+    """Choose the keyword arguments of an attack's class."""
     accepted = set(inspect.signature(kind).parameters) - {"model"}
-    ours: dict[str, Option] = {"eps": eps, "max_epsilon": eps, "seed": seed}
+    ours: dict[str, Knob] = {"eps": eps, "max_epsilon": eps, "seed": seed}
     ours["norm"] = {"linf": "Linf", "l2": "L2"}[norm]
     for option in options:
         if option in ours or option not in accepted:
             free = sorted(accepted - set(ours))
             raise unknown_name(f"option of torchattacks:{name}", option, free, code="E-OPTION")
-    fixed: Norm = "l2" if name in L2_ONLY else "linf"
-    if "norm" not in accepted and name not in MINIMUM_NORM and norm != fixed:
-        raise UsageError(f"torchattacks:{name} is an {fixed} attack, not {norm}", code="E-NORM")
+    possible = _norms(name, inspect.signature(kind).parameters)
+    if norm not in possible:
+        raise UsageError(
+            f"torchattacks:{name} is an {possible[0]} attack, not {norm}", code="E-NORM"
+        )
     return {key: value for key, value in ours.items() if key in accepted} | dict(options)
 
 
 def _inside(name: str, images: Tensor, found: Tensor, *, norm: Norm, eps: float) -> Tensor:
-    """Return the clipped result; what an attack without a radius left outside becomes clean."""
+    """Clip the result; what an attack without a radius left outside becomes clean."""
     if found.shape != images.shape or not bool(torch.isfinite(found).all()):
         raise IncompleteError(f"torchattacks:{name} returned broken images", code="E-ATTACK-BALL")
     clipped = found.clamp(0, 1)

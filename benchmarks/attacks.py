@@ -22,7 +22,6 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +29,7 @@ from torch import Tensor, nn
 import robustmix
 from robustmix.attacks import pgd
 from robustmix.data.images import ImageSet, TensorPixels
-from robustmix.evaluation.suites.fgsm import FgsmSuite
-from robustmix.evaluation.suites.pgd import PgdSuite
+from robustmix.evaluation.suites.attack import Attack
 from robustmix.models.registry import build_model
 from robustmix.models.robust_model import RobustModel
 from robustmix.rng import sample_keys
@@ -91,7 +89,7 @@ class Clocked(nn.Module):
 
 
 def share_of_model(
-    net: nn.Module, data: ImageSet, suite: Any, batch: int, device: str
+    net: nn.Module, data: ImageSet, attack: str, batch: int, device: str
 ) -> dict[str, float]:
     """Return the seconds of one suite and those of the model's passes in it."""
     clocked = Clocked(net)
@@ -107,10 +105,15 @@ def share_of_model(
         def close(self) -> None: ...
 
     report = robustmix.evaluate(
-        model, data, [suite], batch_size=batch, device=device, progress=Marks()
+        model,
+        data,
+        [Attack(attack=attack, masking="off")],
+        batch_size=batch,
+        device=device,
+        progress=Marks(),
     )
-    wall = report.content.timing[suite.name]
-    in_model = clocked.forward_s + clocked.backward_s - before[suite.name]
+    wall = report.content.timing[attack]
+    in_model = clocked.forward_s + clocked.backward_s - before[attack]
     return {"suite_s": wall, "model_s": in_model, "share": in_model / wall}
 
 
@@ -141,7 +144,7 @@ def beside_torchattacks(
     keys = sample_keys(0, "pgd", "8/255", 0, data.sample_ids)
 
     def ours() -> None:
-        pgd(model, images, labels, eps=EPS, step_size=EPS / 4, steps=STEPS, keys=keys)
+        pgd(model, images, labels, eps=EPS, steps=STEPS, keys=keys)
 
     def package() -> Tensor:
         found: Tensor = theirs(images, labels)
@@ -182,12 +185,11 @@ def main() -> None:
     net = build_model(options.arch, num_classes=100, input_size=(3, 32, 32)).to(device)
     data = make_images(options.n)
     shares: dict[str, list[dict[str, float]]] = {}
-    suites = {"fgsm": FgsmSuite(masking=False), "pgd": PgdSuite(masking=False)}
-    for name, suite in suites.items():
-        share_of_model(net, data, suite, options.n, options.device)
+    for name in ("fgsm", "pgd"):
+        share_of_model(net, data, name, options.n, options.device)
         shares[name] = []
         for _ in range(options.repeats):
-            shares[name].append(share_of_model(net, data, suite, options.n, options.device))
+            shares[name].append(share_of_model(net, data, name, options.n, options.device))
             print(name, shares[name][-1])
     rounds = beside_torchattacks(wrap(net).to(device), data, options.repeats, device)
     result = {

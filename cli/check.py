@@ -38,10 +38,16 @@ def check(
         typer.Option(help="Default rules: point, significant, non-inferiority or improvement."),
     ] = None,
     margin: Annotated[
-        str | None, typer.Option(help="Of the default rules: 0.5pp, 1% or 0.005; 1pp if not given.")
+        str | None,
+        typer.Option(
+            help="Loss that the default rules allow: 0.5pp, 1% or 0.005; 1pp if not given."
+        ),
     ] = None,
     tolerance: Annotated[
-        list[str] | None, typer.Option(help="Of --gate point, likewise; repeatable: all hold.")
+        list[str] | None,
+        typer.Option(
+            help="Loss that --gate point allows, as --margin; repeatable, the least counts."
+        ),
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="Level of tests; 0.05 if not given.")] = None,
     strict: Annotated[
@@ -106,7 +112,7 @@ def _judge(
     seed: int,
     update_baseline: bool,
 ) -> "CheckDocument | None":
-    """Return what the rules give; None if there was no baseline yet and now is one."""
+    """Judge the report; None if there was no baseline yet and now is one."""
     from robustmix.comparison.check import check as check_report
     from robustmix.comparison.measure import Options
     from robustmix.comparison.open_report import open_report, report_file

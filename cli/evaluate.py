@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -19,40 +19,42 @@ from robustmix.cli.model_options import (
     TrustCheckpoint,
     Weights,
 )
-from robustmix.cli.options import (
-    parse_bins,
-    parse_eps,
-    parse_grid,
-    parse_limit,
-    parse_offset,
-    parse_pieces,
-    parse_ratios,
-    parse_severities,
-    parse_triple,
-    split_names,
-)
-from robustmix.errors import unknown_name
+from robustmix.cli.options import parse_limit, parse_triple, split_names
+from robustmix.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from robustmix.evaluation.evaluation import Evaluation
     from robustmix.evaluation.forecast import Forecast
-    from robustmix.evaluation.job import Job
+
+EXAMPLES = """
+Examples:
+
+    robustmix eval last.pth --suite fgsm,pgd --eps 4/255
+    robustmix eval last.pth --suite corruption --severity 1,3,5 --limit 1000
+    robustmix eval last.pth --protocol standard --dry-run
+
+`robustmix eval --help SUITE` shows the options of a suite, `--help model` those of foreign
+checkpoints, `--help-all` everything. An option acts on every suite of the run that has it.
+"""
 
 
 def evaluate(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="Checkpoint, or timm:/torchvision: name.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL", help="Checkpoint, or timm:/torchvision: name."),
+    ] = None,
     suite: Annotated[
         list[str] | None,
-        typer.Option(
-            help="clean, calibration, corruption, fgsm, pgd, autoattack, torchattacks:NAME, "
-            "masking, occlusion, shuffle or all; repeatable."
-        ),
+        typer.Option(help="Suites, e.g. clean,corruption,fgsm, or all; repeatable."),
     ] = None,
     protocol: Annotated[
         list[str] | None,
         typer.Option(
-            help="Named parameters: standard, quick, paper-adautomix, ...; repeatable. --suite "
-            "then chooses among its suites, and other options change them."
+            help="Named parameters (robustmix list protocols); --suite then chooses among its "
+            "suites; repeatable."
         ),
     ] = None,
     dataset: Annotated[
@@ -72,6 +74,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report [default: a new one in runs/].")
     ] = None,
+    name: Annotated[str | None, typer.Option(help="Name in the report.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted evaluation in --out.")
     ] = False,
@@ -86,175 +89,7 @@ def evaluate(
     json: Annotated[
         bool, typer.Option("--json", help="Print the report on stdout instead of its path.")
     ] = False,
-    corruptions: Annotated[
-        str, typer.Option(help="main, extra, all or names.", rich_help_panel="Suites")
-    ] = "all",
-    severity: Annotated[str, typer.Option(help="1-5 or a list.", rich_help_panel="Suites")] = "1-5",
-    corruption_source: Annotated[
-        str,
-        typer.Option(
-            help="official files, generate, or auto: files if there.", rich_help_panel="Suites"
-        ),
-    ] = "auto",
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            help="Severity constants: cifar, tiny, imagenet [default: by size].",
-            rich_help_panel="Suites",
-        ),
-    ] = None,
-    frost_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the benchmark's frost pictures [default: textures like them].",
-            rich_help_panel="Suites",
-        ),
-    ] = None,
-    mce_reference: Annotated[
-        str | None,
-        typer.Option(
-            help="Divide mCE by the errors in this report, or alexnet.", rich_help_panel="Suites"
-        ),
-    ] = None,
-    eps: Annotated[
-        str | None,
-        typer.Option(
-            help="Radius in [0, 1] pixel units [default: 8/255]; a list sets the sweep.",
-            rich_help_panel="Attacks",
-        ),
-    ] = None,
-    norm: Annotated[
-        str, typer.Option(help="Of the attacks: linf or l2.", rich_help_panel="Attacks")
-    ] = "linf",
-    steps: Annotated[
-        int | None, typer.Option(help="Steps of pgd [default: 20].", rich_help_panel="Attacks")
-    ] = None,
-    step_size: Annotated[
-        str | None,
-        typer.Option(
-            help="Of pgd, e.g. 2/255 [default: a quarter of eps, in l2 a fifth].",
-            rich_help_panel="Attacks",
-        ),
-    ] = None,
-    restarts: Annotated[
-        int, typer.Option(help="Random starts of pgd.", rich_help_panel="Attacks")
-    ] = 1,
-    loss: Annotated[
-        str, typer.Option(help="Of pgd: ce, margin or dlr.", rich_help_panel="Attacks")
-    ] = "ce",
-    targeted: Annotated[
-        bool,
-        typer.Option(
-            "--targeted",
-            help="pgd towards each of the 9 highest other classes.",
-            rich_help_panel="Attacks",
-        ),
-    ] = False,
-    random_start: Annotated[
-        bool,
-        typer.Option(
-            "--random-start/--no-random-start",
-            help="Where pgd begins.",
-            rich_help_panel="Attacks",
-        ),
-    ] = True,
-    masking: Annotated[
-        str,
-        typer.Option(
-            help="auto: check once a run whether attacks are fooled; off: do not.",
-            rich_help_panel="Attacks",
-        ),
-    ] = "auto",
-    masking_samples: Annotated[
-        int, typer.Option(help="Images of that check.", rich_help_panel="Attacks")
-    ] = 512,
-    surrogate: Annotated[
-        str | None,
-        typer.Option(
-            help="A sibling model for that check to transfer attacks from.",
-            rich_help_panel="Attacks",
-        ),
-    ] = None,
-    grid: Annotated[
-        str | None,
-        typer.Option(help="Occlusion patches, e.g. 8x8 [by size].", rich_help_panel="Suites"),
-    ] = None,
-    ratios: Annotated[
-        str | None,
-        typer.Option(
-            help="Shares of hidden patches, e.g. 0:1:0.1 [by size].", rich_help_panel="Suites"
-        ),
-    ] = None,
-    fill: Annotated[
-        str,
-        typer.Option(help="mean, black, image_mean, noise or blur.", rich_help_panel="Suites"),
-    ] = "mean",
-    trials: Annotated[
-        int, typer.Option(help="Occlusion masks or shuffles a sample.", rich_help_panel="Suites")
-    ] = 5,
-    mode: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Patches hidden first: random, salient, nonsalient, foreground, background; "
-            "several give a curve each.",
-            rich_help_panel="Suites",
-        ),
-    ] = None,
-    saliency: Annotated[
-        str | None,
-        typer.Option(
-            help="Of modes salient, nonsalient: gradxinput, smoothgrad, gradcam, rollout, center "
-            "or file [default: gradxinput].",
-            rich_help_panel="Suites",
-        ),
-    ] = None,
-    saliency_file: Annotated[
-        Path | None,
-        typer.Option(help="npz of saliency maps by sample id.", rich_help_panel="Suites"),
-    ] = None,
-    saliency_label: Annotated[
-        str,
-        typer.Option(help="Explain the prediction or the label.", rich_help_panel="Suites"),
-    ] = "prediction",
-    boxes: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where the objects are: npz of boxes or masks, or CUB's folder.",
-            rich_help_panel="Suites",
-        ),
-    ] = None,
-    offset: Annotated[
-        str,
-        typer.Option(help="Pixels right,down to shift the grid.", rich_help_panel="Suites"),
-    ] = "0,0",
-    pieces: Annotated[
-        str | None,
-        typer.Option(help="Shuffled pieces, e.g. 4,16,64 [by size].", rich_help_panel="Suites"),
-    ] = None,
-    confusion: Annotated[
-        bool,
-        typer.Option(
-            "--confusion", help="Add the confusion matrix of suite clean.", rich_help_panel="Suites"
-        ),
-    ] = False,
-    ece_bins: Annotated[
-        str, typer.Option(help="Bin counts; 10 and 15 are always there.", rich_help_panel="Suites")
-    ] = "10,15",
-    calib_data: Annotated[
-        str | None,
-        typer.Option(help="Data set to fit the temperature to.", rich_help_panel="Suites"),
-    ] = None,
-    calib_split: Annotated[
-        str,
-        typer.Option(
-            help="auto, val (of the training), two-fold; train or test of --calib-data.",
-            rich_help_panel="Suites",
-        ),
-    ] = "auto",
-    recalibrate: Annotated[
-        str,
-        typer.Option(help="Experimental: try vector, isotonic too.", rich_help_panel="Suites"),
-    ] = "",
+    progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
     arch: Arch = None,
     num_classes: NumClasses = None,
     img_size: ImgSize = None,
@@ -265,78 +100,47 @@ def evaluate(
     weights: Weights = None,
     expect_sha256: ExpectSha256 = None,
     trust_checkpoint: TrustCheckpoint = False,
-    name: Annotated[str | None, typer.Option(help="Name in the report.")] = None,
-    progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
+    help: Annotated[bool, typer.Option("--help", "-h", help="Show this.")] = False,
+    help_all: Annotated[
+        bool, typer.Option("--help-all", help="Show every option of every suite.")
+    ] = False,
 ) -> None:
     """Evaluate a classifier; writes report.json and the per-sample record samples.npz.
 
     The path of the report is printed on stdout.
     """
-    from robustmix.evaluation.names import PROTOCOLS
-    from robustmix.evaluation.suites.attack_plan import AttackChoices, with_surrogate
-    from robustmix.evaluation.suites.plan import plan_suites
-    from robustmix.runs import evaluation_folder
+    if help or help_all:
+        _show_help(context, words or [], everything=help_all)
+        return
+    names = split_names(suite or [])
+    own = [flag for parameter in context.command.params for flag in parameter.opts]
+    from robustmix.cli.suite_options import split_words
 
-    names = split_names(suite or ([] if protocol else ["clean,calibration"]))
-    asked: dict[str, Any] = {
-        "corruptions": corruptions,
-        "severities": parse_severities(severity),
-        "corruption_source": corruption_source,
-        "profile": profile,
-        "frost_dir": frost_dir,
-        "mce_reference": mce_reference,
-        "eps": None if eps is None else parse_eps(eps, norm=norm),
-        "attacks": AttackChoices(
-            norm=norm,
-            steps=steps,
-            step_size=None if step_size is None else parse_eps(step_size, norm=norm)[0],
-            restarts=restarts,
-            loss=loss,
-            targeted=targeted,
-            random_start=random_start,
-            masking=masking,
-            masking_samples=masking_samples,
-        ),
-        "grid": None if grid is None else parse_grid(grid),
-        "ratios": None if ratios is None else parse_ratios(ratios),
-        "fill": fill.replace("-", "_"),
-        "trials": trials,
-        "modes": tuple(split_names(mode or ["random"])),
-        "saliency": saliency,
-        "saliency_file": saliency_file,
-        "saliency_label": saliency_label,
-        "boxes": boxes,
-        "offset": parse_offset(offset),
-        "pieces": None if pieces is None else parse_pieces(pieces),
-        "confusion": confusion,
-        "ece_bins": parse_bins(ece_bins),
-        "calib_data": calib_data,
-        "calib_split": calib_split,
-        "recalibrators": tuple(split_names([recalibrate])),
-    }
+    given, options = split_words(words or [], names, own)
+    if len(given) != 1:
+        raise UsageError(
+            "expected one model" + (f", got {' '.join(given)}" if given else ""),
+            "robustmix eval MODEL --suite clean,fgsm",
+        )
     count = None if limit is None else parse_limit(limit)
-    suites = plan_suites(names or ["clean"], **asked)
-    presets = split_names(protocol or [])
-    for preset in presets:
-        if preset not in PROTOCOLS:
-            raise unknown_name("protocol", preset, PROTOCOLS)
 
     from robustmix.evaluation.evaluate import evaluate as run_evaluation
     from robustmix.evaluation.evaluate import exit_code
     from robustmix.evaluation.forecast import forecast
-    from robustmix.evaluation.planned import Planned
+    from robustmix.evaluation.plan import plan
     from robustmix.evaluation.prepare import prepare
     from robustmix.evaluation.progress import open_progress
-    from robustmix.evaluation.protocols import Scene
-    from robustmix.evaluation.suites.clean import with_train_counts
-    from robustmix.evaluation.suites.protocols import each, plan_protocols
     from robustmix.models.load import load_model
     from robustmix.progress import progress_kind
-    from robustmix.report.terminal import error_lines, summary_table, warning_lines
+    from robustmix.report.terminal import Summary, error_lines, warning_lines
+    from robustmix.runs import evaluation_folder
 
+    protocols = split_names(protocol or [])
+    # Asked once before the model is read: a wrong name or value should not wait for that.
+    plan(names or None, protocols=protocols, options=options)
     shown = open_progress(progress_kind(progress), console.talk())
     robust = load_model(
-        model,
+        given[0],
         arch=arch,
         num_classes=num_classes,
         input_size=None if img_size is None else (3, img_size, img_size),
@@ -348,43 +152,32 @@ def evaluate(
         expect_sha256=expect_sha256,
         trust_checkpoint=trust_checkpoint,
     )
-    planned = [Planned(suite=one) for one in suites]
-    which = dataset or robust.info.dataset or ""
-    if presets:
-        scene = Scene(
-            side=robust.input_size[1],
-            imagenet=which.startswith("imagenet"),
-            saliency_file=saliency_file,
-        )
-        planned = plan_protocols(
-            presets, scene, wanted=names or None, asked=asked, given=_given(context)
-        )
-    if surrogate is not None:
-        other = load_model(surrogate)
-        planned = each(planned, lambda found: with_surrogate(found, other))
-    planned = each(planned, lambda found: with_train_counts(found, which or None))
     if dry_run:
         shown.close()
-        job = prepare(
+        evaluation = prepare(
             robust,
             dataset,
-            planned,
+            names or None,
+            protocols=protocols,
+            options=options,
             data_dir=data_dir,
             limit=count,
             device=device,
             seed=seed,
             keep_going=keep_going,
         )
-        _show_forecast(job, forecast(job, batch_size=batch_size), json=json)
+        _show_forecast(evaluation, forecast(evaluation, batch_size=batch_size), json=json)
         return
     folder = out or evaluation_folder(
-        Path(model).stem, {"arguments": [a for a in context.obj if a not in ("--json", "--force")]}
+        Path(given[0]).stem,
+        {"arguments": [a for a in context.obj if a not in ("--json", "--force")]},
     )
     try:
         report = run_evaluation(
             robust,
             dataset,
-            planned,
+            names or None,
+            protocols=protocols,
             data_dir=data_dir,
             limit=count,
             batch_size=batch_size,
@@ -397,10 +190,11 @@ def evaluate(
             name=name,
             argv=list(context.obj),
             progress=shown,
+            **cast(dict[str, Any], options),
         )
     finally:
         shown.close()
-    console.say(summary_table(report))
+    console.say(Summary(report))
     for line in warning_lines(report):
         console.say(line)
     for line in error_lines(report):
@@ -409,23 +203,54 @@ def evaluate(
     raise typer.Exit(exit_code(report))
 
 
-def _given(context: typer.Context) -> list[str]:
-    """Return the options that were given, on the command line or by the environment."""
-    return [
-        name
-        for name in context.params
-        if (source := context.get_parameter_source(name)) is not None
-        and source.name not in ("DEFAULT", "DEFAULT_MAP")
-    ]
+def _show_help(context: typer.Context, words: list[str], *, everything: bool) -> None:
+    """Show the help of the command, of some suites, or all there is."""
+    from robustmix.cli.suite_options import options_table
+    from robustmix.evaluation.suites.registry import suite_names
+
+    if words and not everything:
+        for word in split_names(words):
+            if word == "model":
+                console.table_result(_model_table(context))
+            else:
+                console.table_result(options_table(word))
+        return
+    for parameter in context.command.params:
+        if _of_model(parameter):
+            parameter.hidden = True  # type: ignore[attr-defined] # shown by themselves: most files say what they are
+    console.result(context.get_help().rstrip())
+    if everything:
+        console.table_result(_model_table(context))
+        for name in suite_names():
+            console.table_result(options_table(name))
 
 
-def _show_forecast(job: "Job", found: "Forecast", *, json: bool) -> None:
-    from robustmix.evaluation.forecast_table import forecast_lines, forecast_table
+def _model_table(context: typer.Context) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        box=box.SIMPLE_HEAD, title="What a model file is, if it does not say", title_justify="left"
+    )
+    table.add_column("option", no_wrap=True)
+    table.add_column("what it is")
+    for parameter in context.command.params:
+        if _of_model(parameter):
+            table.add_row(parameter.opts[0], getattr(parameter, "help", ""))
+    return table
+
+
+def _of_model(parameter: object) -> bool:
+    return getattr(parameter, "rich_help_panel", None) == "Model"
+
+
+def _show_forecast(evaluation: "Evaluation", found: "Forecast", *, json: bool) -> None:
+    from robustmix.evaluation.forecast import forecast_lines, forecast_table
     from robustmix.files import canonical_json
 
     if json:
         console.result(canonical_json({**asdict(found), "seconds": found.seconds}))
         return
     console.table_result(forecast_table(found))
-    for line in forecast_lines(job, found):
+    for line in forecast_lines(evaluation, found):
         console.result(line)

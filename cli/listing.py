@@ -1,35 +1,83 @@
 """``robustmix list``: what there is to choose from. Needs no torch."""
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.table import Table
+from rich.table import Table as ShownTable
 
 from robustmix.cli import console
 from robustmix.errors import unknown_name
+from robustmix.tables import Row, Table
+
+Rows = Mapping[str, str]
+"""Names, and what to say of each."""
 
 
-def _archs() -> dict[str, str]:
+def from_where(row: Row) -> str:
+    """Return ``" (from MODULE VERSION)"`` for what others registered, else nothing."""
+    return "" if row.origin is None else f" (from {row.origin})"
+
+
+def _rows(table: Table[Any, Any]) -> dict[str, str]:
+    """Return the rows of a table; what is installed but refused is told on stderr."""
+    rows = {name: f"{row.help}{from_where(row)}" for name, row in table.rows().items()}
+    for line in table.refused:
+        console.say(f"left out: {table.kind} {line}")
+    return rows
+
+
+def _archs() -> Rows:
     from robustmix.models.names import ARCHS
 
-    return {name: info.description for name, info in ARCHS.items()} | {
+    return _rows(ARCHS) | {
         "timm:NAME": "any classifier of timm, e.g. timm:convnext_tiny",
         "torchvision:NAME": "any classifier of torchvision, e.g. torchvision:resnet50",
     }
 
 
-def _methods() -> dict[str, str]:
-    from robustmix.methods.names import METHOD_INFO
+def _attacks() -> Rows:
+    from robustmix.attacks.registry import ATTACKS, FAMILIES
 
+    return _rows(ATTACKS) | FAMILIES
+
+
+def _corruptions() -> Rows:
+    from robustmix.corruptions.registry import CORRUPTIONS
+
+    return _rows(CORRUPTIONS)
+
+
+def _datasets() -> Rows:
+    from robustmix.data.manifests import DATASETS
+
+    return _rows(DATASETS) | {"folder:PATH": "a folder of images, one folder a class"}
+
+
+def _methods() -> Rows:
+    from robustmix.methods.registry import METHODS
+
+    told = METHODS.rows()
     return {
-        name: f"{info.summary} (cost {info.cost:g} F, {info.status})"
-        for name, info in METHOD_INFO.items()
+        name: f"{text} ({told[name].cost:g} F a step, {told[name].status})"
+        for name, text in _rows(METHODS).items()
     }
 
 
-def _recipes() -> dict[str, str]:
+def _metrics() -> Rows:
+    from robustmix.metrics.registry import METRICS
+
+    return _rows(METRICS)
+
+
+def _protocols() -> Rows:
+    from robustmix.evaluation.protocols import PROTOCOLS
+
+    return {name: protocol.help for name, protocol in PROTOCOLS.items()}
+
+
+def _recipes() -> Rows:
     from robustmix.training.recipe import list_recipes, preset_dict
 
     return {
@@ -38,49 +86,30 @@ def _recipes() -> dict[str, str]:
     }
 
 
-def _suites() -> dict[str, str]:
-    from robustmix.evaluation.names import SUITES
+def _saliency() -> Rows:
+    from robustmix.saliency.registry import SALIENCY
 
-    return SUITES
-
-
-def _protocols() -> dict[str, str]:
-    from robustmix.evaluation.names import PROTOCOLS
-
-    return PROTOCOLS
+    return _rows(SALIENCY)
 
 
-def _attacks() -> dict[str, str]:
-    from robustmix.attacks.names import DESCRIPTIONS
+def _suites() -> Rows:
+    from robustmix.attacks.registry import ATTACKS
+    from robustmix.evaluation.suites.registry import SUITES, suite_names
 
-    return DESCRIPTIONS
-
-
-def _corruptions() -> dict[str, str]:
-    from robustmix.corruptions.names import DESCRIPTIONS
-
-    return DESCRIPTIONS
+    rows = _rows(SUITES) | _rows(ATTACKS)
+    return {name: rows[name] for name in suite_names()}
 
 
-def _datasets() -> dict[str, str]:
-    from robustmix.data.manifests import list_manifests, load_manifest
-
-    manifests = {name: load_manifest(name) for name in list_manifests()}
-    return {
-        name: f"{manifest.title}, {manifest.num_classes} classes"
-        for name, manifest in manifests.items()
-        if manifest.loadable
-    } | {"folder:PATH": "a folder of images, one folder a class"}
-
-
-KINDS: dict[str, Callable[[], dict[str, str]]] = {
+KINDS: dict[str, Callable[[], Rows]] = {
     "archs": _archs,
     "attacks": _attacks,
     "corruptions": _corruptions,
     "datasets": _datasets,
     "methods": _methods,
+    "metrics": _metrics,
     "protocols": _protocols,
     "recipes": _recipes,
+    "saliency": _saliency,
     "suites": _suites,
 }
 
@@ -91,7 +120,7 @@ def listing(
     """List what there is of a kind: architectures, attacks, methods, recipes and so on."""
     if kind not in KINDS:
         raise unknown_name("list", kind, KINDS)
-    table = Table(box=box.SIMPLE_HEAD)
+    table = ShownTable(box=box.SIMPLE_HEAD)
     table.add_column(kind.removesuffix("s"), no_wrap=True)
     table.add_column("what it is")
     for name, text in KINDS[kind]().items():

@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from robustmix.cli import console
+from robustmix.cli.listing import from_where
 from robustmix.methods.method_card import MethodCard, Parameter, RecipeUse, Value, method_card
-from robustmix.methods.names import METHOD_INFO
+from robustmix.methods.registry import METHODS
 
 methods = typer.Typer(
     help="See the training methods and what they do.", no_args_is_help=True, rich_markup_mode=None
@@ -31,8 +32,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def list_methods(as_json: Json = False) -> None:
     """List the methods with their cost in forward passes and their papers."""
     if as_json:
-        cards = [dataclasses.asdict(info) for info in METHOD_INFO.values()]
-        rows = [{"name": name, **card} for name, card in zip(METHOD_INFO, cards, strict=True)]
+        rows = [
+            {
+                "name": name,
+                "summary": row.help,
+                "paper": row.paper,
+                "status": row.status,
+                "cost": row.cost,
+                "origin": None if row.origin is None else str(row.origin),
+            }
+            for name, row in METHODS.rows().items()
+        ]
         console.result(json.dumps(rows, indent=2))
         return
     table = Table(box=box.SIMPLE_HEAD)
@@ -41,8 +51,9 @@ def list_methods(as_json: Json = False) -> None:
     table.add_column("passes a step", justify="right")
     table.add_column("status")
     table.add_column("paper", min_width=27)
-    for name, info in METHOD_INFO.items():
-        table.add_row(name, info.summary, f"{info.cost:g}", info.status, info.paper)
+    for name, row in METHODS.rows().items():
+        text = row.help + from_where(row)
+        table.add_row(name, text, f"{row.cost:g}", row.status, row.paper)
     console.table_result(table)
 
 
@@ -107,6 +118,7 @@ def _head(card: MethodCard) -> list[Text | Table]:
         ("Cost", card.cost),
         ("Deviations", card.deviations),
         ("Status", STATUS[card.status]),
+        ("From", card.origin),
     ):
         if text:
             table.add_row(label, text)

@@ -36,39 +36,6 @@ def _eps(text: str, norm: str) -> Fraction:
     return value
 
 
-def parse_grid(text: str) -> tuple[int, int]:
-    """Return rows and columns from ``8x8``.
-
-    Example:
-        >>> parse_grid("8x4")
-        (8, 4)
-    """
-    rows, _, columns = text.partition("x")
-    if not (rows.isdecimal() and columns.isdecimal()):
-        raise UsageError(f"cannot read grid '{text}'", "write it as 8x8", code="E-GRID")
-    return int(rows), int(columns)
-
-
-def parse_ratios(text: str) -> tuple[Fraction, ...]:
-    """Return shares from ``0,0.5,1`` or ``0:1:0.1`` (start, end, step), exactly.
-
-    Example:
-        >>> parse_ratios("0:1:0.5")
-        (Fraction(0, 1), Fraction(1, 2), Fraction(1, 1))
-    """
-    try:
-        if ":" not in text:
-            return tuple(Fraction(item) for item in text.split(","))
-        start, end, step = (Fraction(item) for item in text.split(":"))
-        if step <= 0:
-            raise ValueError
-        return tuple(start + i * step for i in range(int((end - start) / step) + 1))
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(
-            f"cannot read ratios '{text}'", "write 0,0.1,0.5 or 0:1:0.1", code="E-RATIOS"
-        ) from None
-
-
 def parse_severities(text: str) -> tuple[int, ...]:
     """Return severities from ``1-5`` or ``1,3,5``.
 
@@ -131,25 +98,6 @@ def split_names(values: list[str]) -> list[str]:
         ['clean', 'fgsm', 'occlusion']
     """
     return [name.strip() for value in values for name in value.split(",") if name.strip()]
-
-
-def parse_offset(text: str) -> tuple[int, int]:
-    """Return pixels right and down from ``8,8``."""
-    try:
-        right, down = (int(item) for item in text.split(","))
-    except ValueError:
-        raise UsageError(
-            f"cannot read offset '{text}'", "write it as 8,8", code="E-OFFSET"
-        ) from None
-    return right, down
-
-
-def parse_pieces(text: str) -> tuple[int, ...]:
-    """Return numbers of pieces from ``4,16,64``."""
-    items = [item.strip() for item in text.split(",")]
-    if not all(item.isdecimal() for item in items):
-        raise UsageError(f"cannot read pieces '{text}'", "write them as 4,16,64", code="E-PIECES")
-    return tuple(int(item) for item in items)
 
 
 def parse_bins(text: str) -> tuple[int, ...]:

@@ -20,10 +20,10 @@ OutFile = Annotated[Path, typer.Option(help="File to write; - is stdout.")]
 def show(path: ReportPath) -> None:
     """Print the headline numbers of a report."""
     from robustmix.report.report import Report
-    from robustmix.report.terminal import summary_table, warning_lines
+    from robustmix.report.terminal import Summary, warning_lines
 
     loaded = Report.load(path, samples=False)
-    console.table_result(summary_table(loaded))
+    console.table_result(Summary(loaded))
     for line in warning_lines(loaded):
         console.say(line)
 
@@ -35,12 +35,12 @@ def heatmap(
 ) -> None:
     """Draw accuracy by corruption and severity; the file is printed on stdout."""
     from robustmix.errors import UsageError
-    from robustmix.pages.heatmap import draw_heatmap
+    from robustmix.pages.drawings import draw
     from robustmix.report.report import Report
 
     if out.suffix not in (".png", ".svg"):
         raise UsageError(f"expected a .png or .svg file, got {out}")
-    draw_heatmap(Report.load(path, samples=False), out)
+    draw("heatmap", [Report.load(path, samples=False)], out)
     console.result(str(out))
 
 
@@ -71,12 +71,12 @@ def reliability(
 ) -> None:
     """Draw accuracy against confidence before and after scaling; the file is printed on stdout."""
     from robustmix.errors import UsageError
-    from robustmix.pages.reliability import draw_report_reliability
+    from robustmix.pages.drawings import draw
     from robustmix.report.report import Report
 
     if out.suffix not in (".png", ".svg"):
         raise UsageError(f"expected a .png or .svg file, got {out}")
-    draw_report_reliability(Report.load(path, samples=False), out, suite=suite)
+    draw("reliability", [Report.load(path, samples=False)], out, suite=suite)
     console.result(str(out))
 
 

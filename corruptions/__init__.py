@@ -11,54 +11,25 @@ Reference:
 
 from typing import TYPE_CHECKING
 
-from robustmix._lazy import lazy_exports
-from robustmix.corruptions.names import (
-    ALIASES,
-    APPROXIMATE,
-    DESCRIPTIONS,
-    EXTRA,
-    GENERATOR_VERSION,
-    GROUPS,
-    MAIN,
-    NAMES,
-    PROFILES,
-    SEVERITIES,
-    Profile,
-    canonical_name,
-    choose_profile,
-)
+from robustmix._lazy import lazy_exports_of
 
 if TYPE_CHECKING:
-    from robustmix.corruptions.cifar_c import CifarC
-    from robustmix.corruptions.corruption import Corruption
-    from robustmix.corruptions.registry import CORRUPTIONS, corrupt
+    from robustmix.corruptions.cifar_c import CifarC as CifarC
+    from robustmix.corruptions.corrupt import corrupt as corrupt
+    from robustmix.corruptions.corruption import Corruption as Corruption
+    from robustmix.corruptions.names import APPROXIMATE as APPROXIMATE
+    from robustmix.corruptions.names import EXTRA as EXTRA
+    from robustmix.corruptions.names import GENERATOR_VERSION as GENERATOR_VERSION
+    from robustmix.corruptions.names import GROUPS as GROUPS
+    from robustmix.corruptions.names import MAIN as MAIN
+    from robustmix.corruptions.names import NAMES as NAMES
+    from robustmix.corruptions.names import PROFILES as PROFILES
+    from robustmix.corruptions.names import SEVERITIES as SEVERITIES
+    from robustmix.corruptions.names import Profile as Profile
+    from robustmix.corruptions.names import canonical_name as canonical_name
+    from robustmix.corruptions.names import choose_profile as choose_profile
+    from robustmix.corruptions.registry import ALIASES as ALIASES
+    from robustmix.corruptions.registry import CORRUPTIONS as CORRUPTIONS
+    from robustmix.corruptions.registry import CorruptionRow as CorruptionRow
 
-__all__ = [
-    "ALIASES",
-    "APPROXIMATE",
-    "CORRUPTIONS",
-    "DESCRIPTIONS",
-    "EXTRA",
-    "GENERATOR_VERSION",
-    "GROUPS",
-    "MAIN",
-    "NAMES",
-    "PROFILES",
-    "SEVERITIES",
-    "CifarC",
-    "Corruption",
-    "Profile",
-    "canonical_name",
-    "choose_profile",
-    "corrupt",
-]
-
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "CORRUPTIONS": "robustmix.corruptions.registry",
-        "CifarC": "robustmix.corruptions.cifar_c",
-        "Corruption": "robustmix.corruptions.corruption",
-        "corrupt": "robustmix.corruptions.registry",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_exports_of(__name__)

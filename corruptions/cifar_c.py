@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustmix.corruptions.names import NAMES, SEVERITIES, canonical_name
+from robustmix.corruptions.names import SEVERITIES, canonical_name
+from robustmix.corruptions.registry import CORRUPTIONS
 from robustmix.errors import IntakeError, UsageError, unknown_name
 
 CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -80,7 +81,7 @@ class CifarC:
                 f"no folder {folder}", "download and extract the released archive there"
             )
         labels = _read_labels(folder / "labels.npy", CLASSES.get(dataset, classes or 0), n)
-        paths = {name: folder / f"{name}.npy" for name in NAMES}
+        paths = {name: folder / f"{name}.npy" for name in CORRUPTIONS}
         arrays = {name: _map_images(path, n, size) for name, path in paths.items() if path.exists()}
         if not arrays:
             raise IntakeError(f"no corruption file such as brightness.npy in {folder}", _EXTRACT)

@@ -1,7 +1,8 @@
-"""Names of the corruptions, their groups, and the severity profiles; needs no torch."""
+"""What the corruptions of the benchmark are called, and the severity profiles; needs no torch."""
 
 from typing import Literal, TypeAlias
 
+from robustmix.corruptions.registry import ALIASES, BENCHMARK, CORRUPTIONS
 from robustmix.errors import UsageError, unknown_name
 
 GENERATOR_VERSION = "2"
@@ -14,64 +15,18 @@ PROFILES: dict[Profile, int] = {"cifar": 32, "tiny": 64, "imagenet": 224}
 
 SEVERITIES: tuple[int, ...] = (1, 2, 3, 4, 5)
 
-MAIN: tuple[str, ...] = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-)
+MAIN: tuple[str, ...] = tuple(name for name, row in BENCHMARK.items() if row.benchmark == "main")
 """The 15 of the benchmark."""
 
-EXTRA: tuple[str, ...] = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+EXTRA: tuple[str, ...] = tuple(name for name, row in BENCHMARK.items() if row.benchmark == "extra")
 """The four meant for validation; papers on CIFAR-C average over all 19."""
 
 NAMES: tuple[str, ...] = MAIN + EXTRA
-"""All 19 in canonical order."""
+"""All 19 in canonical order. A corruption that is registered joins ``CORRUPTIONS``, not these."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur"),
-    "weather": ("snow", "frost", "fog", "brightness", "spatter"),
-    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression", "saturate"),
-}
-
-ALIASES: dict[str, str] = {
-    "frosted_glass_blur": "glass_blur",
-    "elastic": "elastic_transform",
-    "jpeg": "jpeg_compression",
-}
-
-DESCRIPTIONS: dict[str, str] = {
-    "gaussian_noise": "normal noise on every value, as in low light",
-    "shot_noise": "Poisson noise: light counted in few photons",
-    "impulse_noise": "salt and pepper: single values become black or white",
-    "defocus_blur": "a disk-shaped blur, as out of focus",
-    "glass_blur": "pixels displaced at random between two blurs, as behind frosted glass",
-    "motion_blur": "a one-sided blur along a random direction",
-    "zoom_blur": "the mean of the image at several magnifications",
-    "snow": "falling flakes, smeared by motion, on a whitened image",
-    "frost": "ice crystals laid over the image",
-    "fog": "a fractal haze that also lowers contrast",
-    "brightness": "a constant added to the HSV value",
-    "contrast": "values drawn towards the mean of their channel",
-    "elastic_transform": "a random affine map and small local displacements",
-    "pixelate": "the image scaled down and up again with a box filter",
-    "jpeg_compression": "JPEG at low quality (IJG library 9, 4:2:0)",
-    "speckle_noise": "normal noise in proportion to the value",
-    "gaussian_blur": "a blur with a Gaussian kernel",
-    "spatter": "drops of water or splashes of mud on the lens",
-    "saturate": "the HSV saturation lowered or raised",
+    group: tuple(name for name in NAMES if BENCHMARK[name].group == group)
+    for group in dict.fromkeys(row.group for row in BENCHMARK.values())
 }
 
 APPROXIMATE: tuple[str, ...] = ("frost",)
@@ -79,7 +34,7 @@ APPROXIMATE: tuple[str, ...] = ("frost",)
 
 
 def canonical_name(name: str) -> str:
-    """Return the canonical name of a corruption, resolving aliases.
+    """Return the name of a corruption in ``CORRUPTIONS``, resolving aliases.
 
     Raises:
         UsageError: no corruption is called ``name``; the nearest name is suggested.
@@ -89,8 +44,8 @@ def canonical_name(name: str) -> str:
         'jpeg_compression'
     """
     name = ALIASES.get(name, name)
-    if name not in NAMES:
-        raise unknown_name("corruption", name, [*NAMES, *ALIASES])
+    if name not in CORRUPTIONS:
+        raise unknown_name("corruption", name, [*CORRUPTIONS, *ALIASES])
     return name
 
 

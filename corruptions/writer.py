@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustmix.corruptions import frost
+from robustmix.corruptions.corrupt import corrupt
 from robustmix.corruptions.names import GENERATOR_VERSION, SEVERITIES, choose_profile
-from robustmix.corruptions.registry import corrupt
 from robustmix.errors import IncompatibleError, IntakeError
 from robustmix.files import atomic_path, canonical_json, write_text
 from robustmix.rng import GENERATOR
@@ -104,7 +104,7 @@ def write_set(
         IncompatibleError: ``out`` holds a set made with other parameters, or released files.
         IntakeError: ``frost_dir`` does not hold the benchmark's pictures.
         IncompleteError: a file cannot be written.
-        UsageError: a name or the profile cannot be meant.
+        UsageError: a name or the profile is unknown.
     """
     out, n = Path(out), len(labels)
     height, width = map(int, take(torch.zeros(1, dtype=torch.int64)).shape[2:])

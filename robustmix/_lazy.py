@@ -1,13 +1,32 @@
 """Public names that are imported on first use, so that listing and helping need no torch."""
 
+import ast
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import Any, NamedTuple, cast
 
 
-def lazy_exports(package: str, exports: Mapping[str, str]) -> Callable[[str], object]:
-    """Return a module ``__getattr__`` (PEP 562) that imports each public name on first use.
+class LazyExports(NamedTuple):
+    """What a package whose names are imported on first use is given."""
+
+    getattr: Callable[[str], object]
+    """Its ``__getattr__`` (PEP 562)."""
+
+    dir: Callable[[], list[str]]
+    """Its ``__dir__``."""
+
+    all: list[str]
+    """Its ``__all__``."""
+
+
+def lazy_exports_of(package: str) -> LazyExports:
+    """Make the names that a package imports ``if TYPE_CHECKING:`` importable on first use.
+
+    That block is the only list of them: type checkers see it, and here it is read from the
+    package's source, which takes a millisecond. ``from robustmix import attacks as attacks`` in it
+    makes a sub-package one of the names.
 
     An algorithm and its file share their name (``fgsm`` in ``fgsm.py``). Importing the file would
     bind the module to that name in the package; here the public name stays the function, whichever
@@ -15,27 +34,40 @@ def lazy_exports(package: str, exports: Mapping[str, str]) -> Callable[[str], ob
 
     Args:
         package: the importing package, its ``__name__``.
-        exports: public name -> module that defines it.
 
     Example:
-        >>> load = lazy_exports("robustmix", {"write_text": "robustmix.files"})
-        >>> load("write_text").__name__
-        'write_text'
+        ``__getattr__, __dir__, __all__ = lazy_exports_of(__name__)``, below the block.
     """
+    module = sys.modules[package]
+    # The loader, not the file: it can read zip archives too.
+    source = cast(Any, module.__spec__).loader.get_source(package)
+    exports = dict(_imported(ast.parse(source)))
+    names = sorted(exports)
 
     class LazyPackage(ModuleType):
         def __setattr__(self, name: str, value: object) -> None:
-            if not (name in exports and isinstance(value, ModuleType)):
+            defined_elsewhere = exports.get(name, package) != package
+            if not (defined_elsewhere and isinstance(value, ModuleType)):
                 super().__setattr__(name, value)
 
-    module = sys.modules[package]
     module.__class__ = LazyPackage
 
     def load(name: str) -> object:
         if name not in exports:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if exports[name] == package:
+            return importlib.import_module(f"{package}.{name}")
         value: object = getattr(importlib.import_module(exports[name]), name)
         setattr(module, name, value)
         return value
 
-    return load
+    return LazyExports(load, lambda: sorted({*vars(module), *names}), names)
+
+
+def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield name and module of everything imported in a block ``if TYPE_CHECKING:``."""
+    for block in tree.body:
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING":
+            for node in block.body:
+                if isinstance(node, ast.ImportFrom):
+                    yield from ((alias.name, str(node.module)) for alias in node.names)

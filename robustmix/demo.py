@@ -7,7 +7,7 @@ from rich.console import Console
 
 from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.progress import open_progress
-from robustmix.evaluation.suites.fgsm import FgsmSuite
+from robustmix.evaluation.suites.attack import Attack
 from robustmix.pages.overview_figure import draw_reports
 from robustmix.report.report import REPORT_FILE, Report
 from robustmix.training.loop import train
@@ -16,7 +16,7 @@ from robustmix.training.progress import open_progress as open_training_progress
 METHODS = ("vanilla", "adautomix")
 
 # What shows the most in a minute; the masking checks and iterative attacks take several.
-SUITES = ("clean", "calibration", "corruption", FgsmSuite(masking=False), "occlusion")
+SUITES = ("clean", "calibration", "corruption", Attack(attack="fgsm", masking="off"), "occlusion")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class RobustmixError(Exception):
 
 
 class UsageError(RobustmixError, ValueError):
-    """A name, flag or value that cannot be meant (exit 2)."""
+    """A name, flag or value that is invalid (exit 2)."""
 
     exit_code = 2
     default_code = "E-USAGE"

@@ -84,3 +84,15 @@ def normal(keys: Tensor, count: int, *, counter_high: int = 0) -> Tensor:
 def permutations(keys: Tensor, n: int) -> Tensor:
     """Return a uniformly random permutation of ``range(n)`` a key, int64 (N, n)."""
     return philox(keys, n).argsort(dim=1, stable=True)
+
+
+def seeded_subset(seed: int, sample_ids: Sequence[str], count: int) -> Tensor | None:
+    """Choose ``count`` samples: their positions, rising, int64; None if that is all of them.
+
+    The smaller of two subsets lies in the larger one, and whether a sample is chosen depends on
+    its id, so that reports over the same split pair.
+    """
+    if count >= len(sample_ids):
+        return None
+    order = sample_keys(seed, "subset", "", 0, sample_ids).argsort(stable=True)
+    return torch.sort(order[:count]).values

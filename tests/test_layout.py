@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import robustmix
+from tests.imports import ROOT, circles, graph, modules
 
 LINKED = ("attacks", "corruptions", "cli", "data_manifests")
 
@@ -27,7 +29,7 @@ def test_public_names_exist_and_no_more() -> None:
 
 
 LAYERS = ["attacks", "corruptions"]
-LEAVES = {"errors", "files", "rng", "types", "_lazy"}
+LEAVES = {"errors", "files", "rng", "types", "_lazy", "tables"}
 
 
 @pytest.mark.parametrize("folder", LAYERS)
@@ -41,6 +43,60 @@ def test_attacks_and_corruptions_import_only_leaves(folder: str) -> None:
                 assert top in LEAVES | {folder}, f"{path.name} imports {words[1]}"
 
 
+def test_the_search_for_circles_finds_them() -> None:
+    edges = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": set[str]()}
+    assert [sorted(group) for group in circles(edges)] == [["a", "b", "c"]]
+
+
+def test_no_modules_import_each_other_not_even_inside_functions() -> None:
+    edges = graph()
+    assert len(edges) > 200
+    assert edges["robustmix.report.report"] >= {"robustmix.report.schema", "robustmix.files"}
+    assert circles(edges) == []
+
+
+FORBIDDEN = {
+    "report": ("comparison", "evaluation", "pages", "cli"),
+    "metrics": ("comparison", "evaluation", "pages", "cli", "models"),
+    "evaluation": ("comparison", "pages", "cli"),
+    "comparison": ("pages", "cli"),
+    "saliency": ("comparison", "evaluation", "report", "pages", "cli"),
+    "methods": ("comparison", "evaluation", "report", "pages", "cli"),
+}
+"""Dependencies point one way: a folder -> those that it must not import."""
+
+
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_dependencies_point_one_way(folder: str) -> None:
+    inside = f"robustmix.{folder}."
+    wrong = {
+        f"{name} imports {other}"
+        for name, others in graph().items()
+        if (name + ".").startswith(inside)
+        for other in others
+        if other.split(".")[1:2] and other.split(".")[1] in FORBIDDEN[folder]
+    }
+    assert not wrong
+
+
+KINDS_TESTED = re.compile(r"isinstance\([^()]*\b\w*(Part|Suite|Prepared\w*)\b")
+
+
+def test_only_suites_know_what_kind_of_suite_there_is() -> None:
+    """Whoever else asked would not know of the next one."""
+    assert KINDS_TESTED.search("isinstance(part, AttackPart)")
+    assert KINDS_TESTED.search("isinstance(one.suite, FgsmSuite | PgdSuite)")
+    suites = ROOT / "evaluation" / "suites"
+    asking = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in modules().values()
+        if not path.is_relative_to(suites)
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if KINDS_TESTED.search(line)
+    ]
+    assert asking == []
+
+
 def test_help_and_lists_do_not_import_torch() -> None:
     code = """
 import sys
@@ -51,7 +107,8 @@ for command in (
     *("demo", "doctor", "list", "methods", "corrupt"),
 ):
     assert run([command, "--help"]) == 0
-for kind in ("archs", "attacks", "corruptions", "datasets", "methods", "recipes", "suites"):
+from robustmix.cli.listing import KINDS
+for kind in KINDS:
     assert run(["list", kind]) == 0
 assert run(["methods", "list"]) == 0
 assert run(["methods", "info", "adautomix"]) == 0

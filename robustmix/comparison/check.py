@@ -12,11 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from robustmix.comparison.compare import SINGLE_RUNS, adjust, settings
-from robustmix.comparison.document import CheckDocument, Outcome, ReportRef, RuleResult
+from robustmix.comparison.document import (
+    CheckDocument,
+    Outcome,
+    ReportRef,
+    RuleResult,
+    VerdictRow,
+)
 from robustmix.comparison.formatting import show, show_change, show_p, show_range, unit_word
 from robustmix.comparison.measure import Measured, Options, measure, metric_at, stated_wrongly
 from robustmix.comparison.open_report import Source, open_baseline, open_report
-from robustmix.comparison.pair import Pair, align, own_saliency, pair_warnings
+from robustmix.comparison.pair import Pair, align, own_choice, pair_warnings
 from robustmix.comparison.paths import MetricPath, accuracy_paths
 from robustmix.comparison.rules import (
     Amount,
@@ -26,6 +32,7 @@ from robustmix.comparison.rules import (
     default_rules,
     load_rules,
 )
+from robustmix.comparison.verdicts import alike, subject, verdict_rows, verdict_warnings, worse
 from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, UsageError
 from robustmix.metrics.metric import Metric
 from robustmix.report.report import Report
@@ -72,7 +79,7 @@ def check(
         options: replicates and seed.
 
     Raises:
-        UsageError: rules that cannot be meant, or nothing to check.
+        UsageError: invalid rules, or nothing to check.
         IntakeError: a report is missing or damaged, or a number is not what its rows give.
         IncompatibleError: a report of a newer schema.
         IncompleteError: the baseline has no accuracy that default rules could watch.
@@ -102,7 +109,7 @@ def _default(
                 "there is nothing to check", "give --baseline, --rules or --metric", code="E-RULES"
             )
         return RuleSet(rules=())
-    paths = [path for path in accuracy_paths(base.content) if not own_saliency(base, path)]
+    paths = [path for path in accuracy_paths(base.content) if not own_choice(base, path)]
     if not paths:
         raise IncompleteError(
             f"the baseline {plain(base.label)} has no accuracy to hold a report against",
@@ -133,7 +140,9 @@ class _Gate:
         results = [self._result(rule, pair, refusal, found) for rule in self.rules.rules]
         results = self._adjusted(results)
         results += self._broken_suites(results)
-        outcome = overall(results)
+        verdicts = [] if pair is None else _comparable_verdicts(pair)
+        doubts = [] if pair is None else self._doubts(pair, verdicts)
+        outcome = overall([*results, *doubts]) if results else overall([])
         strict_failure = self.rules.strict and outcome == "inconclusive"
         return CheckDocument(
             verdict=outcome,
@@ -143,8 +152,9 @@ class _Gate:
             baseline=None if self.base is None else ReportRef.of(self.base),
             settings=settings(self.options, self.rules.correction),
             default_rules=self.rules.is_default,
-            rules=self._timed(results),
-            warnings=self._warnings(pair, results),
+            rules=self._timed([*results, *doubts]),
+            warnings=self._warnings(pair, results, verdicts),
+            notes=self._unwatched(verdicts, results),
         )
 
     def _pair(self) -> tuple[Pair | None, str]:
@@ -176,7 +186,9 @@ class _Gate:
             raise UsageError(
                 f"{plain(rule.path)} has no better direction", "write an absolute rule"
             )
-        if own_saliency(pair.a, rule.path) and not pair.same_model:
+        if one.unverified:
+            return _blank(rule, "incomplete", f"cannot be verified: {one.reason}")
+        if own_choice(pair.a, rule.path) and not pair.same_model:
             told = "each model chose its own patches, so this is for information"
             return _filled(_blank(rule, "inconclusive", told), one, self.options.alpha)
         if one.effect is None and rule.kind != "no-drop":
@@ -194,13 +206,16 @@ class _Gate:
         metric, reason = metric_at(self.candidate.content, rule.path)
         if metric is None or metric.value is None:
             return _blank(rule, "incomplete", f"{reason} in the report")
-        wrong = stated_wrongly(self.candidate, rule.path, metric.value)
-        if wrong is not None:
-            raise _not_from_rows(rule.path, wrong)
-        return _judge_absolute(rule, metric)
+        wrong = stated_wrongly(self.candidate, rule.path, metric)
+        if wrong is None:
+            return _judge_absolute(rule, metric)
+        problem, reason = wrong
+        if problem == "damaged":
+            raise _not_from_rows(rule.path, reason)
+        return _blank(rule, "incomplete", reason)
 
     def _adjusted(self, results: Sequence[RuleResult]) -> list[RuleResult]:
-        """Return the results with p values adjusted over all tested rules, and their outcome."""
+        """Adjust the p values over all tested rules, and decide these."""
         tested = [r for r in results if r.kind in _TESTED and r.p is not None]
         p_values = np.array([r.p for r in tested], dtype=np.float64)
         adjusted = iter(adjust(p_values, self.rules.correction).tolist())
@@ -212,7 +227,7 @@ class _Gate:
         return done
 
     def _broken_suites(self, results: Sequence[RuleResult]) -> list[RuleResult]:
-        """Return what did not complete although no rule speaks of it."""
+        """List what did not complete although no rule speaks of it."""
         spoken_of = {result.suite for result in results}
         content = self.candidate.content
         broken = [
@@ -241,6 +256,29 @@ class _Gate:
             )
         return broken
 
+    def _doubts(self, pair: Pair, rows: Sequence[VerdictRow]) -> list[RuleResult]:
+        """Give a row to each verdict that got worse: it says that numbers may be too good.
+
+        No rule is violated, for nobody set one; but what holds in spite of it is not shown.
+        """
+        spoken_of = {rule.path.suite for rule in self.rules.rules}
+        reasons = {
+            row: reason
+            for row, reason in worse(pair.a, pair.b, rows)
+            if self.rules.is_default or row.suite in spoken_of
+        }
+        return [
+            RuleResult(
+                rule=f"{subject(same)}: {same[0].a} -> {same[0].b}",
+                kind="verdict",
+                path=plain(same[0].suite),
+                suite=plain(same[0].suite),
+                outcome="inconclusive",
+                message=plain(reasons[same[0]], 400),
+            )
+            for same in alike(list(reasons))
+        ]
+
     def _timed(self, results: Sequence[RuleResult]) -> list[RuleResult]:
         counts: dict[str, int] = {}
         for result in results:
@@ -255,16 +293,50 @@ class _Gate:
             )
         return timed
 
-    def _warnings(self, pair: Pair | None, results: Sequence[RuleResult]) -> list[str]:
+    def _warnings(
+        self, pair: Pair | None, results: Sequence[RuleResult], verdicts: Sequence[VerdictRow]
+    ) -> list[str]:
         lines = [] if pair is None else pair_warnings(pair)
         lines += [line for result in results if (line := theatre(result)) is not None]
+        lines += verdict_warnings(verdicts, ("the baseline", "the candidate"))
         if pair is not None and not pair.same_model:
             lines.append(SINGLE_RUNS)
         return lines
 
+    def _unwatched(
+        self, verdicts: Sequence[VerdictRow], results: Sequence[RuleResult]
+    ) -> list[str]:
+        """Name the suites that no default rule watches: a gate that is silent would look whole."""
+        if self.base is None or not self.rules.is_default:
+            return []
+        told = {row.suite: f" ({row.a} -> {row.b})" for row in verdicts}
+        watched = {result.suite for result in results if result.kind != "verdict"}
+        reasons: dict[str, list[str]] = {}
+        for suite in {**self.base.content.ordered_suites(), **self.candidate.content.suites}:
+            if plain(suite) not in watched:
+                name = plain(suite) + told.get(suite, "")
+                reasons.setdefault(self._why_unwatched(self.base, suite), []).append(name)
+        return [f"not gated: {', '.join(names)}: {why}" for why, names in reasons.items()]
+
+    def _why_unwatched(self, base: Source, suite: str) -> str:
+        for name, source in (("baseline", base), ("candidate", self.candidate)):
+            part = source.content.suites.get(suite)
+            if part is None:
+                return f"the {name} does not have it"
+            if part.status != "ok":
+                return f"it is {part.status} in the {name}"
+        if any(path.suite == suite for path in accuracy_paths(base.content)):
+            return "each model chooses what it hides, so they do not compare"
+        return "no accuracy"
+
+
+def _comparable_verdicts(pair: Pair) -> list[VerdictRow]:
+    rows = verdict_rows([pair.a], [pair.b])
+    return [row for row in rows if pair.protocol_difference(row.suite) is None]
+
 
 def overall(results: Sequence[RuleResult]) -> Outcome:
-    """Return the gravest outcome; nothing judged is nothing passed."""
+    """Give the gravest outcome; nothing judged is nothing passed."""
     outcomes = {result.outcome for result in results}
     if not outcomes:
         return "incomplete"
@@ -272,7 +344,7 @@ def overall(results: Sequence[RuleResult]) -> Outcome:
 
 
 def theatre(result: RuleResult) -> str | None:
-    """Return a warning if a rule asks for more than its data can show, None if not."""
+    """Warn of a rule that asks for more than its data can show; None if it does not."""
     if result.kind not in ("non-inferiority", "no-drop") or not result.mdd or result.limit is None:
         return None
     if result.limit >= result.mdd:
@@ -356,7 +428,7 @@ def _judge_absolute(rule: Rule, metric: Metric) -> RuleResult:
 
 
 def _gain(one: Measured) -> tuple[int, float]:
-    """Return the sign that makes a difference a gain, and the gain."""
+    """Give the sign that makes a difference a gain, and the gain."""
     assert one.a is not None
     assert one.delta is not None
     sign = 1 if one.a.direction == "higher" else -1
@@ -409,14 +481,14 @@ def _improved(rule: Rule, one: Measured, result: RuleResult) -> RuleResult:
 
 
 def _gains(result: RuleResult) -> tuple[float, float]:
-    """Return the interval of the gain."""
+    """Give the interval of the gain."""
     assert result.ci is not None
     low, high = result.ci
     return (low, high) if result.direction == "higher" else (-high, -low)
 
 
 def _decide(result: RuleResult, adjusted: float, alpha: float) -> RuleResult:
-    """Return a tested rule with its outcome."""
+    """Give a tested rule its outcome."""
     assert result.delta is not None
     higher = result.direction == "higher"
     return result.model_copy(
@@ -444,7 +516,7 @@ def decide(
     alpha: float,
     limit: float | None,
 ) -> Outcome:
-    """Return what a test at an adjusted level makes of a rule.
+    """Decide a rule by a test at an adjusted level.
 
     A failure is claimed at the adjusted level, for each of many rules could raise a false alarm.
     A pass of the whole needs a pass of every rule, so there each rule's own interval decides.
@@ -470,7 +542,7 @@ def decide(
 
 
 def _change(result: RuleResult) -> str:
-    """Return both values and their difference in words."""
+    """Put both values and their difference into words."""
     unit = result.unit
     level = "" if result.ci is None else f", interval {show_range(result.ci, unit)}"
     change = f"{show_change(result.delta, unit)} {unit_word(unit)}"

@@ -20,14 +20,21 @@ from robustmix.comparison.pair import (
     align,
     check_protocols,
     one_sided,
-    own_saliency,
+    own_choice,
     pair_warnings,
 )
 from robustmix.comparison.paired import POWER, Counted, benjamini_hochberg, holm, mcnemar
-from robustmix.comparison.paths import MetricPath, all_metrics, headline_paths
+from robustmix.comparison.paths import (
+    MetricPath,
+    all_metrics,
+    completed,
+    headline_paths,
+)
+from robustmix.comparison.verdicts import verdict_rows, verdict_warnings
 from robustmix.errors import UsageError
 from robustmix.metrics.scores import FloatArray
 from robustmix.report.report import Report
+from robustmix.report.schema import ReportModel
 from robustmix.report.text import plain
 
 MARGIN = 0.01
@@ -90,25 +97,21 @@ def compare(
         check_protocols(pair, list(dict.fromkeys(path.suite for path in paths)))
         measured.append(measure(pair, paths, options))
     tables = _rows(measured, options, correction, margin)
-    comparisons = [
-        Comparison(
-            a=[ReportRef.of(pair.a)],
-            b=[ReportRef.of(pair.b)],
-            metrics=rows,
-            warnings=[
-                *pair_warnings(pair),
-                *one_sided(pair),
-                *_saliency_warning(pair, side),
-                *([] if pair.same_model else [SINGLE_RUNS]),
-            ],
+    comparisons = []
+    for pair, side, rows in zip(pairs, measured, tables, strict=True):
+        warnings = [*pair_warnings(pair), *one_sided([pair.a], [pair.b])]
+        warnings += _saliency_warning(pair, side)
+        warnings += [] if pair.same_model else [SINGLE_RUNS]
+        comparison = Comparison(
+            a=[ReportRef.of(pair.a)], b=[ReportRef.of(pair.b)], metrics=rows, warnings=warnings
         )
-        for pair, side, rows in zip(pairs, measured, tables, strict=True)
-    ]
+        beside = metrics is None
+        comparisons.append(_with_words(comparison, [[pair]], suites) if beside else comparison)
     return _document(comparisons, options, correction, margin)
 
 
 def _saliency_warning(pair: Pair, side: Sequence[Measured]) -> list[str]:
-    chosen = [plain(one.path) for one in side if own_saliency(pair.a, one.path)]
+    chosen = [plain(one.path) for one in side if own_choice(pair.a, one.path)]
     if not chosen or pair.same_model:
         return []
     return [
@@ -155,7 +158,7 @@ def compare_groups(
             check_protocols(pair, list(dict.fromkeys(path.suite for path in paths)))
     (rows,) = _rows([measure_groups(pairs, paths, options)], options, correction, margin)
     sizes = [len(side) for side in sides]
-    warnings = pair_warnings(pairs[0][0])
+    warnings = [*pair_warnings(pairs[0][0]), *one_sided(*sides)]
     if min(sizes) < 5:
         warnings.append(SINGLE_RUNS if max(sizes) == 1 else FEW_RUNS)
     comparison = Comparison(
@@ -164,7 +167,39 @@ def compare_groups(
         metrics=rows,
         warnings=warnings,
     )
+    if metrics is None:
+        comparison = _with_words(comparison, pairs, suites)
     return _document([comparison], options, correction, margin)
+
+
+def _with_words(
+    comparison: Comparison, pairs: Sequence[Sequence[Pair]], suites: Sequence[str] | None
+) -> Comparison:
+    """Add verdicts, and a word on each suite that would else go unseen.
+
+    Args:
+        comparison: with the metrics of all suites that have any to compare.
+        pairs: pairs[i][j] puts run i of side A beside run j of side B.
+        suites: those that were asked for; None for all.
+    """
+    first = pairs[0][0]
+    sides = [row[0].a for row in pairs], [pair.b for pair in pairs[0]]
+    asked = [suite for suite, _ in completed(first.a.content) if suites is None or suite in suites]
+    verdicts, told = [row for row in verdict_rows(*sides) if row.suite in asked], []
+    seen = {row.suite for row in comparison.metrics} | {row.suite for row in verdicts}
+    for suite in asked:
+        difference = first.protocol_difference(suite)
+        if difference is not None:
+            # Only of suites without metrics: those of the others were refused before.
+            told.append(f"W-SUITE: suite {plain(suite)} is not compared: {difference}")
+            verdicts = [row for row in verdicts if row.suite != suite]
+        elif suite not in seen and all(suite in s.content.suites for side in sides for s in side):
+            told.append(
+                f"W-SUITE: suite {plain(suite)} has nothing that is compared unless asked for "
+                "(--all compares every number)"
+            )
+    warnings = [*comparison.warnings, *told, *verdict_warnings(verdicts, ("A", "B"))]
+    return comparison.model_copy(update={"verdicts": verdicts, "warnings": warnings})
 
 
 def _check_sides(sides: tuple[list[Source], list[Source]]) -> None:
@@ -183,17 +218,13 @@ def _select(
     everything: bool,
     suites: Sequence[str] | None,
 ) -> list[MetricPath]:
-    """Return what to compare: what every side has, unless metrics were named."""
+    """Choose what to compare: what every side has, unless metrics were named."""
     if metrics is not None:
         return list(metrics)
-    listed = [
-        [path for path, _ in all_metrics(source.content)]
-        if everything
-        else headline_paths(source.content)
-        for source in sources
-    ]
-    common = set(listed[0]).intersection(*map(set, listed[1:]))
-    chosen = [path for path in listed[0] if path in common]
+    first, *others = (source.content for source in sources)
+    wanted = _numbers_of(first) if everything else headline_paths(first)
+    had = [set(_numbers_of(other)) for other in others]
+    chosen = [path for path in wanted if all(path in paths for paths in had)]
     if suites is not None:
         chosen = [path for path in chosen if path.suite in suites]
     if not chosen:
@@ -205,8 +236,12 @@ def _select(
     return chosen
 
 
+def _numbers_of(content: ReportModel) -> list[MetricPath]:
+    return [path for path, _ in all_metrics(content) if content.suites[path.suite].status == "ok"]
+
+
 def adjust(p_values: FloatArray, correction: str) -> FloatArray:
-    """Return p values adjusted for their number.
+    """Adjust p values for their number.
 
     Raises:
         UsageError: the correction is neither ``holm`` nor ``bh``.
@@ -287,7 +322,7 @@ def verdict(
     alpha: float,
     margin: float,
 ) -> Verdict:
-    """Return what the data say of a metric.
+    """Say in a word what the data show of a metric.
 
     ``better`` or ``worse``: a difference is shown. ``no evidence``: none is, and one larger than
     the margin is excluded (where a margin has a meaning: for fractions). ``inconclusive``: none is
@@ -304,7 +339,7 @@ def verdict(
 
 
 def settings(options: Options, correction: str) -> Settings:
-    """Return how statistics were made, as documents state it."""
+    """State how statistics were made."""
     return Settings(
         alpha=options.alpha,
         correction="bh" if correction == "bh" else "holm",

@@ -10,7 +10,7 @@ from robustmix.comparison.open_report import Source
 from robustmix.metrics.metric import Direction, Unit
 from robustmix.report.text import plain
 
-DOCUMENT_VERSION = "1.0"
+DOCUMENT_VERSION = "1.1"
 
 Verdict = Literal["better", "worse", "no evidence", "inconclusive", "not tested"]
 Outcome = Literal["pass", "fail", "inconclusive", "incomplete", "incompatible"]
@@ -38,7 +38,7 @@ class ReportRef(Frozen):
 
     @classmethod
     def of(cls, source: Source) -> "ReportRef":
-        """Return the reference to a report."""
+        """Refer to a report."""
         content = source.content
         return cls(
             name=plain(source.label),
@@ -108,12 +108,28 @@ class MetricRow(Frozen):
     """Why there is no test, or no value."""
 
 
+class VerdictRow(Frozen):
+    """What a suite says in words on both sides."""
+
+    suite: str
+    title: str
+    """What is judged, e.g. ``masking``."""
+
+    a: str
+    """As people read it; of several runs every word that occurs."""
+
+    b: str
+
+
 class Comparison(Frozen):
     """Side A against side B: one report each, or several runs each."""
 
     a: list[ReportRef]
     b: list[ReportRef]
     metrics: list[MetricRow]
+    verdicts: list[VerdictRow] = Field(default_factory=list)
+    """Of the suites that are compared."""
+
     warnings: list[str]
 
 
@@ -130,7 +146,7 @@ class ComparisonDocument(Frozen):
     comparisons: list[Comparison]
 
     def to_json(self) -> str:
-        """Return the document's text."""
+        """Write the document as text."""
         return document_text(self)
 
 
@@ -182,13 +198,15 @@ class CheckDocument(Frozen):
 
     rules: list[RuleResult]
     warnings: list[str] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+    """Which suites no default rule watches, and why."""
 
     def to_json(self) -> str:
-        """Return the document's text."""
+        """Write the document as text."""
         return document_text(self)
 
 
 def document_text(document: BaseModel) -> str:
-    """Return the JSON text of a document: sorted keys, two spaces, no NaN."""
+    """Write a document as JSON: sorted keys, two spaces, no NaN."""
     value = document.model_dump(mode="json")
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"

@@ -4,7 +4,7 @@ from robustmix.metrics.metric import Unit
 
 
 def show(value: float | None, unit: Unit | None) -> str:
-    """Return a value: a fraction in percent with two decimals, without the sign.
+    """Write a value: a fraction in percent with two decimals, without the sign.
 
     Example:
         >>> show(0.8232, "fraction"), show(1.25, "nats"), show(None, "nats")
@@ -20,7 +20,7 @@ def show(value: float | None, unit: Unit | None) -> str:
 
 
 def show_change(value: float | None, unit: Unit | None) -> str:
-    """Return a difference with its sign; no change is ``0.00``.
+    """Write a difference with its sign; no change is ``0.00``.
 
     Example:
         >>> show_change(-0.0042, "fraction"), show_change(0.0, "fraction")
@@ -33,7 +33,7 @@ def show_change(value: float | None, unit: Unit | None) -> str:
 
 
 def show_range(ci: tuple[float, float] | None, unit: Unit | None) -> str:
-    """Return an interval of differences.
+    """Write an interval of differences.
 
     Example:
         >>> show_range((-0.0042, 0.001), "fraction")
@@ -43,7 +43,7 @@ def show_range(ci: tuple[float, float] | None, unit: Unit | None) -> str:
 
 
 def show_p(p: float | None) -> str:
-    """Return a p value with three decimals.
+    """Write a p value with three decimals.
 
     Example:
         >>> show_p(0.00012), show_p(0.04), show_p(None)
@@ -57,7 +57,7 @@ def show_p(p: float | None) -> str:
 
 
 def unit_word(unit: Unit | None) -> str:
-    """Return what differences of a metric are counted in.
+    """Say what differences of a metric are counted in.
 
     Example:
         >>> unit_word("fraction"), unit_word("nats")

@@ -18,7 +18,7 @@ _RULES_SHOWN = 5
 
 
 def wanted(mode: str, environment: Mapping[str, str]) -> bool:
-    """Return whether to talk to GitHub: ``on``, ``off``, or ``auto`` by ``GITHUB_ACTIONS``.
+    """Tell whether to talk to GitHub: ``on``, ``off``, or ``auto`` by ``GITHUB_ACTIONS``.
 
     Raises:
         UsageError: another mode.
@@ -29,7 +29,7 @@ def wanted(mode: str, environment: Mapping[str, str]) -> bool:
 
 
 def escape_data(text: str) -> str:
-    r"""Return the text of a workflow command.
+    r"""Escape the text of a workflow command.
 
     Example:
         >>> escape_data("100 %\n")
@@ -39,7 +39,7 @@ def escape_data(text: str) -> str:
 
 
 def escape_property(text: str) -> str:
-    """Return a property of a workflow command.
+    """Escape a property of a workflow command.
 
     Example:
         >>> escape_property("a:b,c")
@@ -49,7 +49,7 @@ def escape_property(text: str) -> str:
 
 
 def annotations(document: CheckDocument) -> list[str]:
-    """Return one workflow command a suite that does not pass, the gravest first.
+    """Write one workflow command for each suite that does not pass, the gravest first.
 
     GitHub shows ten errors and ten warnings a step; what is beyond is counted in the last one.
     """
@@ -72,7 +72,7 @@ def annotations(document: CheckDocument) -> list[str]:
 
 
 def _gravity(result: RuleResult) -> tuple[int, float]:
-    """Return a key that puts the worst first."""
+    """Make a key that puts the worst first."""
     rank = ("incompatible", "incomplete", "fail", "inconclusive", "pass").index(result.outcome)
     delta = result.delta or 0.0
     return rank, delta if result.direction != "lower" else -delta
@@ -110,6 +110,6 @@ def append_summary(document: CheckDocument, path: Path) -> None:
 
 
 def summary_path(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the file that GitHub takes the step summary from."""
+    """Find the file that GitHub takes the step summary from."""
     name = environment.get("GITHUB_STEP_SUMMARY")
     return Path(name) if name else None

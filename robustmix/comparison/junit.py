@@ -14,7 +14,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit_xml(document: CheckDocument) -> str:
-    """Return the XML text of a check; ends with a line break."""
+    """Write a check as XML text that ends with a line break."""
     root = ET.Element("testsuites", name="robustmix check")
     suites = list(dict.fromkeys(result.suite for result in document.rules))
     for suite in suites:
@@ -63,7 +63,7 @@ def _kind(result: RuleResult, strict: bool) -> str:
 
 
 def details(result: RuleResult) -> str:
-    """Return what a rule was decided by, one ``name: value`` a line, in the metric's own unit."""
+    """List what a rule was decided by, one ``name: value`` a line, in the metric's own unit."""
     rows: list[tuple[str, object]] = [
         ("outcome", result.outcome),
         ("value", result.value),
@@ -81,5 +81,5 @@ def details(result: RuleResult) -> str:
 
 
 def xml_text(text: str) -> str:
-    """Return text without the characters that XML 1.0 cannot hold."""
+    """Replace the characters that XML 1.0 cannot hold by question marks."""
     return _NOT_XML.sub("?", text)

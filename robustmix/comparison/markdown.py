@@ -11,7 +11,7 @@ from robustmix.comparison.document import (
     RuleResult,
 )
 from robustmix.comparison.formatting import show, show_change, show_p, show_range
-from robustmix.comparison.tables import default_sentence
+from robustmix.comparison.tables import default_sentence, words_alone
 from robustmix.report.text import markdown
 
 CHECK_MARKER = "<!-- robustmix check -->"
@@ -37,7 +37,7 @@ _ORDER = ("incompatible", "incomplete", "fail", "inconclusive", "pass")
 
 
 def check_markdown(document: CheckDocument, *, limit: int | None = None) -> str:
-    """Return a check as Markdown.
+    """Write a check as Markdown.
 
     Args:
         document: the check.
@@ -73,6 +73,7 @@ def _check_text(document: CheckDocument, rules: Sequence[RuleResult], left_out: 
         lines += ["", f"{left_out} more rules are not shown."]
     if document.default_rules:
         lines += ["", markdown(default_sentence(document)) + "."]
+        lines += [markdown(f"{note[:1].upper()}{note[1:]}.", 400) for note in document.notes]
     told = [r for r in rules if r.outcome in ("incomplete", "incompatible", "inconclusive")]
     lines += [""] if told or document.warnings else []
     lines += [f"- {markdown(r.rule)}: {markdown(r.message, 400)}" for r in told[:20]]
@@ -96,7 +97,7 @@ def _check_row(result: RuleResult) -> str:
 
 
 def comparison_markdown(document: ComparisonDocument) -> str:
-    """Return a comparison as Markdown, a table a pair."""
+    """Write a comparison as Markdown, a table a pair."""
     level = f"{100 * (1 - document.settings.alpha):g}"
     lines = [COMPARE_MARKER]
     for comparison in document.comparisons:
@@ -106,6 +107,7 @@ def comparison_markdown(document: ComparisonDocument) -> str:
             f"| metric | A | B | Δ | {level} % interval of Δ | p | MDD | verdict |",
             "|---|--:|--:|--:|--:|--:|--:|---|",
             *(_metric_row(row) for row in comparison.metrics),
+            *_verdict_rows(comparison),
             "",
             *_remarks(comparison),
         ]
@@ -125,6 +127,15 @@ def _metric_row(row: MetricRow) -> str:
         row.verdict,
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def _verdict_rows(comparison: Comparison) -> list[str]:
+    return [
+        f"| {markdown(row.suite)}: {markdown(row.title)} | {markdown(row.a)} | {markdown(row.b)} "
+        f"| - | - | - | - | {'same' if row.a == row.b else 'changed'} |"
+        for told in words_alone(comparison).values()
+        for row in told
+    ]
 
 
 def _remarks(comparison: Comparison) -> list[str]:

@@ -1,13 +1,11 @@
 """Each metric of a pair of reports: both values, the difference, and what the rows say of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from robustmix.comparison.aligned_rows import Definition, Rows, Undefined, check_shapes, suite_view
-from robustmix.comparison.definitions import define
 from robustmix.comparison.open_report import Source
 from robustmix.comparison.pair import Pair
 from robustmix.comparison.paired import (
@@ -20,10 +18,13 @@ from robustmix.comparison.paired import (
     sign_flip,
 )
 from robustmix.comparison.paths import MetricPath, find_metric
+from robustmix.comparison.suite_numbers import suite_numbers
 from robustmix.errors import IncompatibleError
+from robustmix.metrics.definition import Definition, Undefined
 from robustmix.metrics.intervals import bootstrap_rng, resample
 from robustmix.metrics.metric import Metric
 from robustmix.metrics.scores import FloatArray
+from robustmix.report.rows import check_shapes, covered_view
 from robustmix.report.schema import ReportModel
 from robustmix.report.text import plain
 
@@ -62,6 +63,9 @@ class Measured:
     reason: str | None = None
     """The problem in words, or why there is no test."""
 
+    unverified: bool = False
+    """Whether there are rows that do not tell if the stated values are true."""
+
     effect: Effect | None = None
     value_a: float | None = None
     value_b: float | None = None
@@ -78,7 +82,7 @@ class Measured:
 
 
 def measure(pair: Pair, paths: Sequence[MetricPath], options: Options) -> list[Measured]:
-    """Return each metric with its paired statistics, in the order asked for.
+    """Give each metric its paired statistics, in the order asked for.
 
     Raises:
         IntakeError: a per-sample record is damaged.
@@ -90,7 +94,7 @@ def measure(pair: Pair, paths: Sequence[MetricPath], options: Options) -> list[M
             found[i], definitions = _defined(pair, one)
             if definitions is not None:
                 defined[i] = definitions
-    means = {i: d for i, d in defined.items() if all(one.values is not None for one in d)}
+    means = {i: d for i, d in defined.items() if all(one.is_mean for one in d)}
     functions = {i: d for i, d in defined.items() if i not in means}
     tested = _means(pair, found, means, options) | _functions(pair, found, functions, options)
     for i, one in tested.items():
@@ -99,7 +103,7 @@ def measure(pair: Pair, paths: Sequence[MetricPath], options: Options) -> list[M
 
 
 def metric_at(content: ReportModel, path: MetricPath) -> tuple[Metric | None, str | None]:
-    """Return a number of a report, or why there is none."""
+    """Find a number of a report, or say why there is none."""
     part = content.suites.get(path.suite)
     if part is None:
         return None, f"there is no suite {plain(path.suite)}"
@@ -144,89 +148,99 @@ def _failed(one: Measured, problem: Problem, reason: str) -> Measured:
     return Measured(one.path, one.a, one.b, problem=problem, reason=reason)
 
 
-def _without_test(one: Measured, reason: str) -> Measured:
-    return Measured(
-        one.path, one.a, one.b, reason=reason, value_a=one.value_a, value_b=one.value_b, n=one.n
-    )
+def _without_test(one: Measured, reason: str, *, unverified: bool = False) -> Measured:
+    return replace(one, reason=reason, unverified=unverified)
 
 
 def _defined(pair: Pair, one: Measured) -> tuple[Measured, tuple[Definition, Definition] | None]:
-    if pair.same_report:
-        return _identical(one), None
+    """Give both definitions of a metric, held against what the reports state; None for no test."""
+    return (_identical(one), None) if pair.same_report else _of_rows(pair, one)
+
+
+def _of_rows(pair: Pair, one: Measured) -> tuple[Measured, tuple[Definition, Definition] | None]:
     partial = pair.n < pair.of
     try:
-        rows_a, rows_b = pair.rows(one.path.suite)
-        both = _definition(rows_a, one.path), _definition(rows_b, one.path)
+        sides = [numbers.define(one.path) for numbers in pair.numbers(one.path.suite)]
     except IncompatibleError as error:
         return _failed(one, "incompatible", error.message), None
     except Undefined as error:
         if partial:
             return _failed(one, "incomplete", f"not known of the common samples: {error}"), None
-        return _without_test(one, str(error)), None
-    estimates = both[0].estimate(), both[1].estimate()
-    if not np.isfinite(estimates).all():
-        return _without_test(one, "it is undefined for these rows"), None
+        return _without_test(one, str(error), unverified=pair.has_rows), None
+    (a, value_a), (b, value_b) = sides
+    if a.column != b.column:
+        # Where no plugin says it, the reports do, and a stranger's might name a better column.
+        return _failed(one, "incompatible", "each report makes it from another column"), None
+    if not np.isfinite((value_a, value_b)).all():
+        return _without_test(one, "it is undefined for these rows", unverified=True), None
     if partial:
-        kept = Measured(
-            one.path, one.a, one.b, value_a=estimates[0], value_b=estimates[1], n=both[0].n
-        )
-        return kept, both
-    for stated, estimate in zip((one.value_a, one.value_b), estimates, strict=True):
-        assert stated is not None
-        wrong = _disagreement(stated, estimate)
-        if wrong is not None:
-            return _failed(one, "damaged", wrong), None
-    return one, both
+        one = Measured(one.path, one.a, one.b, value_a=value_a, value_b=value_b, n=a.counted)
+    else:
+        for stated, (definition, value) in zip((one.a, one.b), sides, strict=True):
+            assert stated is not None
+            wrong = _disagreement(stated, definition, value)
+            if wrong is not None:
+                return _failed(one, "damaged", wrong), None
+    if not (a.testable and b.testable):
+        return _without_test(one, a.reason or b.reason or "it has no interval"), None
+    return one, (a, b)
 
 
-def _disagreement(stated: float, estimate: float) -> str | None:
-    if abs(stated - estimate) <= _AGREE * max(1.0, abs(stated)):
-        return None
-    return f"the rows give {estimate:.6g}, the report states {stated:.6g}"
+def _disagreement(stated: Metric, definition: Definition, value: float) -> str | None:
+    """Say how a report's number differs from what its rows give, None if it does not."""
+    assert stated.value is not None
+    if not _close(stated.value, value):
+        return f"the rows give {value:.6g}, the report states {stated.value:.6g}"
+    if stated.n != definition.counted:
+        return f"it is of {definition.counted} samples, the report states {stated.n}"
+    # The direction says what is worse, so a rule turns round with it.
+    if (stated.unit, stated.direction) != (definition.unit, definition.direction):
+        return f"it is in {definition.unit}, {definition.direction} is better, the report differs"
+    if definition.interval in ("wilson", "normal"):  # those of resamples cost too much
+        made = definition.metric()
+        if (stated.ci is None) != (made.ci is None) or not all(
+            map(_close, stated.ci or (), made.ci or ())
+        ):
+            return f"the rows give the interval {made.ci}, the report states {stated.ci}"
+    return None
 
 
-def stated_wrongly(source: Source, path: MetricPath, stated: float) -> str | None:
-    """Return how a report's number differs from what its rows give, None if it does not.
+def _close(stated: float, value: float) -> bool:
+    return abs(stated - value) <= _AGREE * max(1.0, abs(stated))
 
-    A number that is not made of rows, or a report that came without them, is taken as it is.
+
+def stated_wrongly(source: Source, path: MetricPath, stated: Metric) -> tuple[Problem, str] | None:
+    """Hold a report's number against its rows; None if they agree, or if there are no rows.
+
+    Returns:
+        The problem and its reason: ``damaged``, or ``incomplete`` where the rows do not tell.
 
     Raises:
-        IntakeError: the per-sample record is damaged.
+        IntakeError: the per-sample record or the recorded parameters are damaged.
     """
     samples = source.report.samples
     if samples is None:
         return None
     check_shapes(samples)
-    view = suite_view(source.content, samples, path.suite)
-    rows = Rows(source.content, view, np.arange(len(view)))
     try:
-        return _disagreement(stated, _definition(rows, path).estimate())
-    except Undefined:
-        return None
+        view = covered_view(source.content, samples, path.suite)
+        definition, value = suite_numbers(source.content, view, path.suite).define(path)
+    except Undefined as error:
+        return "incomplete", f"cannot be verified: {error}"
+    if not np.isfinite(value):
+        return "damaged", "it is undefined for these rows"
+    wrong = _disagreement(stated, definition, value)
+    return None if wrong is None else ("damaged", wrong)
 
 
 def _identical(one: Measured) -> Measured:
     return _with_effect(one, Identical(), mdd=0.0)
 
 
-def _definition(rows: Rows, path: MetricPath) -> Definition:
-    return define(rows, rows.content.suites[path.suite], path)
-
-
 def _with_effect(
     one: Measured, effect: Effect, *, mdd: float | None, p_sign_flip: float | None = None
 ) -> Measured:
-    return Measured(
-        one.path,
-        one.a,
-        one.b,
-        effect=effect,
-        value_a=one.value_a,
-        value_b=one.value_b,
-        n=one.n,
-        mdd=mdd,
-        p_sign_flip=p_sign_flip,
-    )
+    return replace(one, effect=effect, mdd=mdd, p_sign_flip=p_sign_flip)
 
 
 def weight_chunks(n: int, replicates: int, seed: int) -> Iterator[FloatArray]:
@@ -247,7 +261,7 @@ def _means(
     means: Mapping[int, tuple[Definition, Definition]],
     options: Options,
 ) -> dict[int, Measured]:
-    """Return metrics that are means over images, with their effects."""
+    """Give metrics that are means over images their effects."""
     done: dict[int, Measured] = {}
     moving: dict[int, FloatArray] = {}
     for i, (a, b) in means.items():
@@ -301,18 +315,25 @@ def _functions(
     functions: Mapping[int, tuple[Definition, Definition]],
     options: Options,
 ) -> dict[int, Measured]:
-    """Return metrics that are no means over images, with their effects."""
+    """Give metrics that are no means over images their effects."""
     drawn: dict[int, list[FloatArray]] = {i: [] for i in functions}
-    for n in {definitions[0].n for definitions in functions.values()}:
-        for weights in weight_chunks(n, options.function_replicates, options.seed):
+    counts = {i: _replicates(both, options) for i, both in functions.items()}
+    # Those that take as many resamples are asked together: they share what they need of them.
+    for n, count in {(a.n, counts[i]) for i, (a, _) in functions.items()}:
+        for weights in weight_chunks(n, count, options.seed):
             for i, (a, b) in functions.items():
-                if a.n == n:
+                if (a.n, counts[i]) == (n, count):
                     drawn[i].append(b.resampled(weights) - a.resampled(weights))
-    done = {}
-    for i, parts in drawn.items():
-        differences = np.concatenate(parts)
-        done[i] = _resampled(found[i], differences, options, same=pair.same_model)
-    return done
+    return {
+        i: _resampled(found[i], np.concatenate(parts), options, same=pair.same_model)
+        for i, parts in drawn.items()
+    }
+
+
+def _replicates(definitions: Sequence[Definition], options: Options) -> int:
+    """Choose how many resamples a metric takes: fewer where each takes long."""
+    most = [definition.replicates for definition in definitions if definition.costly]
+    return min([options.function_replicates, *most])
 
 
 def _resampled(
@@ -337,7 +358,7 @@ def _resampled(
 def measure_groups(
     pairs: Sequence[Sequence[Pair]], paths: Sequence[MetricPath], options: Options
 ) -> list[Measured]:
-    """Return each metric of several runs a side, with a two-level bootstrap: runs, then images.
+    """Compare several runs a side by a two-level bootstrap: runs, then images.
 
     The runs of a side are resampled with the images that all runs share. Of k runs, k - 1 are
     drawn: drawing k would understate the variance between runs by (k - 1) / k. A side of one run
@@ -376,33 +397,24 @@ def _measure_group(
     sides: tuple[list[Definition], list[Definition]] = ([], [])
     for i, row in enumerate(pairs):
         for j, pair in enumerate(row):
-            checked, both = _defined_apart(pair, grid[i][j])
+            # A report may stand on both sides, and its runs are resampled apart even then.
+            checked, both = _of_rows(pair, grid[i][j])
             if both is None:
-                return checked
+                # Without a test the values are means over the runs all the same.
+                told = checked.problem is None
+                return replace(checked, value_a=means[0], value_b=means[1]) if told else checked
             if j == 0:
                 sides[0].append(both[0])
             if i == 0:
                 sides[1].append(both[1])
-    runs = [_drawn_runs(side, options, stream) for stream, side in enumerate(sides, 2)]
+    few = replace(options, function_replicates=_replicates([*sides[0], *sides[1]], options))
+    runs = [_drawn_runs(side, few, stream) for stream, side in enumerate(sides, 2)]
     differences = runs[1] - runs[0]
     return _resampled(one, differences, options, label="two-level bootstrap")
 
 
-def _defined_apart(
-    pair: Pair, one: Measured
-) -> tuple[Measured, tuple[Definition, Definition] | None]:
-    """Return both definitions even where a report stands on both sides."""
-    if not pair.same_report:
-        return _defined(pair, one)
-    try:
-        rows_a, rows_b = pair.rows(one.path.suite)
-        return one, (_definition(rows_a, one.path), _definition(rows_b, one.path))
-    except Undefined as error:
-        return _without_test(one, str(error)), None
-
-
 def _drawn_runs(side: Sequence[Definition], options: Options, stream: int) -> FloatArray:
-    """Return the mean over drawn runs of the metric of drawn images, (R,)."""
+    """Give the mean over drawn runs of the metric of drawn images, (R,)."""
     count = options.function_replicates
     chunks = weight_chunks(side[0].n, count, options.seed)
     values = np.concatenate([np.stack([d.resampled(w) for d in side], axis=1) for w in chunks])

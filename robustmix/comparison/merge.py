@@ -7,7 +7,6 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from robustmix.evaluation.recompute import remake
 from robustmix.files import hash_json
 from robustmix.report.report import Report
 from robustmix.report.samples import Samples, Table
-from robustmix.report.schema import SuiteUnion
+from robustmix.report.schema import SuitePart
 from robustmix.report.text import plain
 
 _SHARED = "clean", "calibration"
@@ -165,22 +164,22 @@ def _joined_table(key: str, tables: Sequence[Table], order: Sequence[int]) -> Ta
 
 
 def _summarised(report: Report) -> Report:
-    """Return the report with every suite made again from the rows."""
+    """Make every suite of the report again from its rows."""
     content = report.content
     for key, part in content.suites.items():
         if part.status != "ok":
             raise _refused(f"suite {plain(key)} is {part.status}")
         if "batch:" in str(content.protocol.params[key].get("mask_scope", "")):
             raise _refused(f"suite {plain(key)} shares masks among the samples of a batch")
-    parts = cast(dict[str, SuiteUnion], remake(report))
+    parts = remake(report)
     for key, part in parts.items():
         part.timing = content.suites[key].timing
     content.suites = parts
     return report
 
 
-def _finished(report: Report, reports: Sequence[Report], suites: dict[str, SuiteUnion]) -> Report:
-    """Return the merged report with its own id, hash, warnings and timing."""
+def _finished(report: Report, reports: Sequence[Report], suites: dict[str, SuitePart]) -> Report:
+    """Give the merged report its own id, hash, warnings and timing."""
     content = report.content
     runs = [r.content.run for r in reports]
     identity = hashlib.sha256("\n".join(run.id for run in runs).encode()).hexdigest()
@@ -216,7 +215,7 @@ def _finished(report: Report, reports: Sequence[Report], suites: dict[str, Suite
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts ``2`` before ``10``: the order of a split's own indices."""
+    """Make a key that sorts ``2`` before ``10``: the order of a split's own indices."""
     return [(int(p), "") if p.isdecimal() else (-1, p) for p in re.split(r"(\d+)", name)]
 
 

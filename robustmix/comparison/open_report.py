@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from robustmix.comparison.paths import all_metrics
 from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, UsageError
 from robustmix.files import atomic_path, file_digest
 from robustmix.report.report import REPORT_FILE, Report, read_report
@@ -35,7 +36,7 @@ class Source:
 
 
 def open_report(where: Path | str | Report) -> Source:
-    """Return a report with its hash.
+    """Read a report, with its hash.
 
     Args:
         where: a report file, the folder it lies in, or a report in memory.
@@ -55,13 +56,11 @@ def open_report(where: Path | str | Report) -> Source:
 
 
 def report_file(path: Path) -> Path:
-    """Return the report file that a path means."""
+    """Find the report file that a path means."""
     return path / REPORT_FILE if path.is_dir() else path
 
 
 def _checked(source: Source) -> Source:
-    from robustmix.comparison.paths import all_metrics
-
     for path, metric in all_metrics(source.content):
         values = [v for v in (metric.value, *(metric.ci or ())) if v is not None]
         limit = 1.0 + 1e-9 if metric.unit == "fraction" else 1e100
@@ -76,7 +75,7 @@ def _checked(source: Source) -> Source:
 
 
 def open_baseline(where: str | Path | Report) -> Source:
-    """Return a baseline: a file, a folder, ``git:REF:PATH`` or a report in memory.
+    """Read a baseline: a file, a folder, ``git:REF:PATH`` or a report in memory.
 
     Raises:
         UsageError: a git address without revision or path.

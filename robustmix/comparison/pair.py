@@ -7,18 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from robustmix.comparison.aligned_rows import Rows, Undefined, check_shapes, suite_view
 from robustmix.comparison.open_report import Source
-from robustmix.comparison.paths import MetricPath
+from robustmix.comparison.paths import MetricPath, matching_key
+from robustmix.comparison.suite_numbers import SuiteNumbers, suite_numbers
 from robustmix.errors import IncompatibleError
+from robustmix.metrics.definition import Undefined, metric_path
 from robustmix.metrics.scores import IntArray
-from robustmix.report.report import Report
+from robustmix.report.report import Report, metrics_of
+from robustmix.report.rows import check_shapes, covered_view
 from robustmix.report.samples import Samples
-from robustmix.report.schema import OcclusionPart, ReportModel
+from robustmix.report.schema import ReportModel
 from robustmix.report.text import plain
-
-MODEL_SALIENCY = ("gradxinput", "smoothgrad", "gradcam", "rollout")
-"""Sources that differ from model to model, so that curves by them cannot be compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,35 +36,41 @@ class Pair:
     """Whether other samples in one of the reports are left out rather than refused."""
 
     @cached_property
-    def _rows(self) -> dict[str, tuple[Rows, Rows]]:
+    def _numbers(self) -> dict[str, tuple[SuiteNumbers, SuiteNumbers]]:
         return {}
 
-    def rows(self, suite: str) -> tuple[Rows, Rows]:
-        """Return the rows that a suite sees in either report, image by image.
+    def numbers(self, suite: str) -> tuple[SuiteNumbers, SuiteNumbers]:
+        """Give the numbers of a suite in either report, over the same images in the same order.
 
         Raises:
-            Undefined: a report came without its per-sample record.
+            Undefined: a report came without its per-sample record, or the suite is unknown here.
             IncompatibleError: the suite covers other samples in each.
-            IntakeError: a record is damaged.
+            IntakeError: a record or the recorded parameters are damaged.
         """
-        if suite not in self._rows:
-            self._rows[suite] = self._aligned(suite)
-        return self._rows[suite]
+        # Built once a suite: its definitions share what they need of the same resamples.
+        if suite not in self._numbers:
+            self._numbers[suite] = self._aligned(suite)
+        return self._numbers[suite]
 
-    def _aligned(self, suite: str) -> tuple[Rows, Rows]:
+    def _aligned(self, suite: str) -> tuple[SuiteNumbers, SuiteNumbers]:
         views = []
         for source in (self.a, self.b):
             if source.report.samples is None:
                 raise Undefined("a report came without its per-sample record")
-            views.append(suite_view(source.content, source.report.samples, suite))
+            views.append(covered_view(source.content, source.report.samples, suite))
         orders = common_order(*views)
         sizes = {len(view) for view in views} | {len(orders[0])}
         if len(orders[0]) == 0 or (len(sizes) > 1 and not self.allow_subset):
             raise IncompatibleError(f"{plain(suite)} covers other samples in each report")
         return (
-            Rows(self.a.content, views[0], orders[0]),
-            Rows(self.b.content, views[1], orders[1]),
+            suite_numbers(self.a.content, views[0], suite, orders[0]),
+            suite_numbers(self.b.content, views[1], suite, orders[1]),
         )
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether both reports came with their per-sample records."""
+        return self.a.report.samples is not None and self.b.report.samples is not None
 
     @cached_property
     def same_model(self) -> bool:
@@ -78,7 +83,7 @@ class Pair:
         return self.a.sha256 == self.b.sha256
 
     def protocol_difference(self, suite: str) -> str | None:
-        """Return how a suite was run differently, None if it was not."""
+        """Say how a suite was run differently, None if it was not."""
         return protocol_difference(self.a.content, self.b.content, suite)
 
 
@@ -112,7 +117,7 @@ def align(a: Source, b: Source, *, allow_subset: bool = False) -> Pair:
 
 
 def common_order(left: Samples, right: Samples) -> tuple[IntArray, IntArray]:
-    """Return the positions of the common samples in each record, in the order of their ids."""
+    """Give the positions of the common samples in each record, in the order of their ids."""
     at_left = {name: i for i, name in enumerate(left.sample_ids)}
     at_right = {name: i for i, name in enumerate(right.sample_ids)}
     common = sorted(at_left.keys() & at_right.keys())
@@ -199,7 +204,7 @@ def _short(value: Any) -> str:
 
 
 def protocol_difference(a: ReportModel, b: ReportModel, suite: str) -> str | None:
-    """Return which parameter of a suite differs between two reports, None if none does."""
+    """Say which parameter of a suite differs between two reports, None if none does."""
     limits = [content.protocol.limits.get(suite) for content in (a, b)]
     if limits[0] != limits[1]:
         counts = [str(limit or "all") for limit in limits]
@@ -222,7 +227,7 @@ def protocol_difference(a: ReportModel, b: ReportModel, suite: str) -> str | Non
 
 
 def pair_warnings(pair: Pair) -> list[str]:
-    """Return what a reader of a comparison must know of the two reports."""
+    """Say what a reader of a comparison must know of the two reports."""
     a, b = pair.a.content, pair.b.content
     lines = []
     if a.run.seed != b.run.seed:
@@ -243,28 +248,31 @@ def pair_warnings(pair: Pair) -> list[str]:
     return lines
 
 
-def own_saliency(source: Source, path: MetricPath) -> bool:
-    """Return whether a metric hides patches in an order that each model chooses itself."""
+def own_choice(source: Source, path: MetricPath) -> bool:
+    """Tell whether a number hangs on an order of patches that each model chooses itself."""
     part = source.content.suites.get(path.suite)
-    if not isinstance(part, OcclusionPart) or not isinstance(part.saliency, dict):
+    if part is None or not part.shown.own_choice:
         return False
-    ranked = "salient" in path.metric or "salient" in path.condition
-    return ranked and part.saliency.get("source") in MODEL_SALIENCY
+    key = matching_key([(condition, name) for condition, name, _ in metrics_of(part)], path)
+    return key is not None and metric_path(*key) in part.shown.own_choice
 
 
-def one_sided(pair: Pair) -> list[str]:
-    """Return which suites are not compared, because a report lacks them or they did not complete.
+def one_sided(a: Sequence[Source], b: Sequence[Source]) -> list[str]:
+    """Say which suites are not compared, because a report lacks them or they did not complete.
 
     A comparison that is silent about them would look complete.
     """
     lines = []
-    for name, one, other in (("A", pair.a, pair.b), ("B", pair.b, pair.a)):
-        for suite, part in one.content.ordered_suites().items():
-            if part.status != "ok":
-                lines.append(f"W-SUITE: suite {plain(suite)} is {part.status} in {name}")
-            elif suite not in other.content.suites:
-                lines.append(f"W-SUITE: suite {plain(suite)} is in {name} only")
-    return lines
+    for name, side, other in (("A", a, b), ("B", b, a)):
+        for source in side:
+            for suite, part in source.content.ordered_suites().items():
+                if part.status != "ok":
+                    lines.append(f"W-SUITE: suite {plain(suite)} is {part.status} in {name}")
+                elif not any(suite in one.content.suites for one in other):
+                    lines.append(f"W-SUITE: suite {plain(suite)} is in {name} only")
+                elif not all(suite in one.content.suites for one in (*side, *other)):
+                    lines.append(f"W-SUITE: suite {plain(suite)} is not in every run")
+    return list(dict.fromkeys(lines))
 
 
 def check_protocols(pair: Pair, suites: Sequence[str]) -> None:

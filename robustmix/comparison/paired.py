@@ -57,7 +57,7 @@ def mcnemar(b: int, c: int) -> McNemar:
 
 
 def newcombe(both: int, b: int, c: int, neither: int, *, z: float) -> tuple[float, float]:
-    """Return the square-and-add score interval of (c - b) / n, the gain of the second classifier.
+    """Give the square-and-add score interval of (c - b) / n, the gain of the second classifier.
 
     Args:
         both: images that both classify correctly.
@@ -88,7 +88,7 @@ def newcombe(both: int, b: int, c: int, neither: int, *, z: float) -> tuple[floa
 
 
 def minimal_detectable(sd: float, n: int, *, alpha: float = 0.05, power: float = POWER) -> float:
-    """Return the true difference that a two-sided paired test finds with the given power.
+    """Give the true difference that a two-sided paired test finds with the given power.
 
     Args:
         sd: standard deviation of the per-image differences; sqrt(d - delta^2) for a share of
@@ -106,7 +106,7 @@ def minimal_detectable(sd: float, n: int, *, alpha: float = 0.05, power: float =
 
 
 def holm(p_values: FloatArray) -> FloatArray:
-    """Return p values adjusted by Holm's step-down method, (m,), each at most 1.
+    """Adjust p values by Holm's step-down method, (m,), each at most 1.
 
     Reference:
         Holm 1979, Scand. J. Statist. 6:65.
@@ -124,7 +124,7 @@ def holm(p_values: FloatArray) -> FloatArray:
 
 
 def benjamini_hochberg(p_values: FloatArray) -> FloatArray:
-    """Return p values adjusted to control the false discovery rate, (m,), each at most 1.
+    """Adjust p values to control the false discovery rate, (m,), each at most 1.
 
     Reference:
         Benjamini and Hochberg 1995, J. R. Statist. Soc. B 57:289.
@@ -177,19 +177,19 @@ class Effect(Protocol):
         ...
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """Return the two-sided 1 - alpha interval."""
+        """Give the two-sided 1 - alpha interval."""
         ...
 
     def p_below(self, limit: float) -> float:
-        """Return the one-sided p value against: the difference is at least ``limit``."""
+        """Give the one-sided p value against: the difference is at least ``limit``."""
         ...
 
     def p_above(self, limit: float) -> float:
-        """Return the one-sided p value against: the difference is at most ``limit``."""
+        """Give the one-sided p value against: the difference is at most ``limit``."""
         ...
 
     def p_zero(self) -> float:
-        """Return the two-sided p value against: there is no difference."""
+        """Give the two-sided p value against: there is no difference."""
         ...
 
 
@@ -206,20 +206,20 @@ class Resampled:
         return f"{self.label}/{len(self.replicates)}"
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """Return the percentile interval."""
+        """Give the percentile interval."""
         low, high = np.quantile(self.replicates, [alpha / 2, 1 - alpha / 2])
         return float(low), float(high)
 
     def p_below(self, limit: float) -> float:
-        """Return the share of resamples at or above the limit; one is added to both counts."""
+        """Give the share of resamples at or above the limit; one is added to both counts."""
         return self._share(self.replicates >= limit)
 
     def p_above(self, limit: float) -> float:
-        """Return the share of resamples at or below the limit, likewise."""
+        """Give the share of resamples at or below the limit, likewise."""
         return self._share(self.replicates <= limit)
 
     def p_zero(self) -> float:
-        """Return twice the smaller share."""
+        """Give twice the smaller share."""
         return min(1.0, 2 * min(self.p_below(0.0), self.p_above(0.0)))
 
     @staticmethod
@@ -246,19 +246,19 @@ class Counted:
         return "newcombe"
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """Return Newcombe's interval."""
+        """Give Newcombe's interval."""
         return self._at(float(stats.norm.ppf(1 - alpha / 2)))
 
     def p_below(self, limit: float) -> float:
-        """Return the level at which the interval's upper end reaches the limit."""
+        """Give the level at which the interval's upper end reaches the limit."""
         return self._tail(limit)
 
     def p_above(self, limit: float) -> float:
-        """Return the level at which the interval's lower end reaches the limit."""
+        """Give the level at which the interval's lower end reaches the limit."""
         return Counted(self.both, self.c, self.b, self.neither)._tail(-limit)
 
     def p_zero(self) -> float:
-        """Return McNemar's mid-p value."""
+        """Give McNemar's mid-p value."""
         return mcnemar(self.b, self.c).mid
 
     def _at(self, z: float) -> tuple[float, float]:
@@ -288,20 +288,20 @@ class Unchanged:
         return "no-change"
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """Return what all unseen changes could amount to, if all went one way."""
+        """Give what all unseen changes could amount to, if all went one way."""
         reach = 1 - float((alpha / 2) ** (1 / self.n))
         return -reach, reach
 
     def p_below(self, limit: float) -> float:
-        """Return the probability of seeing no change if the difference were ``limit``."""
+        """Give the probability of seeing no change if the difference were ``limit``."""
         return float((1 - min(1.0, limit)) ** self.n) if limit > 0 else 1.0
 
     def p_above(self, limit: float) -> float:
-        """Return the same for the other side."""
+        """Give the same for the other side."""
         return self.p_below(-limit)
 
     def p_zero(self) -> float:
-        """Return 1."""
+        """Give 1."""
         return 1.0
 
 
@@ -315,17 +315,17 @@ class Identical:
         return "identical"
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """Return the point 0."""
+        """Give the point 0."""
         return 0.0, 0.0
 
     def p_below(self, limit: float) -> float:
-        """Return 0 if 0 is below the limit, else 1."""
+        """Give 0 if 0 is below the limit, else 1."""
         return 0.0 if limit > 0 else 1.0
 
     def p_above(self, limit: float) -> float:
-        """Return 0 if 0 is above the limit, else 1."""
+        """Give 0 if 0 is above the limit, else 1."""
         return 0.0 if limit < 0 else 1.0
 
     def p_zero(self) -> float:
-        """Return 1."""
+        """Give 1."""
         return 1.0

@@ -1,14 +1,15 @@
 """Metric paths: ``suite.metric`` or ``suite.metric[condition]``."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from robustmix.errors import UsageError
+from robustmix.metrics.definition import metric_path
 from robustmix.metrics.metric import Metric
 from robustmix.report.report import metrics_of
-from robustmix.report.schema import AttackPart, CorruptionPart, ReportModel, SuiteUnion
+from robustmix.report.schema import ReportModel, SuitePart
 from robustmix.report.text import plain
 
 _PATTERN = re.compile(r"([^.\[\]\s]+)\.([^.\[\]\s]+)(?:\[([^\[\]]+)\])?", re.ASCII)
@@ -26,12 +27,16 @@ class MetricPath:
     """Empty for a number of the whole suite; else ``fog/3``, ``groups:noise``, ``8/255``, ..."""
 
     def __str__(self) -> str:
-        ending = f"[{self.condition}]" if self.condition else ""
-        return f"{self.suite}.{self.metric}{ending}"
+        return f"{self.suite}.{self.within}"
+
+    @property
+    def within(self) -> str:
+        """The place within the suite, as its part of the report writes it."""
+        return metric_path(self.condition, self.metric)
 
 
 def parse_path(text: str) -> MetricPath:
-    """Return the path that a user wrote.
+    """Read the path that a user wrote.
 
     Raises:
         UsageError: it has no suite or no metric.
@@ -57,16 +62,25 @@ def all_metrics(content: ReportModel) -> Iterator[tuple[MetricPath, Metric]]:
             yield MetricPath(suite, name, condition), metric
 
 
-def find_metric(part: SuiteUnion, path: MetricPath) -> Metric | None:
-    """Return a number of a suite; a point of a curve is found by its value, ``8/255`` or 0.0314."""
-    for condition, name, metric in metrics_of(part):
+def find_metric(part: SuitePart, path: MetricPath) -> Metric | None:
+    """Find a number of a suite; that of a radius also by its value, ``8/255`` or 0.0313725."""
+    found = {(condition, name): metric for condition, name, metric in metrics_of(part)}
+    key = matching_key(found, path)
+    return None if key is None else found[key]
+
+
+def matching_key(keys: Collection[tuple[str, str]], path: MetricPath) -> tuple[str, str] | None:
+    """Find which of some (condition, metric) a path means; equal text goes before equal numbers."""
+    if (path.condition, path.metric) in keys:
+        return path.condition, path.metric
+    for condition, name in keys:
         if name == path.metric and same_condition(condition, path.condition):
-            return metric
+            return condition, name
     return None
 
 
 def same_condition(written: str, asked: str) -> bool:
-    """Return whether two conditions are one: equal text, or equal numbers to five digits."""
+    """Tell whether two conditions are one: equal text, or equal numbers to five digits."""
     if written == asked:
         return True
     left, right = as_number(written), as_number(asked)
@@ -74,7 +88,7 @@ def same_condition(written: str, asked: str) -> bool:
 
 
 def as_number(text: str) -> float | None:
-    """Return the value of ``8/255`` or ``0.25``; None for other text."""
+    """Read ``8/255`` or ``0.25``; None for other text."""
     try:
         return float(Fraction(text)) if len(text) < 40 else None
     except (ValueError, ZeroDivisionError, OverflowError):
@@ -82,49 +96,39 @@ def as_number(text: str) -> float | None:
 
 
 def headline_paths(content: ReportModel) -> list[MetricPath]:
-    """Return what a comparison shows unless asked otherwise: a few numbers a suite."""
+    """List what a comparison shows unless asked otherwise: a few numbers a suite."""
     return [
-        MetricPath(suite, name)
-        for suite, part in content.ordered_suites().items()
-        if part.status == "ok"
-        for name in _headline(part)
+        path
+        for suite, part in completed(content)
+        for path, _ in _numbers_at(suite, part, part.shown.compared)
     ]
 
 
 def accuracy_paths(content: ReportModel) -> list[MetricPath]:
-    """Return the accuracy of each suite, the one number that a gate watches by default."""
+    """List the accuracies that a gate watches by default, where they have a value."""
     return [
-        MetricPath(suite, name)
-        for suite, part in content.ordered_suites().items()
-        if part.status == "ok"
-        for name in _accuracy(part)
-        if part.metrics[name].value is not None
+        path
+        for suite, part in completed(content)
+        for path, metric in _numbers_at(suite, part, part.shown.gated)
+        if metric.value is not None
     ]
 
 
-def _headline(part: SuiteUnion) -> list[str]:
-    if isinstance(part, AttackPart):
-        wanted = ["robust_acc", "asr", "auc_eps_16"]
-    elif part.kind == "clean":
-        wanted = ["top1", "top5", "nll", "brier_sum"]
-    elif part.kind == "calibration":
-        wanted = ["ece_15", "ece_10", "aurc"]
-    elif isinstance(part, CorruptionPart):
-        wanted = [n for n in part.metrics if n.startswith(("acc_mean", "ece_15_mean_"))]
-    else:
-        wanted = [n for n in part.metrics if n.startswith(("auc_", "nauc_", "rho50_"))]
-    return [name for name in wanted if name in part.metrics and "scaled" not in name]
+def completed(content: ReportModel) -> Iterator[tuple[str, SuitePart]]:
+    """Yield the suites that ran to their end."""
+    for suite, part in content.ordered_suites().items():
+        if part.status == "ok":
+            yield suite, part
 
 
-def _accuracy(part: SuiteUnion) -> list[str]:
-    if part.kind == "clean":
-        wanted = ["top1"]
-    elif isinstance(part, AttackPart):
-        wanted = ["robust_acc"]
-    elif isinstance(part, CorruptionPart):
-        # All 19 hold the 15: gating both would test the same images twice.
-        means = [n for n in part.metrics if n.startswith("acc_mean")]
-        wanted = sorted(means, key=lambda n: ("all19" not in n, "main15" not in n, n))[:1]
-    else:
-        wanted = [n for n in part.metrics if n.startswith("auc_")]
-    return [name for name in wanted if name in part.metrics]
+def _numbers_at(
+    suite: str, part: SuitePart, places: Sequence[str]
+) -> Iterator[tuple[MetricPath, Metric]]:
+    """Yield the numbers at some places within a suite; a stranger's file may name more."""
+    known = {
+        metric_path(condition, name): (MetricPath(suite, name, condition), metric)
+        for condition, name, metric in metrics_of(part)
+    }
+    for place in dict.fromkeys(places):
+        if place in known:
+            yield known[place]

@@ -34,7 +34,7 @@ class Amount:
         return f"{self.number:g}{' ' if self.unit else ''}{self.unit}"
 
     def of(self, unit: Unit, base: float, *, what: str) -> float:
-        """Return the amount in the unit of a metric.
+        """Convert the amount to the unit of a metric.
 
         Args:
             unit: of the metric.
@@ -64,7 +64,7 @@ def _ambiguous(what: str, hint: str) -> UsageError:
 
 
 def parse_amount(value: object, what: str) -> Amount:
-    """Return an amount from ``0.005``, ``"1%"`` or ``"0.5pp"``.
+    """Read an amount: ``0.005``, ``"1%"`` or ``"0.5pp"``.
 
     Raises:
         UsageError: it is no number, negative or not finite.
@@ -152,7 +152,7 @@ _ASSERTION = re.compile(r"(.+?)\s*(>=|<=|>|<)\s*(\S+)")
 
 
 def parse_assertion(text: str) -> Rule:
-    """Return the rule of ``corruption.acc_mean_all19>=0.50``.
+    """Read a rule such as ``corruption.acc_mean_all19>=0.50``.
 
     Raises:
         UsageError: it is no metric, comparison and number.
@@ -176,7 +176,7 @@ def parse_assertion(text: str) -> Rule:
 
 
 def parse_limit(value: object) -> float:
-    """Return the limit of an absolute rule from ``0.5`` or ``50pp``.
+    """Read the limit of an absolute rule: ``0.5`` or ``50pp``.
 
     Raises:
         UsageError: it is no number, or per cent, which could be of anything.
@@ -198,7 +198,7 @@ def default_rules(
     tolerances: Sequence[Amount] = (),
     alpha: float = 0.05,
 ) -> RuleSet:
-    """Return the rules where none are given: no accuracy is worse by a point or more."""
+    """Make the rules where none are given: no accuracy is worse by a point or more."""
     chosen = margin or parse_amount(DEFAULT_MARGIN, "margin")
     return RuleSet(
         rules=tuple(
@@ -215,7 +215,7 @@ def load_rules(path: Path | str) -> RuleSet:
 
     Raises:
         IntakeError: the file is missing or no TOML.
-        UsageError: a key, kind, unit or metric that cannot be meant.
+        UsageError: a key, kind, unit or metric is invalid.
     """
     try:
         value = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -236,10 +236,10 @@ _KEYS: dict[Kind, frozenset[str]] = {
 
 
 def rules_from(value: Mapping[str, Any]) -> RuleSet:
-    """Return rules from the content of a TOML file.
+    """Read rules from the content of a TOML file.
 
     Raises:
-        UsageError: a key, kind, unit or metric that cannot be meant.
+        UsageError: a key, kind, unit or metric is invalid.
     """
     _check_keys(value, {"alpha", "correction", "strict", "rule"}, "rules key")
     entries = value.get("rule", [])

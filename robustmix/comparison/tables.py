@@ -13,13 +13,14 @@ from robustmix.comparison.document import (
     ComparisonDocument,
     MetricRow,
     ReportRef,
+    VerdictRow,
 )
 from robustmix.comparison.formatting import show, show_change, show_p, show_range
 from robustmix.report.text import plain, spreadsheet
 
 
 def comparison_tables(document: ComparisonDocument) -> list[Table]:
-    """Return a table a pair: metric, A, B, difference, interval, p, MDD, verdict."""
+    """Lay out a table a pair: metric, A, B, difference, interval, p, MDD, verdict."""
     return [_comparison_table(one, document.settings.alpha) for one in document.comparisons]
 
 
@@ -40,7 +41,22 @@ def _comparison_table(comparison: Comparison, alpha: float) -> Table:
             suite = row.suite
             table.add_row(plain(suite), *[""] * 7)
         table.add_row(*_cells(row))
+    for suite, told in words_alone(comparison).items():
+        table.add_row(plain(suite), *[""] * 7)
+        for verdict in told:
+            said = "same" if verdict.a == verdict.b else "changed"
+            table.add_row(f"  {verdict.title}: {verdict.a} -> {verdict.b}", *[""] * 6, said)
     return table
+
+
+def words_alone(comparison: Comparison) -> dict[str, list[VerdictRow]]:
+    """Give the verdicts of the suites that have nothing else in the table, by suite."""
+    numbered = {row.suite for row in comparison.metrics}
+    found: dict[str, list[VerdictRow]] = {}
+    for row in comparison.verdicts:
+        if row.suite not in numbered:
+            found.setdefault(row.suite, []).append(row)
+    return found
 
 
 def _cells(row: MetricRow) -> tuple[str, ...]:
@@ -62,7 +78,7 @@ def _names(references: Sequence[ReportRef]) -> str:
 
 
 def comparison_notes(document: ComparisonDocument) -> list[str]:
-    """Return what a reader of the tables must know, one line each."""
+    """Say what a reader of the tables must know, one line each."""
     correction = {"holm": "Holm", "bh": "Benjamini-Hochberg"}[document.settings.correction]
     lines = [
         "fractions in percent, Δ and MDD in points; paired by image; p after "
@@ -89,7 +105,7 @@ def _some(paths: Sequence[str]) -> str:
 
 
 def check_table(document: CheckDocument) -> Table:
-    """Return a row a rule: rule, baseline, value, change, interval, p, outcome."""
+    """Lay out a row a rule: rule, baseline, value, change, interval, p, outcome."""
     table = Table(
         box=box.SIMPLE_HEAD,
         title=f"check of {plain(document.candidate.name, 45)}"
@@ -116,8 +132,9 @@ def check_table(document: CheckDocument) -> Table:
 
 
 def check_notes(document: CheckDocument) -> list[str]:
-    """Return what the rules are, why some have no plain verdict, and the warnings."""
+    """Say what the rules are, why some have no plain verdict, and the warnings."""
     lines = [default_sentence(document)] if document.default_rules else []
+    lines += [plain(note, 600) for note in document.notes]
     lines += [
         plain(f"{result.outcome}: {result.rule}: {result.message}", 600)
         for result in document.rules
@@ -127,8 +144,8 @@ def check_notes(document: CheckDocument) -> list[str]:
 
 
 def default_sentence(document: CheckDocument) -> str:
-    """Return the default rules in words."""
-    kind = next((result.kind for result in document.rules if result.kind != "suite"), "")
+    """Put the default rules into words."""
+    kind = next((r.kind for r in document.rules if r.kind not in ("suite", "verdict")), "")
     correction = {"holm": "Holm", "bh": "Benjamini-Hochberg"}[document.settings.correction]
     return (
         f"no rules were given: {kind} of the accuracy of every suite in the baseline, "
@@ -137,7 +154,7 @@ def default_sentence(document: CheckDocument) -> str:
 
 
 def comparison_csv(document: ComparisonDocument) -> str:
-    """Return one line a metric and pair, full precision."""
+    """Write one line a metric and pair, full precision."""
     values = [{"a": "value_a", "b": "value_b"}.get(name, name) for name in MetricRow.model_fields]
     rows = (
         [_names(one.a), _names(one.b), *row.model_dump(mode="json").values()]
@@ -148,7 +165,7 @@ def comparison_csv(document: ComparisonDocument) -> str:
 
 
 def check_csv(document: CheckDocument) -> str:
-    """Return one line a rule, full precision."""
+    """Write one line a rule, full precision."""
     if not document.rules:
         return ""
     head = list(document.rules[0].model_dump())

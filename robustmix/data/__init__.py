@@ -2,56 +2,24 @@
 
 from typing import TYPE_CHECKING
 
-from robustmix._lazy import lazy_exports
+from robustmix._lazy import lazy_exports_of
 
 if TYPE_CHECKING:
-    from robustmix.data.augment import Augment
-    from robustmix.data.datasets import DATASETS, data_folder, load_dataset
-    from robustmix.data.images import FileRecord, ImageSet
-    from robustmix.data.loader import (
-        Batch,
-        batches_per_epoch,
-        default_augment,
-        split_holdout,
-        train_batches,
-    )
-    from robustmix.data.manifests import Manifest, list_manifests, load_manifest
-    from robustmix.data.verify import verify_dataset
+    from robustmix.data.augment import Augment as Augment
+    from robustmix.data.datasets import load_dataset as load_dataset
+    from robustmix.data.images import FileRecord as FileRecord
+    from robustmix.data.images import ImageSet as ImageSet
+    from robustmix.data.loader import Batch as Batch
+    from robustmix.data.loader import batches_per_epoch as batches_per_epoch
+    from robustmix.data.loader import default_augment as default_augment
+    from robustmix.data.loader import split_holdout as split_holdout
+    from robustmix.data.loader import train_batches as train_batches
+    from robustmix.data.location import data_folder as data_folder
+    from robustmix.data.manifests import DATASETS as DATASETS
+    from robustmix.data.manifests import DatasetRow as DatasetRow
+    from robustmix.data.manifests import Manifest as Manifest
+    from robustmix.data.manifests import list_manifests as list_manifests
+    from robustmix.data.manifests import load_manifest as load_manifest
+    from robustmix.data.verify import verify_dataset as verify_dataset
 
-__all__ = [
-    "DATASETS",
-    "Augment",
-    "Batch",
-    "FileRecord",
-    "ImageSet",
-    "Manifest",
-    "batches_per_epoch",
-    "data_folder",
-    "default_augment",
-    "list_manifests",
-    "load_dataset",
-    "load_manifest",
-    "split_holdout",
-    "train_batches",
-    "verify_dataset",
-]
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "DATASETS": "robustmix.data.datasets",
-        "Augment": "robustmix.data.augment",
-        "Batch": "robustmix.data.loader",
-        "FileRecord": "robustmix.data.images",
-        "ImageSet": "robustmix.data.images",
-        "Manifest": "robustmix.data.manifests",
-        "batches_per_epoch": "robustmix.data.loader",
-        "data_folder": "robustmix.data.datasets",
-        "default_augment": "robustmix.data.loader",
-        "list_manifests": "robustmix.data.manifests",
-        "load_dataset": "robustmix.data.datasets",
-        "load_manifest": "robustmix.data.manifests",
-        "split_holdout": "robustmix.data.loader",
-        "train_batches": "robustmix.data.loader",
-        "verify_dataset": "robustmix.data.verify",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_exports_of(__name__)

@@ -1,24 +1,14 @@
 """Data sets by name."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from robustmix.data.archives import load_cifar
-from robustmix.data.digits import load_digits
 from robustmix.data.folder import load_folder
 from robustmix.data.images import ImageSet
 from robustmix.data.location import data_folder as data_folder
-from robustmix.data.manifests import Manifest, Split, list_manifests, load_manifest
+from robustmix.data.manifests import DATASETS, Split, list_manifests, load_manifest
 from robustmix.data.resized import ResizedPixels
-from robustmix.errors import UsageError, unknown_name
-
-DATASETS: dict[str, Callable[[Manifest, Split, Path], ImageSet]] = {
-    "cifar10": load_cifar,
-    "cifar100": load_cifar,
-    "digits": load_digits,
-}
-"""Data sets that are read by name; ``folder:PATH`` reads any folder of images."""
+from robustmix.errors import IntakeError, UsageError, unknown_name
 
 FOLDER = "folder:"
 
@@ -29,7 +19,7 @@ def load_dataset(
     """Load one split of a data set, its files checked against the manifest.
 
     Args:
-        name: ``digits``, ``cifar10``, ``cifar100`` or ``folder:PATH``.
+        name: a name of ``DATASETS``, or ``folder:PATH``.
         split: ``train`` or ``test``.
         data_dir: where the extracted archives lie; see ``data_folder``.
         img_size: side of the images in pixels; None takes the set's own. Other sizes of CIFAR and
@@ -40,7 +30,8 @@ def load_dataset(
 
     Raises:
         UsageError: the name or the split does not exist.
-        IntakeError: files are missing, damaged or not what the manifest says.
+        IntakeError: files are missing, damaged or not what the manifest says, or a loader of
+            others returns something else than was asked for.
 
     Example:
         >>> load_dataset("digits", "test").pixels.size
@@ -54,11 +45,23 @@ def load_dataset(
         return load_folder(Path(name.removeprefix(FOLDER)).expanduser(), split, img_size)
     if name not in DATASETS:
         raise _unreadable(name)
-    data = DATASETS[name](load_manifest(name), split, data_folder(data_dir))
+    data = _checked(name, split, DATASETS[name](load_manifest(name), split, data_folder(data_dir)))
     if img_size is None or data.input_size == (3, img_size, img_size):
         return data
     return replace(
         data, pixels=ResizedPixels(data.pixels, img_size), transform=f"resize{img_size}-bicubic"
+    )
+
+
+def _checked(name: str, split: Split, data: object) -> ImageSet:
+    """Return what a loader gave, whose name the manifest, reports and checkpoints go by."""
+    if isinstance(data, ImageSet) and (data.name, data.split) == (name, split):
+        return data
+    got = f"{data.name}/{data.split}" if isinstance(data, ImageSet) else type(data).__name__
+    raise IntakeError(
+        f"the loader of data set '{name}', from {DATASETS.origin(name)}, returned {got}",
+        f"return an ImageSet with name={name!r} and split={split!r}",
+        code="E-PLUGIN",
     )
 
 

@@ -1,14 +1,20 @@
-"""What is known of each data set: archives, checksums, layout, classes, normalisation, terms."""
+"""The one table of data sets, and the manifest of each: archives, classes, normalisation, terms."""
 
 import functools
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import ClassVar, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from robustmix.data.augment import Augment
-from robustmix.errors import unknown_name
+from robustmix.errors import IntakeError, UsageError, unknown_name
+from robustmix.tables import Row, Table
+
+if TYPE_CHECKING:
+    from robustmix.data.images import ImageSet
 
 _STRICT: dict[str, object] = {"extra": "forbid"}  # read by pydantic: a misspelt key is an error
 
@@ -139,6 +145,37 @@ class Manifest:
         raise KeyError(path)
 
 
+Loader: TypeAlias = "Callable[[Manifest, Split, Path], ImageSet]"
+"""(manifest, split, data folder) -> one split, in the archive's order."""
+
+ManifestSource: TypeAlias = Manifest | Mapping[str, object] | str | Path
+"""A manifest, or what it is made from: the JSON text's values, or the path of the file."""
+
+
+@dataclass(frozen=True)
+class DatasetRow(Row):
+    """One data set that is read by name."""
+
+    manifest: ManifestSource | None = None
+    """None: the one that comes with robustmix."""
+
+
+DATASETS: Table[Loader, DatasetRow] = Table(
+    "dataset",
+    DatasetRow,
+    {
+        "cifar10": DatasetRow("robustmix.data.archives:load_cifar", "CIFAR-10, 10 classes"),
+        "cifar100": DatasetRow("robustmix.data.archives:load_cifar", "CIFAR-100, 100 classes"),
+        "digits": DatasetRow(
+            "robustmix.data.digits:load_digits",
+            "Optical recognition of handwritten digits (scikit-learn), enlarged to 32x32, "
+            "10 classes",
+        ),
+    },
+)
+"""Data sets that are read by name; ``folder:PATH`` reads any folder of images."""
+
+
 def list_manifests() -> list[str]:
     """Return the names of all manifests, sorted.
 
@@ -146,28 +183,94 @@ def list_manifests() -> list[str]:
         >>> "cifar100" in list_manifests()
         True
     """
-    folder = files("robustmix") / "data_manifests"
-    return sorted(
-        entry.name.removesuffix(".json")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".json")
-    )
+    return sorted({*_packaged_names(), *DATASETS})
 
 
-@functools.cache
 def load_manifest(name: str) -> Manifest:
     """Return the manifest called ``name``.
 
     Raises:
         UsageError: there is none of that name.
+        IntakeError: that of a data set of others cannot be read, or is of another one.
 
     Example:
         >>> load_manifest("cifar100").counts.test
         10000
     """
-    known = list_manifests()
-    if name not in known:
-        raise unknown_name("dataset", name, known)
+    if DATASETS.origin(name) is not None:
+        return manifest_of(name, DATASETS.row(name).manifest)
+    if name not in _packaged_names():
+        raise unknown_name("dataset", name, list_manifests())
+    return _packaged(name)
+
+
+def manifest_of(name: str, source: ManifestSource | None) -> Manifest:
+    """Return the manifest of a data set that others register.
+
+    Args:
+        name: what the data set is called.
+        source: as ``DatasetRow`` has it.
+
+    Raises:
+        UsageError: robustmix has a manifest of this name and another one is given, or it has none
+            and none is given.
+        IntakeError: it cannot be read, lacks something, or is of another data set.
+    """
+    if name in _packaged_names():
+        if source is not None:
+            raise UsageError(
+                f"robustmix has a manifest of {name} already",
+                "leave manifest out",
+                code="E-MANIFEST",
+            )
+        return _packaged(name)
+    if source is None:
+        raise UsageError(
+            f"data set '{name}' has no manifest", "give manifest=PATH or a dict", code="E-MANIFEST"
+        )
+    try:
+        manifest = source if isinstance(source, Manifest) else parse_manifest(_text_of(source))
+    except (OSError, ValueError) as error:
+        raise _bad_manifest(name, _first_of(error)) from error
+    if manifest.name != name:
+        raise _bad_manifest(name, f"it calls itself {manifest.name}")
+    if not manifest.loadable:
+        raise _bad_manifest(name, "it says that the data set is not loadable")
+    return manifest
+
+
+def _text_of(source: Mapping[str, object] | str | Path) -> str:
+    if isinstance(source, Mapping):
+        return json.dumps(source)
+    return Path(source).read_text(encoding="utf-8")
+
+
+def _first_of(error: Exception) -> str:
+    from pydantic import ValidationError  # not needed to list names
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+def _bad_manifest(name: str, why: str) -> IntakeError:
+    return IntakeError(
+        f"the manifest of data set '{name}' cannot be used: {why}",
+        "write it like those in robustmix/data_manifests",
+        code="E-MANIFEST",
+    )
+
+
+@functools.cache
+def _packaged_names() -> frozenset[str]:
+    folder = files("robustmix") / "data_manifests"
+    found = (entry.name for entry in folder.iterdir())
+    return frozenset(name.removesuffix(".json") for name in found if name.endswith(".json"))
+
+
+@functools.cache
+def _packaged(name: str) -> Manifest:
     text = (files("robustmix") / "data_manifests" / f"{name}.json").read_text(encoding="utf-8")
     manifest = parse_manifest(text)
     if manifest.name != name:

@@ -2,19 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from robustmix._lazy import lazy_exports
+from robustmix._lazy import lazy_exports_of
 
 if TYPE_CHECKING:
-    from robustmix.doctor.checks import CHECKS
-    from robustmix.doctor.run import Finding, examine, run_check
+    from robustmix.doctor.checks import CHECKS as CHECKS
+    from robustmix.doctor.run import Finding as Finding
+    from robustmix.doctor.run import examine as examine
+    from robustmix.doctor.run import run_check as run_check
 
-__all__ = ["CHECKS", "Finding", "examine", "run_check"]
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "CHECKS": f"{__name__}.checks",
-        "Finding": f"{__name__}.run",
-        "examine": f"{__name__}.run",
-        "run_check": f"{__name__}.run",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_exports_of(__name__)

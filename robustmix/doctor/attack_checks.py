@@ -62,8 +62,9 @@ def pgd_optimum(device: Device) -> str:
     """On a linear model PGD ends in the corner of its ball that no other attack can beat."""
     model, images = linear_model(device), inner_images(3, device)
     labels = model(images).argmax(dim=1)
-    keys = sample_keys(0, "doctor", "pgd", 0, ["a", "b", "c"]).to(device)
-    found = pgd(model, images, labels, eps=EPS, step_size=EPS / 4, steps=10, keys=keys)
+    keys = sample_keys(0, "doctor", "pgd", 0, ["a", "b", "c"])
+    found = pgd.outcome(model, images, labels, eps=EPS, steps=10, keys=keys)
+    assert found.last is not None
     margin = model(found.last)[:, 0].detach().cpu()
     expect_close(margin.numpy(), _optimum(model, images, labels), "the margin", within=1e-3)
     return "10 steps reach the optimum from a random start"

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from robustmix.data.datasets import DATASETS
 from robustmix.data.location import data_folder
-from robustmix.data.manifests import load_manifest
+from robustmix.data.manifests import DATASETS, load_manifest
 from robustmix.environment import describe_environment
 from robustmix.evaluation.engine import guarded
 from robustmix.models.registry import build_model

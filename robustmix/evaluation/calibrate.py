@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 import robustmix
-from robustmix.data.datasets import DATASETS
 from robustmix.data.images import ImageSet
+from robustmix.data.manifests import DATASETS
 from robustmix.environment import choose_device
 from robustmix.errors import IncompleteError, IntakeError, UsageError
-from robustmix.evaluation.engine import guarded, padded
-from robustmix.evaluation.held_out import HeldOut, open_held_out, score_split
+from robustmix.evaluation.engine import guarded
+from robustmix.evaluation.held_out import OpenedSplit, open_held_out, score_split
+from robustmix.evaluation.params import encode
 from robustmix.files import write_text
 from robustmix.metrics.binned import Row, reliability_table
 from robustmix.metrics.scores import score_logits
@@ -26,7 +27,9 @@ from robustmix.metrics.temperature import (
 )
 from robustmix.models.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from robustmix.models.load import load_model
-from robustmix.models.robust_model import RobustModel
+from robustmix.models.names import ARCHS, split_stem
+from robustmix.models.robust_model import RobustModel, padded
+from robustmix.tables import plugins
 from robustmix.types import Model
 
 SUFFIXES = (".pth", ".pt")
@@ -101,18 +104,15 @@ def calibrate_model(
     """
     report_path = out.with_suffix(".calibration.json")
     _check_target(robust, out, report_path, force)
-    held_out = open_held_out(
-        robust, calib_data=calib_data, calib_split=calib_split, data_dir=data_dir
-    )
-    if held_out is None:
+    found = open_held_out(robust, calib_data=calib_data, calib_split=calib_split, data_dir=data_dir)
+    if found is None:
         raise UsageError(
             f"there are no held-out images to calibrate {robust.info.source} with",
             "name some with --calib-data, or train with val_split; the test images are not to be "
             "fitted to",
             code="E-CALIB-SPLIT",
         )
-    images = held_out.images
-    assert images is not None
+    record, images = found
     where = choose_device(device)
     robust = robust.to(where)
     with guarded(where):
@@ -128,7 +128,7 @@ def calibrate_model(
             "T": fit.T,
             "converged": fit.converged,
             "bound_hit": fit.bound_hit,
-            **{key: value for key, value in held_out.params().items() if key != "split"},
+            **{key: value for key, value in encode(record).items() if key != "split"},
             "seed": seed,
             "scored_by": "two folds of the held-out images",
             **{name: metric.model_dump(mode="json") for name, metric in folds.metrics.items()},
@@ -138,7 +138,7 @@ def calibrate_model(
                 "W-TEMPERATURE-BOUND: the temperature lies at the end of what is searched; the "
                 "logits are of an odd scale, or too few images were fitted to"
             )
-        checkpoint = _checkpoint(robust, source, images, _record(fit, held_out))
+        checkpoint = _checkpoint(robust, source, images, _record(fit, found))
         _check_written(checkpoint, out.name, padded(robust), images, where)
     save_checkpoint(out, checkpoint)
     write_text(report_path, json.dumps(report, indent=2, sort_keys=True) + "\n")
@@ -174,17 +174,17 @@ def _check_target(robust: RobustModel, out: Path, report_path: Path, force: bool
             )
 
 
-def _record(fit: Temperature, held_out: HeldOut) -> dict[str, Any]:
-    assert held_out.images is not None
+def _record(fit: Temperature, split: OpenedSplit) -> dict[str, Any]:
+    record = split.record
     return {
         "T": fit.T,
-        "source": held_out.source,
-        "n": held_out.n,
-        "ids_sha256": held_out.ids_sha256,
-        "content_sha256": held_out.content_sha256,
+        "source": record.source,
+        "n": record.n,
+        "ids_sha256": record.ids_sha256,
+        "content_sha256": record.content_sha256,
         "nll_before": fit.nll_before,
         "nll_after": fit.nll_after,
-        "sample_ids": list(held_out.images.sample_ids),
+        "sample_ids": list(split.images.sample_ids),
     }
 
 
@@ -201,6 +201,7 @@ def _checkpoint(
             raise IntakeError("a checkpoint cannot hold a resize that is not square")
         options["resize"] = robust.resize[0]
     mean, std = robust.mean.flatten().tolist(), robust.std.flatten().tolist()
+    dataset = info.dataset or (images.name if images.name in DATASETS else "unknown")
     return Checkpoint(
         arch=info.arch,
         arch_options=options,
@@ -210,7 +211,7 @@ def _checkpoint(
         mean=(mean[0], mean[1], mean[2]),
         std=(std[0], std[1], std[2]),
         class_names=info.class_names or images.class_names,
-        dataset=info.dataset or (images.name if images.name in DATASETS else "unknown"),
+        dataset=dataset,
         recipe=dict(info.recipe or {}),
         run_id=info.run_id or "",
         epoch=info.epoch or 0,
@@ -219,6 +220,7 @@ def _checkpoint(
         weights="ema" if info.weights == "ema" else "raw",
         head=info.head,
         calibration=record,
+        plugins=tuple(plugins([(ARCHS, split_stem(info.arch)[0]), (DATASETS, dataset)])),
     )
 
 

@@ -1,166 +1,30 @@
 """The evaluation engine: parts of suites, in blocks, in batches, with resume and guards.
 
 Results do not depend on the batch size: every draw comes from the sample's id, and every batch is
-padded to a multiple of eight, because matrix kernels round differently in their remainder path.
+padded (``robustmix.models.robust_model.padded``).
 """
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustmix.data.images import ImageSet
 from robustmix.errors import IncompleteError
 from robustmix.evaluation.progress import EvalProgress, Silence
 from robustmix.evaluation.resume_store import BLOCK, UnitStore
+from robustmix.evaluation.suite import Batch, Context, Part, Prepared
 from robustmix.metrics.scores import score_logits
 from robustmix.models.checks import buffers_hash
-from robustmix.models.robust_model import RobustModel
-from robustmix.report.samples import Array, Samples, Table
-from robustmix.report.schema import SuiteUnion
-from robustmix.types import Model
-
-PAD = 8
-Columns = dict[str, Tensor]
-Done = Mapping[tuple[str, int], Mapping[str, Array]]
-"""(condition, trial) -> columns (n,): the rows of a suite's parts that are done."""
+from robustmix.report.samples import Array, Table
 
 
 class Interrupted(Exception):
     """The user asked to stop; finished units are kept."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some samples of the evaluated set."""
-
-    indices: Tensor
-    """Positions in the evaluated set, int64 (n,), CPU."""
-
-    sample_ids: tuple[str, ...]
-    labels: Tensor
-    """int64 (n,), on the device."""
-
-    images: Callable[[], Tensor]
-    """Stored pixels, uint8 (n, 3, H, W), on the device; read on demand."""
-
-    def pixels(self) -> Tensor:
-        """Return float32 images in [0, 1]."""
-        return to_unit(self.images())
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """Return uint8 images as float32 in [0, 1]."""
-    return images.float() / 255
-
-
-@dataclass(frozen=True)
-class Part:
-    """Work of a suite that is done in one pass over the samples."""
-
-    name: str
-    conditions: tuple[str, ...]
-    compute: Callable[[Batch], Mapping[str, Columns]]
-    """Condition -> columns (n,); a column ``logits`` becomes the score columns."""
-
-    trial: int = 0
-    all_trials: bool = False
-    """Whether the rows are the same in every trial and computed once."""
-
-    keep_logits: bool = False
-    select: Callable[[Done], NDArray[np.int64]] | None = None
-    """Which samples it is for, rising positions, chosen by the rows of the parts before it; None:
-    all. The rows of the others are zeros. A suite with such a part has a column ``tested``."""
-
-    batch_size: int | None = None
-    """Samples that come together, for work whose result depends on that; None: the engine's."""
-
-    block: int | None = None
-    """Samples a unit of long work, between which it can be interrupted; None: ``BLOCK``."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a suite works with."""
-
-    model: Model
-    """Padded: its logits for a sample do not depend on the batch."""
-
-    robust: RobustModel
-    data: ImageSet
-    official: Tensor
-    """Index of each evaluated sample in the whole split, int64 (n,)."""
-
-    device: torch.device
-    seed: int
-    positions: Tensor | None = None
-    """Which of the evaluated samples ``data`` holds, rising, int64 CPU; None: all of them."""
-
-    temperature: Tensor | None = None
-    """What the logits of each sample are divided by to calibrate the model, float64 (n,), CPU:
-    fitted on clean samples of which it is not one. None before suite ``clean``, or for one sample.
-    """
-
-    clean: Table | None = None
-    """The rows of suite ``clean``; None before it has run."""
-
-    def cut(self, positions: Tensor | None) -> "Context":
-        """Return the context of a part of the samples."""
-        if positions is None:
-            return self
-        return replace(
-            self,
-            data=self.data.subset(positions),
-            official=self.official[positions],
-            positions=positions,
-            temperature=None if self.temperature is None else self.temperature[positions],
-            clean=None if self.clean is None else self.clean.take(positions.numpy()),
-        )
-
-
-class Suite(Protocol):
-    """One evaluation suite: its parameters, its work and its summary."""
-
-    @property
-    def name(self) -> str:
-        """Name in the registry and the report."""
-        ...
-
-    @property
-    def trials(self) -> int:
-        """Number of trials a condition."""
-        ...
-
-    def params(self) -> dict[str, Any]:
-        """Return every parameter that the numbers depend on, JSON-like."""
-        ...
-
-    def parts(self, context: Context) -> list[Part]:
-        """Return the work to do; may open files, must not compute."""
-        ...
-
-    def summarise(self, samples: Samples, facts: Mapping[str, Any]) -> SuiteUnion:
-        """Make the suite's part of the report from the rows alone."""
-        ...
-
-
-def padded(model: Model) -> Model:
-    """Return a model whose batches are padded to a multiple of ``PAD`` with the last image."""
-
-    def call(images: Tensor) -> Tensor:
-        n = len(images)
-        extra = -n % PAD
-        if not extra:
-            return model(images)
-        filler = images[-1:].expand(extra, *images.shape[1:])
-        return model(torch.cat([images, filler]))[:n]
-
-    return call
 
 
 @dataclass
@@ -174,7 +38,7 @@ class Engine:
     should_stop: Callable[[], bool] = lambda: False
     resumed_units: int = 0
 
-    def run(self, suite: Suite, key: str, positions: Tensor | None = None) -> Table | None:
+    def run(self, suite: Prepared, key: str, positions: Tensor | None = None) -> Table | None:
         """Do the work of a suite that is not done yet and return its rows (None if it has none).
 
         Args:
@@ -199,7 +63,7 @@ class Engine:
                 n = len(context.data)
                 like = next(iter(rows.values()), {})
                 columns = {c: _spread(found, chosen, n, like) for c, found in columns.items()}
-            trials = range(suite.trials) if part.all_trials else (part.trial,)
+            trials = range(suite.rounds) if part.all_trials else (part.trial,)
             for condition in part.conditions:
                 for trial in trials:
                     rows[condition, trial] = columns[condition]
@@ -212,7 +76,7 @@ class Engine:
         if not rows:
             return None
         covered = None if positions is None else positions.numpy()
-        return replace(_table(rows, suite.trials), positions=covered)
+        return replace(_table(rows, suite.rounds), positions=covered)
 
     def _part(
         self, context: Context, key: str, part: Part, chosen: Tensor

@@ -11,10 +11,9 @@ from torch import nn
 
 from robustmix.data.images import ImageSet
 from robustmix.errors import IncompatibleError, UsageError
-from robustmix.evaluation.engine import Suite
-from robustmix.evaluation.job import Job
-from robustmix.evaluation.planned import Planned
-from robustmix.evaluation.prepare import DEFAULT_SUITES, prepare
+from robustmix.evaluation.evaluation import Evaluation
+from robustmix.evaluation.plan import Wanted
+from robustmix.evaluation.prepare import prepare
 from robustmix.evaluation.progress import EvalProgress, Silence
 from robustmix.evaluation.resume_store import UnitStore
 from robustmix.models.robust_model import RobustModel
@@ -27,8 +26,9 @@ DEFAULT_BATCH = 128
 def evaluate(
     model: RobustModel | nn.Module | Path | str,
     dataset: ImageSet | str | None = None,
-    suites: Sequence[str | Suite | Planned] = DEFAULT_SUITES,
+    suites: Wanted | None = None,
     *,
+    protocols: Sequence[str] = (),
     data_dir: Path | str | None = None,
     limit: int | float | None = None,
     batch_size: int = DEFAULT_BATCH,
@@ -42,14 +42,17 @@ def evaluate(
     argv: Sequence[str] = (),
     progress: EvalProgress | None = None,
     should_stop: Callable[[], bool] | None = None,
+    **options: object,
 ) -> Report:
     """Measure a model and return the report.
 
     Args:
         model: a ``RobustModel``, or what ``load_model`` takes: a checkpoint, a name, a module.
         dataset: an image set or the name of one; None takes the one the checkpoint was trained on.
-        suites: names, ``all``, suite objects with parameters, or those with a place of their own
-            (``Planned``); ``clean`` is always run.
+        suites: names, ``all``, suites with options of their own, or those with a place of their
+            own (``Planned``); ``clean`` is always run. None: clean and calibration, or what the
+            protocols have.
+        protocols: named protocols; names of suites then choose among theirs.
         data_dir: where data sets lie; see ``data_folder``.
         limit: evaluate only so many samples (int) or that share of them (float below 1), chosen by
             the seed; every condition sees the same ones.
@@ -65,13 +68,15 @@ def evaluate(
         argv: the command line, for the record.
         progress: hooks that are told how far the evaluation is.
         should_stop: asked before every unit of work; true stops as SIGINT does.
+        options: options of the suites by name, as Python values or as text, e.g. ``eps="4/255"``,
+            ``trials=3``; each acts on every suite that has it.
 
     Returns:
         The report; its ``content.run.status`` is ``success`` when every suite is ``ok``. A failed
         suite is in it with its reason.
 
     Raises:
-        UsageError: an argument cannot be meant.
+        UsageError: an argument is invalid, or an option is one of no suite that is run.
         IntakeError: the model, the data or the files of a suite are missing, damaged or do not fit.
         IncompatibleError: ``resume`` met units of another model, data set or parameters.
         IncompleteError: the report could not be written.
@@ -87,10 +92,12 @@ def evaluate(
     """
     if batch_size < 1:
         raise UsageError(f"expected --batch-size >= 1, got {batch_size}")
-    job = prepare(
+    evaluation = prepare(
         model,
         dataset,
         suites,
+        protocols=protocols,
+        options=options,
         data_dir=data_dir,
         limit=limit,
         device=device,
@@ -100,13 +107,13 @@ def evaluate(
         argv=argv,
     )
     with _workspace(out, resume=resume, force=force) as place:
-        finished = _already_done(place, job) if resume and out is not None else None
+        finished = _already_done(place, evaluation) if resume and out is not None else None
         if finished is not None:
             return finished
         store = UnitStore(place / "units")
-        store.open(job.identity(), resume=resume)
+        store.open(evaluation.identity(), resume=resume)
         with stop_on_signals(should_stop) as stop:
-            report = job.run(store, batch_size, progress or Silence(), stop)
+            report = evaluation.run(store, batch_size, progress or Silence(), stop)
         if out is not None:
             report.save(place)
             if report.content.run.status == "success":
@@ -134,13 +141,13 @@ def _workspace(out: Path | str | None, *, resume: bool, force: bool) -> Iterator
     yield place
 
 
-def _already_done(place: Path, job: Job) -> Report | None:
+def _already_done(place: Path, evaluation: Evaluation) -> Report | None:
     if not (place / REPORT_FILE).exists():
         return None
     report = Report.load(place)
     if report.content.run.status != "success":
         return None
-    if report.content.run.fingerprint != job.fingerprint:
+    if report.content.run.fingerprint != evaluation.fingerprint:
         raise IncompatibleError(
             f"the report in {place} is of another model, data set or parameters",
             "choose another --out, or add --force to replace it",

@@ -3,36 +3,18 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import torch
+from rich import box
+from rich.table import Table
 
 from robustmix.attacks import input_gradient
-from robustmix.evaluation.engine import guarded, padded, to_unit
-from robustmix.evaluation.job import Job
-from robustmix.evaluation.masking.behaviour import PASSES
-from robustmix.evaluation.masking.strength import NOISES, QUERIES, RADII, STEPS, UNBOUNDED_STEPS
-from robustmix.evaluation.planned import Planned
-from robustmix.evaluation.suites.autoattack import AutoAttackSuite
-from robustmix.evaluation.suites.calibration import CalibrationSuite
-from robustmix.evaluation.suites.clean import CleanSuite
-from robustmix.evaluation.suites.corruption import CorruptionSuite
-from robustmix.evaluation.suites.fgsm import FgsmSuite
-from robustmix.evaluation.suites.masking import MaskingSuite
-from robustmix.evaluation.suites.occlusion import RANKED, OcclusionSuite
-from robustmix.evaluation.suites.paper_fgsm import PaperFgsmSuite
-from robustmix.evaluation.suites.pgd import CONVERGENCE, TARGETS, PgdSuite
-from robustmix.evaluation.suites.shuffle import ShuffleSuite
-from robustmix.models.robust_model import RobustModel
+from robustmix.evaluation.engine import guarded
+from robustmix.evaluation.evaluation import Evaluation
+from robustmix.evaluation.suite import to_unit
+from robustmix.models.robust_model import padded
 
 PROBE_SECONDS = 2.0
-SCORES = 4
-"""Most passes around a search: its plan, its best and its last image, the harness's own."""
-
-OTHER_PROBES = 14
-"""Most passes of the masking checks that are no search: gradients, differences, repetitions."""
-
-SALIENCY_PASSES = {"gradxinput": 1, "gradcam": 1, "rollout": 1, "smoothgrad": 16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,136 +53,34 @@ class Forecast:
         return sum(cost.seconds or 0.0 for cost in self.suites)
 
 
-def forecast(job: Job, *, batch_size: int, seconds: float = PROBE_SECONDS) -> Forecast:
+def forecast(
+    evaluation: Evaluation, *, batch_size: int, seconds: float = PROBE_SECONDS
+) -> Forecast:
     """Return the cost of every suite of an evaluation; nothing of it is run.
 
     Args:
-        job: the evaluation.
+        evaluation: the evaluation.
         batch_size: samples a forward pass.
         seconds: how long to measure the network for.
     """
-    forward_s, backward_s = probe(job, batch_size=batch_size, seconds=seconds)
+    forward_s, backward_s = probe(evaluation, batch_size=batch_size, seconds=seconds)
     costs = []
-    for planned in job.suites:
-        covered = job.covered[planned.key]
-        n = len(job.data) if covered is None else len(covered)
-        passes = passes_of(planned, n, job.robust)
+    for ready in evaluation.suites:
+        n = len(evaluation.data) if ready.covered is None else len(ready.covered)
+        passes = ready.prepared.passes(n)
         seconds_of = None
         if passes.forwards is not None and passes.backwards is not None:
             seconds_of = passes.forwards * forward_s + passes.backwards * backward_s
-        costs.append(Cost(key=planned.key, n=n, seconds=seconds_of, **passes._asdict()))
+        costs.append(Cost(key=ready.key, n=n, seconds=seconds_of, **passes._asdict()))
     return Forecast(suites=tuple(costs), forward_s=forward_s, backward_s=backward_s)
 
 
-class Passes(NamedTuple):
-    """Conditions of a suite and passes of single images, the harness's own scoring included."""
-
-    conditions: int
-    forwards: int | None
-    backwards: int | None
-    most: bool = False
-
-
-def passes_of(planned: Planned, n: int, robust: RobustModel) -> Passes:
-    """Return what a suite costs over ``n`` samples, as the suites themselves count it."""
-    suite = planned.suite
-    for kind, count in COUNTS:
-        if isinstance(suite, kind):
-            return count(suite, n, robust)
-    return Passes(1, None, None)
-
-
-def _clean(suite: CleanSuite, n: int, robust: RobustModel) -> Passes:
-    return Passes(1, n, 0)
-
-
-def _calibration(suite: CalibrationSuite, n: int, robust: RobustModel) -> Passes:
-    return Passes(0, 0 if suite.held_out is None else suite.held_out.n, 0)
-
-
-def _corruption(suite: CorruptionSuite, n: int, robust: RobustModel) -> Passes:
-    conditions = len(suite.selected) * len(suite.severities)
-    return Passes(conditions, conditions * n, 0)
-
-
-def _paper_fgsm(suite: PaperFgsmSuite, n: int, robust: RobustModel) -> Passes:
-    return Passes(2, 3 * n, n)
-
-
-def _fgsm(suite: FgsmSuite, n: int, robust: RobustModel) -> Passes:
-    radii = len(suite.radii)
-    return Passes(radii + 1, (radii + 2) * n, n)
-
-
-def _pgd(suite: PgdSuite, n: int, robust: RobustModel) -> Passes:
-    searches, subset = len(suite.radii) - 1, min(n, CONVERGENCE)
-    goals = suite.restarts * (TARGETS if suite.targeted else 1)
-    grades, around = goals * suite.steps, goals * SCORES
-    forwards = n * (3 + searches * (grades + around)) + subset * (2 * grades + around)
-    backwards = n * (1 + searches * grades) + subset * 2 * grades
-    return Passes(searches + 3, forwards, backwards, most=True)
-
-
-def _masking(suite: MaskingSuite, n: int, robust: RobustModel) -> Passes:
-    checked = min(n, suite.samples)
-    steps = (len(RADII) + 1) * STEPS + UNBOUNDED_STEPS
-    attacks = len(RADII) + 3 + (suite.surrogate is not None) * 2
-    forwards = PASSES + NOISES + OTHER_PROBES + steps + QUERIES + attacks * SCORES
-    backwards = steps + OTHER_PROBES
-    conditions = attacks + 9
-    return Passes(conditions, checked * forwards, checked * backwards, most=True)
-
-
-def _autoattack(suite: AutoAttackSuite, n: int, robust: RobustModel) -> Passes:
-    targets = min(TARGETS, robust.num_classes - 1)
-    grades = (1 + targets) * (suite.steps + 1)
-    fab = targets * suite.steps  # each with up to four further passes of its searches
-    forwards = n * (3 + grades + 5 * fab + suite.queries + 4 * SCORES)
-    return Passes(5, forwards, n * (1 + grades + fab + targets), most=True)
-
-
-def _occlusion(suite: OcclusionSuite, n: int, robust: RobustModel) -> Passes:
-    params = suite.params()
-    rows, columns = map(int, params["grid"].split("x"))
-    inner = len([count for count in params["masked"] if 0 < count < rows * columns])
-    ranked = len([mode for mode in suite.modes if mode in RANKED])
-    drawn = len(suite.modes) - ranked
-    whole = rows * columns in params["masked"]
-    ends = 1 + whole * (suite.trials if suite.fill == "noise" else 1)
-    explained = SALIENCY_PASSES.get(suite.saliency or "", 0) if ranked else 0
-    # Noisy copies cannot tell what the clean image is taken for.
-    asked = ranked and suite.saliency == "smoothgrad" and suite.saliency_label == "prediction"
-    forwards = inner * (ranked + drawn * suite.trials) + ends + explained + bool(asked)
-    backwards = 0 if suite.saliency == "rollout" else explained
-    return Passes(inner * len(suite.modes) + 1 + whole, n * forwards, n * backwards)
-
-
-def _shuffle(suite: ShuffleSuite, n: int, robust: RobustModel) -> Passes:
-    pieces = suite.resolved((robust.input_size[1], robust.input_size[2])).pieces or ()
-    shuffled = len([count for count in pieces if count > 1])
-    return Passes(shuffled + 1, n * (shuffled * suite.trials + 1), 0)
-
-
-COUNTS: tuple[tuple[type[Any], Callable[[Any, int, RobustModel], Passes]], ...] = (
-    (CleanSuite, _clean),
-    (CalibrationSuite, _calibration),
-    (CorruptionSuite, _corruption),
-    (PaperFgsmSuite, _paper_fgsm),
-    (FgsmSuite, _fgsm),
-    (PgdSuite, _pgd),
-    (MaskingSuite, _masking),
-    (AutoAttackSuite, _autoattack),
-    (OcclusionSuite, _occlusion),
-    (ShuffleSuite, _shuffle),
-)
-
-
-def probe(job: Job, *, batch_size: int, seconds: float) -> tuple[float, float]:
+def probe(evaluation: Evaluation, *, batch_size: int, seconds: float) -> tuple[float, float]:
     """Return seconds of one image's forward and backward pass, measured on the first images."""
-    n = min(batch_size, len(job.data))
-    images = to_unit(job.data.pixels.take(torch.arange(n)).to(job.device))
-    labels = job.data.labels[:n].to(job.device)
-    model = padded(job.robust)
+    n = min(batch_size, len(evaluation.data))
+    images = to_unit(evaluation.data.pixels.take(torch.arange(n)).to(evaluation.device))
+    labels = evaluation.data.labels[:n].to(evaluation.device)
+    model = padded(evaluation.robust)
 
     def forward() -> None:
         with torch.no_grad():
@@ -209,9 +89,9 @@ def probe(job: Job, *, batch_size: int, seconds: float) -> tuple[float, float]:
     def gradient() -> None:
         input_gradient(model, images, labels)
 
-    with guarded(job.device):
-        one = _seconds(forward, job.device, seconds / 2) / n
-        both = _seconds(gradient, job.device, seconds / 2) / n
+    with guarded(evaluation.device):
+        one = _seconds(forward, evaluation.device, seconds / 2) / n
+        both = _seconds(gradient, evaluation.device, seconds / 2) / n
     return one, max(both - one, 0.0)
 
 
@@ -226,3 +106,76 @@ def _seconds(work: Callable[[], None], device: torch.device, budget: float) -> f
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
     return min(times[1:])
+
+
+def forecast_table(found: Forecast) -> Table:
+    """Return suites with their conditions, samples, passes and times; at most 100 columns."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("suite", no_wrap=True)
+    for column in ("conditions", "images", "forward", "backward", "about"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for cost in found.suites:
+        table.add_row(
+            cost.key,
+            str(cost.conditions),
+            f"{cost.n:,}",
+            _count(cost, cost.forwards),
+            _count(cost, cost.backwards),
+            _most(cost) + show_duration(cost.seconds) if cost.seconds is not None else "?",
+        )
+    return table
+
+
+def forecast_lines(evaluation: Evaluation, found: Forecast) -> list[str]:
+    """Return the data that was found, the sum, and what the signs mean."""
+    data = evaluation.dataset
+    of = "" if data["n"] == data["n_total"] else f" of {data['n_total']:,}"
+    files = ", ".join(file["name"] for file in data["files"]) or "made by the program"
+    lines = [f"data: {data['name']} ({data['split']}), {data['n']:,}{of} images; {files}"]
+    for ready in evaluation.suites:
+        note = ready.prepared.forecast_note()
+        if note:
+            lines.append(f"{ready.key}: {note}")
+    for key, error in evaluation.refused.items():
+        lines.append(f"{key} cannot be run: {error.line()}")
+    bounded = any(cost.most for cost in found.suites)
+    lines.append(
+        f"about {show_duration(found.seconds)} in all"
+        + (", at most" if bounded else "")
+        + f"; measured: {1 / found.forward_s:,.0f} images/s forward, "
+        f"{1 / (found.forward_s + found.backward_s):,.0f} forward and backward, "
+        f"on {evaluation.device}"
+    )
+    if bounded:
+        lines.append(
+            "<: attacks stop at an image once it is broken; a network without defences costs a "
+            "small part of this"
+        )
+    if any(cost.seconds is None for cost in found.suites):
+        lines.append("?: what this attack costs is for its own program to know")
+    return lines
+
+
+def _most(cost: Cost) -> str:
+    return "<" if cost.most else ""
+
+
+def _count(cost: Cost, number: int | None) -> str:
+    return "?" if number is None else f"{_most(cost)}{number:,}"
+
+
+def show_duration(seconds: float) -> str:
+    """Return a time as people say it.
+
+    Example:
+        >>> show_duration(0.4), show_duration(75), show_duration(7300)
+        ('<1 s', '1:15 min', '2:02 h')
+    """
+    if seconds < 1:
+        return "<1 s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if seconds < 3600:
+        return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
+    return f"{minutes // 60}:{minutes % 60:02d} h"

@@ -6,9 +6,9 @@ the test images and scores the other.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -37,8 +37,9 @@ _ON_TRAIN = (
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """A calibration split: what a report records of it, and its images once they are opened."""
+    """What a report records of a calibration split."""
 
+    split: Literal["held-out"] = "held-out"
     source: str
     """What the images are, in words."""
 
@@ -50,59 +51,45 @@ class HeldOut:
     notes: tuple[str, ...] = ()
     """Warnings, each beginning with its code."""
 
-    images: ImageSet | None = field(default=None, repr=False, compare=False)
-    """None where only a recorded report is read."""
 
-    def params(self) -> dict[str, Any]:
-        """Return what a report records, JSON-like."""
-        return {
-            "split": "held-out",
-            "source": self.source,
-            "n": self.n,
-            "ids_sha256": self.ids_sha256,
-            "content_sha256": self.content_sha256,
-            "notes": list(self.notes),
-        }
+class OpenedSplit(NamedTuple):
+    """A calibration split and its record."""
 
-    @classmethod
-    def from_params(cls, params: dict[str, Any]) -> "HeldOut":
-        """Return the split whose record this is, without its images."""
-        return cls(
-            source=params["source"],
-            n=params["n"],
-            ids_sha256=params["ids_sha256"],
-            content_sha256=params["content_sha256"],
-            notes=tuple(params["notes"]),
-        )
+    record: HeldOut
+    images: ImageSet
 
 
 def open_held_out(
     robust: RobustModel,
     *,
-    calib_data: str | None = None,
+    calib_data: str | ImageSet | None = None,
     calib_split: str = "auto",
     data_dir: Path | None = None,
-) -> HeldOut | None:
-    """Return the calibration split of a model, or None if there is none but the test images.
+) -> OpenedSplit | None:
+    """Open the calibration split of a model; None if there is none but the test images.
 
     Args:
         robust: the model; its ``info`` says what its checkpoint records.
-        calib_data: a data set by name, ``folder:PATH`` included.
-        calib_split: see ``CalibSplit``; of ``calib_data`` it is ``test`` unless ``train`` is said.
+        calib_data: a data set by name, ``folder:PATH`` included, or images in memory.
+        calib_split: see ``CalibSplit``; of a named set it is ``test`` unless ``train`` is said.
         data_dir: where data sets lie.
 
     Raises:
-        UsageError: the options cannot be meant together, or ``val`` was asked for of a model whose
+        UsageError: the options exclude each other, or ``val`` was asked for of a model whose
             training kept nothing out.
         IntakeError: the images are missing, damaged or do not fit the model.
     """
     if calib_split not in get_args(CalibSplit):
         raise unknown_name("calibration split", calib_split, get_args(CalibSplit))
     if calib_data is not None:
-        if calib_split in ("val", "two-fold"):
+        in_memory = isinstance(calib_data, ImageSet)
+        if calib_split in ("val", "two-fold") or (in_memory and calib_split != "auto"):
             raise UsageError(
                 f"--calib-split {calib_split} excludes --calib-data", "give one of them"
             )
+        if isinstance(calib_data, ImageSet):
+            _check_task(robust, calib_data)
+            return _described(calib_data, f"{calib_data.name}/{calib_data.split}", ())
         return _named(robust, calib_data, "train" if calib_split == "train" else "test", data_dir)
     if calib_split in ("train", "test"):
         raise UsageError(f"--calib-split {calib_split} is a part of --calib-data", "name the data")
@@ -121,7 +108,7 @@ def open_held_out(
 
 
 def score_split(model: Model, images: ImageSet, device: torch.device) -> CalibrationSplit:
-    """Return the logits of a calibration split, float32 (M, K), with labels and ids.
+    """Score a calibration split: logits float32 (M, K), with labels and ids.
 
     Args:
         model: images in [0, 1] -> logits; as ``padded`` makes it, so that batches do not matter.
@@ -139,7 +126,7 @@ def score_split(model: Model, images: ImageSet, device: torch.device) -> Calibra
 
 
 def _recorded(robust: RobustModel) -> tuple[str, float, int] | None:
-    """Return data set, share and seed of the validation split that a checkpoint records."""
+    """Find data set, share and seed of the validation split that a checkpoint records."""
     info = robust.info
     recipe = info.recipe or {}
     split = (info.metrics or {}).get("val_split")
@@ -154,7 +141,7 @@ def _recorded(robust: RobustModel) -> tuple[str, float, int] | None:
 
 def _validation(
     robust: RobustModel, dataset: str, fraction: float, seed: int, *, data_dir: Path | None
-) -> HeldOut:
+) -> OpenedSplit:
     train = _load(robust, dataset, "train", data_dir)
     try:
         _, held = split_holdout(train.labels, fraction, seed)
@@ -164,7 +151,7 @@ def _validation(
     return _described(train.subset(held), source, ())
 
 
-def _named(robust: RobustModel, name: str, split: Split, data_dir: Path | None) -> HeldOut:
+def _named(robust: RobustModel, name: str, split: Split, data_dir: Path | None) -> OpenedSplit:
     images = _load(robust, name, split, data_dir)
     trained_on = robust.info.dataset
     own = trained_on == name and split == "train"
@@ -174,6 +161,11 @@ def _named(robust: RobustModel, name: str, split: Split, data_dir: Path | None) 
 def _load(robust: RobustModel, name: str, split: Split, data_dir: Path | None) -> ImageSet:
     size = robust.input_size[1] if robust.input_size[1] == robust.input_size[2] else None
     images = load_dataset(name, split, data_dir=data_dir, img_size=size)
+    _check_task(robust, images)
+    return images
+
+
+def _check_task(robust: RobustModel, images: ImageSet) -> None:
     if images.num_classes != robust.num_classes or images.input_size != robust.input_size:
         raise IntakeError(
             f"the calibration images have {images.num_classes} classes and size "
@@ -188,21 +180,15 @@ def _load(robust: RobustModel, name: str, split: Split, data_dir: Path | None) -
             "name images of the model's own task with --calib-data",
             code="E-CLASS-NAMES",
         )
-    return images
 
 
-def _described(images: ImageSet, source: str, notes: tuple[str, ...]) -> HeldOut:
+def _described(images: ImageSet, source: str, notes: tuple[str, ...]) -> OpenedSplit:
     if len(images) < 2:
         raise IntakeError(f"{source} has {len(images)} images", "give at least 2")
     ids = hash_ids(images.sample_ids)
     probe = images.pixels.take(torch.linspace(0, len(images) - 1, min(64, len(images))).long())
     pixels = hashlib.sha256(probe.cpu().numpy().tobytes()).hexdigest()
     content = hash_json([ids, images.order_sha256, images.labels.tolist(), pixels])
-    return HeldOut(
-        source=source,
-        n=len(images),
-        ids_sha256=ids,
-        content_sha256=content,
-        notes=notes,
-        images=images,
-    )
+    n = len(images)
+    record = HeldOut(source=source, n=n, ids_sha256=ids, content_sha256=content, notes=notes)
+    return OpenedSplit(record, images)

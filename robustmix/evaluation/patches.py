@@ -25,6 +25,9 @@ CONSTANT_FILLS: tuple[Fill, ...] = ("mean", "black")
 CountRule = Literal["half-up", "half-even", "floor"]
 COUNT_RULES: tuple[CountRule, ...] = get_args(CountRule)
 
+MOST_RATIOS = 10_000
+"""Most points of a curve; a smaller step is a slip, and would fill the memory."""
+
 TIE = 2.0**-20
 """Patches whose saliency differs by less than this share of the image's largest are equal: what a
 network says of a patch it ignores is rounding, which must not order patches."""
@@ -123,14 +126,102 @@ def scope_ids(scope: str, indices: Tensor, sample_ids: Sequence[str]) -> list[st
         >>> scope_ids("batch:2", torch.tensor([1, 2, 3]), ["a", "b", "c"])
         ['batch:2/0', 'batch:2/1', 'batch:2/1']
     """
-    if scope == "sample":
+    size = scope_size(scope)
+    if size is None:
         return list(sample_ids)
+    return [f"{scope}/{i // size}" for i in indices.tolist()]
+
+
+def scope_size(scope: str) -> int | None:
+    """Read how many samples share a mask; None for a mask of its own for each.
+
+    Raises:
+        UsageError: there is no such scope.
+    """
+    if scope == "sample":
+        return None
     kind, _, count = scope.partition(":")
     if kind != "batch" or not count.isdecimal() or int(count) < 1:
         raise UsageError(
             f"unknown mask scope '{scope}'", "write sample or batch:100", code="E-MASK-SCOPE"
         )
-    return [f"{scope}/{i // int(count)}" for i in indices.tolist()]
+    return int(count)
+
+
+def check_trials(trials: int) -> None:
+    """Refuse fewer than one trial.
+
+    Raises:
+        UsageError: there are fewer.
+    """
+    if trials < 1:
+        raise UsageError(f"expected --trials >= 1, got {trials}", code="E-TRIALS")
+
+
+def parse_grid(text: str) -> tuple[int, int]:
+    """Read rows and columns of patches from ``8x8``.
+
+    Raises:
+        UsageError: it is no grid.
+
+    Example:
+        >>> parse_grid("8x4")
+        (8, 4)
+    """
+    rows, _, columns = text.partition("x")
+    if not all(side.isdecimal() and len(side) < 6 for side in (rows, columns)):
+        raise UsageError(f"cannot read grid '{text[:80]}'", "write it as 8x8", code="E-GRID")
+    return int(rows), int(columns)
+
+
+def parse_ratios(text: str) -> tuple[Fraction, ...]:
+    """Read shares from ``0,0.5,1`` or ``0:1:0.1`` (start, end, step), exactly.
+
+    Raises:
+        UsageError: it is neither.
+
+    Example:
+        >>> parse_ratios("0:1:0.5")
+        (Fraction(0, 1), Fraction(1, 2), Fraction(1, 1))
+    """
+    try:
+        if ":" not in text:
+            return tuple(map(read_ratio, text.split(",")))
+        start, end, step = map(read_ratio, text.split(":"))
+        if step <= 0 or (end - start) / step > MOST_RATIOS:
+            raise ValueError
+        return tuple(start + i * step for i in range(int((end - start) / step) + 1))
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(
+            f"cannot read ratios '{text[:80]}'", "write 0,0.1,0.5 or 0:1:0.1", code="E-RATIOS"
+        ) from None
+
+
+def read_ratio(text: str) -> Fraction:
+    """Read one share, exactly.
+
+    Raises:
+        ValueError, ZeroDivisionError: it is no number.
+    """
+    # The exact value of 1e99999999 takes minutes and gigabytes to make.
+    if len(text) > 40 or len(text.lower().partition("e")[2]) > 3:
+        raise ValueError("no share is written so long")
+    return Fraction(text)
+
+
+def parse_offset(text: str) -> tuple[int, int]:
+    """Read pixels right and down from ``8,8``.
+
+    Raises:
+        UsageError: these are not two numbers.
+    """
+    try:
+        right, down = (int(item) for item in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"cannot read offset '{text[:80]}'", "write it as 8,8", code="E-OFFSET"
+        ) from None
+    return right, down
 
 
 def as_ranks(order: Tensor) -> Tensor:

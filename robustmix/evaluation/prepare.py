@@ -1,6 +1,6 @@
 """From what was asked for to an evaluation that can be run: data, suites, and whether they fit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,24 +9,26 @@ from torch import nn
 
 from robustmix.data.datasets import data_folder, load_dataset
 from robustmix.data.images import ImageSet
+from robustmix.data.manifests import DATASETS
 from robustmix.environment import choose_device
-from robustmix.errors import IntakeError, UsageError
-from robustmix.evaluation.engine import Suite
-from robustmix.evaluation.job import Job
-from robustmix.evaluation.planned import Planned, seeded_subset
-from robustmix.evaluation.resolve import resolve_suites
-from robustmix.evaluation.suites.registry import DEFAULT_LIMITS, plan, with_masking
+from robustmix.errors import IntakeError, RobustmixError, UsageError
+from robustmix.evaluation.evaluation import Evaluation, Ready
+from robustmix.evaluation.plan import Planned, Wanted, plan
+from robustmix.evaluation.protocols import ProtocolScene
+from robustmix.evaluation.suite import Prepared, Scene
 from robustmix.models.load import load_model
 from robustmix.models.robust_model import RobustModel
-
-DEFAULT_SUITES = ("clean", "calibration")
+from robustmix.rng import seeded_subset
+from robustmix.tables import require_plugins
 
 
 def prepare(
     model: RobustModel | nn.Module | Path | str,
     dataset: ImageSet | str | None = None,
-    suites: Sequence[str | Suite | Planned] = DEFAULT_SUITES,
+    suites: Wanted | None = None,
     *,
+    protocols: Sequence[str] = (),
+    options: Mapping[str, object] | None = None,
     data_dir: Path | str | None = None,
     limit: int | float | None = None,
     device: str = "auto",
@@ -34,11 +36,11 @@ def prepare(
     keep_going: bool = False,
     name: str | None = None,
     argv: Sequence[str] = (),
-) -> Job:
-    """Return an evaluation, everything decided; the arguments are those of ``evaluate``.
+) -> Evaluation:
+    """Decide everything of an evaluation; the arguments are those of ``evaluate``.
 
     Raises:
-        UsageError: an argument cannot be meant.
+        UsageError: an argument is invalid.
         IntakeError: the model, the data or the files of a suite are missing, damaged or do not fit.
     """
     if not 0 <= seed < 2**63:
@@ -46,26 +48,71 @@ def prepare(
     where = choose_device(device)
     robust = model if isinstance(model, RobustModel) else load_model(model)
     robust = robust.to(where)
+    asked = dataset if isinstance(dataset, str) else robust.info.dataset or ""
+    planned = plan(
+        suites,
+        protocols=protocols,
+        scene=ProtocolScene.of(robust.input_size[1], asked, options or {}),
+        options=options,
+    )
     folder = data_folder(Path(data_dir) if data_dir is not None else None)
     whole = _dataset(dataset, robust, folder)
     _check_fit(robust, whole)
     chosen = _subset(whole, limit, seed)
-    wanted = with_masking(plan(suites))
+    data = whole if chosen is None else whole.subset(chosen)
     if limit is None:
-        wanted = [p if p.limit else replace(p, limit=_default_limit(p)) for p in wanted]
-    ready, refused = resolve_suites(wanted, robust, whole, folder, keep_going=keep_going)
-    return Job(
+        planned = [_limited(one) for one in planned]
+    scene = Scene(
         robust=robust,
-        data=whole if chosen is None else whole.subset(chosen),
+        data=whole,
+        folder=folder,
+        dataset="" if isinstance(dataset, ImageSet) else asked,
+    )
+    prepared, refused = _prepared(planned, scene, keep_going=keep_going)
+    return Evaluation(
+        robust=robust,
+        data=data,
         whole=whole,
         chosen=chosen,
-        suites=ready,
+        suites=[
+            Ready(
+                planned=one,
+                prepared=prepared[one.key],
+                covered=None
+                if one.limit is None
+                else seeded_subset(seed, data.sample_ids, one.limit),
+            )
+            for one in planned
+            if one.key in prepared
+        ],
         refused=refused,
+        order=[one.key for one in planned],
         seed=seed,
         device=where,
         name=name or robust.info.source,
         argv=list(argv),
     )
+
+
+def _prepared(
+    planned: Sequence[Planned], scene: Scene, *, keep_going: bool
+) -> tuple[dict[str, Prepared], dict[str, RobustmixError]]:
+    """Prepare the suites that can be run, and tell why the others cannot.
+
+    Raises:
+        RobustmixError: of the first suite that cannot, unless ``keep_going``.
+    """
+    prepared: dict[str, Prepared] = {}
+    refused: dict[str, RobustmixError] = {}
+    for one in planned:
+        try:
+            # Each knows those before it: corrupted images are scaled by the calibration's fit.
+            prepared[one.key] = one.suite.prepare(replace(scene, prepared=dict(prepared)))
+        except RobustmixError as error:
+            if not keep_going:
+                raise
+            refused[one.key] = error
+    return prepared, refused
 
 
 def _dataset(dataset: ImageSet | str | None, robust: RobustModel, folder: Path) -> ImageSet:
@@ -76,6 +123,8 @@ def _dataset(dataset: ImageSet | str | None, robust: RobustModel, folder: Path) 
         raise UsageError(
             "the checkpoint does not say which data set it is for", "add --dataset NAME"
         )
+    if dataset is None:
+        require_plugins(robust.info.plugins, [DATASETS])  # says where it came from
     size = robust.input_size[1] if robust.input_size[1] == robust.input_size[2] else None
     return load_dataset(name, "test", data_dir=folder, img_size=size)
 
@@ -108,7 +157,7 @@ def _check_fit(robust: RobustModel, data: ImageSet) -> None:
 
 
 def _subset(data: ImageSet, limit: int | float | None, seed: int) -> torch.Tensor | None:
-    """Return which samples to evaluate, rising; None for all of them."""
+    """Choose which samples to evaluate, rising; None for all of them."""
     if limit is None:
         return None
     share = isinstance(limit, float) and limit < 1
@@ -118,5 +167,8 @@ def _subset(data: ImageSet, limit: int | float | None, seed: int) -> torch.Tenso
     return seeded_subset(seed, data.sample_ids, count)
 
 
-def _default_limit(planned: Planned) -> int | None:
-    return None if planned.preset else DEFAULT_LIMITS.get(planned.suite.name.partition(":")[0])
+def _limited(planned: Planned) -> Planned:
+    """Cut suites that are too slow for whole test sets, unless a protocol has its own limit."""
+    if planned.limit is not None or planned.preset is not None:
+        return planned
+    return replace(planned, limit=planned.suite.default_limit)

@@ -1,45 +1,52 @@
-"""Named protocols: which suites with which parameters, so that figures can be compared."""
+"""Named protocols: which suites with which options, so that figures can be compared."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from robustmix.errors import UsageError, unknown_name
-from robustmix.evaluation.engine import Suite
-from robustmix.evaluation.planned import Planned
-from robustmix.evaluation.suites.autoattack import AutoAttackSuite
-from robustmix.evaluation.suites.calibration import CalibrationSuite
-from robustmix.evaluation.suites.clean import CleanSuite
-from robustmix.evaluation.suites.corruption import CorruptionSuite
-from robustmix.evaluation.suites.fgsm import FgsmSuite
-from robustmix.evaluation.suites.occlusion import OcclusionSuite
-from robustmix.evaluation.suites.paper_fgsm import PaperFgsmSuite
-from robustmix.evaluation.suites.pgd import PgdSuite
+
+if TYPE_CHECKING:
+    from robustmix.evaluation.suite import Suite
+
+# Suites are imported where they are made: the names and help lines are listed without torch.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
-    """What a preset needs to know of the images."""
+class ProtocolScene:
+    """What a protocol needs to know of the images."""
 
-    side: int
+    side: int = 32
     """Of the model's input, in pixels."""
 
-    imagenet: bool
+    imagenet: bool = False
     saliency_file: Path | None = None
 
+    @classmethod
+    def of(cls, side: int, dataset: str, options: Mapping[str, object]) -> "ProtocolScene":
+        """Take from the model, the data set's name and the options what protocols go by."""
+        file = options.get("saliency_file")
+        return cls(
+            side=side,
+            imagenet=dataset.startswith("imagenet"),
+            saliency_file=Path(str(file)) if file is not None else None,
+        )
+
     @property
-    def eps(self) -> Fraction:
+    def eps(self) -> tuple[Fraction, ...]:
         """The customary radius: 8/255, on ImageNet 4/255."""
-        return Fraction(4 if self.imagenet else 8, 255)
+        return (Fraction(4 if self.imagenet else 8, 255),)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preset:
+class Protocol:
     """One named protocol."""
 
-    suites: Callable[[Scene], Sequence[Suite]]
-    limits: dict[str, int] = field(default_factory=dict)
+    help: str
+    suites: "Callable[[ProtocolScene], Sequence[Suite]]"
+    limits: Mapping[str, int] = field(default_factory=dict)
     """Most samples of a suite; all of them where none is named."""
 
     nonstandard: bool = False
@@ -47,82 +54,108 @@ class Preset:
     """
 
 
-def _standard(scene: Scene) -> list[Suite]:
+TENTHS = tuple(Fraction(k, 10) for k in range(10))
+
+
+def _attack(name: str, **options: object) -> "Suite":
+    from robustmix.evaluation.suites.registry import find_suite
+
+    return find_suite(name).with_options(**options)
+
+
+def _standard(scene: ProtocolScene) -> "list[Suite]":
+    from robustmix.evaluation.suites.calibration import Calibration
+    from robustmix.evaluation.suites.clean import Clean
+    from robustmix.evaluation.suites.corruption import Corruption
+    from robustmix.evaluation.suites.occlusion import Occlusion
+
     return [
-        CleanSuite(),
-        CalibrationSuite(),
-        CorruptionSuite(),
-        FgsmSuite(eps=scene.eps),
-        PgdSuite(eps=scene.eps, steps=20),
-        OcclusionSuite(),
+        Clean(),
+        Calibration(),
+        Corruption(),
+        _attack("fgsm", eps=scene.eps),
+        _attack("pgd", eps=scene.eps, steps=20),
+        Occlusion(),
     ]
 
 
-def _quick(scene: Scene) -> list[Suite]:
+def _quick(scene: ProtocolScene) -> "list[Suite]":
+    from robustmix.evaluation.suites.calibration import Calibration
+    from robustmix.evaluation.suites.clean import Clean
+    from robustmix.evaluation.suites.corruption import Corruption
+    from robustmix.evaluation.suites.occlusion import Occlusion
+
     return [
-        CleanSuite(),
-        CalibrationSuite(),
-        CorruptionSuite(corruptions="main", severities=(1, 3, 5)),
-        FgsmSuite(eps=scene.eps, sweep=(), masking=False),
-        PgdSuite(eps=scene.eps, steps=10, masking=False),
-        OcclusionSuite(ratios=tuple(Fraction(k, 10) for k in (0, 3, 6, 9)), trials=2),
+        Clean(),
+        Calibration(),
+        Corruption(corruptions="main", severity=(1, 3, 5)),
+        _attack("fgsm", eps=scene.eps, sweep=(), masking="off"),
+        _attack("pgd", eps=scene.eps, steps=10, masking="off"),
+        Occlusion(ratios=tuple(Fraction(k, 10) for k in (0, 3, 6, 9)), trials=2),
     ]
 
 
-def _paper_occlusion(scene: Scene) -> OcclusionSuite:
+def _paper_occlusion(scene: ProtocolScene) -> "Suite":
+    from robustmix.evaluation.suites.occlusion import Occlusion
+
     grid = 14 if scene.side % 14 == 0 else 8
-    return OcclusionSuite(
+    return Occlusion(
         grid=(grid, grid),
-        ratios=tuple(Fraction(k, 10) for k in range(10)),
+        ratios=TENTHS,
         trials=1,
         mask_scope="batch:100",
         rounding="half-even",
     )
 
 
-def _paper_adautomix(scene: Scene) -> list[Suite]:
-    return [
-        CleanSuite(),
-        CalibrationSuite(bins=(10,), paper_tool=True),
-        CorruptionSuite(),
-        PaperFgsmSuite(),
-        _paper_occlusion(scene),
-    ]
+def _published(scene: ProtocolScene, fgsm: "Suite") -> "list[Suite]":
+    from robustmix.evaluation.suites.calibration import Calibration
+    from robustmix.evaluation.suites.clean import Clean
+    from robustmix.evaluation.suites.corruption import Corruption
+
+    calibration = Calibration(ece_bins=(10,), paper_tool=True)
+    return [Clean(), calibration, Corruption(), fgsm, _paper_occlusion(scene)]
 
 
-def _openmixup_2025(scene: Scene) -> list[Suite]:
-    return [
-        CleanSuite(),
-        CalibrationSuite(bins=(10,), paper_tool=True),
-        CorruptionSuite(),
-        FgsmSuite(),
-        _paper_occlusion(scene),
-    ]
+def _paper_adautomix(scene: ProtocolScene) -> "list[Suite]":
+    from robustmix.evaluation.suites.fgsm import PaperFgsm
+
+    return _published(scene, PaperFgsm())
 
 
-def _hendrycks(scene: Scene) -> list[Suite]:
+def _openmixup_2025(scene: ProtocolScene) -> "list[Suite]":
+    return _published(scene, _attack("fgsm"))
+
+
+def _hendrycks(scene: ProtocolScene) -> "list[Suite]":
+    from robustmix.evaluation.suites.calibration import Calibration
+    from robustmix.evaluation.suites.clean import Clean
+    from robustmix.evaluation.suites.corruption import Corruption
+
     reference = "alexnet" if scene.imagenet else None
+    return [Clean(), Calibration(), Corruption(corruptions="main", mce_reference=reference)]
+
+
+def _robustbench(scene: ProtocolScene) -> "list[Suite]":
+    from robustmix.evaluation.suites.clean import Clean
+    from robustmix.evaluation.suites.corruption import Corruption
+
+    return [Clean(), Corruption(corruptions="main"), _attack("autoattack", eps=scene.eps)]
+
+
+def _naseer_patchdrop(scene: ProtocolScene) -> "list[Suite]":
+    from robustmix.evaluation.suites.clean import Clean
+    from robustmix.evaluation.suites.occlusion import Occlusion
+
+    salient = ("salient", "nonsalient") if scene.saliency_file else ()
     return [
-        CleanSuite(),
-        CalibrationSuite(),
-        CorruptionSuite(corruptions="main", mce_reference=reference),
-    ]
-
-
-def _robustbench(scene: Scene) -> list[Suite]:
-    return [CleanSuite(), CorruptionSuite(corruptions="main"), AutoAttackSuite(eps=scene.eps)]
-
-
-def _naseer_patchdrop(scene: Scene) -> list[Suite]:
-    modes = ("random",)
-    return [
-        CleanSuite(),
-        OcclusionSuite(
+        Clean(),
+        Occlusion(
             grid=(14, 14),
-            ratios=tuple(Fraction(k, 10) for k in range(10)),
+            ratios=TENTHS,
             fill="black",
             trials=1,
-            modes=(*modes, "salient", "nonsalient") if scene.saliency_file else modes,
+            mode=("random", *salient),
             saliency_file=scene.saliency_file,
             mask_scope="batch:256",
             rounding="floor",
@@ -130,68 +163,106 @@ def _naseer_patchdrop(scene: Scene) -> list[Suite]:
     ]
 
 
-QUICK = {"corruption": 100, "fgsm": 256, "pgd": 128, "occlusion": 128}
-
-PRESETS: dict[str, Preset] = {
-    "standard": Preset(suites=_standard),
-    "quick": Preset(suites=_quick, limits=QUICK),
-    "paper-adautomix": Preset(suites=_paper_adautomix, nonstandard=True),
-    "openmixup-2025": Preset(suites=_openmixup_2025, nonstandard=True),
-    "hendrycks": Preset(suites=_hendrycks),
-    "robustbench": Preset(suites=_robustbench, limits={"autoattack": 1000}),
-    "naseer-patchdrop": Preset(suites=_naseer_patchdrop, nonstandard=True),
+PROTOCOLS: dict[str, Protocol] = {
+    "standard": Protocol(
+        help="the suites as they are defined here; FGSM and PGD-20 at 8/255 (ImageNet 4/255)",
+        suites=_standard,
+    ),
+    "quick": Protocol(
+        help="minutes instead of hours: parts of the test set chosen by the seed, for CI",
+        suites=_quick,
+        limits={"corruption": 100, "fgsm": 256, "pgd": 128, "occlusion": 128},
+    ),
+    "paper-adautomix": Protocol(
+        help="the arithmetic of AdAutoMix's published scripts, faults included",
+        suites=_paper_adautomix,
+        nonstandard=True,
+    ),
+    "openmixup-2025": Protocol(
+        help="OpenMixup's scripts of October 2025: pixel FGSM, their other faults kept",
+        suites=_openmixup_2025,
+        nonstandard=True,
+    ),
+    "hendrycks": Protocol(
+        help="RMS calibration error, and mCE over the main 15 corruptions", suites=_hendrycks
+    ),
+    "robustbench": Protocol(
+        help="the main 15 corruptions, and AutoAttack on 1,000 images",
+        suites=_robustbench,
+        limits={"autoattack": 1000},
+    ),
+    "naseer-patchdrop": Protocol(
+        help="PatchDrop as first published: black 14x14 patches, a mask for 256 images",
+        suites=_naseer_patchdrop,
+        nonstandard=True,
+    ),
 }
-"""By the name that ``--protocol`` takes; ``PROTOCOLS`` says in words what they are."""
+"""By the name that ``--protocol`` takes."""
 
 
-def plan_presets(
+class Place(NamedTuple):
+    """A suite of a protocol and its place in a report."""
+
+    suite: "Suite"
+    name: str
+    limit: int | None
+    of: tuple[str, ...]
+    preset: str | None = None
+
+
+def suites_of_protocols(
     names: Sequence[str],
-    scene: Scene,
-    *,
+    scene: ProtocolScene,
     wanted: Sequence[str] | None = None,
-    change: Callable[[Suite], Suite] = lambda suite: suite,
-) -> list[Planned]:
-    """Return the suites of some presets, each once, side by side where they differ.
+    *,
+    change: "Callable[[Suite], Suite]" = lambda suite: suite,
+) -> list[Place]:
+    """Give the suites of some protocols, each once, side by side where they differ.
 
-    The first suite of a kind has the plain key ``fgsm``, unless its preset repeats a published
-    tool; what another preset asks for in another way is ``fgsm@PRESET``. What two presets ask for
-    in the same way is run once.
+    The first suite of a kind has the plain key ``fgsm``, unless its protocol repeats a published
+    tool; what another protocol asks for in another way is ``fgsm@PROTOCOL``. What two protocols
+    ask for in the same way is run once.
 
     Args:
-        names: keys of ``PRESETS``.
+        names: keys of ``PROTOCOLS``.
         scene: what they need to know of the images.
         wanted: only suites of these names; None for all.
-        change: applied to every suite, e.g. to set parameters of the command line.
+        change: sets the options that were given; suites that are then alike are run once.
 
     Raises:
-        UsageError: a preset is unknown or named twice, or has none of the wanted suites.
+        UsageError: a protocol is unknown or named twice, or has none of the wanted suites.
     """
+    from robustmix.evaluation.suites.registry import name_of
+
     if len(set(names)) < len(names):
         raise UsageError("a protocol is asked for twice", "name it once", code="E-PROTOCOL")
-    planned: list[Planned] = []
-    for name in names:
-        if name not in PRESETS:
-            raise unknown_name("protocol", name, PRESETS)
-        preset = PRESETS[name]
+    places: list[Place] = []
+    for protocol in names:
+        if protocol not in PROTOCOLS:
+            raise unknown_name("protocol", protocol, PROTOCOLS)
+        limits = PROTOCOLS[protocol].limits
         chosen = [
-            suite
-            for suite in preset.suites(scene)
-            if wanted is None or suite.name in wanted or suite.name == "clean"
+            Place(suite, name, limits.get(name), (protocol,))
+            for suite in PROTOCOLS[protocol].suites(scene)
+            if (name := name_of(suite)) == "clean" or wanted is None or name in wanted
         ]
-        if wanted is not None and not {suite.name for suite in chosen} & set(wanted):
+        if wanted is not None and not {place.name for place in chosen} & set(wanted):
             raise UsageError(
-                f"protocol {name} has none of the suites {', '.join(wanted)}",
+                f"protocol {protocol} has none of the suites {', '.join(wanted)}",
                 "leave --suite out, or see `robustmix list protocols`",
                 code="E-PROTOCOL",
             )
-        for suite in map(change, chosen):
-            placed = Planned(suite=suite, limit=preset.limits.get(suite.name), of=(name,))
-            same = [p for p in planned if p.suite == suite and p.limit == placed.limit]
-            if same:
-                at = planned.index(same[0])
-                planned[at] = replace(same[0], of=(*same[0].of, name))
-                continue
-            taken = any(p.key == suite.name for p in planned)
-            faulty = preset.nonstandard and suite not in _standard(scene)
-            planned.append(replace(placed, preset=name) if taken or faulty else placed)
-    return planned
+        for place in chosen:
+            _add(places, place._replace(suite=change(place.suite)), scene)
+    return places
+
+
+def _add(places: list[Place], place: Place, scene: ProtocolScene) -> None:
+    (protocol,) = place.of
+    for at, other in enumerate(places):
+        if (other.suite, other.limit) == (place.suite, place.limit):
+            places[at] = other._replace(of=(*other.of, protocol))
+            return
+    taken = any(one.preset is None and one.name == place.name for one in places)
+    faulty = PROTOCOLS[protocol].nonstandard and place.suite not in _standard(scene)
+    places.append(place._replace(preset=protocol) if taken or faulty else place)

@@ -4,82 +4,58 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from robustmix.errors import IntakeError
-from robustmix.evaluation.engine import Suite
-from robustmix.evaluation.masking.verdict import share_verdict
-from robustmix.evaluation.planned import name_subset, seeded_subset
-from robustmix.evaluation.suites.paper_fgsm import PaperFgsmSuite
-from robustmix.evaluation.suites.registry import suite_type
+from robustmix.errors import IntakeError, RobustmixError
+from robustmix.evaluation.evaluation import name_subset
+from robustmix.evaluation.suite import Prepared, summarise
+from robustmix.evaluation.suites.registry import read_suite
+from robustmix.metrics.definition import Undefined
 from robustmix.report.report import Report
+from robustmix.report.rows import covered_view, rows_of
 from robustmix.report.schema import SuitePart
 
 TOLERANCE = 1e-9
 """Relative; sums may round differently on another machine."""
 
 
-def suite_from_params(name: str, params: Mapping[str, Any]) -> Suite:
-    """Return the suite whose recorded parameters these are.
-
-    Raises:
-        IntakeError: the parameters are not those of a suite of this version.
-    """
-    kind = suite_type(name.partition("@")[0])
-    if kind is None:
-        raise IntakeError(f"the report has a suite this version does not know: {name}", "update")
-    if name.startswith("fgsm@") and params.get("space") == "normalised":
-        kind = PaperFgsmSuite
-    try:
-        return kind.from_params(params)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise IntakeError(
-            f"the recorded parameters of suite {name} are damaged ({type(error).__name__})",
-            "evaluate again",
-        ) from None
-
-
 def remake(report: Report) -> dict[str, SuitePart]:
-    """Return every completed suite of a report, made again from its rows.
+    """Make every completed suite of a report again from its rows.
 
     Raises:
-        IntakeError: the report has no per-sample record, or it lacks the rows of a suite.
+        IntakeError: the report has no per-sample record, it lacks the rows of a suite, or a suite
+            is not known here.
     """
     if report.samples is None:
         raise IntakeError("the report's per-sample record is not beside it", "restore samples.npz")
     content = report.content
-    facts = {
-        "seed": content.run.seed,
-        "num_classes": content.model.num_classes,
-        "input_size": list(content.model.input_size),
-        "token_patch": content.model.token_patch,
-        "subset": content.dataset.subset is not None,
-    }
     remade: dict[str, SuitePart] = {}
-    for name, part in content.suites.items():
+    suites: dict[str, Prepared] = {}
+    for key, part in content.suites.items():
         if part.status != "ok":
             continue
-        suite = suite_from_params(name, content.protocol.params[name])
-        seen, own = report.samples.view(name), facts
-        if name in content.protocol.limits:
-            limit = content.protocol.limits[name]
-            covered = seeded_subset(content.run.seed, report.samples.sample_ids, limit)
-            seen = report.samples.view(name, None if covered is None else covered.numpy())
-            own = facts | {"subset": True}
+        params = content.protocol.params.get(key, {})
+        suites[key] = read_suite(key, params, part.origins)
         try:
-            remade[name] = suite.summarise(seen, own)
-            if name in content.protocol.limits:
-                name_subset(remade[name], len(seen), len(report.samples))
-        except (KeyError, ValueError, IndexError) as error:
+            view = covered_view(content, report.samples, key)
+            rows = rows_of(content, view, key, suites[key].order(view))
+            remade[key] = summarise(suites[key], rows, foreign=bool(part.origins))
+        except RobustmixError:
+            raise
+        except (LookupError, ValueError, Undefined, TypeError, AttributeError) as error:
             raise IntakeError(
-                f"the per-sample record does not hold the rows of suite {name} "
+                f"the per-sample record does not hold the rows of suite {key} "
                 f"({type(error).__name__})",
                 "evaluate again",
             ) from None
-    share_verdict(remade)
+        remade[key].origins = part.origins
+        if key in content.protocol.limits:
+            name_subset(remade[key], rows.n, len(report.samples))
+    for key, prepared in suites.items():
+        prepared.judge(key, remade)
     return remade
 
 
 def recompute(report: Report) -> list[str]:
-    """Return where a report differs from what its rows give; empty if nowhere.
+    """List where a report differs from what its rows give; empty if nowhere.
 
     Args:
         report: loaded together with its per-sample record.
@@ -88,17 +64,20 @@ def recompute(report: Report) -> list[str]:
         Lines such as ``clean.metrics.top1.value: 0.81 in the report, 0.80 from the rows``.
 
     Raises:
-        IntakeError: the report has no per-sample record, or it lacks the rows of a suite.
+        IntakeError: see ``remake``.
     """
-    content = report.content
-    remade = remake(report)
     differences: list[str] = []
-    for name, made in remade.items():
-        stated = content.suites[name].model_dump(mode="json")
+    for key, made in remake(report).items():
+        stated = report.content.suites[key].model_dump(mode="json")
         again = made.model_dump(mode="json")
         again["timing"] = stated["timing"]
-        differences += _differences(stated, again, name)
+        differences += _differences(_by_name(stated), _by_name(again), key)
     return differences
+
+
+def _by_name(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Put conditions under their names, so that a difference says where it is."""
+    return {**part, "conditions": {one["name"]: one for one in part["conditions"]}}
 
 
 def _differences(stated: Any, again: Any, path: str) -> Iterator[str]:

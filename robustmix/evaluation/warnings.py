@@ -8,20 +8,18 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from robustmix.data.images import ImageSet
-from robustmix.evaluation.masking.text import masking_warnings
 from robustmix.models.robust_model import RobustModel
 from robustmix.report.samples import Samples
-from robustmix.report.schema import CalibrationPart, CorruptionPart, SuitePart, Warn
+from robustmix.report.schema import Warn
 
 
 def find_warnings(
     robust: RobustModel,
     data: ImageSet,
     samples: Samples,
-    parts: Mapping[str, SuitePart],
     checks: Mapping[str, Any],
 ) -> list[Warn]:
-    """Return every warning of an evaluation, in a fixed order."""
+    """List the warnings that no suite alone knows of; the suites add theirs."""
     notes = [note for note in robust.info.notes if not note.startswith("I-")]
     warnings = [_coded(note, "clean") for note in (*notes, *data.notes)]
     metrics = robust.info.metrics or {}
@@ -44,21 +42,7 @@ def find_warnings(
         )
     if "clean" in samples.tables:
         warnings += _class_order(samples)
-    corruption = parts.get("corruption")
-    if isinstance(corruption, CorruptionPart) and corruption.approximate:
-        warnings.append(
-            Warn(
-                code="W-FROST-SUBSTITUTE",
-                suite="corruption",
-                message="frost was made with textures that stand in for the photographs of the "
-                "benchmark (--frost-dir); compare neither it nor means that hold it with published "
-                "figures",
-            )
-        )
-    for key, part in parts.items():
-        if isinstance(part, CalibrationPart):
-            warnings += [_coded(note, key) for note in part.notes]
-    return warnings + masking_warnings(parts)
+    return warnings
 
 
 def _coded(note: str, suite: str) -> Warn:

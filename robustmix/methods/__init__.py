@@ -1,10 +1,8 @@
-"""Training methods: how a batch becomes a loss. One file each, one registry."""
+"""Training methods: how a batch becomes a loss. One table, about one file each."""
 
 from typing import TYPE_CHECKING
 
-from robustmix._lazy import lazy_exports
-from robustmix.methods.names import METHOD_INFO as METHOD_INFO
-from robustmix.methods.names import MethodInfo as MethodInfo
+from robustmix._lazy import lazy_exports_of
 
 if TYPE_CHECKING:
     from robustmix.methods.adautomix import AdAutoMix as AdAutoMix
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
     from robustmix.methods.augmix import draw_augmix as draw_augmix
     from robustmix.methods.automix import AutoMix as AutoMix
     from robustmix.methods.automix import AutoMixConfig as AutoMixConfig
+    from robustmix.methods.automix import SAMix as SAMix
+    from robustmix.methods.automix import SAMixConfig as SAMixConfig
     from robustmix.methods.comixup import CoMixup as CoMixup
     from robustmix.methods.comixup import CoMixupConfig as CoMixupConfig
     from robustmix.methods.comixup import comixup as comixup
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from robustmix.methods.cutmix import CutMixConfig as CutMixConfig
     from robustmix.methods.cutmix import cutmix as cutmix
     from robustmix.methods.cutmix import draw_cutmix as draw_cutmix
+    from robustmix.methods.deit import RSB as RSB
     from robustmix.methods.deit import DeiT as DeiT
     from robustmix.methods.deit import DeiTConfig as DeiTConfig
+    from robustmix.methods.deit import RSBConfig as RSBConfig
     from robustmix.methods.fmix import FMix as FMix
     from robustmix.methods.fmix import FMixConfig as FMixConfig
     from robustmix.methods.fmix import draw_fmix as draw_fmix
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from robustmix.methods.method import Setup as Setup
     from robustmix.methods.method import StepResult as StepResult
     from robustmix.methods.mixing import Blend as Blend
+    from robustmix.methods.mixing import blend_pairs as blend_pairs
     from robustmix.methods.mixing import soft_targets as soft_targets
     from robustmix.methods.mixup import Mixup as Mixup
     from robustmix.methods.mixup import MixupConfig as MixupConfig
@@ -62,23 +65,21 @@ if TYPE_CHECKING:
     from robustmix.methods.momentum_pair import MomentumPair as MomentumPair
     from robustmix.methods.momentum_pair import TeacherMethod as TeacherMethod
     from robustmix.methods.momentum_pair import ema_momentum as ema_momentum
+    from robustmix.methods.pair_mixing import PairMixing as PairMixing
     from robustmix.methods.puzzlemix import PuzzleMix as PuzzleMix
     from robustmix.methods.puzzlemix import PuzzleMixConfig as PuzzleMixConfig
     from robustmix.methods.puzzlemix import draw_puzzlemix as draw_puzzlemix
     from robustmix.methods.puzzlemix import puzzlemix as puzzlemix
     from robustmix.methods.registry import METHODS as METHODS
+    from robustmix.methods.registry import MethodRow as MethodRow
     from robustmix.methods.resizemix import ResizeMix as ResizeMix
     from robustmix.methods.resizemix import ResizeMixConfig as ResizeMixConfig
     from robustmix.methods.resizemix import draw_resizemix as draw_resizemix
     from robustmix.methods.resizemix import resizemix as resizemix
-    from robustmix.methods.rsb import RSB as RSB
-    from robustmix.methods.rsb import RSBConfig as RSBConfig
     from robustmix.methods.saliencymix import SaliencyMix as SaliencyMix
     from robustmix.methods.saliencymix import SaliencyMixConfig as SaliencyMixConfig
     from robustmix.methods.saliencymix import draw_saliencymix as draw_saliencymix
     from robustmix.methods.saliencymix import saliencymix as saliencymix
-    from robustmix.methods.samix import SAMix as SAMix
-    from robustmix.methods.samix import SAMixConfig as SAMixConfig
     from robustmix.methods.smoothmix import SmoothMix as SmoothMix
     from robustmix.methods.smoothmix import SmoothMixConfig as SmoothMixConfig
     from robustmix.methods.smoothmix import draw_smoothmix as draw_smoothmix
@@ -96,101 +97,4 @@ if TYPE_CHECKING:
     from robustmix.methods.vanilla import Vanilla as Vanilla
     from robustmix.methods.vanilla import VanillaConfig as VanillaConfig
 
-_EXPORTS = {
-    "AdAutoMix": "robustmix.methods.adautomix",
-    "AdAutoMixConfig": "robustmix.methods.adautomix",
-    "AdAutoMixDraws": "robustmix.methods.adautomix",
-    "AlignMix": "robustmix.methods.alignmix",
-    "AlignMixConfig": "robustmix.methods.alignmix",
-    "AttentiveMix": "robustmix.methods.attentivemix",
-    "AttentiveMixConfig": "robustmix.methods.attentivemix",
-    "AugMix": "robustmix.methods.augmix",
-    "AugMixConfig": "robustmix.methods.augmix",
-    "AutoMix": "robustmix.methods.automix",
-    "AutoMixConfig": "robustmix.methods.automix",
-    "Blend": "robustmix.methods.mixing",
-    "CoMixup": "robustmix.methods.comixup",
-    "CoMixupConfig": "robustmix.methods.comixup",
-    "CutMix": "robustmix.methods.cutmix",
-    "CutMixConfig": "robustmix.methods.cutmix",
-    "DeiT": "robustmix.methods.deit",
-    "DeiTConfig": "robustmix.methods.deit",
-    "FMix": "robustmix.methods.fmix",
-    "FMixConfig": "robustmix.methods.fmix",
-    "GridMix": "robustmix.methods.gridmix",
-    "GridMixConfig": "robustmix.methods.gridmix",
-    "METHODS": "robustmix.methods.registry",
-    "ManifoldMix": "robustmix.methods.manifoldmix",
-    "ManifoldMixConfig": "robustmix.methods.manifoldmix",
-    "Method": "robustmix.methods.method",
-    "MixPreview": "robustmix.methods.momentum_pair",
-    "Mixed": "robustmix.methods.method",
-    "Mixup": "robustmix.methods.mixup",
-    "MixupConfig": "robustmix.methods.mixup",
-    "MomentumPair": "robustmix.methods.momentum_pair",
-    "PuzzleMix": "robustmix.methods.puzzlemix",
-    "PuzzleMixConfig": "robustmix.methods.puzzlemix",
-    "RSB": "robustmix.methods.rsb",
-    "RSBConfig": "robustmix.methods.rsb",
-    "ResizeMix": "robustmix.methods.resizemix",
-    "ResizeMixConfig": "robustmix.methods.resizemix",
-    "SAMix": "robustmix.methods.samix",
-    "SAMixConfig": "robustmix.methods.samix",
-    "SaliencyMix": "robustmix.methods.saliencymix",
-    "SaliencyMixConfig": "robustmix.methods.saliencymix",
-    "Setup": "robustmix.methods.method",
-    "SmoothMix": "robustmix.methods.smoothmix",
-    "SmoothMixConfig": "robustmix.methods.smoothmix",
-    "SnapMix": "robustmix.methods.snapmix",
-    "SnapMixConfig": "robustmix.methods.snapmix",
-    "StepResult": "robustmix.methods.method",
-    "SuperMix": "robustmix.methods.supermix",
-    "SuperMixConfig": "robustmix.methods.supermix",
-    "TeacherMethod": "robustmix.methods.momentum_pair",
-    "TransMix": "robustmix.methods.transmix",
-    "TransMixConfig": "robustmix.methods.transmix",
-    "Vanilla": "robustmix.methods.vanilla",
-    "VanillaConfig": "robustmix.methods.vanilla",
-    "alignmix": "robustmix.methods.alignmix",
-    "attentivemix": "robustmix.methods.attentivemix",
-    "augmix": "robustmix.methods.augmix",
-    "comixup": "robustmix.methods.comixup",
-    "cross_entropy": "robustmix.methods.losses",
-    "cutmix": "robustmix.methods.cutmix",
-    "draw_adautomix": "robustmix.methods.adautomix",
-    "draw_alignmix": "robustmix.methods.alignmix",
-    "draw_attentivemix": "robustmix.methods.attentivemix",
-    "draw_augmix": "robustmix.methods.augmix",
-    "draw_comixup": "robustmix.methods.comixup",
-    "draw_cutmix": "robustmix.methods.cutmix",
-    "draw_fmix": "robustmix.methods.fmix",
-    "draw_gridmix": "robustmix.methods.gridmix",
-    "draw_manifoldmix": "robustmix.methods.manifoldmix",
-    "draw_mixup": "robustmix.methods.mixup",
-    "draw_puzzlemix": "robustmix.methods.puzzlemix",
-    "draw_resizemix": "robustmix.methods.resizemix",
-    "draw_saliencymix": "robustmix.methods.saliencymix",
-    "draw_smoothmix": "robustmix.methods.smoothmix",
-    "draw_snapmix": "robustmix.methods.snapmix",
-    "draw_supermix": "robustmix.methods.supermix",
-    "ema_momentum": "robustmix.methods.momentum_pair",
-    "fmix": "robustmix.methods.fmix",
-    "gridmix": "robustmix.methods.gridmix",
-    "mixed_cross_entropy": "robustmix.methods.losses",
-    "mixup": "robustmix.methods.mixup",
-    "puzzlemix": "robustmix.methods.puzzlemix",
-    "resizemix": "robustmix.methods.resizemix",
-    "saliencymix": "robustmix.methods.saliencymix",
-    "smoothmix": "robustmix.methods.smoothmix",
-    "snapmix": "robustmix.methods.snapmix",
-    "soft_targets": "robustmix.methods.mixing",
-    "supermix": "robustmix.methods.supermix",
-}
-
-__all__ = [
-    "METHOD_INFO",
-    "MethodInfo",
-    *_EXPORTS,
-]
-
-__getattr__ = lazy_exports(__name__, _EXPORTS)
+__getattr__, __dir__, __all__ = lazy_exports_of(__name__)

@@ -282,6 +282,8 @@ class AdAutoMix(nn.Module):
         UsageError: the network has no map for the generator.
     """
 
+    config: AdAutoMixConfig
+
     def __init__(self, network: nn.Module, config: AdAutoMixConfig, setup: Setup) -> None:
         super().__init__()
         self.config = config

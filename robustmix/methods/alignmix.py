@@ -33,12 +33,12 @@ from robustmix.methods.method import Mixed, Setup, StepResult, require
 from robustmix.methods.mixing import (
     Blend,
     blend_pairs,
-    blend_step,
     check_alpha,
     given,
     last_map,
     require_last_map,
 )
+from robustmix.methods.pair_mixing import PairMixing
 from robustmix.methods.sinkhorn import sinkhorn_plan
 from robustmix.models.resnet import ResNet
 from robustmix.models.taps import in_eval_mode
@@ -166,21 +166,19 @@ def map_logits(network: nn.Module, features: Tensor) -> Tensor:
     return logits
 
 
-class AlignMix(nn.Module):
+class AlignMix(PairMixing):
     """One network trained on mixed maps.
 
     Raises:
         UsageError: the network does not end in a map, or its stages are not known.
     """
 
+    config: AlignMixConfig
+
     def __init__(self, network: nn.Module, config: AlignMixConfig, setup: Setup) -> None:
-        super().__init__()
+        super().__init__(network, config, setup)
         require_last_map(network, setup.input_size, setup.arch)
         manifold_stages(network, setup.arch)
-        self.network = network
-        self.config = config
-        self.rng = setup.rng
-        self.label_smoothing = setup.label_smoothing
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Do to the images' patches what is done to the cells of the maps, to be looked at.
@@ -197,14 +195,10 @@ class AlignMix(nn.Module):
         return blend_pairs(draws.lam * images + (1 - draws.lam) * moved, draws.perm, draws.lam)
 
     def training_step(self, batch: Batch) -> StepResult:
-        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
+        """Return the mixed loss of one batch, which is mixed at the place that is drawn."""
         draws = draw_alignmix(len(batch.images), self.config, self.rng)
-        return blend_step(
-            lambda images: self.logits(images, draws),
-            batch,
-            blend_pairs(batch.images, draws.perm, draws.lam),
-            smoothing=self.label_smoothing,
-        )
+        blend = blend_pairs(batch.images, draws.perm, draws.lam)
+        return self.result(self.logits(batch.images, draws), batch, blend)
 
     def logits(self, images: Tensor, draws: AlignMixDraws) -> Tensor:
         """Return the logits of normalised images that are mixed on their way, (N, K)."""
@@ -213,10 +207,6 @@ class AlignMix(nn.Module):
             return map_logits(self.network, mixed.images)
         manifold = ManifoldMixDraws(draws.layer, draws.lam, draws.perm)
         return manifoldmix_logits(self.network, manifold_stages(self.network), images, manifold)
-
-    def classifier(self) -> nn.Module:
-        """Return the one network."""
-        return self.network
 
 
 def _moved_patches(images: Tensor, share: Tensor, cells: torch.Size) -> Tensor:

@@ -14,7 +14,7 @@ Method card
         on images of the same size. An image may be its own partner.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,16 +23,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
-from robustmix.methods.method import Mixed, Setup, StepResult, require
+from robustmix.methods.method import Mixed, Setup, require
 from robustmix.methods.mixing import (
     Blend,
     blend_pairs,
-    blend_step,
     check_alpha,
     given,
     last_map,
     require_last_map,
 )
+from robustmix.methods.pair_mixing import PairMixing
 from robustmix.methods.trained_teacher import load_teacher
 
 
@@ -98,26 +98,19 @@ def attentivemix(
     return Mixed(torch.where(own, images, partners), kept / cells)
 
 
-class AttentiveMix(nn.Module):
+class AttentiveMix(PairMixing):
     """One network trained on batches whose attended cells another network chose.
 
     Raises:
         UsageError: there is no teacher, or it cannot be had, or has no map to look at.
     """
 
+    config: AttentiveMixConfig
+
     def __init__(self, network: nn.Module, config: AttentiveMixConfig, setup: Setup) -> None:
-        super().__init__()
-        self.network = network
-        self.config = config
-        self.rng = setup.rng
-        self.label_smoothing = setup.label_smoothing
-        self.teacher = load_teacher(
-            config.teacher,
-            num_classes=0,  # only its map is wanted
-            input_size=setup.input_size,
-            mean=setup.mean,
-            std=setup.std,
-        )
+        super().__init__(network, config, setup)
+        # Only its map is wanted, so it may have been trained for any number of classes.
+        self.teacher = load_teacher(config.teacher, replace(setup, num_classes=0))
         require_last_map(self.teacher.network, setup.input_size, "the teacher")
 
     @torch.no_grad()
@@ -132,11 +125,3 @@ class AttentiveMix(nn.Module):
         features = self.features(batch.images)
         images, own = attentivemix(batch.images, draws, features, top_k=self.config.top_k)
         return blend_pairs(images, draws.perm, own)
-
-    def training_step(self, batch: Batch) -> StepResult:
-        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
-        return blend_step(self.network, batch, self.mix(batch), smoothing=self.label_smoothing)
-
-    def classifier(self) -> nn.Module:
-        """Return the one network."""
-        return self.network

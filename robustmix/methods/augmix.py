@@ -283,6 +283,8 @@ def jensen_shannon(logits: list[Tensor]) -> Tensor:
 class AugMix(nn.Module):
     """One network trained to answer alike to three versions of an image."""
 
+    config: AugMixConfig
+
     def __init__(self, network: nn.Module, config: AugMixConfig, setup: Setup) -> None:
         super().__init__()
         self.network = network

@@ -373,6 +373,8 @@ class CoMixup(nn.Module):
         UsageError: the images cannot be cut into that many blocks.
     """
 
+    config: CoMixupConfig
+
     def __init__(self, network: nn.Module, config: CoMixupConfig, setup: Setup) -> None:
         super().__init__()
         check_blocks(setup, config.blocks, "co-mixup")

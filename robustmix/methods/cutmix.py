@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustmix.data.loader import Batch
-from robustmix.methods.losses import mixed_cross_entropy
-from robustmix.methods.method import Mixed, Setup, StepResult, top1
-from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given
+from robustmix.methods.method import Mixed
+from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, image_size
+from robustmix.methods.pair_mixing import PairMixing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,36 +138,16 @@ def cutmix(images: Tensor, draws: CutMixDraws) -> Mixed:
     return Mixed(mixed, 1 - area / (height * width))
 
 
-class CutMix(nn.Module):
+class CutMix(PairMixing):
     """One network trained on batches with pasted boxes."""
 
-    def __init__(self, network: nn.Module, config: CutMixConfig, setup: Setup) -> None:
-        super().__init__()
-        self.network = network
-        self.config = config
-        self.rng = setup.rng
-        self.label_smoothing = setup.label_smoothing
+    config: CutMixConfig
+    one_lam = True
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Paste the box of each image's partner."""
-        height, width = batch.images.shape[2:]
-        draws = draw_cutmix(len(batch.images), (height, width), self.config.alpha, self.rng)
+        size = image_size(batch.images)
+        draws = draw_cutmix(len(batch.images), size, self.config.alpha, self.rng)
         draws = draws._replace(**given(lam=lam, perm=perm))
         images, own = cutmix(batch.images, draws)
-        return blend_pairs(images, draws.perm, own)
-
-    def training_step(self, batch: Batch) -> StepResult:
-        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
-        height, width = batch.images.shape[2:]
-        draws = draw_cutmix(len(batch.images), (height, width), self.config.alpha, self.rng)
-        images, lam = cutmix(batch.images, draws)
-        logits = self.network(images)
-        partners = batch.labels[draws.perm.to(batch.labels.device)]
-        loss = mixed_cross_entropy(
-            logits, batch.labels, partners, lam, smoothing=self.label_smoothing
-        )
-        return StepResult(loss, {"loss": loss.detach(), "top1": top1(logits, batch.labels)})
-
-    def classifier(self) -> nn.Module:
-        """Return the one network."""
-        return self.network
+        return blend_pairs(images, draws.perm, own, 1 - own)

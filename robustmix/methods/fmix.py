@@ -21,12 +21,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustmix.data.loader import Batch
 from robustmix.methods.cutmix import draw_partners
-from robustmix.methods.method import Mixed, Setup, StepResult, require
-from robustmix.methods.mixing import Blend, blend_pairs, blend_step, check_alpha, given
+from robustmix.methods.method import Mixed, require
+from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, image_size
+from robustmix.methods.pair_mixing import PairMixing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,26 +171,21 @@ def fmix(
     Reference:
         Harris et al. 2020, arXiv:2002.12047, section 4.
     """
-    size = (images.shape[2], images.shape[3])
+    size = image_size(images)
     share = fmix_mask(size, draws, decay=decay, max_soft=max_soft, full_spectrum=full_spectrum)
     mask = torch.from_numpy(share).to(images.device, images.dtype)
     return Mixed(mask * images + (1 - mask) * images[draws.perm.to(images.device)], draws.lam)
 
 
-class FMix(nn.Module):
+class FMix(PairMixing):
     """One network trained on batches mixed by random shapes."""
 
-    def __init__(self, network: nn.Module, config: FMixConfig, setup: Setup) -> None:
-        super().__init__()
-        self.network = network
-        self.config = config
-        self.rng = setup.rng
-        self.label_smoothing = setup.label_smoothing
+    config: FMixConfig
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Mix every image with its partner by one random shape."""
-        config, (height, width) = self.config, batch.images.shape[2:]
-        draws = draw_fmix(len(batch.images), (height, width), config.alpha, self.rng)
+        config = self.config
+        draws = draw_fmix(len(batch.images), image_size(batch.images), config.alpha, self.rng)
         draws = draws._replace(**given(lam=lam, perm=perm))
         images, own = fmix(
             batch.images,
@@ -199,11 +195,3 @@ class FMix(nn.Module):
             full_spectrum=config.full_spectrum,
         )
         return blend_pairs(images, draws.perm, own)
-
-    def training_step(self, batch: Batch) -> StepResult:
-        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
-        return blend_step(self.network, batch, self.mix(batch), smoothing=self.label_smoothing)
-
-    def classifier(self) -> nn.Module:
-        """Return the one network."""
-        return self.network

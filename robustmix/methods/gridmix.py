@@ -21,11 +21,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustmix.data.loader import Batch
-from robustmix.methods.method import Mixed, Setup, StepResult, require
-from robustmix.methods.mixing import Blend, blend_pairs, blend_step, check_alpha, given
+from robustmix.methods.method import Mixed, require
+from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, image_size
+from robustmix.methods.pair_mixing import PairMixing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,21 +150,16 @@ def gridmix(images: Tensor, draws: GridMixDraws, *, wrap: bool = False) -> Mixed
     Reference:
         OpenMixup, ``gridmix``.
     """
-    mask = grid_mask((images.shape[2], images.shape[3]), draws, wrap=wrap)
+    mask = grid_mask(image_size(images), draws, wrap=wrap)
     partners = images[draws.perm.to(images.device)]
     mixed = torch.where(mask.to(images.device), partners, images)
     return Mixed(mixed, 1 - int(mask.sum()) / mask.numel())
 
 
-class GridMix(nn.Module):
+class GridMix(PairMixing):
     """One network trained on batches with grids of other images."""
 
-    def __init__(self, network: nn.Module, config: GridMixConfig, setup: Setup) -> None:
-        super().__init__()
-        self.network = network
-        self.config = config
-        self.rng = setup.rng
-        self.label_smoothing = setup.label_smoothing
+    config: GridMixConfig
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Show a grid of each image's partner."""
@@ -171,11 +167,3 @@ class GridMix(nn.Module):
         draws = draws._replace(**given(lam=lam, perm=perm))
         images, own = gridmix(batch.images, draws, wrap=self.config.wrap)
         return blend_pairs(images, draws.perm, own)
-
-    def training_step(self, batch: Batch) -> StepResult:
-        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
-        return blend_step(self.network, batch, self.mix(batch), smoothing=self.label_smoothing)
-
-    def classifier(self) -> nn.Module:
-        """Return the one network."""
-        return self.network

@@ -47,7 +47,7 @@ def mixed_cross_entropy(
 
 
 def sources_cross_entropy(
-    logits: Tensor, labels: Tensor, lam: Sequence[float], *, smoothing: float = 0.0
+    logits: Tensor, labels: Tensor, lam: Sequence[float] | Tensor, *, smoothing: float = 0.0
 ) -> Tensor:
     """Return the sum over N sources of lam[n] * CE(logits, labels[n]), a float32 scalar.
 

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
 from robustmix.methods.method import Setup, StepResult
-from robustmix.methods.mixing import Blend, blend_pairs, blend_step, check_alpha, given
+from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given
 from robustmix.methods.mixup import MixupDraws, mixup
+from robustmix.methods.pair_mixing import PairMixing
 from robustmix.models.resnet import ResNet
 from robustmix.models.wide_resnet import WideResNet
 
@@ -134,20 +135,18 @@ def manifoldmix_logits(
     return logits
 
 
-class ManifoldMix(nn.Module):
+class ManifoldMix(PairMixing):
     """One network trained on batches that are mixed somewhere on their way through it.
 
     Raises:
         UsageError: the network's stages are not known.
     """
 
+    config: ManifoldMixConfig
+
     def __init__(self, network: nn.Module, config: ManifoldMixConfig, setup: Setup) -> None:
-        super().__init__()
+        super().__init__(network, config, setup)
         manifold_stages(network, setup.arch)
-        self.network = network
-        self.config = config
-        self.rng = setup.rng
-        self.label_smoothing = setup.label_smoothing
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Mix as if the images were drawn as the place, which is what can be looked at."""
@@ -157,17 +156,8 @@ class ManifoldMix(nn.Module):
         return blend_pairs(images, draws.perm, own)
 
     def training_step(self, batch: Batch) -> StepResult:
-        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
+        """Return the mixed loss of one batch, which is mixed at the place that is drawn."""
         draws = draw_manifoldmix(len(batch.images), self.config.alpha, self.rng)
         stages = manifold_stages(self.network)
-        blend = blend_pairs(batch.images, draws.perm, draws.lam)
-        return blend_step(
-            lambda images: manifoldmix_logits(self.network, stages, images, draws),
-            batch,
-            blend,
-            smoothing=self.label_smoothing,
-        )
-
-    def classifier(self) -> nn.Module:
-        """Return the one network."""
-        return self.network
+        logits = manifoldmix_logits(self.network, stages, batch.images, draws)
+        return self.result(logits, batch, blend_pairs(batch.images, draws.perm, draws.lam))

@@ -1,20 +1,19 @@
 """Method cards: what a method does and what its options mean, read from its source.
 
-The text stands where the code stands: in the docstring of ``robustmix/methods/NAME.py`` and under
-each field of its config class. Reading it needs neither the module's imports nor torch.
+The text stands where the code stands: in the docstring of the method's class or of its module, and
+under each field of its config class. Reading it needs neither the module's imports nor torch.
 """
 
 import ast
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
-from importlib import resources
+from importlib.util import find_spec, resolve_name
 from itertools import takewhile
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
-from robustmix.errors import unknown_name
-from robustmix.methods.names import METHOD_INFO
+from robustmix.methods.registry import METHODS, config_class
 
 Value: TypeAlias = bool | int | float | str | None
 """What an option may be; the same in Python, TOML and JSON."""
@@ -59,7 +58,7 @@ class MethodCard:
     name: str
     summary: str
     status: str
-    """``verified`` or ``untested``, as in ``METHOD_INFO``."""
+    """``verified`` or ``untested``, as in ``METHODS``."""
 
     passes: float
     """One step in forward passes of the backbone; a full backward pass counts two."""
@@ -73,6 +72,9 @@ class MethodCard:
     """What differs from the paper, and why; empty if there is no paper."""
 
     parameters: tuple[Parameter, ...]
+    origin: str = ""
+    """Module and version of a foreign method; empty for robustmix's own."""
+
     uses: tuple[RecipeUse, ...] = ()
     """By data set and architecture, all of them; without recipes there are none."""
 
@@ -81,36 +83,50 @@ def method_card(name: str, presets: Mapping[str, Mapping[str, object]] | None = 
     """Return the card of a training method.
 
     Args:
-        name: a key of ``METHOD_INFO``.
+        name: a key of ``METHODS``.
         presets: recipes by name, as TOML holds them (``robustmix.training.recipe.preset_dict``);
             those of other methods are ignored.
 
     Raises:
         UsageError: there is no such method.
+        IntakeError: it is foreign and cannot be imported.
 
     Example:
         >>> card = method_card("mixup")
         >>> card.passes, [(p.name, p.type, p.default) for p in card.parameters]
         (3, [('alpha', 'float', 1.0)])
     """
-    if name not in METHOD_INFO:
-        raise unknown_name("method", name, METHOD_INFO)
-    info = METHOD_INFO[name]
-    module = f"robustmix.methods.{name.replace('-', '')}"
-    text = card_sections(ast.get_docstring(_parse(module)) or "")
-    parameters = config_parameters(module)
+    row = METHODS.row(name)
+    if isinstance(row.target, str):
+        module, _, method = row.target.partition(":")
+    else:
+        module, method = row.target.__module__, cast(Any, row.target).__name__
+    text = card_sections(_docstring(module, method)) or card_sections(_docstring(module))
+    parameters = config_parameters(module, method)
+    if not parameters and row.origin is not None:  # its source tells nothing, it is imported anyway
+        parameters = tuple(
+            Parameter(name=key, type=type(value).__name__, default=value, meaning="")
+            for key, value in asdict(config_class(name)()).items()
+        )
     return MethodCard(
         name=name,
-        summary=info.summary,
-        status=info.status,
-        passes=info.cost,
-        paper=text["Paper"],
-        does=text["Does"],
-        cost=text["Cost"],
+        summary=row.help,
+        status=row.status,
+        passes=row.cost,
+        paper=text.get("Paper", row.paper),
+        does=text.get("Does", ""),
+        cost=text.get("Cost", f"{row.cost:g} forward passes a step."),
         deviations=text.get("Deviations", ""),
         parameters=parameters,
+        origin="" if row.origin is None else str(row.origin),
         uses=recipe_uses(name, {p.name: p.default for p in parameters}, presets or {}),
     )
+
+
+def _docstring(module: str, name: str = "") -> str:
+    """Return the docstring of a module or of a class of it; empty if there is none."""
+    node = _class(module, name)[1] if name else _parse(module)
+    return (node and ast.get_docstring(node)) or ""
 
 
 def card_sections(docstring: str) -> dict[str, str]:
@@ -170,36 +186,44 @@ def recipe_uses(
     )
 
 
-def config_parameters(module: str) -> tuple[Parameter, ...]:
-    """Return the fields of the one class of a module whose name ends in ``Config``.
+def config_parameters(module: str, method: str) -> tuple[Parameter, ...]:
+    """Return the options of a method: the fields of the dataclass that its ``config`` is.
 
     Args:
-        module: its full name; it is not imported.
-
-    Raises:
-        ValueError: a default is neither a literal nor the name of one.
+        module: where the method is; it is not imported.
+        method: its class.
     """
-    (config,) = (
-        node
-        for node in _parse(module).body
-        if isinstance(node, ast.ClassDef) and node.name.endswith("Config")
-    )
-    parameters = []
-    for field, after in zip(config.body, [*config.body[1:], None], strict=True):
+    module, node = _class(module, method)
+    for field in node.body if node else ():
+        if isinstance(field, ast.AnnAssign) and ast.unparse(field.target) == "config":
+            return tuple(_fields(module, ast.unparse(field.annotation).strip("'\"")).values())
+    return ()
+
+
+def _fields(module: str, name: str) -> dict[str, Parameter]:
+    """Return the fields of a dataclass, those of its bases first, by their names."""
+    module, node = _class(module, name)
+    found: dict[str, Parameter] = {}
+    if node is None:
+        return found
+    for base in node.bases:
+        found |= _fields(module, ast.unparse(base))
+    for field, after in zip(node.body, [*node.body[1:], None], strict=True):
         if not isinstance(field, ast.AnnAssign) or field.value is None:
             continue
-        assert isinstance(field.target, ast.Name)
+        key = ast.unparse(field.target)
         choices = _choices(module, field.annotation)
-        parameters.append(
-            Parameter(
-                name=field.target.id,
-                type="" if choices else ast.unparse(field.annotation),
-                default=_value(module, field.value),
-                meaning=_string(after),
-                choices=choices,
-            )
+        meaning = _string(after)
+        if not meaning and key in found:  # another default; what it means stands at the base
+            meaning = found[key].meaning
+        found[key] = Parameter(
+            name=key,
+            type="" if choices else ast.unparse(field.annotation),
+            default=_value(module, field.value),
+            meaning=meaning,
+            choices=choices,
         )
-    return tuple(parameters)
+    return found
 
 
 def _string(node: ast.stmt | None) -> str:
@@ -227,34 +251,63 @@ def _choices(module: str, annotation: ast.expr) -> tuple[str, ...]:
 
 
 def _value(module: str, node: ast.expr) -> Value:
-    """Return the value of a literal or of a named constant.
-
-    Raises:
-        ValueError: it is anything else.
-    """
+    """Return the value of a literal or of a named constant; of anything else, the expression."""
     if isinstance(node, ast.Name) and (found := _definition(module, node.id)):
         return _value(*found)
-    value: Value = ast.literal_eval(node)
+    try:
+        value: Value = ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
     return value
 
 
 def _definition(module: str, name: str) -> tuple[str, ast.expr] | None:
     """Return the expression that a module or one it imports from gives to ``name``, and which."""
+    module, node = _statement(module, name)
+    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+        return module, node.value
+    return None
+
+
+def _class(module: str, name: str) -> tuple[str, ast.ClassDef | None]:
+    """Return the class that a module or one it imports from calls ``name``, and that module."""
+    module, node = _statement(module, name)
+    return module, node if isinstance(node, ast.ClassDef) else None
+
+
+def _statement(module: str, name: str) -> tuple[str, ast.stmt | None]:
+    """Return the statement that defines ``name``, and the module where it stands.
+
+    Imports are followed within the package only: elsewhere there is no text for a card.
+    """
     for node in _parse(module).body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-                return module, node.value
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("robustmix."):
+        if name in _names(node):
+            return module, node
+        if isinstance(node, ast.ImportFrom):
+            package = module.rpartition(".")[0]
+            source = resolve_name("." * node.level + (node.module or ""), package)
+            if source.partition(".")[0] not in (module.partition(".")[0], "robustmix"):
+                continue
             for alias in node.names:
                 if name == (alias.asname or alias.name):
-                    return _definition(str(node.module), alias.name)
-    return None
+                    return _statement(source, alias.name)
+    return module, None
+
+
+def _names(node: ast.stmt) -> list[str]:
+    """Return the names that a statement defines, if it is an assignment or a class."""
+    if isinstance(node, ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 @cache
 def _parse(module: str) -> ast.Module:
-    """Return the syntax tree of a module of ours, without importing it."""
-    package, _, file = module.rpartition(".")
-    source = resources.files(package) / f"{file}.py"
-    return ast.parse(source.read_text(encoding="utf-8"))
+    """Return the syntax tree of a module without importing it; empty if it has no source."""
+    try:
+        loader = cast(Any, find_spec(module)).loader
+        return ast.parse(loader.get_source(module) or "")
+    except (ImportError, ValueError, AttributeError):
+        # Made by hand, or in an interactive session: the method trains, its card has less to say.
+        return ast.parse("")

@@ -6,7 +6,7 @@ A method that mixes images has, beside ``training_step``, a method
 the benchmark of their cost call it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
 from robustmix.methods.losses import full_precision
-from robustmix.methods.method import StepResult, require, top1
+from robustmix.methods.method import require
 from robustmix.models.resnet import ResNet
 from robustmix.models.taps import in_eval_mode
 from robustmix.models.wide_resnet import WideResNet
@@ -45,6 +45,11 @@ class Mixer(Protocol):
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Mix a batch of normalised images; ``lam`` and ``perm`` replace what is drawn."""
         ...
+
+
+def image_size(images: Tensor) -> tuple[int, int]:
+    """Return height and width of images (N, C, H, W)."""
+    return images.shape[2], images.shape[3]
 
 
 def given(**values: float | Tensor | None) -> dict[str, Any]:
@@ -130,23 +135,6 @@ def blend_cross_entropy(
         for weight, row in zip(weights, blend.sources, strict=True)
     ]
     return torch.stack(terms).sum(dim=0).mean()
-
-
-def blend_step(
-    network: Callable[[Tensor], Tensor],
-    batch: Batch,
-    blend: Blend,
-    *,
-    smoothing: float = 0.0,
-    batch_mean_lambda: bool = False,
-) -> StepResult:
-    """Return the loss of a network on a blend; ``top1`` counts an image's own label only."""
-    logits = network(blend.images)
-    loss = blend_cross_entropy(
-        logits, batch.labels, blend, smoothing=smoothing, batch_mean_lambda=batch_mean_lambda
-    )
-    own = batch.labels[blend.sources[0]]
-    return StepResult(loss, {"loss": loss.detach(), "top1": top1(logits, own)})
 
 
 def last_map(network: nn.Module, images: Tensor) -> Tensor:

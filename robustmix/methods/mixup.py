@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustmix.data.loader import Batch
-from robustmix.methods.losses import mixed_cross_entropy
-from robustmix.methods.method import Mixed, Setup, StepResult, top1
+from robustmix.methods.method import Mixed
 from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given
+from robustmix.methods.pair_mixing import PairMixing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,34 +71,16 @@ def mixup(images: Tensor, draws: MixupDraws) -> Mixed:
     return Mixed(draws.lam * images + (1 - draws.lam) * partners, draws.lam)
 
 
-class Mixup(nn.Module):
+class Mixup(PairMixing):
     """One network trained on mixed batches."""
 
-    def __init__(self, network: nn.Module, config: MixupConfig, setup: Setup) -> None:
-        super().__init__()
-        self.network = network
-        self.config = config
-        self.rng = setup.rng
-        self.label_smoothing = setup.label_smoothing
+    config: MixupConfig
+    one_lam = True
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Blend every image with its partner."""
         draws = draw_mixup(len(batch.images), self.config.alpha, self.rng)
         draws = draws._replace(**given(lam=lam, perm=perm))
         images, own = mixup(batch.images, draws)
-        return blend_pairs(images, draws.perm, own)
-
-    def training_step(self, batch: Batch) -> StepResult:
-        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
-        draws = draw_mixup(len(batch.images), self.config.alpha, self.rng)
-        images, lam = mixup(batch.images, draws)
-        logits = self.network(images)
-        partners = batch.labels[draws.perm.to(batch.labels.device)]
-        loss = mixed_cross_entropy(
-            logits, batch.labels, partners, lam, smoothing=self.label_smoothing
-        )
-        return StepResult(loss, {"loss": loss.detach(), "top1": top1(logits, batch.labels)})
-
-    def classifier(self) -> nn.Module:
-        """Return the one network."""
-        return self.network
+        # Both weights rounded from float64, not the second taken from the rounded first.
+        return blend_pairs(images, draws.perm, own, 1 - own)

@@ -34,9 +34,10 @@ from torch import Tensor, nn
 from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
 from robustmix.methods.graph_cut import swap_labels
-from robustmix.methods.method import Setup, StepResult, require
-from robustmix.methods.mixing import Blend, blend_pairs, blend_step, check_alpha, given, to_pixels
+from robustmix.methods.method import Setup, require
+from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, to_pixels
 from robustmix.methods.momentum_pair import without_gradients
+from robustmix.methods.pair_mixing import PairMixing
 from robustmix.methods.transport import move_blocks, transport_plan
 from robustmix.models.taps import in_eval_mode
 
@@ -332,21 +333,19 @@ def check_blocks(setup: Setup, blocks: int, method: str) -> None:
         )
 
 
-class PuzzleMix(nn.Module):
+class PuzzleMix(PairMixing):
     """One network trained on batches mixed by its own saliency.
 
     Raises:
         UsageError: the images cannot be cut into that many blocks.
     """
 
+    config: PuzzleMixConfig
+
     def __init__(self, network: nn.Module, config: PuzzleMixConfig, setup: Setup) -> None:
-        super().__init__()
+        super().__init__(network, config, setup)
         check_blocks(setup, config.max_blocks, "puzzlemix")
-        self.network = network
-        self.config = config
-        self.rng = setup.rng
-        self.label_smoothing = setup.label_smoothing
-        self.mean, self.std = setup.mean, setup.std
+        self.batch_mean_lambda = config.batch_mean_lambda
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Mix each image with its partner; ``lam`` is the prior's mean."""
@@ -355,17 +354,3 @@ class PuzzleMix(nn.Module):
         saliency = input_saliency(self.network, batch.images, batch.labels)
         mixed = puzzlemix(batch.images, saliency, draws, self.config, mean=self.mean, std=self.std)
         return blend_pairs(mixed.images, draws.perm, mixed.lam)
-
-    def training_step(self, batch: Batch) -> StepResult:
-        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
-        return blend_step(
-            self.network,
-            batch,
-            self.mix(batch),
-            smoothing=self.label_smoothing,
-            batch_mean_lambda=self.config.batch_mean_lambda,
-        )
-
-    def classifier(self) -> nn.Module:
-        """Return the one network."""
-        return self.network

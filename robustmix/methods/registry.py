@@ -1,69 +1,213 @@
-"""The training methods by name, and how a recipe's options become one of them."""
+"""The training methods by name, and how a recipe's options become one of them.
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+Nothing here imports torch before a method is used, so that listing is instant.
+"""
 
-from torch import nn
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
-from robustmix.errors import UsageError, unknown_name
-from robustmix.methods.adautomix import AdAutoMix, AdAutoMixConfig
-from robustmix.methods.alignmix import AlignMix, AlignMixConfig
-from robustmix.methods.attentivemix import AttentiveMix, AttentiveMixConfig
-from robustmix.methods.augmix import AugMix, AugMixConfig
-from robustmix.methods.automix import AutoMix, AutoMixConfig
-from robustmix.methods.comixup import CoMixup, CoMixupConfig
-from robustmix.methods.cutmix import CutMix, CutMixConfig
-from robustmix.methods.deit import DeiT, DeiTConfig
-from robustmix.methods.fmix import FMix, FMixConfig
-from robustmix.methods.gridmix import GridMix, GridMixConfig
-from robustmix.methods.manifoldmix import ManifoldMix, ManifoldMixConfig
-from robustmix.methods.method import Setup
-from robustmix.methods.mixup import Mixup, MixupConfig
-from robustmix.methods.puzzlemix import PuzzleMix, PuzzleMixConfig
-from robustmix.methods.resizemix import ResizeMix, ResizeMixConfig
-from robustmix.methods.rsb import RSB, RSBConfig
-from robustmix.methods.saliencymix import SaliencyMix, SaliencyMixConfig
-from robustmix.methods.samix import SAMix, SAMixConfig
-from robustmix.methods.smoothmix import SmoothMix, SmoothMixConfig
-from robustmix.methods.snapmix import SnapMix, SnapMixConfig
-from robustmix.methods.supermix import SuperMix, SuperMixConfig
-from robustmix.methods.transmix import TransMix, TransMixConfig
-from robustmix.methods.vanilla import Vanilla, VanillaConfig
+from robustmix.errors import IntakeError, UsageError, unknown_name
+from robustmix.tables import Row, Table
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robustmix.methods.method import Setup
 
 
-@dataclass(frozen=True, slots=True)
-class MethodEntry:
-    """A method's config class, and the class that trains with it."""
+@dataclass(frozen=True)
+class MethodRow(Row):
+    """What is known of a method before it is imported.
 
-    config: Callable[..., Any]
-    build: Callable[..., nn.Module]
+    Its target is a class that is built with (network, config, setup) and names the dataclass of
+    its options by an annotation, ``config: MyConfig``.
+    """
+
+    paper: str = ""
+    """Where it was published; empty for plain training."""
+
+    status: Literal["verified", "untested"] = "untested"
+    """``verified`` once its arithmetic equals vectors made with the official code."""
+
+    cost: float = 3
+    """One training step in forward passes of the backbone; a full backward pass counts two."""
+
+    generator: bool = False
+    """Whether it trains a mask generator, which a recipe can give a learning rate of its own."""
 
 
-METHODS: dict[str, MethodEntry] = {
-    "vanilla": MethodEntry(VanillaConfig, Vanilla),
-    "mixup": MethodEntry(MixupConfig, Mixup),
-    "cutmix": MethodEntry(CutMixConfig, CutMix),
-    "manifoldmix": MethodEntry(ManifoldMixConfig, ManifoldMix),
-    "saliencymix": MethodEntry(SaliencyMixConfig, SaliencyMix),
-    "fmix": MethodEntry(FMixConfig, FMix),
-    "resizemix": MethodEntry(ResizeMixConfig, ResizeMix),
-    "gridmix": MethodEntry(GridMixConfig, GridMix),
-    "smoothmix": MethodEntry(SmoothMixConfig, SmoothMix),
-    "attentivemix": MethodEntry(AttentiveMixConfig, AttentiveMix),
-    "puzzlemix": MethodEntry(PuzzleMixConfig, PuzzleMix),
-    "co-mixup": MethodEntry(CoMixupConfig, CoMixup),
-    "supermix": MethodEntry(SuperMixConfig, SuperMix),
-    "alignmix": MethodEntry(AlignMixConfig, AlignMix),
-    "transmix": MethodEntry(TransMixConfig, TransMix),
-    "snapmix": MethodEntry(SnapMixConfig, SnapMix),
-    "augmix": MethodEntry(AugMixConfig, AugMix),
-    "deit": MethodEntry(DeiTConfig, DeiT),
-    "rsb": MethodEntry(RSBConfig, RSB),
-    "automix": MethodEntry(AutoMixConfig, AutoMix),
-    "samix": MethodEntry(SAMixConfig, SAMix),
-    "adautomix": MethodEntry(AdAutoMixConfig, AdAutoMix),
-}
+METHODS: "Table[type[nn.Module], MethodRow]" = Table(
+    "method",
+    MethodRow,
+    {
+        "vanilla": MethodRow(
+            "robustmix.methods.vanilla:Vanilla",
+            "cross-entropy on the images as they are",
+            status="verified",
+        ),
+        "mixup": MethodRow(
+            "robustmix.methods.mixup:Mixup",
+            "blend each image with a random partner, and their labels likewise",
+            paper="Zhang et al. 2018, arXiv:1710.09412",
+            status="verified",
+        ),
+        "cutmix": MethodRow(
+            "robustmix.methods.cutmix:CutMix",
+            "paste a random box of a partner; labels are weighted by area",
+            paper="Yun et al. 2019, arXiv:1905.04899",
+            status="verified",
+        ),
+        "manifoldmix": MethodRow(
+            "robustmix.methods.manifoldmix:ManifoldMix",
+            "blend pairs in the pixels or after one of the first stages",
+            paper="Verma et al. 2019, arXiv:1806.05236",
+        ),
+        "saliencymix": MethodRow(
+            "robustmix.methods.saliencymix:SaliencyMix",
+            "CutMix with the box at the partner's most salient place",
+            paper="Uddin et al. 2021, arXiv:2006.01791",
+            status="verified",
+        ),
+        "fmix": MethodRow(
+            "robustmix.methods.fmix:FMix",
+            "show a pair through a random shape cut from smooth noise",
+            paper="Harris et al. 2020, arXiv:2002.12047",
+            status="verified",
+        ),
+        "resizemix": MethodRow(
+            "robustmix.methods.resizemix:ResizeMix",
+            "shrink the whole partner into a box of the image",
+            paper="Qin et al. 2020, arXiv:2012.11101",
+            status="verified",
+        ),
+        "gridmix": MethodRow(
+            "robustmix.methods.gridmix:GridMix",
+            "show the partner through a grid of rectangles",
+            paper="Baek et al. 2021",
+            status="verified",
+        ),
+        "smoothmix": MethodRow(
+            "robustmix.methods.smoothmix:SmoothMix",
+            "fade the partner in through a soft round mask",
+            paper="Lee et al. 2020",
+            status="verified",
+        ),
+        "attentivemix": MethodRow(
+            "robustmix.methods.attentivemix:AttentiveMix",
+            "keep the cells that a trained teacher looks at; needs --teacher",
+            paper="Walawalkar et al. 2020, arXiv:2003.13048",
+            status="verified",
+            cost=4,
+        ),
+        "puzzlemix": MethodRow(
+            "robustmix.methods.puzzlemix:PuzzleMix",
+            "keep what is salient of a pair by a graph cut, and move blocks to show more",
+            paper="Kim et al. 2020, arXiv:2009.06962",
+            status="verified",
+            cost=5,
+        ),
+        "co-mixup": MethodRow(
+            "robustmix.methods.comixup:CoMixup",
+            "mix many images into many, each salient and all of them different",
+            paper="Kim et al. 2021, arXiv:2102.03065",
+            cost=6,
+        ),
+        "supermix": MethodRow(
+            "robustmix.methods.supermix:SuperMix",
+            "find masks by which a trained network sees every image of a mixture",
+            paper="Dabouei et al. 2021, arXiv:2003.05034",
+            cost=105,
+        ),
+        "alignmix": MethodRow(
+            "robustmix.methods.alignmix:AlignMix",
+            "match the last maps of a pair by optimal transport, then blend them",
+            paper="Venkataramanan et al. 2022, arXiv:2103.15375",
+            status="verified",
+        ),
+        "transmix": MethodRow(
+            "robustmix.methods.transmix:TransMix",
+            "MixUp or CutMix with labels by a transformer's own attention",
+            paper="Chen et al. 2022, arXiv:2111.09833",
+            status="verified",
+        ),
+        "snapmix": MethodRow(
+            "robustmix.methods.snapmix:SnapMix",
+            "paste a box of another size; labels by class activation maps",
+            paper="Huang et al. 2021, arXiv:2012.04846",
+            status="verified",
+            cost=4,
+        ),
+        "augmix": MethodRow(
+            "robustmix.methods.augmix:AugMix",
+            "one answer to an image and two mixtures of its augmentations",
+            paper="Hendrycks et al. 2020, arXiv:1912.02781",
+            cost=9,
+        ),
+        "deit": MethodRow(
+            "robustmix.methods.deit:DeiT",
+            "MixUp (alpha 0.8) or CutMix (alpha 1), one of them at every step",
+            paper="Touvron et al. 2021, arXiv:2012.12877",
+            status="verified",
+        ),
+        "rsb": MethodRow(
+            "robustmix.methods.deit:RSB",
+            "MixUp (alpha 0.1) or CutMix (alpha 1), with binary cross-entropy",
+            paper="Wightman et al. 2021, arXiv:2110.00476",
+        ),
+        "automix": MethodRow(
+            "robustmix.methods.automix:AutoMix",
+            "mix pairs by masks that a generator learns from the teacher's features",
+            paper="Liu et al. 2022, arXiv:2103.13027",
+            status="verified",
+            cost=9,
+            generator=True,
+        ),
+        "samix": MethodRow(
+            "robustmix.methods.automix:SAMix",
+            "AutoMix with another generator, bilinear masks and a variance loss",
+            paper="Li et al. 2021, arXiv:2111.15454",
+            status="verified",
+            cost=9,
+            generator=True,
+        ),
+        "adautomix": MethodRow(
+            "robustmix.methods.adautomix:AdAutoMix",
+            "mix three images by masks of a generator that is also trained against the teacher",
+            paper="Qin et al. 2024, arXiv:2312.11954",
+            status="verified",
+            cost=12,
+            generator=True,
+        ),
+    },
+)
+"""Every training method by the name that recipes and ``--method`` use."""
+
+
+def config_class(name: str) -> type[Any]:
+    """Return the dataclass of a method's options.
+
+    Raises:
+        UsageError: there is no such method.
+        IntakeError: it is foreign and cannot be imported, or does not say what its options are.
+    """
+    method = METHODS.load(name)
+    try:
+        config = get_type_hints(method).get("config")
+    except NameError:  # an annotation that only type checkers can follow
+        config = None
+    if not (isinstance(config, type) and is_dataclass(config)):
+        raise _unusable(
+            name, "does not name its options", "annotate their dataclass, config: MyConfig"
+        )
+    for field in fields(config):
+        if field.default is MISSING:
+            raise _unusable(name, f"has no default for its option {field.name}", "give it one")
+    return config
+
+
+def _unusable(name: str, what: str, hint: str) -> IntakeError:
+    return IntakeError(f"method {name} of {METHODS.origin(name)} {what}", hint, code="E-PLUGIN")
 
 
 def method_config(name: str, options: Mapping[str, object]) -> Any:
@@ -72,9 +216,7 @@ def method_config(name: str, options: Mapping[str, object]) -> Any:
     Raises:
         UsageError: the method or an option does not exist, or a value is impossible.
     """
-    if name not in METHODS:
-        raise unknown_name("method", name, METHODS)
-    make = METHODS[name].config
+    make = config_class(name)
     defaults = asdict(make())
     for key in options:
         if key not in defaults:
@@ -102,8 +244,8 @@ def method_options(name: str, options: Mapping[str, object]) -> dict[str, Any]:
 
 
 def build_method(
-    name: str, network: nn.Module, options: Mapping[str, object], setup: Setup
-) -> nn.Module:
+    name: str, network: "nn.Module", options: Mapping[str, object], setup: "Setup"
+) -> "nn.Module":
     """Return the method ``name``, a ``Method`` and an ``nn.Module``, that trains ``network``.
 
     Args:
@@ -115,7 +257,7 @@ def build_method(
     Raises:
         UsageError: the method or an option does not exist, or cannot be had with this network.
     """
-    return METHODS[name].build(network, method_config(name, options), setup)
+    return METHODS.load(name)(network, method_config(name, options), setup)
 
 
 def unknown_option(method: str, key: str, known: Mapping[str, object]) -> UsageError:

@@ -19,11 +19,12 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustmix.data.loader import Batch
-from robustmix.methods.method import Mixed, Setup, StepResult, require
-from robustmix.methods.mixing import Blend, blend_pairs, blend_step, check_alpha, given
+from robustmix.methods.method import Mixed, require
+from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, image_size
+from robustmix.methods.pair_mixing import PairMixing
 
 Interpolation = Literal["nearest", "bilinear"]
 
@@ -121,29 +122,16 @@ def resizemix(
     return Mixed(mixed, 1 - max(box[0], 0) * max(box[1], 0) / (height * width))
 
 
-class ResizeMix(nn.Module):
+class ResizeMix(PairMixing):
     """One network trained on batches with whole images pasted in."""
 
-    def __init__(self, network: nn.Module, config: ResizeMixConfig, setup: Setup) -> None:
-        super().__init__()
-        self.network = network
-        self.config = config
-        self.rng = setup.rng
-        self.label_smoothing = setup.label_smoothing
+    config: ResizeMixConfig
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Paste each image's partner, shrunk; a given ``lam`` is 1 - tau^2."""
-        height, width = batch.images.shape[2:]
-        draws = draw_resizemix(len(batch.images), (height, width), self.config, self.rng)
+        size = image_size(batch.images)
+        draws = draw_resizemix(len(batch.images), size, self.config, self.rng)
         tau = None if lam is None else math.sqrt(1 - lam)
         draws = draws._replace(**given(tau=tau, perm=perm))
         images, own = resizemix(batch.images, draws, interpolation=self.config.interpolation)
         return blend_pairs(images, draws.perm, own)
-
-    def training_step(self, batch: Batch) -> StepResult:
-        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
-        return blend_step(self.network, batch, self.mix(batch), smoothing=self.label_smoothing)
-
-    def classifier(self) -> nn.Module:
-        """Return the one network."""
-        return self.network

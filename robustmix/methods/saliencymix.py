@@ -21,19 +21,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustmix.data.loader import Batch
 from robustmix.methods.cutmix import Box, cut_box, draw_partners
-from robustmix.methods.method import Setup, StepResult
-from robustmix.methods.mixing import (
-    Blend,
-    blend_pairs,
-    blend_step,
-    check_alpha,
-    given,
-    to_levels,
-)
+from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, to_levels
+from robustmix.methods.pair_mixing import PairMixing
 from robustmix.methods.saliency import fine_grained_saliency, float_bytes_saliency, peaks
 
 
@@ -118,16 +111,10 @@ def _inside(boxes: list[Box], size: tuple[int, int], device: torch.device) -> Te
     return inside
 
 
-class SaliencyMix(nn.Module):
+class SaliencyMix(PairMixing):
     """One network trained on batches with salient boxes pasted in."""
 
-    def __init__(self, network: nn.Module, config: SaliencyMixConfig, setup: Setup) -> None:
-        super().__init__()
-        self.network = network
-        self.config = config
-        self.rng = setup.rng
-        self.label_smoothing = setup.label_smoothing
-        self.mean, self.std = setup.mean, setup.std
+    config: SaliencyMixConfig
 
     def centres(self, images: Tensor) -> Tensor:
         """Return row and column of the most salient pixel of normalised images, int64 (N, 2)."""
@@ -147,11 +134,3 @@ class SaliencyMix(nn.Module):
             centres = self.centres(batch.images)
         mixed = saliencymix(batch.images, draws, centres, one_box=one_box)
         return blend_pairs(mixed.images, draws.perm, mixed.lam)
-
-    def training_step(self, batch: Batch) -> StepResult:
-        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
-        return blend_step(self.network, batch, self.mix(batch), smoothing=self.label_smoothing)
-
-    def classifier(self) -> nn.Module:
-        """Return the one network."""
-        return self.network

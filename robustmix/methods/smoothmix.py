@@ -17,11 +17,12 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustmix.data.loader import Batch
-from robustmix.methods.method import Mixed, Setup, StepResult, require
-from robustmix.methods.mixing import Blend, blend_pairs, blend_step, given
+from robustmix.methods.method import Mixed, require
+from robustmix.methods.mixing import Blend, blend_pairs, given, image_size
+from robustmix.methods.pair_mixing import PairMixing
 
 Label = Literal["share", "swapped"]
 
@@ -103,34 +104,20 @@ def smoothmix(images: Tensor, draws: SmoothMixDraws) -> Mixed:
     Reference:
         Lee et al. 2020, section 3.
     """
-    share = smooth_mask((images.shape[2], images.shape[3]), draws)
+    share = smooth_mask(image_size(images), draws)
     lam = 1 - float(share.mean())
     g = share.to(images.device, images.dtype)
     return Mixed((1 - g) * images + g * images[draws.perm.to(images.device)], lam)
 
 
-class SmoothMix(nn.Module):
+class SmoothMix(PairMixing):
     """One network trained on batches with softly blended images."""
 
-    def __init__(self, network: nn.Module, config: SmoothMixConfig, setup: Setup) -> None:
-        super().__init__()
-        self.network = network
-        self.config = config
-        self.rng = setup.rng
-        self.label_smoothing = setup.label_smoothing
+    config: SmoothMixConfig
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Fade each image's partner in; ``lam`` is for others, this method has none."""
-        height, width = batch.images.shape[2:]
-        draws = draw_smoothmix(len(batch.images), (height, width), self.rng)
+        draws = draw_smoothmix(len(batch.images), image_size(batch.images), self.rng)
         draws = draws._replace(**given(perm=perm))
         images, own = smoothmix(batch.images, draws)
         return blend_pairs(images, draws.perm, own if self.config.label == "share" else 1 - own)
-
-    def training_step(self, batch: Batch) -> StepResult:
-        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
-        return blend_step(self.network, batch, self.mix(batch), smoothing=self.label_smoothing)
-
-    def classifier(self) -> nn.Module:
-        """Return the one network."""
-        return self.network

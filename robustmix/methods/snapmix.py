@@ -28,16 +28,17 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.cutmix import Box, cut_box
-from robustmix.methods.method import Setup, StepResult
+from robustmix.methods.method import Setup
 from robustmix.methods.mixing import (
     Blend,
     blend_pairs,
-    blend_step,
     check_alpha,
     given,
+    image_size,
     last_map,
     require_last_map,
 )
+from robustmix.methods.pair_mixing import PairMixing
 from robustmix.models.taps import classifier_layer, in_eval_mode
 
 
@@ -133,7 +134,7 @@ def snapmix(images: Tensor, draws: SnapMixDraws, activation: Tensor) -> SnapMixe
     Reference:
         Huang et al. 2021, arXiv:2012.04846, equations 2 to 6.
     """
-    size = (images.shape[2], images.shape[3])
+    size = image_size(images)
     perm = draws.perm.to(images.device)
     box = cut_box(draws.lam, draws.row, draws.col, size)
     other = cut_box(draws.partner_lam, draws.partner_row, draws.partner_col, size)
@@ -175,21 +176,20 @@ def _within(activation: Tensor, box: Box) -> Tensor:
     return part.sum(dim=(1, 2)) / activation.sum(dim=(1, 2))
 
 
-class SnapMix(nn.Module):
+class SnapMix(PairMixing):
     """One network trained on batches that its own activation maps weigh.
 
     Raises:
         UsageError: the network does not end in a map, a mean and a linear layer.
     """
 
+    config: SnapMixConfig
+
     def __init__(self, network: nn.Module, config: SnapMixConfig, setup: Setup) -> None:
-        super().__init__()
+        super().__init__(network, config, setup)
         require_last_map(network, setup.input_size, setup.arch)
         classifier_layer(network)
-        self.network = network
-        self.config = config
-        self.rng = setup.rng
-        self.label_smoothing = setup.label_smoothing
+        self.batch_mean_lambda = config.batch_mean_lambda
 
     @torch.no_grad()
     def activation(self, batch: Batch) -> Tensor:
@@ -197,12 +197,11 @@ class SnapMix(nn.Module):
         with in_eval_mode(self.network):
             features = last_map(self.network, batch.images)
         weight = classifier_layer(self.network).weight[batch.labels]
-        size = (batch.images.shape[2], batch.images.shape[3])
-        return class_activation(features.float(), weight.float(), size)
+        return class_activation(features.float(), weight.float(), image_size(batch.images))
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Paste a box of each image's partner; a given ``lam`` is that of both boxes."""
-        size = (batch.images.shape[2], batch.images.shape[3])
+        size = image_size(batch.images)
         draws = draw_snapmix(len(batch.images), size, self.config.alpha, self.rng)
         draws = draws._replace(**given(lam=lam, partner_lam=lam, perm=perm))
         if self.config.one_lambda:
@@ -213,20 +212,6 @@ class SnapMix(nn.Module):
             labels = batch.labels.to(own.device)
             own, partner = same_class_doubled(own, partner, labels, labels[draws.perm])
         return blend_pairs(mixed.images, draws.perm, own, partner)
-
-    def training_step(self, batch: Batch) -> StepResult:
-        """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
-        return blend_step(
-            self.network,
-            batch,
-            self.mix(batch),
-            smoothing=self.label_smoothing,
-            batch_mean_lambda=self.config.batch_mean_lambda,
-        )
-
-    def classifier(self) -> nn.Module:
-        """Return the one network."""
-        return self.network
 
 
 def same_class_doubled(

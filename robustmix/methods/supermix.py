@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from robustmix.data.loader import Batch
 from robustmix.methods.losses import cross_entropy, full_precision
 from robustmix.methods.method import Setup, StepResult, require, top1
-from robustmix.methods.mixing import Blend, blend_step, check_alpha
+from robustmix.methods.mixing import Blend, blend_cross_entropy, check_alpha, image_size
 from robustmix.methods.trained_teacher import load_teacher
 
 Labels = Literal["mixed", "teacher"]
@@ -150,7 +150,7 @@ def supermix(
     Reference:
         Dabouei et al. 2021, arXiv:2003.05034, equations 2 to 8.
     """
-    size = (images.shape[2], images.shape[3])
+    size = image_size(images)
     sources = draws.sources.T.to(images.device)
     shape = (*sources.shape, config.mask_size, config.mask_size)
     precision = torch.promote_types(images.dtype, torch.float32)
@@ -244,19 +244,15 @@ class SuperMix(nn.Module):
         UsageError: there is no teacher, or it was trained for other classes or another size.
     """
 
+    config: SuperMixConfig
+
     def __init__(self, network: nn.Module, config: SuperMixConfig, setup: Setup) -> None:
         super().__init__()
         self.network = network
         self.config = config
         self.rng = setup.rng
         self.label_smoothing = setup.label_smoothing
-        self.teacher = load_teacher(
-            config.teacher,
-            num_classes=setup.num_classes,
-            input_size=setup.input_size,
-            mean=setup.mean,
-            std=setup.std,
-        )
+        self.teacher = load_teacher(config.teacher, setup)
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Mix every image; ``lam`` is the weight of its own class, the others share the rest."""
@@ -280,13 +276,14 @@ class SuperMix(nn.Module):
         smoothing = self.label_smoothing
         if self.config.labels == "mixed":
             blend = self._blend(mixed, draws)
-            result = blend_step(self.network, batch, blend, smoothing=smoothing)
-            return StepResult(result.loss, {**result.logs, "seen": done})
-        logits = self.network(batch.images)
-        clean = cross_entropy(logits, batch.labels, smoothing=smoothing)
-        named = mixed.logits.argmax(dim=1)
-        other = cross_entropy(self.network(mixed.images), named, smoothing=smoothing)
-        loss = clean + other
+            logits = self.network(blend.images)
+            loss = blend_cross_entropy(logits, batch.labels, blend, smoothing=smoothing)
+        else:
+            logits = self.network(batch.images)
+            clean = cross_entropy(logits, batch.labels, smoothing=smoothing)
+            named = mixed.logits.argmax(dim=1)
+            other = cross_entropy(self.network(mixed.images), named, smoothing=smoothing)
+            loss = clean + other
         own = top1(logits, batch.labels)
         return StepResult(loss, {"loss": loss.detach(), "top1": own, "seen": done})
 

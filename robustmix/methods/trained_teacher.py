@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
+from robustmix.methods.method import Setup
 from robustmix.models.load import load_model
 from robustmix.models.robust_model import RobustModel
 
@@ -101,22 +102,13 @@ class Supervisor(nn.Module):
         return self
 
 
-def load_teacher(
-    path: str,
-    *,
-    num_classes: int,
-    input_size: tuple[int, int, int],
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-) -> Supervisor:
+def load_teacher(path: str, setup: Setup) -> Supervisor:
     """Load the trained network of a method that needs one.
 
     Args:
         path: a checkpoint that training wrote.
-        num_classes: labels of the data set; 0 accepts any number.
-        input_size: (3, H, W) of the images that it will be given.
-        mean: of their normalisation, in [0, 1] pixel units.
-        std: likewise.
+        setup: size, classes (0 accepts any number) and normalisation of the images that it will
+            be given.
 
     Raises:
         UsageError: there is no path or no such file, it cannot be read, or was trained for other
@@ -137,17 +129,17 @@ def load_teacher(
             "give a checkpoint that training wrote",
             code=CODE,
         ) from error
-    if num_classes not in (0, model.num_classes):
+    if setup.num_classes not in (0, model.num_classes):
         raise UsageError(
-            f"teacher {file.name} has {model.num_classes} classes, the data {num_classes}",
+            f"teacher {file.name} has {model.num_classes} classes, the data {setup.num_classes}",
             "give one that was trained on the same data",
             code=CODE,
         )
-    if model.input_size != input_size:
-        has, want = ("x".join(map(str, size[1:])) for size in (model.input_size, input_size))
+    if model.input_size != setup.input_size:
+        has, want = ("x".join(map(str, size[1:])) for size in (model.input_size, setup.input_size))
         raise UsageError(
             f"teacher {file.name} takes images of {has}, the data has {want}",
             "give one that was trained at the same size",
             code=CODE,
         )
-    return Supervisor(model, mean=mean, std=std)
+    return Supervisor(model, mean=setup.mean, std=setup.std)

@@ -25,40 +25,21 @@ from torch import Tensor, nn
 from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
 from robustmix.methods.cutmix import CutMixDraws, cut_box, cutmix, draw_cutmix
+from robustmix.methods.deit import DeiTConfig
 from robustmix.methods.losses import full_precision
-from robustmix.methods.method import Setup, StepResult, require, top1
-from robustmix.methods.mixing import (
-    Blend,
-    blend_cross_entropy,
-    blend_pairs,
-    blend_step,
-    check_alpha,
-    given,
-)
+from robustmix.methods.method import Setup, StepResult, top1
+from robustmix.methods.mixing import Blend, blend_cross_entropy, blend_pairs, given, image_size
 from robustmix.methods.mixup import draw_mixup, mixup
+from robustmix.methods.pair_mixing import PairMixing
 from robustmix.models.taps import in_eval_mode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TransMixConfig:
-    """The two mixtures of TransMix, and how their labels count."""
-
-    mixup_alpha: float = 0.8
-    """Both parameters of the Beta distribution of lam on MixUp's steps."""
-
-    cutmix_alpha: float = 1.0
-    """Both parameters of the Beta distribution of lam on CutMix's steps."""
-
-    cutmix_prob: float = 0.5
-    """Share of the steps that are CutMix's, in [0, 1]."""
+class TransMixConfig(DeiTConfig):
+    """The two mixtures, which are DeiT's, and how CutMix's labels count."""
 
     batch_mean_lambda: bool = False
     """Weigh the two labels' mean losses by mean weights, not each image's by its own."""
-
-    def __post_init__(self) -> None:
-        check_alpha(self.mixup_alpha, "mixup_alpha")
-        check_alpha(self.cutmix_alpha, "cutmix_alpha")
-        require(0 <= self.cutmix_prob <= 1, "cutmix_prob in [0, 1]", self.cutmix_prob)
 
 
 def transmix_lam(draws: CutMixDraws, size: tuple[int, int], attention: Tensor) -> Tensor:
@@ -150,20 +131,18 @@ class ClassAttention:
         return attention
 
 
-class TransMix(nn.Module):
+class TransMix(PairMixing):
     """One transformer trained on batches that its own attention weighs.
 
     Raises:
         UsageError: the network has no attention of a class token.
     """
 
+    config: TransMixConfig
+
     def __init__(self, network: nn.Module, config: TransMixConfig, setup: Setup) -> None:
-        super().__init__()
+        super().__init__(network, config, setup)
         ClassAttention(network, setup.arch)
-        self.network = network
-        self.config = config
-        self.rng = setup.rng
-        self.label_smoothing = setup.label_smoothing
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Paste the box of each image's partner and weigh it by a pass in eval mode."""
@@ -178,8 +157,7 @@ class TransMix(nn.Module):
         if self.rng.uniform() >= self.config.cutmix_prob:
             plain = draw_mixup(len(batch.images), self.config.mixup_alpha, self.rng)
             mixed, lam = mixup(batch.images, plain)
-            blend = blend_pairs(mixed, plain.perm, lam)
-            return blend_step(self.network, batch, blend, smoothing=self.label_smoothing)
+            return self.result(self.network(mixed), batch, blend_pairs(mixed, plain.perm, lam))
         draws = self._draw_cutmix(batch)
         images = cutmix(batch.images, draws).images
         logits, attention = ClassAttention(self.network).logits(self.network, images)
@@ -194,14 +172,10 @@ class TransMix(nn.Module):
         return StepResult(loss, {"loss": loss.detach(), "top1": top1(logits, batch.labels)})
 
     def _draw_cutmix(self, batch: Batch) -> CutMixDraws:
-        size = (batch.images.shape[2], batch.images.shape[3])
+        size = image_size(batch.images)
         return draw_cutmix(len(batch.images), size, self.config.cutmix_alpha, self.rng)
 
     @staticmethod
     def _weighed(images: Tensor, draws: CutMixDraws, attention: Tensor) -> Blend:
-        size = (images.shape[2], images.shape[3])
-        return blend_pairs(images, draws.perm, transmix_lam(draws, size, attention))
-
-    def classifier(self) -> nn.Module:
-        """Return the one network."""
-        return self.network
+        lam = transmix_lam(draws, image_size(images), attention)
+        return blend_pairs(images, draws.perm, lam)

@@ -24,6 +24,8 @@ class VanillaConfig:
 class Vanilla(nn.Module):
     """Cross-entropy on the images as they are."""
 
+    config: VanillaConfig
+
     def __init__(self, network: nn.Module, config: VanillaConfig, setup: Setup) -> None:
         super().__init__()
         self.network = network

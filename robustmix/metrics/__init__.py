@@ -2,71 +2,26 @@
 
 from typing import TYPE_CHECKING
 
-from robustmix._lazy import lazy_exports
+from robustmix._lazy import lazy_exports_of
 
 if TYPE_CHECKING:
-    from robustmix.metrics.binned import (
-        ece_paper_tool,
-        expected_calibration_error,
-    )
-    from robustmix.metrics.calibration import CalibrationResult, calibration_metrics
-    from robustmix.metrics.clean import CleanResult, clean_metrics
-    from robustmix.metrics.intervals import (
-        bootstrap,
-        bootstrap_bias,
-        clustered_mean,
-        proportion,
-        wilson,
-    )
-    from robustmix.metrics.scores import Scores, score_logits
-    from robustmix.metrics.temperature import (
-        CalibrationSplit,
-        Temperature,
-        fit_temperature,
-        held_out_temperature,
-        two_fold_temperature,
-    )
+    from robustmix.metrics.binned import ece_paper_tool as ece_paper_tool
+    from robustmix.metrics.binned import expected_calibration_error as expected_calibration_error
+    from robustmix.metrics.calibration import CalibrationResult as CalibrationResult
+    from robustmix.metrics.calibration import calibration_metrics as calibration_metrics
+    from robustmix.metrics.clean import CleanResult as CleanResult
+    from robustmix.metrics.clean import clean_metrics as clean_metrics
+    from robustmix.metrics.intervals import bootstrap as bootstrap
+    from robustmix.metrics.intervals import bootstrap_bias as bootstrap_bias
+    from robustmix.metrics.intervals import clustered_mean as clustered_mean
+    from robustmix.metrics.intervals import proportion as proportion
+    from robustmix.metrics.intervals import wilson as wilson
+    from robustmix.metrics.scores import Scores as Scores
+    from robustmix.metrics.scores import score_logits as score_logits
+    from robustmix.metrics.temperature import CalibrationSplit as CalibrationSplit
+    from robustmix.metrics.temperature import Temperature as Temperature
+    from robustmix.metrics.temperature import fit_temperature as fit_temperature
+    from robustmix.metrics.temperature import held_out_temperature as held_out_temperature
+    from robustmix.metrics.temperature import two_fold_temperature as two_fold_temperature
 
-__all__ = [
-    "CalibrationResult",
-    "CalibrationSplit",
-    "CleanResult",
-    "Scores",
-    "Temperature",
-    "bootstrap",
-    "bootstrap_bias",
-    "calibration_metrics",
-    "clean_metrics",
-    "clustered_mean",
-    "ece_paper_tool",
-    "expected_calibration_error",
-    "fit_temperature",
-    "held_out_temperature",
-    "proportion",
-    "score_logits",
-    "two_fold_temperature",
-    "wilson",
-]
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "CalibrationResult": f"{__name__}.calibration",
-        "CalibrationSplit": f"{__name__}.temperature",
-        "CleanResult": f"{__name__}.clean",
-        "Scores": f"{__name__}.scores",
-        "Temperature": f"{__name__}.temperature",
-        "bootstrap": f"{__name__}.intervals",
-        "bootstrap_bias": f"{__name__}.intervals",
-        "calibration_metrics": f"{__name__}.calibration",
-        "clean_metrics": f"{__name__}.clean",
-        "clustered_mean": f"{__name__}.intervals",
-        "ece_paper_tool": f"{__name__}.binned",
-        "expected_calibration_error": f"{__name__}.binned",
-        "fit_temperature": f"{__name__}.temperature",
-        "held_out_temperature": f"{__name__}.temperature",
-        "proportion": f"{__name__}.intervals",
-        "score_logits": f"{__name__}.scores",
-        "two_fold_temperature": f"{__name__}.temperature",
-        "wilson": f"{__name__}.intervals",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_exports_of(__name__)

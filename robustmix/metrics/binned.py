@@ -4,7 +4,7 @@ Every measure is a function of sums over bins, with leading dimensions for boots
 the estimate and its resamples run through the same lines.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from robustmix.metrics.scores import FloatArray, IntArray
 
 Row = dict[str, int | float | list[float] | None]
 """One row of a reliability table, as it is written to a report."""
+
+Weights: TypeAlias = IntArray | FloatArray
+"""How often each sample counts, whole numbers (R, n); each row sums to n."""
 
 
 class BinSums(NamedTuple):
@@ -36,7 +39,7 @@ def bin_sums(
     confidence: npt.ArrayLike,
     correct: npt.ArrayLike,
     bins: int,
-    weights: IntArray | FloatArray | None = None,
+    weights: Weights | None = None,
 ) -> BinSums:
     """Return the sums within equal-width bins.
 
@@ -112,13 +115,14 @@ def equal_mass_edges(n: int, bins: int) -> IntArray:
     return edges
 
 
-def repeat_sorted(values: FloatArray, weights: IntArray) -> FloatArray:
-    """Return each row of ``values`` (R, n) repeated by ``weights`` (R, n); rows sum to n."""
-    return np.repeat(values.ravel(), weights.ravel()).reshape(values.shape)
+def repeat_sorted(values: FloatArray, weights: Weights) -> FloatArray:
+    """Repeat each row of ``values`` (R, n) by ``weights`` (R, n), whose rows sum to n."""
+    counts = weights.ravel().astype(np.int64, copy=False)
+    return np.repeat(values.ravel(), counts).reshape(values.shape)
 
 
 def adaptive_gaps(
-    confidence: FloatArray, correct: npt.ArrayLike, weights: IntArray | None = None
+    confidence: FloatArray, correct: npt.ArrayLike, weights: Weights | None = None
 ) -> FloatArray:
     """Return correctness minus confidence in the order of rising confidence, (R, n).
 
@@ -138,7 +142,7 @@ def equal_mass_error(gaps: FloatArray, bins: int) -> FloatArray:
 
 
 def sorted_errors(
-    confidence: FloatArray, correct: npt.ArrayLike, weights: IntArray | None = None
+    confidence: FloatArray, correct: npt.ArrayLike, weights: Weights | None = None
 ) -> FloatArray:
     """Return 1 for wrong and 0 for right in the order of falling confidence, (R, n)."""
     order = np.argsort(-confidence, kind="stable")

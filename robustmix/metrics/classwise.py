@@ -13,11 +13,13 @@ import numpy.typing as npt
 from scipy import sparse
 
 from robustmix.metrics.binned import (
+    Weights,
     bin_index,
     equal_mass_edges,
     equal_mass_error,
     repeat_sorted,
 )
+from robustmix.metrics.definition import once
 from robustmix.metrics.scores import BLOCK, FloatArray, IntArray, log_normaliser
 
 _Logits = npt.NDArray[np.floating[Any]]
@@ -32,16 +34,24 @@ def _class_blocks(logits: _Logits) -> Iterator[tuple[int, FloatArray]]:
         yield first, np.exp(logits[:, first : first + width].astype(np.float64) - normaliser)
 
 
+def _counts(weights: Weights | None, n: int) -> IntArray:
+    """Give the weights as counts, row after row: they are repeated and summed resample by resample.
+
+    Resamples come column after column, as sums over groups want them.
+    """
+    return np.ascontiguousarray(once(n) if weights is None else weights, dtype=np.int64)
+
+
 def _hits(labels: IntArray, first: int, width: int) -> FloatArray:
-    """Return 1 where a sample's label is the class, (N, width)."""
+    """Mark with 1 where a sample's label is the class, (N, width)."""
     classes = np.arange(first, first + width)
     return np.equal(labels[:, None], classes).astype(np.float64)
 
 
 def classwise_ece(
-    logits: _Logits, labels: IntArray, bins: int, weights: IntArray | None = None
+    logits: _Logits, labels: IntArray, bins: int, weights: Weights | None = None
 ) -> FloatArray:
-    """Return (1/K) sum_k sum_j (n_jk / n) |freq_jk - mean p_jk| over equal-width bins, (R,).
+    """Compute (1/K) sum_k sum_j (n_jk / n) |freq_jk - mean p_jk| over equal-width bins, (R,).
 
     Its scale shrinks as 1/K because most probabilities are near 0: do not compare across K.
 
@@ -55,9 +65,7 @@ def classwise_ece(
         Kull et al. 2019, arXiv:1910.12656, section 2; "SCE" in arXiv:1904.01685, section 3.
     """
     n, num_classes = logits.shape
-    if weights is None:
-        weights = np.ones((1, n), dtype=np.int64)
-    w_NR = np.ascontiguousarray(weights.T, dtype=np.float64)
+    w_NR = np.ascontiguousarray((once(n) if weights is None else weights).T, dtype=np.float64)
     total: FloatArray = np.zeros(w_NR.shape[1])
     for first, p_NK in _class_blocks(logits):
         width = p_NK.shape[1]
@@ -76,9 +84,9 @@ def classwise_ece(
 
 
 def average_calibration_error(
-    logits: _Logits, labels: IntArray, bins: int, weights: IntArray | None = None
+    logits: _Logits, labels: IntArray, bins: int, weights: Weights | None = None
 ) -> FloatArray:
-    """Return the classwise error over equal-count bins of each class's probabilities, (R,).
+    """Compute the classwise error over equal-count bins of each class's probabilities, (R,).
 
     Args:
         logits: (N, K).
@@ -90,15 +98,14 @@ def average_calibration_error(
         Nixon et al. 2019, arXiv:1904.01685, section 3 ("ACE", threshold 0).
     """
     n, num_classes = logits.shape
-    if weights is None:
-        weights = np.ones((1, n), dtype=np.int64)
-    total: FloatArray = np.zeros(len(weights))
+    counts = _counts(weights, n)
+    total: FloatArray = np.zeros(len(counts))
     for first, p_NK in _class_blocks(logits):
         p_KN = np.ascontiguousarray(p_NK.T)
         order_KN = np.argsort(p_KN, axis=1, kind="stable")
         gaps_KN = _hits(labels, first, len(p_KN)).T - p_KN
         gaps_KN = np.take_along_axis(gaps_KN, order_KN, axis=1)
-        for replicate, w_N in enumerate(weights):
+        for replicate, w_N in enumerate(counts):
             drawn_KN = repeat_sorted(gaps_KN, w_N[order_KN])
             total[replicate] += equal_mass_error(drawn_KN, bins).sum()
     total /= num_classes
@@ -109,11 +116,11 @@ def thresholded_calibration_error(
     logits: _Logits,
     labels: IntArray,
     bins: int,
-    weights: IntArray | None = None,
+    weights: Weights | None = None,
     *,
     threshold: float = 0.01,
 ) -> FloatArray:
-    """Return the classwise error over equal-count bins of probabilities above a threshold, (R,).
+    """Compute the classwise error over equal-count bins of large probabilities, (R,).
 
     The many classes that a model rules out would otherwise fill nearly all bins with agreement
     about zero. The bins of a class weigh as many of its probabilities as they hold; a class that no
@@ -130,21 +137,20 @@ def thresholded_calibration_error(
         Nixon et al. 2019, arXiv:1904.01685, section 3 ("TACE").
     """
     n, num_classes = logits.shape
-    if weights is None:
-        weights = np.ones((1, n), dtype=np.int64)
-    total: FloatArray = np.zeros(len(weights))
+    counts = _counts(weights, n)
+    total: FloatArray = np.zeros(len(counts))
     for first, p_NK in _class_blocks(logits):
         gaps_NK = _hits(labels, first, p_NK.shape[1]) - p_NK
         for p_N, gaps_N in zip(p_NK.T, gaps_NK.T, strict=True):
             kept = np.flatnonzero(p_N > threshold)
             order = kept[np.argsort(p_N[kept], kind="stable")]
-            total += _equal_mass_error_of_any_count(gaps_N[order], weights[:, order], bins)
+            total += _equal_mass_error_of_any_count(gaps_N[order], counts[:, order], bins)
     total /= num_classes
     return total
 
 
 def _equal_mass_error_of_any_count(gaps: FloatArray, weights: IntArray, bins: int) -> FloatArray:
-    """Return the sum over equal-count groups of |sum of gaps| / count, (R,), 0 without samples.
+    """Sum |sum of gaps| / count over equal-count groups, (R,), 0 without samples.
 
     Unlike ``equal_mass_error`` for replicates of different sizes: each gap stands for ``weights``
     equal entries, so the running sum is linear between the ends of their runs.

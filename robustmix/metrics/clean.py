@@ -3,33 +3,27 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from robustmix.errors import UsageError
-from robustmix.metrics.intervals import (
-    REPLICATES,
-    Statistic,
-    bootstrap,
-    bootstrap_metric,
-    bootstrap_rng,
-    group_sums,
-    proportion,
-    wilson,
+from robustmix.metrics.definition import (
+    Definition,
+    Numbers,
+    Shared,
+    Undefined,
+    absent,
+    function,
+    mean,
+    once,
+    share,
 )
-from robustmix.metrics.metric import Direction, Metric, Unit
-from robustmix.metrics.scores import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    Labels,
-    Logits,
-    Scores,
-    as_labels,
-    as_logits,
-    order_by_id,
-    score_logits,
-)
+from robustmix.metrics.from_logits import metrics_of_rows, rows_of_logits
+from robustmix.metrics.intervals import REPLICATES, group_sums, wilson
+from robustmix.metrics.metric import Metric
+from robustmix.metrics.scores import BoolArray, FloatArray, IntArray, Labels, Logits
+from robustmix.report.rows import Rows
 
 ClassRow = dict[str, int | float | str | list[float] | None]
 """One class: class, name, n, correct, acc and ci (null without samples); train_n if known."""
@@ -42,13 +36,176 @@ MOST_CONFUSED = 1000
 
 _IMPROBABLE = 1e-12
 
-_BOOTSTRAPPED: dict[str, tuple[Unit, Direction]] = {
-    "nll": ("nats", "lower"),
-    "brier_sum": ("score", "lower"),
-    "brier_mean": ("score", "lower"),
-    "macro_acc": ("fraction", "higher"),
-    "worst_class": ("fraction", "higher"),
-}
+_SHOTS = {"many": f"more than {MANY}", "medium": f"{FEW} to {MANY}", "few": f"fewer than {FEW}"}
+
+
+def top1(rows: Rows) -> Definition:
+    """Share of images whose label has the largest logit, the lowest index among equal ones."""
+    return share(rows.clean("correct"))
+
+
+def error(rows: Rows) -> Definition:
+    """Share of images that are classified wrongly."""
+    return share(1 - rows.clean("correct"), direction="lower")
+
+
+def top5(rows: Rows) -> Definition:
+    """Share of images whose label is among the five largest logits."""
+    classes = rows.num_classes
+    if classes < 5:
+        return absent(rows.n, f"{classes} classes are fewer than 5", direction="higher")
+    return share(rows.clean("rank") < 5, note=f"k=5 of {classes} classes")
+
+
+def superclass_acc(rows: Rows) -> Definition | None:
+    """Share of images whose predicted class lies in the right coarse class, if there are any."""
+    if rows.view.superclass is None:
+        return None
+    coarse = np.asarray(rows.view.superclass)
+    same = coarse[rows.clean("pred").astype(np.int64)] == coarse[rows.labels]
+    return share(same, note=f"{len(np.unique(coarse))} coarse classes")
+
+
+def nll(rows: Rows) -> Definition:
+    """Mean negative log-likelihood of the label, in nats."""
+    return mean(rows.clean("nll"), unit="nats", direction="lower", interval="bootstrap")
+
+
+def brier_sum(rows: Rows) -> Definition:
+    """Mean squared error of the probabilities, summed over classes, in [0, 2]."""
+    return mean(rows.clean("brier"), unit="score", direction="lower", interval="bootstrap")
+
+
+def brier_mean(rows: Rows) -> Definition:
+    """Mean squared error of the probabilities, averaged over classes."""
+    values = rows.clean("brier") / rows.num_classes
+    return mean(values, unit="score", direction="lower", interval="bootstrap")
+
+
+def nll_max(rows: Rows) -> Definition:
+    """Largest negative log-likelihood of a label: how surely the model was ever wrong."""
+    losses = rows.clean("nll")
+    improbable = int((losses > -math.log(_IMPROBABLE)).sum())
+    return function(
+        rows.n,
+        lambda weights: np.where(weights > 0, losses, -np.inf).max(axis=1),
+        unit="nats",
+        interval="none",
+        reason="resampling cannot show how much larger a maximum could be",
+        note=f"{improbable} samples give their label less than {_IMPROBABLE:g}",
+    )
+
+
+def macro_acc(rows: Rows) -> Definition:
+    """Mean over classes of their accuracy: every class counts alike, however large."""
+    by_class = _by_class(rows)
+
+    def statistic(weights: FloatArray) -> FloatArray:
+        accuracy, present = by_class(weights)
+        return np.asarray(accuracy.sum(axis=1) / present.sum(axis=1))
+
+    present = len(np.unique(rows.labels))
+    note = f"mean over {present} of {rows.num_classes} classes with samples"
+    return function(rows.n, statistic, direction="higher", note=note)
+
+
+def worst_class(rows: Rows) -> Definition:
+    """Least accuracy of a class; as a minimum of noisy numbers it is biased downwards."""
+    by_class = _by_class(rows)
+
+    def lowest(weights: FloatArray) -> FloatArray:
+        accuracy, present = by_class(weights)
+        return np.where(present, accuracy, np.inf)
+
+    worst = int(lowest(once(rows.n))[0].argmin())
+    size = int((rows.labels == worst).sum())
+    return function(
+        rows.n,
+        lambda weights: lowest(weights).min(axis=1),
+        direction="higher",
+        note=f"class {worst} ({rows.view.class_names[worst]}), n={size}",
+    )
+
+
+def _by_class(rows: Rows) -> Shared[tuple[FloatArray, BoolArray]]:
+    """Share the accuracy of each class, 0 without samples, and whether it has any, (R, K) each."""
+    labels, classes, right = rows.labels, rows.num_classes, rows.clean("correct")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise Undefined("a label is no class")
+
+    def accuracies(weights: FloatArray) -> tuple[FloatArray, BoolArray]:
+        counts, hits = group_sums(weights, labels, classes, np.ones(len(labels)), right)
+        return hits / np.maximum(counts, 1), counts > 0
+
+    return rows.shared("accuracy of each class", accuracies)
+
+
+def shot_groups(train_counts: IntArray) -> dict[str, BoolArray]:
+    """Tell which classes have many, some and few training images, each bool (K,).
+
+    Args:
+        train_counts: training images of each class, (K,).
+
+    Reference:
+        Liu et al. 2019, arXiv:1904.05160, section 5 (more than 100, 20 to 100, fewer than 20).
+    """
+    return {
+        "many": train_counts > MANY,
+        "medium": (train_counts >= FEW) & (train_counts <= MANY),
+        "few": train_counts < FEW,
+    }
+
+
+def shot_numbers(rows: Rows, train_counts: Sequence[int] | None) -> Numbers:
+    """Define the accuracy over classes of many, of some and of few training images.
+
+    Args:
+        rows: of suite ``clean``.
+        train_counts: training images of each class, (K,); without it there are no such numbers.
+
+    Raises:
+        UsageError: not one count a class.
+    """
+    if train_counts is None:
+        return {}
+    _check_length("counts of training images", train_counts, rows.num_classes)
+    return {
+        ("", f"{group}_shot_acc"): partial(_within, rows, classes, _SHOTS[group])
+        for group, classes in shot_groups(np.asarray(train_counts)).items()
+    }
+
+
+def _within(rows: Rows, classes: BoolArray, meaning: str) -> Definition:
+    note = f"the {int(classes.sum())} classes of {meaning} training images"
+    return share(rows.clean("correct"), within=classes[rows.labels], note=note)
+
+
+def per_class(rows: Rows, train_counts: Sequence[int] | None = None) -> list[ClassRow]:
+    """List the classes with their counts and accuracies; a class without samples has null."""
+    names = rows.view.class_names
+    counts = np.bincount(rows.labels, minlength=len(names)).tolist()
+    right = np.bincount(rows.labels[rows.clean("correct") > 0], minlength=len(names)).tolist()
+    found: list[ClassRow] = [
+        {
+            "class": k,
+            "name": name,
+            "n": n,
+            "correct": hits,
+            "acc": hits / n if n else None,
+            "ci": list(wilson(hits, n)) if n else None,
+        }
+        for k, (name, n, hits) in enumerate(zip(names, counts, right, strict=True))
+    ]
+    for row, count in zip(found, train_counts or (), strict=False):
+        row["train_n"] = int(count)
+    return found
+
+
+def confusion_pairs(rows: Rows) -> list[list[int]]:
+    """List label, prediction and count of every pair that occurs, sorted."""
+    pairs = np.stack([rows.labels, rows.clean("pred").astype(np.int64)], axis=1)
+    found, counts = np.unique(pairs, axis=0, return_counts=True)
+    return [[int(y), int(p), int(n)] for (y, p), n in zip(found, counts, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,8 +214,8 @@ class CleanResult:
 
     metrics: dict[str, Metric]
     per_class: list[ClassRow]
-    confusion: list[tuple[int, int, int]] | None
-    """(Label, prediction, count) of every pair that occurs, sorted, if it was asked for."""
+    confusion: list[list[int]] | None
+    """Label, prediction and count of every pair that occurs, sorted, if it was asked for."""
 
 
 def clean_metrics(
@@ -95,195 +252,52 @@ def clean_metrics(
         UsageError: shapes, names or labels that do not fit.
         IncompleteError: a NaN or infinite logit.
     """
-    z = as_logits(logits)
-    n, num_classes = z.shape
-    y = as_labels(labels, n, num_classes)
-    _check_lengths(num_classes, class_names, superclass, train_counts)
-    if confusion and num_classes > MOST_CONFUSED:
+    rows = rows_of_logits(
+        logits,
+        labels,
+        seed=seed,
+        sample_ids=sample_ids,
+        class_names=class_names,
+        superclass=superclass,
+    )
+    check_classes(rows)
+    if confusion:
+        check_confusion(rows.num_classes)
+    numbers = shot_numbers(rows, train_counts)
+    return CleanResult(
+        metrics=metrics_of_rows("clean", rows, numbers, replicates=replicates),
+        per_class=per_class(rows, train_counts),
+        confusion=confusion_pairs(rows) if confusion else None,
+    )
+
+
+def check_classes(rows: Rows) -> None:
+    """Refuse names or coarse classes that are not one an output.
+
+    Raises:
+        UsageError: they are not.
+    """
+    _check_length("class names", rows.view.class_names, rows.num_classes)
+    if rows.view.superclass is not None:
+        _check_length("coarse classes", rows.view.superclass, rows.num_classes)
+
+
+def check_confusion(num_classes: int) -> None:
+    """Refuse a confusion matrix that nobody could read.
+
+    Raises:
+        UsageError: there are more than ``MOST_CONFUSED`` classes.
+    """
+    if num_classes > MOST_CONFUSED:
         raise UsageError(
             f"a confusion matrix of {num_classes} classes is too large to read",
             f"leave it out above {MOST_CONFUSED} classes",
             code="E-CLASSES",
         )
-    scores = score_logits(z, y, sample_ids=sample_ids)
-    if sample_ids is not None:
-        order = order_by_id(sample_ids)
-        scores, y = scores.take(order), y[order]
-    right = int(scores.correct.sum())
-    per_class = _per_class(y, scores, class_names)
-    if train_counts is not None:
-        for row, count in zip(per_class, train_counts, strict=True):
-            row["train_n"] = int(count)
-    metrics = {
-        "top1": proportion(right, n, direction="higher"),
-        "top5": _top5(scores, num_classes),
-        "error": proportion(n - right, n, direction="lower"),
-        "nll_max": _nll_max(scores),
-    }
-    if superclass is not None:
-        coarse = np.asarray(superclass)
-        metrics["superclass_acc"] = proportion(
-            int((coarse[scores.pred] == coarse[y]).sum()),
-            n,
-            direction="higher",
-            note=f"{len(np.unique(coarse))} coarse classes",
+
+
+def _check_length(what: str, values: Sequence[object], num_classes: int) -> None:
+    if len(values) != num_classes:
+        raise UsageError(
+            f"expected {num_classes} {what}, one an output, got {len(values)}", code="E-CLASSES"
         )
-    if train_counts is not None:
-        metrics |= _by_shots(y, scores, np.asarray(train_counts))
-    return CleanResult(
-        metrics=metrics | _bootstrapped(scores, y, per_class, seed, replicates),
-        per_class=per_class,
-        confusion=_confusion(y, scores.pred) if confusion else None,
-    )
-
-
-def shot_groups(train_counts: IntArray) -> dict[str, BoolArray]:
-    """Return which classes have many, some and few training images, each bool (K,).
-
-    Args:
-        train_counts: training images of each class, (K,).
-
-    Reference:
-        Liu et al. 2019, arXiv:1904.05160, section 5 (more than 100, 20 to 100, fewer than 20).
-    """
-    return {
-        "many": train_counts > MANY,
-        "medium": (train_counts >= FEW) & (train_counts <= MANY),
-        "few": train_counts < FEW,
-    }
-
-
-def _by_shots(labels: IntArray, scores: Scores, train_counts: IntArray) -> dict[str, Metric]:
-    meaning = {
-        "many": f"more than {MANY}",
-        "medium": f"{FEW} to {MANY}",
-        "few": f"fewer than {FEW}",
-    }
-    metrics = {}
-    for group, classes in shot_groups(train_counts).items():
-        inside = classes[labels]
-        metrics[f"{group}_shot_acc"] = proportion(
-            int(scores.correct[inside].sum()),
-            int(inside.sum()),
-            direction="higher",
-            note=f"the {int(classes.sum())} classes of {meaning[group]} training images",
-        )
-    return metrics
-
-
-def _confusion(labels: IntArray, predicted: IntArray) -> list[tuple[int, int, int]]:
-    pairs, counts = np.unique(np.stack([labels, predicted], axis=1), axis=0, return_counts=True)
-    return [(int(y), int(p), int(n)) for (y, p), n in zip(pairs, counts, strict=True)]
-
-
-def _check_lengths(
-    num_classes: int,
-    class_names: Sequence[str],
-    superclass: Sequence[int] | None,
-    train_counts: Sequence[int] | None,
-) -> None:
-    for what, values in (
-        ("class names", class_names),
-        ("coarse classes", superclass),
-        ("counts of training images", train_counts),
-    ):
-        if values is not None and len(values) != num_classes:
-            raise UsageError(
-                f"expected {num_classes} {what}, one an output, got {len(values)}",
-                code="E-CLASSES",
-            )
-
-
-def _top5(scores: Scores, num_classes: int) -> Metric:
-    n = len(scores.rank)
-    if num_classes < 5:
-        return Metric(
-            value=None,
-            unit="fraction",
-            direction="higher",
-            n=n,
-            reason=f"{num_classes} classes are fewer than 5",
-        )
-    return proportion(
-        int((scores.rank < 5).sum()), n, direction="higher", note=f"k=5 of {num_classes} classes"
-    )
-
-
-def _nll_max(scores: Scores) -> Metric:
-    improbable = int((scores.nll > -math.log(_IMPROBABLE)).sum())
-    return Metric(
-        value=float(scores.nll.max()),
-        unit="nats",
-        direction="lower",
-        n=len(scores.nll),
-        reason="resampling cannot show how much larger a maximum could be",
-        note=f"{improbable} samples give their label less than {_IMPROBABLE:g}",
-    )
-
-
-def _per_class(labels: IntArray, scores: Scores, class_names: Sequence[str]) -> list[ClassRow]:
-    counts = np.bincount(labels, minlength=len(class_names))
-    right = np.bincount(labels[scores.correct], minlength=len(class_names))
-    return [
-        {
-            "class": k,
-            "name": name,
-            "n": n,
-            "correct": hits,
-            "acc": hits / n if n else None,
-            "ci": list(wilson(hits, n)) if n else None,
-        }
-        for k, (name, n, hits) in enumerate(
-            zip(class_names, counts.tolist(), right.tolist(), strict=True)
-        )
-    ]
-
-
-def _statistic(scores: Scores, labels: IntArray, num_classes: int) -> Statistic:
-    n = len(labels)
-
-    def statistic(weights: IntArray) -> dict[str, FloatArray]:
-        counts, right = group_sums(weights, labels, num_classes, np.ones(n), scores.correct)
-        present = counts > 0
-        acc = right / np.maximum(counts, 1)
-        brier = weights @ scores.brier / n
-        return {
-            "nll": weights @ scores.nll / n,
-            "brier_sum": brier,
-            "brier_mean": brier / num_classes,
-            "macro_acc": acc.sum(axis=1) / present.sum(axis=1),
-            "worst_class": np.where(present, acc, np.inf).min(axis=1),
-        }
-
-    return statistic
-
-
-def _bootstrapped(
-    scores: Scores, labels: IntArray, per_class: list[ClassRow], seed: int, replicates: int
-) -> dict[str, Metric]:
-    n = len(labels)
-    statistic = _statistic(scores, labels, len(per_class))
-    estimates = statistic(np.ones((1, n), dtype=np.int64))
-    drawn = (
-        bootstrap(statistic, n, rng=bootstrap_rng(seed), replicates=replicates)
-        if replicates
-        else {}
-    )
-    present = [row for row in per_class if row["n"]]
-    worst = next(row for row in present if row["acc"] == estimates["worst_class"][0])
-    notes = {
-        "macro_acc": f"mean over {len(present)} of {len(per_class)} classes with samples",
-        "worst_class": f"class {worst['class']} ({worst['name']}), n={worst['n']}",
-    }
-    return {
-        name: bootstrap_metric(
-            float(estimates[name][0]),
-            drawn.get(name),
-            unit=unit,
-            direction=direction,
-            n=n,
-            seed=seed,
-            note=notes.get(name),
-        )
-        for name, (unit, direction) in _BOOTSTRAPPED.items()
-    }

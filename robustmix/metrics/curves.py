@@ -1,93 +1,64 @@
-"""Metrics of an accuracy curve: points with intervals, area, where accuracy is halved.
+"""Numbers of an accuracy curve: its points, its area, and where accuracy is halved.
 
 Trials of one image are not independent, so whatever is averaged over trials is averaged image by
 image first, and intervals are over images.
 """
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robustmix.metrics.conditions import condition_ece
-from robustmix.metrics.intervals import (
-    bootstrap,
-    bootstrap_metric,
-    bootstrap_rng,
-    clustered_mean,
+from robustmix.metrics.binned import bin_sums, ece
+from robustmix.metrics.conditions import REPLICATES
+from robustmix.metrics.definition import (
+    Definition,
+    Numbers,
+    Undefined,
+    absent,
+    function,
+    mean,
+    quotient,
 )
-from robustmix.metrics.metric import Metric
-from robustmix.metrics.scores import FloatArray, IntArray
+from robustmix.metrics.scores import FloatArray
+from robustmix.report.rows import Rows
+from robustmix.report.schema import Shown, SuitePart
 
 
-def curve_point(
-    correct: FloatArray,
-    confidence: FloatArray,
-    start: FloatArray,
-    *,
-    weights: IntArray,
-    seed: int,
-) -> dict[str, Metric]:
-    """Return the metrics of one point of a curve.
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Conditions along an axis, over which areas are taken."""
 
-    Args:
-        correct: whether each prediction is right, 0 or 1, (trials, n).
-        confidence: largest probability, (trials, n).
-        start: likewise ``correct`` at the curve's first point, mean over trials, (n,).
-        weights: resamples of the images, (R, n); see ``shared_resamples``.
-        seed: what they were made from.
+    conditions: tuple[str, ...]
+    """Names of the rows' conditions."""
 
-    Returns:
-        ``acc``, ``trial_sd`` (spread of the accuracy over trials), ``retention`` (accuracy over
-        the first point's), ``confidence`` (mean) and ``ece_15``.
-    """
-    trials, n = correct.shape
-    right = correct.mean(axis=0)
-    return {
-        "acc": clustered_mean(right, direction="higher"),
-        "trial_sd": Metric(
-            value=float(correct.mean(axis=1).std(ddof=1)) if trials > 1 else None,
-            unit="fraction",
-            direction="neither",
-            n=n,
-            reason="spread over trials, itself an uncertainty" if trials > 1 else "one trial",
-        ),
-        "retention": retention(right, start),
-        "confidence": clustered_mean(confidence.mean(axis=0), direction="neither"),
-        "ece_15": condition_ece(list(confidence), list(correct.astype(bool)), weights, seed),
-    }
+    x: tuple[float, ...]
+    """Their places, rising."""
 
+    suffix: str
+    """What the names of the curve's numbers end in."""
 
-def retention(right: FloatArray, start: FloatArray) -> Metric:
-    """Return the ratio of two accuracies over the same images, (n,) each; the score may exceed 1.
+    note: str | None = None
+    """What a reader must know of the area."""
 
-    Its interval is that of the ratio to first order.
-    """
-    note, base = "accuracy over that of the curve's start", float(start.mean())
-    if base == 0:
-        return Metric(
-            value=None,
-            unit="score",
-            direction="higher",
-            n=len(right),
-            reason="no image is classified correctly at the curve's start",
-            note=note,
-        )
-    ratio = float(right.mean()) / base
-    # To first order the ratio moves with the mean of what is added to it here, which is zero.
-    return clustered_mean(
-        ratio + (right - ratio * start) / base, unit="score", direction="higher", note=note
-    )
+    half: str | None = None
+    """Name of the x where accuracy is halved, if x is a share."""
+
+    trials: int | None = None
+    """The first trials that count, where the others repeat them; None: all."""
 
 
 def area(curves: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the trapezoid area of accuracy curves (..., points) over the range of x."""
+    """Take the trapezoid area of accuracy curves (..., points) over the range of x."""
     areas: NDArray[np.float64] = np.trapezoid(curves, x, axis=-1) / (x[-1] - x[0])
     return areas
 
 
 def half_point(curve: NDArray[np.float64], x: NDArray[np.float64]) -> float:
-    """Return the smallest x where accuracy is half of the first one, linearly interpolated.
+    """Find the smallest x where accuracy is half of the first one, linearly interpolated.
 
     NaN if accuracy never falls that low, or is 0 from the start.
 
@@ -103,76 +74,157 @@ def half_point(curve: NDArray[np.float64], x: NDArray[np.float64]) -> float:
     return float(x[i - 1] + fall * (x[i] - x[i - 1]))
 
 
-def curve_metrics(
-    correct: FloatArray,
-    x: FloatArray,
-    num_classes: int,
-    seed: int,
-    suffix: str,
-    *,
-    half: str | None = "rho50",
-    note: str | None = None,
-) -> dict[str, Metric]:
-    """Return the metrics of a whole curve.
+def trials_of(rows: Rows, condition: str, column: str, trials: int | None) -> FloatArray:
+    """Give a column of the trials that count, (trials, n)."""
+    found: FloatArray = rows.column(condition, column)[:trials]
+    return found
+
+
+def right_along(rows: Rows, curve: Curve) -> FloatArray:
+    """Give the accuracy of each image at each place, mean over trials, (points, n)."""
+    return np.stack(
+        [trials_of(rows, name, "correct", curve.trials).mean(axis=0) for name in curve.conditions]
+    )
+
+
+_MEANINGS = {
+    "nauc": ("accuracy at the curve's start is 0", "area over the accuracy at the start"),
+    "nauc_chance": (
+        "accuracy at the curve's start is not above chance",
+        "as nauc with the chance level taken off both",
+    ),
+    "half": (
+        "accuracy never falls to half of its unmasked value",
+        "share of hidden patches that halves the accuracy",
+    ),
+}
+
+
+def curve_numbers(rows: Rows, curve: Curve) -> Numbers:
+    """Define ``auc`` over the range of x, its relatives, and the point of half the accuracy.
+
+    ``nauc`` is the area over the accuracy at the start, ``nauc_chance`` the same with chance,
+    1 / K, taken off both.
+    """
+    right, x = right_along(rows, curve), np.array(curve.x)
+    if not x[-1] > x[0]:
+        raise Undefined("a curve of one point has no area")
+    numbers: Numbers = {
+        ("", f"auc_{curve.suffix}"): lambda: mean(area(right.T, x), note=curve.note),
+        ("", f"nauc_{curve.suffix}"): partial(_derived, right, x, "nauc", 0.0),
+        ("", f"nauc_chance_{curve.suffix}"): partial(
+            _derived, right, x, "nauc_chance", 1 / rows.num_classes
+        ),
+    }
+    if curve.half is not None:
+        numbers["", f"{curve.half}_{curve.suffix}"] = partial(_derived, right, x, "half", 0.0)
+    return numbers
+
+
+def _derived(right: FloatArray, x: FloatArray, name: str, floor: float) -> Definition:
+    n = right.shape[1]
+
+    def statistic(weights: FloatArray) -> FloatArray:
+        curves = weights @ right.T / n
+        if name == "half":
+            return np.array([half_point(curve, x) for curve in curves])
+        start, whole = curves[:, 0], area(curves, x)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(start > floor, (whole - floor) / (start - floor), np.nan)
+
+    undefined, told = _MEANINGS[name]
+    return function(
+        n,
+        statistic,
+        unit="fraction" if name == "half" else "score",
+        direction="higher",
+        note=told,
+        reason=undefined,
+    )
+
+
+def point_numbers(rows: Rows, points: Mapping[str, str], *, trials: int | None = None) -> Numbers:
+    """Define the numbers of each point of a curve.
 
     Args:
-        correct: accuracy of each image, mean over trials, (points, n).
-        x: place of each point, rising, (points,).
-        num_classes: K; chance is 1 / K.
-        seed: of the bootstrap.
-        suffix: what the names end in.
-        half: name of the x where accuracy is halved, if x is a share.
-        note: what a reader must know of the area.
+        rows: of the suite.
+        points: name of the point in the report -> condition of the rows, from the curve's start.
+        trials: the first trials that count, where the others repeat them.
 
     Returns:
-        ``auc`` over the range of x, ``nauc`` (over the accuracy at the start), ``nauc_chance``
-        (with chance taken off both) and ``half``, each with ``suffix``.
+        For each point ``acc``, ``trial_sd`` (spread of the accuracy over trials), ``retention``
+        (accuracy over the first point's), ``confidence`` (mean) and ``ece_15``.
     """
-    n = correct.shape[1]
-    chance = 1 / num_classes
-
-    def derived(curves: FloatArray) -> dict[str, FloatArray]:
-        start, auc = curves[:, 0], area(curves, x)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = {
-                "nauc": np.where(start > 0, auc / start, np.nan),
-                "nauc_chance": np.where(start > chance, (auc - chance) / (start - chance), np.nan),
-            }
-        if half is not None:
-            found[half] = np.array([half_point(curve, x) for curve in curves])
-        return found
-
-    estimates = derived(correct.mean(axis=1)[None])
-    replicates = bootstrap(lambda w: derived(w @ correct.T / n), n, rng=bootstrap_rng(seed))
-    meaning = {
-        "nauc": ("accuracy at the curve's start is 0", "area over the accuracy at the start"),
-        "nauc_chance": (
-            "accuracy at the curve's start is not above chance",
-            "as nauc with the chance level taken off both",
-        ),
-        half: (
-            "accuracy never falls to half of its unmasked value",
-            "share of hidden patches that halves the accuracy",
-        ),
+    start = next(iter(points.values()))
+    return {
+        (name, metric): partial(define, rows, condition, start, trials)
+        for name, condition in points.items()
+        for metric, define in _POINT.items()
     }
-    metrics = {
-        f"auc_{suffix}": clustered_mean(area(correct.T, x), direction="higher", note=note),
-    }
-    for name, values in replicates.items():
-        undefined, told = meaning[name]
-        metrics[f"{name}_{suffix}"] = bootstrap_metric(
-            float(estimates[name][0]),
-            values,
-            unit="fraction" if name == half else "score",
-            direction="higher",
-            n=n,
-            seed=seed,
-            note=told,
-            undefined=undefined,
-        )
-    return metrics
 
 
-def gap_area(upper: FloatArray, lower: FloatArray, x: FloatArray, *, note: str) -> Metric:
-    """Return the area between two curves over the same images, (points, n) each."""
-    return clustered_mean(area((upper - lower).T, x), direction="neither", note=note)
+def _acc(rows: Rows, condition: str, start: str, trials: int | None) -> Definition:
+    return mean(trials_of(rows, condition, "correct", trials).mean(axis=0))
+
+
+def _trial_sd(rows: Rows, condition: str, start: str, trials: int | None) -> Definition:
+    correct = trials_of(rows, condition, "correct", trials)
+    if len(correct) < 2:
+        return absent(rows.n, "one trial", direction="neither")
+
+    def statistic(weights: FloatArray) -> FloatArray:
+        return np.asarray((weights @ correct.T / rows.n).std(axis=1, ddof=1))
+
+    reason = "spread over trials, itself an uncertainty"
+    return function(rows.n, statistic, direction="neither", reason=reason, interval="none")
+
+
+def _retention(rows: Rows, condition: str, start: str, trials: int | None) -> Definition:
+    return quotient(
+        trials_of(rows, condition, "correct", trials).mean(axis=0),
+        trials_of(rows, start, "correct", trials).mean(axis=0),
+        reason="no image is classified correctly at the curve's start",
+        note="accuracy over that of the curve's start",
+    )
+
+
+def _confidence(rows: Rows, condition: str, start: str, trials: int | None) -> Definition:
+    values = trials_of(rows, condition, "confidence", trials).mean(axis=0)
+    return mean(values, direction="neither")
+
+
+def _ece(rows: Rows, condition: str, start: str, trials: int | None) -> Definition:
+    confidence = trials_of(rows, condition, "confidence", trials)
+    correct = trials_of(rows, condition, "correct", trials)
+
+    def statistic(weights: FloatArray) -> FloatArray:
+        pairs = zip(confidence, correct, strict=True)
+        errors = [ece(bin_sums(c, right, 15, weights)) for c, right in pairs]
+        return np.asarray(np.mean(errors, axis=0))
+
+    return function(rows.n, statistic, replicates=REPLICATES)
+
+
+_POINT: dict[str, Callable[[Rows, str, str, int | None], Definition]] = {
+    "acc": _acc,
+    "trial_sd": _trial_sd,
+    "retention": _retention,
+    "confidence": _confidence,
+    "ece_15": _ece,
+}
+
+
+def shown_curves(
+    part: SuitePart, *, section: str, drawings: Sequence[str], note: str = ""
+) -> Shown:
+    """Show the areas of a suite's curves; the gate watches them too."""
+    # By name, as the keys of a file are: a part says the same before and after it is saved.
+    names = sorted(part.metrics)
+    return Shown(
+        headline=[n for n in names if n.startswith(("auc_", "nauc_mean", "rho50_"))],
+        compared=[n for n in names if n.startswith(("auc_", "nauc_", "rho50_"))],
+        gated=[n for n in names if n.startswith("auc_")],
+        note=note,
+        section=section,
+        drawings=list(drawings),
+    )

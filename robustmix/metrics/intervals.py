@@ -21,7 +21,8 @@ REPLICATES = 1000
 Statistic: TypeAlias = Callable[[IntArray], Mapping[str, FloatArray]]
 """How often each sample counts, (R, n) -> name to value of each of the R replicates, (R,)."""
 
-_DRAWS = 2**21
+DRAWS = 2**21
+"""Weights that are held at once."""
 
 
 def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
@@ -160,7 +161,7 @@ def bootstrap(
         >>> out["mean"].shape
         (7,)
     """
-    rows = max(1, _DRAWS // n)
+    rows = max(1, DRAWS // n)
     parts = [
         statistic(resample(n, min(rows, replicates - start), rng))
         for start in range(0, replicates, rows)

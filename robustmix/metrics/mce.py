@@ -5,20 +5,19 @@ alone; nobody published reference errors for CIFAR-C or Tiny-ImageNet-C, so ther
 own is needed.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from robustmix.corruptions.names import MAIN
+from robustmix.corruptions.names import MAIN, SEVERITIES
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.files import file_digest
 from robustmix.metrics.corrupted import difference
-from robustmix.metrics.intervals import clustered_mean
-from robustmix.metrics.metric import Metric
+from robustmix.metrics.definition import Definition, absent, mean
+from robustmix.metrics.scores import FloatArray
+from robustmix.report.report import REPORT_FILE, Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +43,6 @@ class MceReference:
     def __post_init__(self) -> None:
         if len(self.errors) != len(MAIN) or not all(0 < e <= 1 for e in self.errors):
             raise ValueError(f"expected {len(MAIN)} errors in (0, 1], got {self.errors}")
-
-    def params(self) -> dict[str, Any]:
-        """Return the reference as JSON-like values."""
-        return {**asdict(self), "errors": list(self.errors)}
-
-    @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> "MceReference":
-        """Return the reference of such values."""
-        return cls(**{**params, "errors": tuple(params["errors"])})
 
 
 ALEXNET = MceReference(
@@ -82,7 +72,7 @@ ALEXNET = MceReference(
 
 
 def source_name(*, generated: bool, photographs: bool) -> str:
-    """Return where corrupted images came from: ``official``, or ``generated`` and with what frost.
+    """Say where corrupted images came from: ``official``, or ``generated`` and with what frost.
 
     Example:
         >>> source_name(generated=True, photographs=False)
@@ -94,7 +84,7 @@ def source_name(*, generated: bool, photographs: bool) -> str:
 
 
 def load_reference(reference: str, dataset: str, *, known_as: str, source: str) -> MceReference:
-    """Return the reference ``alexnet``, or the errors in a report.
+    """Give the reference ``alexnet``, or the errors in a report.
 
     Args:
         reference: ``alexnet``, or a report.json or its folder.
@@ -117,9 +107,6 @@ def load_reference(reference: str, dataset: str, *, known_as: str, source: str) 
             )
         _check_source(ALEXNET, source)
         return ALEXNET
-    from robustmix.report.report import REPORT_FILE, Report
-    from robustmix.report.schema import CorruptionPart
-
     path = Path(reference)
     path = path / REPORT_FILE if path.is_dir() else path
     content = Report.load(path, samples=False).content
@@ -130,17 +117,17 @@ def load_reference(reference: str, dataset: str, *, known_as: str, source: str) 
             code="E-MCE-REFERENCE",
         )
     part = content.suites.get("corruption")
-    if not isinstance(part, CorruptionPart) or not set(MAIN) <= set(part.by_corruption):
-        raise IntakeError(
-            f"{reference} lacks some of the 15 main corruptions", code="E-MCE-REFERENCE"
-        )
-    if part.severities != [1, 2, 3, 4, 5]:
-        raise IntakeError(f"{reference} lacks some severities", code="E-MCE-REFERENCE")
-    accuracies = [part.by_corruption[name].value for name in MAIN]
-    clean = content.suites["clean"].metrics["top1"].value
-    if clean is None or None in accuracies:
-        raise IntakeError(f"{reference} lacks an accuracy", code="E-MCE-REFERENCE")
-    errors = tuple(1 - accuracy for accuracy in accuracies if accuracy is not None)
+    if part is None or part.kind != "corruption" or part.status != "ok":
+        raise _lacking(reference, "a corruption suite")
+    means = [part.number(f"acc_mean[by_corruption:{name}]") for name in MAIN]
+    if None in means:
+        raise _lacking(reference, "some of the 15 main corruptions")
+    if part.params.get("severities") != list(SEVERITIES):
+        raise _lacking(reference, "some severities")
+    top1 = content.suites["clean"].number("top1") if "clean" in content.suites else None
+    errors = tuple(1 - one.value for one in means if one is not None and one.value is not None)
+    if top1 is None or top1.value is None or len(errors) < len(MAIN):
+        raise _lacking(reference, "an accuracy")
     if min(errors) <= 0:
         raise IntakeError(
             f"the model of {reference} makes no error under {MAIN[errors.index(min(errors))]}, and "
@@ -152,14 +139,23 @@ def load_reference(reference: str, dataset: str, *, known_as: str, source: str) 
         name=content.run.id,
         dataset=dataset,
         source=source_name(
-            generated=part.source == "generated", photographs=part.frost == "photographs"
+            generated=part.params.get("source") == "generated",
+            photographs=part.params.get("frost") == "photographs",
         ),
-        clean=1 - clean,
+        clean=1 - top1.value,
         errors=errors,
         sha256=file_digest(path),
     )
     _check_source(found, source)
     return found
+
+
+def _lacking(reference: str, what: str) -> IntakeError:
+    return IntakeError(
+        f"{reference} lacks {what}",
+        "give the report of an evaluation with --suite corruption",
+        code="E-MCE-REFERENCE",
+    )
 
 
 def _check_source(reference: MceReference, source: str) -> None:
@@ -171,40 +167,47 @@ def _check_source(reference: MceReference, source: str) -> None:
         )
 
 
-def mce(
-    wrong: Mapping[str, NDArray[np.float64]],
-    clean_wrong: NDArray[np.float64],
-    reference: MceReference,
-    *,
-    paired: bool = True,
-) -> dict[str, Metric]:
-    """Return mCE and relative mCE, in percent, with intervals over images.
-
-    Both are linear in the errors, so an image's share of them is what the interval is made of.
+def mce(wrong: Mapping[str, FloatArray], reference: MceReference) -> Definition:
+    """Define mCE, in percent; it is linear in the errors, so every image has a share in it.
 
     Args:
         wrong: each main corruption -> share of severities at which an image is wrong, (n,).
-        clean_wrong: whether it is wrong without corruption, (n,).
         reference: what the errors are divided by.
+    """
+    values = _percent(wrong, reference.errors)
+    return mean(values, unit="percent", direction="lower", note=_note(reference))
+
+
+def relative_mce(
+    wrong: Mapping[str, FloatArray],
+    clean_wrong: FloatArray,
+    reference: MceReference,
+    *,
+    paired: bool = True,
+) -> Definition:
+    """Define relative mCE, in percent: of what is lost by corruption alone.
+
+    Args:
+        wrong: see ``mce``.
+        clean_wrong: whether an image is wrong without corruption, (n,).
+        reference: what the losses are divided by.
         paired: whether the corrupted images are the clean ones, corrupted.
     """
-    note = f"divided by the errors of {reference.name}"
-    shares = [100 * wrong[name] / error for name, error in zip(MAIN, reference.errors, strict=True)]
-    plain = clustered_mean(np.mean(shares, axis=0), direction="lower", unit="percent", note=note)
     gains = [error - reference.clean for error in reference.errors]
     if min(gains) <= 0:
-        relative = Metric(
-            value=None,
-            unit="percent",
-            direction="lower",
-            n=len(clean_wrong),
-            reason="the reference is no worse under a corruption than without",
-            note=note,
+        reason = "the reference is no worse under a corruption than without"
+        return absent(
+            len(clean_wrong), reason, direction="lower", unit="percent", note=_note(reference)
         )
-    else:
-        shares = [100 * wrong[name] / gain for name, gain in zip(MAIN, gains, strict=True)]
-        clean_share = 100 * clean_wrong * float(np.mean([1 / gain for gain in gains]))
-        relative = difference(
-            np.mean(shares, axis=0), clean_share, paired, unit="percent", note=note
-        )
-    return {"mce": plain, "relative_mce": relative}
+    clean = 100 * clean_wrong * float(np.mean([1 / gain for gain in gains]))
+    values = _percent(wrong, gains)
+    return difference(values, clean, paired, unit="percent", note=_note(reference))
+
+
+def _percent(wrong: Mapping[str, FloatArray], divisors: Sequence[float]) -> FloatArray:
+    shares = [100 * wrong[name] / by for name, by in zip(MAIN, divisors, strict=True)]
+    return np.asarray(np.mean(shares, axis=0))
+
+
+def _note(reference: MceReference) -> str:
+    return f"divided by the errors of {reference.name}"

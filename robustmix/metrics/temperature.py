@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,14 +18,9 @@ from scipy.optimize import root_scalar
 
 from robustmix.errors import IncompleteError, UsageError
 from robustmix.metrics.binned import Row, bin_index, reliability_table
-from robustmix.metrics.intervals import (
-    REPLICATES,
-    bootstrap,
-    bootstrap_metric,
-    bootstrap_rng,
-    group_sums,
-)
-from robustmix.metrics.metric import Direction, Metric, Unit
+from robustmix.metrics.definition import Definition, Numbers, function, mean, summarise_metrics
+from robustmix.metrics.intervals import REPLICATES, group_sums
+from robustmix.metrics.metric import Metric
 from robustmix.metrics.scores import (
     FloatArray,
     IntArray,
@@ -43,13 +39,6 @@ LOG_T_BOUND = 3.0
 """T is sought in [exp(-3), exp(3)]."""
 
 _BINS = 15
-
-_METRICS: dict[str, tuple[Unit, Direction]] = {
-    "nll_before": ("nats", "lower"),
-    "nll_after": ("nats", "lower"),
-    "ece_before": ("fraction", "lower"),
-    "ece_after": ("fraction", "lower"),
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -376,7 +365,6 @@ def _before_and_after(
     seed: int,
     replicates: int,
 ) -> dict[str, Metric]:
-    n, folds = len(logits), len(fits)
     before = score_logits(logits, labels)
     after = score_logits(logits, labels, temperature=np.array([fit.T for fit in fits])[fold])
     if not np.array_equal(before.correct, after.correct):
@@ -384,38 +372,26 @@ def _before_and_after(
             "scaling changed a prediction: two logits differ by less than their rounding",
             "store the logits in float32",
         )
+    note = "mean of two halves" if len(fits) == 2 else None
+    scores = {"before": before, "after": after}
+    numbers: Numbers = {("", f"nll_{k}"): partial(_nll, s, note) for k, s in scores.items()}
+    for when, scored in scores.items():
+        numbers["", f"ece_{when}"] = partial(_mean_ece, scored, fold, len(fits), note)
+    metrics = summarise_metrics(numbers, seed=seed, replicates=replicates)
+    return {name: metric for (_, name), metric in metrics.items()}
 
-    def mean_ece(scores: Scores, weights: IntArray) -> FloatArray:
-        # A bin of each fold is a group of its own: the sum is the mean over folds by their size.
-        groups = fold * _BINS + bin_index(scores.confidence, _BINS)
-        gaps = scores.correct - scores.confidence
+
+def _nll(scores: Scores, note: str | None) -> Definition:
+    return mean(scores.nll, unit="nats", direction="lower", note=note, interval="bootstrap")
+
+
+def _mean_ece(scores: Scores, fold: IntArray, folds: int, note: str | None) -> Definition:
+    # A bin of each fold is a group of its own: the sum is the mean over folds by their size.
+    groups = fold * _BINS + bin_index(scores.confidence, _BINS)
+    gaps = scores.correct - scores.confidence
+
+    def statistic(weights: FloatArray) -> FloatArray:
         (sums,) = group_sums(weights, groups, folds * _BINS, gaps)
-        result: FloatArray = np.abs(sums).sum(axis=1) / n
-        return result
+        return np.asarray(np.abs(sums).sum(axis=1) / len(gaps))
 
-    def statistic(weights: IntArray) -> dict[str, FloatArray]:
-        return {
-            "nll_before": weights @ before.nll / n,
-            "nll_after": weights @ after.nll / n,
-            "ece_before": mean_ece(before, weights),
-            "ece_after": mean_ece(after, weights),
-        }
-
-    estimates = statistic(np.ones((1, n), dtype=np.int64))
-    drawn = (
-        bootstrap(statistic, n, rng=bootstrap_rng(seed), replicates=replicates)
-        if replicates
-        else {}
-    )
-    return {
-        name: bootstrap_metric(
-            float(estimates[name][0]),
-            drawn.get(name),
-            unit=unit,
-            direction=direction,
-            n=n,
-            seed=seed,
-            note="mean of two halves" if folds == 2 else None,
-        )
-        for name, (unit, direction) in _METRICS.items()
-    }
+    return function(len(gaps), statistic, note=note)

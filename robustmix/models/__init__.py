@@ -1,9 +1,8 @@
-"""Networks: built-in architectures, checkpoint files, and the form in which suites see a model."""
+"""Networks: architectures, checkpoint files, and the form in which suites see a model."""
 
 from typing import TYPE_CHECKING
 
-from robustmix._lazy import lazy_exports
-from robustmix.models.names import ARCHS, NORM_PRESETS, ArchInfo
+from robustmix._lazy import lazy_exports_of
 
 if TYPE_CHECKING:
     from robustmix.models.checkpoint import Checkpoint as Checkpoint
@@ -14,40 +13,11 @@ if TYPE_CHECKING:
     from robustmix.models.checks import sanity_checks as sanity_checks
     from robustmix.models.checks import state_hash as state_hash
     from robustmix.models.load import load_model as load_model
+    from robustmix.models.names import ARCHS as ARCHS
+    from robustmix.models.names import NORM_PRESETS as NORM_PRESETS
+    from robustmix.models.names import ArchRow as ArchRow
     from robustmix.models.registry import build_model as build_model
     from robustmix.models.robust_model import ModelInfo as ModelInfo
     from robustmix.models.robust_model import RobustModel as RobustModel
 
-__all__ = [
-    "ARCHS",
-    "NORM_PRESETS",
-    "ArchInfo",
-    "Checkpoint",
-    "ModelInfo",
-    "RobustModel",
-    "buffers_hash",
-    "build_model",
-    "load_model",
-    "looks_like_probabilities",
-    "read_checkpoint",
-    "sanity_checks",
-    "save_checkpoint",
-    "state_hash",
-]
-
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "Checkpoint": "robustmix.models.checkpoint",
-        "ModelInfo": "robustmix.models.robust_model",
-        "RobustModel": "robustmix.models.robust_model",
-        "buffers_hash": "robustmix.models.checks",
-        "build_model": "robustmix.models.registry",
-        "load_model": "robustmix.models.load",
-        "looks_like_probabilities": "robustmix.models.checks",
-        "read_checkpoint": "robustmix.models.checkpoint",
-        "sanity_checks": "robustmix.models.checks",
-        "save_checkpoint": "robustmix.models.checkpoint",
-        "state_hash": "robustmix.models.checks",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_exports_of(__name__)

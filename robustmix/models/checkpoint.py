@@ -68,6 +68,10 @@ class Checkpoint:
     ``sample_ids`` names the samples, which no calibration may be judged on. None: not calibrated.
     """
 
+    plugins: tuple[Mapping[str, str], ...] = ()
+    """Kind, name, module and version of the architecture, method and data set, as far as others
+    registered them; see ``robustmix.tables.plugins``."""
+
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically.
@@ -83,6 +87,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         value = getattr(checkpoint, f.name)
         content[f.name] = _plain(f.name, value, tensors=tensors, nan=f.name == "resume")
     _validate(content)
+    if not checkpoint.plugins:  # a file without any is the one that older versions write
+        del content["plugins"]
     with atomic_path(Path(path)) as temporary:
         torch.save(content, temporary)
 
@@ -118,6 +124,7 @@ def checkpoint_from(content: object, path: Path) -> Checkpoint:
     """
     assert isinstance(content, Mapping)
     version = content["format_version"]
+    content = {"plugins": [], **content}
     if version == 1:
         content = {"calibration": None, **content}
     if type(version) is not int or version < 1:
@@ -136,7 +143,7 @@ def checkpoint_from(content: object, path: Path) -> Checkpoint:
     except (ValueError, RecursionError) as error:
         raise _broken(path, str(error)) from None
     values = {f.name: content[f.name] for f in fields(Checkpoint)}
-    for name in ("input_size", "mean", "std", "class_names"):
+    for name in ("input_size", "mean", "std", "class_names", "plugins"):
         values[name] = tuple(values[name])
     values["model"] = check_tensors(path.name, values["model"], path.stat().st_size)
     checkpoint = Checkpoint(**values)
@@ -151,8 +158,9 @@ def _broken(path: Path, why: str) -> IntakeError:
 
 
 def _check_head(checkpoint: Checkpoint, path: Path) -> None:
-    if split_stem(checkpoint.arch)[0] not in ARCHS:
-        return
+    arch = split_stem(checkpoint.arch)[0]
+    if arch not in ARCHS or ARCHS.origin(arch) is not None:
+        return  # others may call their classifier what they like
     head = head_of(checkpoint.model)
     outputs = None if head is None else head[1]
     if outputs != checkpoint.num_classes:
@@ -210,6 +218,11 @@ def _is_calibration(value: object) -> bool:
     return ids and _is_positive_number(value.get("T"))
 
 
+def _is_plugin(value: object) -> bool:
+    wanted = {"kind", "name", "module", "version"}
+    return isinstance(value, Mapping) and wanted <= value.keys() and _is_dict_of(_is_text)(value)
+
+
 def _is_anything(value: object) -> bool:
     return True
 
@@ -233,6 +246,7 @@ _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "head": (lambda v: v is None or _is_text(v), "text or None"),
     "resume": (lambda v: v is None or _is_dict_of(_is_anything)(v), "names and values, or None"),
     "calibration": (_is_calibration, "T > 0 with its sample_ids, or None"),
+    "plugins": (_is_sequence_of(_is_plugin), "a list of kind, name, module and version"),
 }
 
 

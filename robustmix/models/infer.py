@@ -62,7 +62,7 @@ def suggest_arch(state: Mapping[str, Tensor]) -> str | None:
         fits = all(k in state and state[k].shape == shape for k, shape in shapes.items())
         if fits and _blocks(state, prefix, start=0) == depths:
             stem = stem_of(state)
-            return f"{name}-{stem}" if ARCHS[name].stems and stem else name
+            return f"{name}-{stem}" if ARCHS.row(name).stems and stem else name
     return _resnet(state)
 
 

@@ -27,6 +27,7 @@ from robustmix.models.registry import arch_options, build_model
 from robustmix.models.robust_model import ModelInfo, RobustModel
 from robustmix.models.strict import load_strictly
 from robustmix.models.unwrap import Unwrapped, unwrap
+from robustmix.tables import require_plugins
 
 LIBRARIES = ("timm", "torchvision", "robustmix")
 
@@ -94,7 +95,7 @@ def load_model(
 
     Raises:
         IntakeError: the file is missing, damaged, unsafe, or does not fit.
-        UsageError: a name or an option cannot be meant.
+        UsageError: a name or an option is invalid.
 
     Example:
         >>> model = load_model("robustmix:resnet8", num_classes=10, norm_preset="cifar10")
@@ -239,7 +240,7 @@ def _from_checkpoint(checkpoint: Checkpoint, path: Path, wanted: _Wanted) -> Rob
     _check_recorded(path, "--head", wanted.head, checkpoint.head)
     if wanted.arch is not None:
         _check_recorded(path, "--arch", split_stem(wanted.arch)[0], checkpoint.arch)
-    notes = []
+    notes = require_plugins(checkpoint.plugins, [ARCHS])
     if wanted.input_size not in (None, checkpoint.input_size):
         notes.append(
             f"W-INPUT-SIZE: trained on images {checkpoint.input_size}, given {wanted.input_size}"
@@ -272,6 +273,7 @@ def _from_checkpoint(checkpoint: Checkpoint, path: Path, wanted: _Wanted) -> Rob
         epoch=checkpoint.epoch,
         metrics=checkpoint.metrics,
         calibration=checkpoint.calibration,
+        plugins=checkpoint.plugins,
         notes=tuple(notes),
     )
     resize = checkpoint.arch_options.get("resize")
@@ -428,7 +430,7 @@ def _chosen_size(
         return wanted.input_size, None, ""
     if wanted.input_size is not None:
         return wanted.input_size, stem, ""
-    stems = ARCHS[name].stems
+    stems = ARCHS.row(name).stems
     if stem is None and stems:
         found = stem_of(state)
         stem = found if found in stems else stems[0]

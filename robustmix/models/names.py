@@ -1,9 +1,16 @@
-"""Names of the built-in architectures and normalisations; importing this needs no torch."""
+"""Names of the architectures and normalisations; importing this needs no torch."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from robustmix.errors import UsageError
+from robustmix.tables import Row, Table
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Stem: TypeAlias = Literal["cifar", "imagenet"]
 """What stands before the first stage: ``cifar`` is a 3x3 convolution with stride 1, ``imagenet``
@@ -14,134 +21,183 @@ STEMS: tuple[Stem, ...] = ("cifar", "imagenet")
 Triple: TypeAlias = tuple[float, float, float]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ArchInfo:
-    """What a listing, a mixing generator or an importer must know of a built-in architecture."""
+@dataclass(frozen=True)
+class ArchRow(Row):
+    """What a listing, a mixing generator or an importer must know of an architecture."""
 
-    description: str
-    params_millions: float
-    """Parameters without the classifier, with the first of ``stems``."""
+    params_millions: float = 0.0
+    """Parameters without the classifier, with the first of ``stems``; 0: not known."""
 
-    stems: tuple[Stem, ...]
+    stems: tuple[Stem, ...] = ()
     """Empty for an architecture with only one stem."""
 
-    stage_channels: tuple[int, ...]
+    stage_channels: tuple[int, ...] = ()
     """Channels of the map that each stage (or layer of a plain transformer) returns."""
 
-    feature_stage: int | None
+    feature_stage: int | None = None
     """Index of the stage whose map feeds the generators of AutoMix and AdAutoMix; None leaves it
     to the sizes of the maps."""
 
-    built_by: Literal["robustmix", "timm"] = "robustmix"
-    """Whose layers and names of parameters it has."""
+    built_by: Literal["robustmix", "timm", "others"] = "others"
+    """Whose layers and names of parameters it has. Initial weights of ours and of timm's are drawn
+    by a rule of the recipe's; those of others are the builder's own."""
 
     multiple: int = 1
     """Height and width of the images are multiples of this."""
 
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of the builder."""
 
-ARCHS: Mapping[str, ArchInfo] = MappingProxyType(
+
+Builder: TypeAlias = "Callable[[int, Stem | None, tuple[int, int], float], nn.Module]"
+"""(number of classes, stem, height and width of the images, drop-path) -> network."""
+
+
+def _adapted(name: str, row: ArchRow, thing: object) -> Builder:
+    """Return a builder that gives ``thing`` what it has parameters for, besides its options."""
+    if not callable(thing):
+        raise UsageError(
+            f"arch '{name}' is a {type(thing).__name__}",
+            "give a function or class: number of classes -> network",
+            code="E-REGISTER",
+        )
+    make: Callable[..., nn.Module] = thing
+    parameters = inspect.signature(make).parameters
+    by_name = "num_classes" in parameters or any(
+        p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()
+    )
+
+    def build(
+        num_classes: int, stem: Stem | None, size: tuple[int, int], drop_path: float
+    ) -> "nn.Module":
+        if drop_path and "drop_path" not in parameters:
+            raise UsageError(f"{name} has no drop-path", "leave it out", code="E-DROP-PATH")
+        offered = {"stem": stem, "size": size, "drop_path": drop_path}
+        given = {key: value for key, value in offered.items() if key in parameters}
+        if by_name:
+            return make(num_classes=num_classes, **given, **row.options)
+        return make(num_classes, **given, **row.options)
+
+    return build
+
+
+def _resnet(
+    help: str,
+    params: float,
+    block: str,
+    depths: tuple[int, ...],
+    more: Mapping[str, int] = MappingProxyType({}),
+    stems: tuple[Stem, ...] = STEMS,
+) -> ArchRow:
+    width = more.get("width", 64) * (4 if block == "bottleneck" else 1)
+    return ArchRow(
+        "robustmix.models.resnet:ResNet",
+        help,
+        params_millions=params,
+        stems=stems,
+        stage_channels=tuple(width * 2**i for i in range(len(depths))),
+        feature_stage=len(depths) - 2,
+        built_by="robustmix",
+        options={"block": block, "depths": depths, **more},
+    )
+
+
+def _timm(
+    help: str, name: str, params: float, channels: tuple[int, ...], stage: int | None, **more: Any
+) -> ArchRow:
+    return ArchRow(
+        "robustmix.models.timm_nets:build_timm_net",
+        help,
+        params_millions=params,
+        stage_channels=channels,
+        feature_stage=stage,
+        built_by="timm",
+        options={"name": name},
+        **more,
+    )
+
+
+_STRIDED = "bottleneck blocks with the stride on the 3x3 convolution"
+_GROUPED = {"groups": 32, "width_per_group": 4}
+
+ARCHS: Table[Builder, ArchRow] = Table(
+    "arch",
+    ArchRow,
     {
-        "resnet8": ArchInfo(
-            description="three stages of one basic block; for demonstrations and tests",
-            params_millions=0.077,
+        "resnet8": _resnet(
+            "three stages of one basic block; for demonstrations and tests",
+            0.077,
+            "basic",
+            (1, 1, 1),
+            {"width": 16},
             stems=("cifar",),
-            stage_channels=(16, 32, 64),
-            feature_stage=1,
         ),
-        "resnet18": ArchInfo(
-            description="ResNet-18, basic blocks",
-            params_millions=11.169,
-            stems=STEMS,
-            stage_channels=(64, 128, 256, 512),
-            feature_stage=2,
+        "resnet18": _resnet("ResNet-18, basic blocks", 11.169, "basic", (2, 2, 2, 2)),
+        "resnet34": _resnet("ResNet-34, basic blocks", 21.277, "basic", (3, 4, 6, 3)),
+        "resnet50": _resnet(f"ResNet-50, {_STRIDED}", 23.500, "bottleneck", (3, 4, 6, 3)),
+        "resnext50_32x4d": _resnet(
+            "ResNeXt-50, 32 groups of base width 4",
+            22.972,
+            "bottleneck",
+            (3, 4, 6, 3),
+            _GROUPED,
         ),
-        "resnet34": ArchInfo(
-            description="ResNet-34, basic blocks",
-            params_millions=21.277,
-            stems=STEMS,
-            stage_channels=(64, 128, 256, 512),
-            feature_stage=2,
+        "resnet101": _resnet(f"ResNet-101, {_STRIDED}", 42.492, "bottleneck", (3, 4, 23, 3)),
+        "resnext101_32x4d": _resnet(
+            "ResNeXt-101, 32 groups of base width 4",
+            42.121,
+            "bottleneck",
+            (3, 4, 23, 3),
+            _GROUPED,
         ),
-        "resnet50": ArchInfo(
-            description="ResNet-50, bottleneck blocks with the stride on the 3x3 convolution",
-            params_millions=23.500,
-            stems=STEMS,
-            stage_channels=(256, 512, 1024, 2048),
-            feature_stage=2,
-        ),
-        "resnext50_32x4d": ArchInfo(
-            description="ResNeXt-50, 32 groups of base width 4",
-            params_millions=22.972,
-            stems=STEMS,
-            stage_channels=(256, 512, 1024, 2048),
-            feature_stage=2,
-        ),
-        "resnet101": ArchInfo(
-            description="ResNet-101, bottleneck blocks with the stride on the 3x3 convolution",
-            params_millions=42.492,
-            stems=STEMS,
-            stage_channels=(256, 512, 1024, 2048),
-            feature_stage=2,
-        ),
-        "resnext101_32x4d": ArchInfo(
-            description="ResNeXt-101, 32 groups of base width 4",
-            params_millions=42.121,
-            stems=STEMS,
-            stage_channels=(256, 512, 1024, 2048),
-            feature_stage=2,
-        ),
-        "wrn28_8": ArchInfo(
-            description="Wide ResNet 28-8, pre-activation blocks with biases and leaky ReLU",
+        "wrn28_8": ArchRow(
+            "robustmix.models.wide_resnet:WideResNet",
+            "Wide ResNet 28-8, pre-activation blocks with biases and leaky ReLU",
             params_millions=23.358,
             stems=("cifar",),
             stage_channels=(128, 256, 512),
             feature_stage=1,
+            built_by="robustmix",
+            options={"depth": 28, "widen": 8},
         ),
-        "convnext_tiny": ArchInfo(
-            description="ConvNeXt-T",
-            params_millions=27.818,
-            stems=STEMS,
-            stage_channels=(96, 192, 384, 768),
-            feature_stage=2,
-            built_by="timm",
+        "convnext_tiny": _timm(
+            "ConvNeXt-T", "convnext_tiny", 27.818, (96, 192, 384, 768), 2, stems=STEMS
         ),
-        "swin_tiny": ArchInfo(
-            description="Swin-T, patches of 4x4 pixels, windows of 7x7 patches",
-            params_millions=27.519,
-            stems=(),
-            stage_channels=(192, 384, 768, 768),
-            feature_stage=2,
-            built_by="timm",
+        "swin_tiny": _timm(
+            "Swin-T, patches of 4x4 pixels, windows of 7x7 patches",
+            "swin_tiny_patch4_window7_224",
+            27.519,
+            (192, 384, 768, 768),
+            2,
             multiple=4,
         ),
-        "deit_small": ArchInfo(
-            description="DeiT-S, 12 layers over patches of 16x16 pixels and a class token",
-            params_millions=21.666,
-            stems=(),
-            stage_channels=(384,) * 12,
-            feature_stage=5,
-            built_by="timm",
+        "deit_small": _timm(
+            "DeiT-S, 12 layers over patches of 16x16 pixels and a class token",
+            "deit_small_patch16_224",
+            21.666,
+            (384,) * 12,
+            5,
             multiple=16,
         ),
-        "mobilenetv2": ArchInfo(
-            description="MobileNetV2, inverted residual blocks",
-            params_millions=2.224,
-            stems=(),
-            stage_channels=(16, 24, 32, 96, 320),
-            feature_stage=None,
-            built_by="timm",
+        "mobilenetv2": _timm(
+            "MobileNetV2, inverted residual blocks",
+            "mobilenetv2_100",
+            2.224,
+            (16, 24, 32, 96, 320),
+            None,
         ),
-        "efficientnet_b0": ArchInfo(
-            description="EfficientNet-B0, inverted residual blocks with squeeze and excitation",
-            params_millions=4.008,
-            stems=(),
-            stage_channels=(16, 24, 40, 112, 320),
-            feature_stage=None,
-            built_by="timm",
+        "efficientnet_b0": _timm(
+            "EfficientNet-B0, inverted residual blocks with squeeze and excitation",
+            "efficientnet_b0",
+            4.008,
+            (16, 24, 40, 112, 320),
+            None,
         ),
-    }
+    },
+    adapt=_adapted,
 )
-"""Built-in architectures; every name has its builder in ``robustmix.models.registry``."""
+"""Architectures by name. Of number of classes, ``stem``, ``size`` and ``drop_path`` a builder is
+given those that it has parameters for; a function of the number of classes is enough."""
 
 NORM_PRESETS: Mapping[str, tuple[Triple, Triple]] = MappingProxyType(
     {
@@ -166,7 +222,7 @@ def split_stem(arch: str) -> tuple[str, Stem | None]:
         ('resnet18', None)
     """
     for stem in STEMS:
-        if arch.endswith(f"-{stem}") and ":" not in arch:
+        if arch.endswith(f"-{stem}") and ":" not in arch and arch not in ARCHS:
             return arch.removesuffix(f"-{stem}"), stem
     return arch, None
 
@@ -180,7 +236,7 @@ def default_stem(arch: str, input_size: tuple[int, int, int]) -> Stem | None:
         >>> default_stem("resnet18", (3, 64, 64)), default_stem("resnet18", (3, 224, 224))
         ('cifar', 'imagenet')
     """
-    stems = ARCHS[arch].stems
+    stems = ARCHS.row(arch).stems
     wanted: Stem = "imagenet" if min(input_size[1:]) >= 128 else "cifar"
     return wanted if wanted in stems else next(iter(stems), None)
 
@@ -192,5 +248,5 @@ def usual_size(arch: str, stem: Stem | None = None) -> tuple[int, int, int]:
         >>> usual_size("resnet18"), usual_size("resnet18", "imagenet"), usual_size("swin_tiny")
         ((3, 32, 32), (3, 224, 224), (3, 224, 224))
     """
-    small = "cifar" in ARCHS[arch].stems and stem != "imagenet"
+    small = "cifar" in ARCHS.row(arch).stems and stem != "imagenet"
     return (3, 32, 32) if small else (3, 224, 224)

@@ -47,7 +47,7 @@ def load_named(
     choice.
 
     Raises:
-        UsageError: the name, the tag or the number of classes cannot be meant.
+        UsageError: the name, the tag or the number of classes is invalid.
         IntakeError: the weights are not in the local cache and must not be fetched, or could not.
     """
     arch, _, tag = source.removeprefix("robustmix:").partition("@")

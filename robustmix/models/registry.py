@@ -4,60 +4,22 @@ import contextlib
 import difflib
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, cast
 
 import torch
 from torch import nn
 
-from robustmix.errors import UsageError, unknown_name
+from robustmix.errors import IntakeError, RobustmixError, UsageError, unknown_name
 from robustmix.models.names import ARCHS, Stem, default_stem, split_stem
 from robustmix.models.resnet import BasicBlock, Bottleneck, ResNet
-from robustmix.models.timm_nets import (
-    TIMM_NAMES,
-    build_timm_net,
-    create_timm_model,
-    initialise_as_openmixup,
-)
+from robustmix.models.timm_nets import create_timm_model, initialise_as_openmixup
 from robustmix.models.wide_resnet import WideResNet
 
 ArchOptions = dict[str, str | int | float]
 """Choices beyond an architecture's name, as checkpoints and reports record them."""
 
 Init = Literal["openmixup", "torch"]
-
-
-Builder = Callable[[int, Stem | None, tuple[int, int], float], nn.Module]
-"""(number of classes, stem, height and width of the images, drop-path) -> network."""
-
-
-def _resnet(
-    num_classes: int, stem: Stem | None, size: tuple[int, int], drop_path: float, **options: Any
-) -> nn.Module:
-    assert stem is not None
-    return ResNet(num_classes, stem=stem, **options)
-
-
-def _wide_resnet(
-    num_classes: int, stem: Stem | None, size: tuple[int, int], drop_path: float, **options: Any
-) -> nn.Module:
-    return WideResNet(num_classes, **options)
-
-
-_FIFTY: Mapping[str, Any] = {"block": "bottleneck", "depths": (3, 4, 6, 3)}
-_HUNDRED: Mapping[str, Any] = {"block": "bottleneck", "depths": (3, 4, 23, 3)}
-
-ARCHITECTURES: Mapping[str, Builder] = {
-    "resnet8": functools.partial(_resnet, block="basic", depths=(1, 1, 1), width=16),
-    "resnet18": functools.partial(_resnet, block="basic", depths=(2, 2, 2, 2)),
-    "resnet34": functools.partial(_resnet, block="basic", depths=(3, 4, 6, 3)),
-    "resnet50": functools.partial(_resnet, **_FIFTY),
-    "resnext50_32x4d": functools.partial(_resnet, **_FIFTY, groups=32, width_per_group=4),
-    "resnet101": functools.partial(_resnet, **_HUNDRED),
-    "resnext101_32x4d": functools.partial(_resnet, **_HUNDRED, groups=32, width_per_group=4),
-    "wrn28_8": functools.partial(_wide_resnet, depth=28, widen=8),
-} | {name: functools.partial(build_timm_net, name) for name in TIMM_NAMES}
-"""Name -> builder; the weights are the builder's own."""
 
 
 def build_model(
@@ -75,13 +37,13 @@ def build_model(
     The caller's global random state is neither read nor changed.
 
     Args:
-        arch: a built-in name such as ``resnet18`` (``resnet18-cifar`` also fixes the stem),
+        arch: a name of ``ARCHS`` such as ``resnet18`` (``resnet18-cifar`` also fixes the stem),
             ``timm:NAME`` or ``torchvision:NAME``; the last two come without trained weights.
         num_classes: outputs of the classifier; 0 builds a built-in backbone without one.
         input_size: (3, H, W) of the images; chooses the stem, and the grid of a transformer.
         init: ``openmixup`` (for residual networks kaiming-normal fan-out, zero-init residual
             branches, small classifier) or ``torch`` (the layers' defaults; timm's for what timm
-            builds). ``timm:`` and ``torchvision:`` keep the initialisation of their library.
+            builds). ``timm:``, ``torchvision:`` and what others registered keep their own.
         stem: ``cifar`` or ``imagenet``; by image size if None.
         drop_path: stochastic depth: probability of dropping the last residual branch, linearly
             less towards the first; 0 leaves ``timm:NAME`` as its library has it.
@@ -91,7 +53,8 @@ def build_model(
         A module in train mode on the CPU; its ``arch_options`` say what else was chosen.
 
     Raises:
-        UsageError: the name or the stem does not exist, or the numbers cannot be meant.
+        UsageError: the name or the stem does not exist, or a number is out of range.
+        IntakeError: an architecture of others cannot be built.
 
     Example:
         >>> net = build_model("resnet8", num_classes=10, input_size=(3, 32, 32))
@@ -113,19 +76,49 @@ def build_model(
         vars(net)["arch_options"] = {"drop_path": drop_path} if drop_path else {}
         return net
     name, chosen = _checked_stem(arch, stem, input_size)
-    _check_fits(name, input_size, drop_path)
-    build = functools.partial(ARCHITECTURES[name], num_classes, chosen, input_size[1:])
-    if ARCHS[name].built_by == "timm":
-        with library_noise_off(), global_stream_from(generator):
-            net = build(drop_path)
-    else:
-        with torch.device("meta"):  # constructors that draw nothing and fill nothing
-            net = build(drop_path)
-        net.to_empty(device="cpu")
-    initialise(net, init, generator)
+    _check_fits(name, input_size)
+    build = functools.partial(ARCHS[name], num_classes, chosen, input_size[1:], drop_path)
+    net = _built_by(ARCHS.row(name).built_by, name, build, init, generator)
     options: ArchOptions = {} if chosen is None else {"stem": chosen}
     vars(net)["arch_options"] = options | ({"drop_path": drop_path} if drop_path else {})
     return net
+
+
+def _built_by(
+    whom: str, name: str, build: Callable[[], nn.Module], init: Init, generator: torch.Generator
+) -> nn.Module:
+    if whom == "others":
+        with global_stream_from(generator):
+            return _built_by_others(name, build)
+    if whom == "timm":
+        with library_noise_off(), global_stream_from(generator):
+            net = build()
+    else:
+        with torch.device("meta"):  # constructors that draw nothing and fill nothing
+            net = build()
+        net.to_empty(device="cpu")
+    initialise(net, init, generator)
+    return net
+
+
+def _built_by_others(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        net: object = build()
+    except RobustmixError:
+        raise
+    except Exception as error:
+        raise _bad_builder(name, f"raised {type(error).__name__}: {error}") from error
+    if not isinstance(net, nn.Module):
+        raise _bad_builder(name, f"returned {type(net).__name__}, not a torch.nn.Module")
+    return net
+
+
+def _bad_builder(name: str, what: str) -> IntakeError:
+    return IntakeError(
+        f"the builder of arch '{name}', from {ARCHS.origin(name)}, {what}",
+        "mend it: number of classes -> network",
+        code="E-PLUGIN",
+    )
 
 
 def arch_options(net: nn.Module) -> ArchOptions:
@@ -134,7 +127,7 @@ def arch_options(net: nn.Module) -> ArchOptions:
 
 
 def initialise(net: nn.Module, init: Init, generator: torch.Generator) -> None:
-    """Draw all parameters of a network of ``ARCHITECTURES`` anew, in the order of its modules.
+    """Draw all parameters of a built-in network anew, in the order of its modules.
 
     ``openmixup`` is what AutoMix and AdAutoMix start from. In the built-in networks: convolutions
     kaiming-normal over the fan-out with the gain of ReLU, biases 0, norms 1 and 0 except 0 for
@@ -190,7 +183,7 @@ def _checked_stem(
         raise unknown_name("arch", arch, [*ARCHS, "timm:NAME", "torchvision:NAME"])
     if stem is not None and named_stem not in (None, stem):
         raise UsageError(f"{arch} has the {named_stem} stem, not {stem}", code="E-STEM")
-    stems = ARCHS[name].stems
+    stems = ARCHS.row(name).stems
     chosen = stem or named_stem or default_stem(name, input_size)
     for known in stems:
         if chosen == known:
@@ -204,17 +197,15 @@ def _checked_stem(
     )
 
 
-def _check_fits(name: str, input_size: tuple[int, int, int], drop_path: float) -> None:
-    info = ARCHS[name]
-    if any(side % info.multiple for side in input_size[1:]):
+def _check_fits(name: str, input_size: tuple[int, int, int]) -> None:
+    multiple = ARCHS.row(name).multiple
+    if any(side % multiple for side in input_size[1:]):
         raise UsageError(
-            f"{name} takes images whose sides are multiples of {info.multiple}, "
+            f"{name} takes images whose sides are multiples of {multiple}, "
             f"not {input_size[1]}x{input_size[2]}",
             "choose another --img-size",
             code="E-INPUT-SIZE",
         )
-    if drop_path and info.built_by != "timm":
-        raise UsageError(f"{name} has no drop-path", "leave it out", code="E-DROP-PATH")
 
 
 def _build_from_library(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustmix.models.registry import arch_options
+from robustmix.types import Model
 
 TOLERANCE = 1e-6
 """How far pixels may leave [0, 1]: the rounding of an attack's projection."""
@@ -53,6 +54,9 @@ class ModelInfo:
     calibration: Mapping[str, Any] | None = None
     """How the temperature of a calibrated checkpoint was fitted; ``sample_ids`` says to what."""
 
+    plugins: tuple[Mapping[str, str], ...] = ()
+    """What a checkpoint records of its architecture, method and data set, if others made them."""
+
     notes: tuple[str, ...] = ()
     """What a report must warn of, each beginning with a code such as ``W-RANDOM-INIT``."""
 
@@ -79,7 +83,7 @@ class RobustModel(nn.Module):
             are, bit for bit.
 
     Raises:
-        ValueError: the normalisation, the class map or the temperature cannot be meant.
+        ValueError: the normalisation, the class map or the temperature is invalid.
     """
 
     mean: Tensor
@@ -194,3 +198,24 @@ def _checked_map(class_map: Tensor | Sequence[int] | None, num_classes: int) -> 
     if missing:
         raise ValueError(f"the class map leaves label {missing[0]} without a model output")
     return labels
+
+
+PAD = 8
+
+
+def padded(model: Model) -> Model:
+    """Wrap a model so that its batches are filled up to a multiple of ``PAD`` with the last image.
+
+    Matrix kernels round differently in their remainder path, so that a sample's logits would
+    depend on how many come with it.
+    """
+
+    def call(images: Tensor) -> Tensor:
+        n = len(images)
+        extra = -n % PAD
+        if not extra:
+            return model(images)
+        filler = images[-1:].expand(extra, *images.shape[1:])
+        return model(torch.cat([images, filler]))[:n]
+
+    return call

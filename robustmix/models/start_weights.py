@@ -46,7 +46,7 @@ def load_start_weights(network: nn.Module, source: str, *, allow_download: bool 
         One line on what was loaded.
 
     Raises:
-        UsageError: the source cannot be meant, or the network has no classifier.
+        UsageError: the source is invalid, or the network has no classifier.
         IntakeError: the weights cannot be had, or a tensor beside the classifier is missing, too
             many or of another shape.
     """

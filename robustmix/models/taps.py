@@ -254,9 +254,10 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 def _own_stage(arch: str, kind: Kind, maps: Sequence[Tensor], name: str) -> int:
-    info = ARCHS.get(split_stem(arch)[0])
-    if info is not None and info.feature_stage is not None:
-        return info.feature_stage
+    known = split_stem(arch)[0]
+    stage = ARCHS.row(known).feature_stage if known in ARCHS else None
+    if stage is not None:
+        return stage
     if kind != "timm":
         return max(len(maps) - 2, 0)
     sizes = [m.shape[2:] for m in maps]

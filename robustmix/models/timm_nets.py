@@ -11,15 +11,6 @@ from torch import Tensor, nn
 from robustmix.errors import UsageError
 from robustmix.models.names import Stem
 
-TIMM_NAMES = {
-    "convnext_tiny": "convnext_tiny",
-    "swin_tiny": "swin_tiny_patch4_window7_224",
-    "deit_small": "deit_small_patch16_224",
-    "mobilenetv2": "mobilenetv2_100",
-    "efficientnet_b0": "efficientnet_b0",
-}
-"""Our name -> timm's."""
-
 HEAD_STD = 0.01
 """Standard deviation of a classifier's initial weights."""
 
@@ -28,27 +19,23 @@ CUT = 0.87962566103423978
 
 
 def build_timm_net(
-    name: str,
-    num_classes: int,
-    stem: Stem | None,
-    image_size: tuple[int, int],
-    drop_path: float,
+    num_classes: int, stem: Stem | None, size: tuple[int, int], drop_path: float, *, name: str
 ) -> nn.Module:
-    """Build a network of ``TIMM_NAMES`` with timm's own initial weights.
+    """Build a network of ``ARCHS`` whose layers are timm's, with timm's own initial weights.
 
     Args:
-        name: the key.
         num_classes: outputs of the classifier; 0 leaves it out.
         stem: of ConvNeXt; ``cifar`` is a 3x3 convolution with stride 1 in place of 4x4 patches.
-        image_size: height and width of the images; fixes the grid of a transformer.
+        size: height and width of the images; fixes the grid of a transformer.
         drop_path: probability of dropping the last residual branch, linearly less before it.
+        name: what timm calls it.
     """
     options: dict[str, Any] = {"drop_path_rate": drop_path}
-    if name in ("swin_tiny", "deit_small"):
-        options["img_size"] = image_size
+    if name.startswith(("swin", "deit")):
+        options["img_size"] = size
     if stem == "cifar":
         options["patch_size"] = 1
-    net = create_timm_model(TIMM_NAMES[name], num_classes, options)
+    net = create_timm_model(name, num_classes, options)
     if stem == "cifar":
         first = net.get_submodule("stem.0")
         assert isinstance(first, nn.Conv2d)
@@ -76,7 +63,7 @@ def create_timm_model(name: str, num_classes: int, options: dict[str, Any]) -> n
 
 
 def initialise_as_openmixup(net: nn.Module, generator: torch.Generator) -> None:
-    """Draw the parameters of a network of ``TIMM_NAMES`` anew, in the order of its modules.
+    """Draw the parameters of a network of ``build_timm_net`` anew, in the order of its modules.
 
     Norms start at 1 and 0, classifiers at Normal(0, 0.01). Linear layers start at Normal(0, 0.02),
     and so do tokens and tables of positions; convolutions as LeCun's rule has it in ConvNeXt, like

@@ -4,37 +4,60 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from robustmix.errors import IntakeError
-from robustmix.files import atomic_path
+from robustmix.metrics.metric import Metric
+from robustmix.pages.picture import (
+    COLOURS,
+    NothingToDraw,
+    Source,
+    Style,
+    draw_band,
+    draw_whiskers,
+    new_figure,
+    sources_of,
+    tidy,
+    values_of,
+)
 from robustmix.report.report import Report
-from robustmix.report.schema import AttackPart, PointPart
+from robustmix.report.terminal import show_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
-
-MARKERS = {"fgsm": "o", "pgd": "s", "autoattack": "D"}
-"""Of the suites; the rest of the zoo takes those of ``OTHERS`` in turn."""
+FIRST_MARKERS = {"fgsm": "o", "pgd": "s", "autoattack": "D"}
+"""Of the attacks that most pictures show; others take those of ``OTHERS`` in turn."""
 
 OTHERS = ("^", "v", "P", "X", "<", ">")
 
-X_LABELS = {"linf": "eps in linf (grey levels of 255)", "l2": "eps in l2 ([0, 1] pixel units)"}
+
+class Axis(NamedTuple):
+    """How radii of a norm are shown."""
+
+    label: str
+    scale: float
+    """Of what is shown, to radii of [0, 1] pixels."""
+
+    linear: float
+    """As far as this the axis is linear, then logarithmic."""
 
 
-class Curve(NamedTuple):
-    """One curve of the picture."""
+AXES = {
+    "linf": Axis("eps in linf (grey levels of 255)", 255, 1.0),
+    "l2": Axis("eps in l2 ([0, 1] pixel units)", 1, 0.05),
+}
+
+
+class Sweep(NamedTuple):
+    """One curve of the picture: its points, from radius 0."""
 
     label: str
     norm: str
-    colour: str
-    marker: str
-    points: list[PointPart]
+    style: Style
+    x: list[float]
+    metrics: list[Metric]
 
 
-def draw_attack_curves(reports: Sequence[Report], path: Path) -> None:
-    """Draw accuracy against eps with 95 % bands for every attack suite of some reports.
+def draw_attack_curves(reports: Sequence[Report], suites: Sequence[str], path: Path) -> str:
+    """Draw accuracy against eps with 95 % bands for the attacks of some reports.
 
     The suite chooses the marker; the colour is the report's, of a single report the suite's. A
     suite of one radius is a point. What the presets that reproduce published tools attack is no
@@ -42,101 +65,91 @@ def draw_attack_curves(reports: Sequence[Report], path: Path) -> None:
 
     Args:
         reports: at least one; their run names label the curves where there are several.
-        path: where to; the suffix (png, svg, pdf) chooses the format.
+        suites: keys of the suites.
+        path: PNG, SVG or PDF, by its suffix.
+
+    Returns:
+        How low each curve falls, in words.
 
     Raises:
-        IntakeError: no report has an attack suite with a curve.
+        NothingToDraw: none of the suites has a curve of this kind.
         IncompleteError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure  # no pyplot: it would keep figures and open windows
+    sweeps = [sweep for i in range(len(reports)) for sweep in sweeps_of(reports, suites, i)]
+    if not sweeps:
+        raise NothingToDraw("no report has an attack suite", "evaluate with --suite fgsm,pgd")
+    norms = [norm for norm in AXES if any(sweep.norm == norm for sweep in sweeps)]
+    with new_figure(path, 6.2 * len(norms), 4.4) as figure:
+        panels = figure.subplots(1, len(norms), squeeze=False)[0]
+        for axis, norm in zip(panels, norms, strict=True):
+            _draw_panel(axis, AXES[norm], [sweep for sweep in sweeps if sweep.norm == norm])
+    lowest = [min(s.metrics, key=lambda m: (m.value is None, m.value)) for s in sweeps]
+    return " ".join(
+        f"{sweep.label} falls to {show_value(metric)}."
+        for sweep, metric in zip(sweeps, lowest, strict=True)
+    )
 
-    curves = [curve for i, report in enumerate(reports) for curve in _curves(i, report, reports)]
-    if not curves:
-        raise IntakeError("no report has an attack suite", "evaluate with --suite fgsm,pgd")
-    norms = [norm for norm in X_LABELS if any(curve.norm == norm for curve in curves)]
-    figure = Figure(figsize=(6.2 * len(norms), 4.4), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(norms), squeeze=False)[0]
-    for axis, norm in zip(panels, norms, strict=True):
-        _panel(axis, norm, [curve for curve in curves if curve.norm == norm])
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.lstrip(".") or "png")
 
-
-def _curves(number: int, report: Report, reports: Sequence[Report]) -> list[Curve]:
+def sweeps_of(reports: Sequence[Report], suites: Sequence[str], number: int) -> list[Sweep]:
+    """List the curves of one of the reports, in the style that they have beside the others'."""
     found = [
-        (key, part)
-        for key, part in report.content.ordered_suites().items()
-        if isinstance(part, AttackPart)
-        and part.status == "ok"
-        and part.sweep
-        and part.norm in X_LABELS
-        and part.space != "normalised"
+        source
+        for source in sources_of([reports[number]], suites)
+        if source.part.curves
+        and source.part.details.get("norm") in AXES
+        and source.part.details.get("space") != "normalised"
     ]
-    others = [key for key, _ in found if key.partition("@")[0] not in MARKERS]
+    others = [s.key for s in found if s.key.partition("@")[0] not in FIRST_MARKERS]
     several = len(reports) > 1
     return [
-        Curve(
-            label=f"{report.content.run.name}: {key}" if several else key,
-            norm=part.norm,
-            colour=COLOURS[(number if several else place) % len(COLOURS)],
-            marker=OTHERS[others.index(key) % len(OTHERS)]
-            if key in others
-            else MARKERS[key.partition("@")[0]],
-            points=part.sweep,
+        _sweep(
+            source,
+            label=f"{source.report.content.run.name}: {source.key}" if several else source.key,
+            style=Style(
+                COLOURS[(number if several else place) % len(COLOURS)],
+                OTHERS[others.index(source.key) % len(OTHERS)]
+                if source.key in others
+                else FIRST_MARKERS[source.key.partition("@")[0]],
+            ),
         )
-        for place, (key, part) in enumerate(found)
+        for place, source in enumerate(found)
     ]
 
 
-def _panel(axis: "Axes", norm: str, curves: Sequence[Curve]) -> None:
-    scale = 255 if norm == "linf" else 1
-    ticks = {round(scale * point.x, 4) for curve in curves for point in curve.points}
-    singles = [place for place, curve in enumerate(curves) if len(curve.points) < 3]
+def _sweep(source: Source, *, label: str, style: Style) -> Sweep:
+    (curve,) = source.part.curves
+    norm = source.part.details["norm"]
+    x = [AXES[norm].scale * place for place in curve.x]
+    return Sweep(label, norm, style, x, source.part.along(curve))
+
+
+def _draw_panel(axis: "Axes", shown: Axis, sweeps: Sequence[Sweep]) -> None:
+    # A curve from 0 to the only radius would pretend to know what lies between.
+    singles = [place for place, sweep in enumerate(sweeps) if len(sweep.x) < 3]
     apart = min(0.05, 0.2 / max(len(singles), 1))
-    for place, curve in enumerate(curves):
-        points = [p for p in curve.points if p.x > 0] if len(curve.points) < 3 else curve.points
-        shift = 1.0
-        if len(points) == 1:  # points of equal radius stand side by side
-            shift += apart * (singles.index(place) - (len(singles) - 1) / 2)
-        x = [scale * point.x * shift for point in points]
-        metrics = [point.metrics["robust_acc"] for point in points]
-        y = [m.value or 0 for m in metrics]
-        intervals = [m.ci or (m.value or 0, m.value or 0) for m in metrics]
-        low, high = [ci[0] for ci in intervals], [ci[1] for ci in intervals]
-        if len(points) > 1:
-            axis.fill_between(x, low, high, color=curve.colour, alpha=0.12, linewidth=0)
+    for place, sweep in enumerate(sweeps):
+        start = sum(x <= 0 for x in sweep.x) if place in singles else 0
+        x, metrics = sweep.x[start:], sweep.metrics[start:]
+        if len(x) == 1:  # points of equal radius stand side by side
+            shift = 1 + apart * (singles.index(place) - (len(singles) - 1) / 2)
+            draw_whiskers(axis, [shift * x[0]], metrics, sweep.style, label=sweep.label)
+        else:
+            draw_band(axis, x, metrics, sweep.style.colour)
             axis.plot(
                 x,
-                y,
-                label=curve.label,
-                color=curve.colour,
-                marker=curve.marker,
+                values_of(metrics),
+                label=sweep.label,
+                color=sweep.style.colour,
+                marker=sweep.style.marker,
                 markersize=5,
                 linewidth=1.5,
             )
-        else:
-            below = [max(0.0, v - bound) for v, bound in zip(y, low, strict=True)]
-            above = [max(0.0, bound - v) for v, bound in zip(y, high, strict=True)]
-            axis.errorbar(
-                x,
-                y,
-                yerr=[below, above],
-                label=curve.label,
-                color=curve.colour,
-                fmt=curve.marker,
-                markersize=5,
-                linewidth=1,
-                capsize=2,
-            )
-    axis.set_xscale("symlog", linthresh=1.0 if norm == "linf" else 0.05)
+    axis.set_xscale("symlog", linthresh=shown.linear)
     axis.set_xlim(left=0)
-    shown = sorted(ticks)
-    axis.set_xticks(shown, [f"{value:g}" for value in shown], fontsize=8)
+    places = sorted({round(x, 4) for sweep in sweeps for x in sweep.x})
+    axis.set_xticks(places, [f"{place:g}" for place in places], fontsize=8)
     axis.set_xticks([], minor=True)
     axis.set_ylim(-0.02, 1.02)
-    axis.set(title="Accuracy under attack", xlabel=X_LABELS[norm], ylabel="accuracy")
-    axis.grid(alpha=0.3)
-    axis.spines[["top", "right"]].set_visible(False)
+    axis.set(title="Accuracy under attack", xlabel=shown.label, ylabel="accuracy")
+    tidy(axis)
     axis.legend(fontsize=8, loc="best")

@@ -1,52 +1,135 @@
 """Accuracy under every corruption and severity, as one picture with its numbers."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from robustmix.corruptions.names import GROUPS
-from robustmix.errors import IntakeError
-from robustmix.files import atomic_path
+from robustmix.metrics.metric import Metric
+from robustmix.pages.picture import NothingToDraw, new_figure, sources_of
 from robustmix.report.report import Report
-from robustmix.report.schema import CorruptionPart
+from robustmix.report.schema import ReportModel, SuitePart
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+OTHER = "other"
+"""The last group: corruptions that are not of the benchmark."""
+
+MEANS = "by_corruption"
+"""Conditions ``by_corruption:fog`` are means over severities."""
 
 
-def draw_heatmap(report: Report, path: Path, *, suite: str = "corruption") -> None:
-    """Draw the corruption suite of a report into a PNG or SVG, by the suffix of ``path``.
+class Grid(NamedTuple):
+    """The numbers of the picture."""
+
+    names: list[str]
+    """The corruption of each row, group by group."""
+
+    ends: list[int]
+    """Where groups end: numbers of rows above."""
+
+    severities: list[int]
+    values: "NDArray[np.float64]"
+    """(rows, severities); NaN where there is no number."""
+
+    means: list[float]
+    """Of each row."""
+
+
+def draw_heatmap(reports: Sequence[Report], suites: Sequence[str], path: Path) -> str:
+    """Draw accuracy by corruption and severity, with the numbers in it.
 
     Rows are corruptions, in groups; columns are clean, the severities and their mean. Colours run
-    from 0 to the clean accuracy.
+    from 0 to the clean accuracy. A corruption without some severity has a gap there.
 
     Args:
-        report: with a corruption suite.
-        path: PNG or SVG, by its suffix.
-        suite: key of the suite in the report.
+        reports: one.
+        suites: key of one suite.
+        path: PNG, SVG or PDF, by its suffix.
+
+    Returns:
+        Where accuracy is lowest, in words, and which images are a substitute's.
 
     Raises:
-        IntakeError: the report has no corruption suite.
+        NothingToDraw: there is no such suite.
         IncompleteError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    source = next(iter(sources_of(reports, suites)), None)
+    if source is None:
+        raise NothingToDraw(
+            "the report has no corruption suite", "evaluate with --suite corruption"
+        )
+    grid, clean = _grid_of(source.part), _clean_accuracy(source.report.content)
+    images = source.part.details.get("source", "other")
+    approximate = source.part.details.get("approximate", [])
+    width, height = 2.6 + 0.72 * (len(grid.severities) + 2), 1.1 + 0.34 * len(grid.names)
+    title = f"{source.report.content.run.name}: top-1 in percent ({images})"
+    with new_figure(path, width, height, pad=0.1) as figure:
+        axes = figure.add_subplot()
+        _draw_cells(axes, grid, clean)
+        _label(axes, grid, approximate)
+        axes.set_title(title, fontsize=9, loc="left")
+    return _in_words(grid, str(images), approximate)
 
-    part = report.content.suites.get(suite)
-    if not isinstance(part, CorruptionPart) or part.status != "ok":
-        raise IntakeError("the report has no corruption suite", "evaluate with --suite corruption")
-    clean = report.content.suites["clean"].metrics["top1"].value or 0.0
-    cells = {(c.corruption, c.severity): c.metrics["acc"].value or 0.0 for c in part.conditions}
-    names = [name for members in GROUPS.values() for name in members if name in part.corruptions]
-    table = [
-        [clean, *(cells[name, s] for s in part.severities), part.by_corruption[name].value or 0.0]
-        for name in names
-    ]
-    figure = Figure(figsize=(2.6 + 0.72 * len(table[0]), 1.1 + 0.34 * len(names)), dpi=130)
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+
+def _grid_of(part: SuitePart) -> Grid:
+    """Arrange the conditions called ``corruption/severity``; means of others are passed over."""
+    cells: dict[tuple[str, int], float] = {}
+    means: dict[str, float] = {}
+    for condition in part.conditions:
+        kind, _, of = condition.name.partition(":")
+        name, _, severity = condition.name.rpartition("/")
+        if kind == MEANS:
+            means[of] = _value(condition.metrics["acc_mean"])
+        elif name and severity.isdecimal():
+            cells[name, int(severity)] = _value(condition.metrics["acc"])
+    known = [name for members in GROUPS.values() for name in members]
+    found = dict.fromkeys(name for name, _ in cells)
+    groups = {group: [n for n in members if n in found] for group, members in GROUPS.items()}
+    groups[OTHER] = [name for name in found if name not in known]
+    names = [name for members in groups.values() for name in members]
+    severities = sorted({severity for _, severity in cells})
+    values = [[cells.get((name, severity), np.nan) for severity in severities] for name in names]
+    return Grid(
+        names=names,
+        ends=np.cumsum([len(members) for members in groups.values() if members]).tolist(),
+        severities=severities,
+        values=np.array(values, dtype=np.float64),
+        means=[means.get(name, np.nan) for name in names],
+    )
+
+
+def _value(metric: Metric) -> float:
+    return float("nan") if metric.value is None else metric.value
+
+
+def _clean_accuracy(content: ReportModel) -> float:
+    """Give the accuracy without corruption, 0 if the report does not have it."""
+    for part in content.ordered_suites().values():
+        if part.kind == "clean" and part.status == "ok":
+            return part.metrics["top1"].value or 0.0
+    return 0.0
+
+
+def _draw_cells(axes: "Axes", grid: Grid, clean: float) -> None:
+    rows, columns = len(grid.names), len(grid.severities) + 2
+    table = np.column_stack([np.full(rows, clean), grid.values, grid.means])
     # A mesh, not an image: browsers smooth small images inside an SVG.
-    columns, rows = range(len(table[0])), range(len(table))
-    axes.pcolormesh(columns, rows, table, cmap="viridis", vmin=0, vmax=max(clean, 1e-9))
+    axes.pcolormesh(
+        range(columns),
+        range(rows),
+        np.ma.masked_invalid(table),
+        cmap="viridis",
+        vmin=0,
+        vmax=max(clean, 1e-9),
+    )
     axes.invert_yaxis()
-    for row, values in enumerate(table):
-        for column, value in enumerate(values):
-            dark = value < 0.6 * clean
+    for (row, column), value in np.ndenumerate(table):
+        if not np.isnan(value):
             axes.text(
                 column,
                 row,
@@ -54,22 +137,29 @@ def draw_heatmap(report: Report, path: Path, *, suite: str = "corruption") -> No
                 ha="center",
                 va="center",
                 fontsize=8,
-                color="white" if dark else "black",
+                color="white" if value < 0.6 * clean else "black",
             )
-    labels = ["clean", *(f"severity {s}" for s in part.severities), "mean"]
+
+
+def _label(axes: "Axes", grid: Grid, approximate: Sequence[str]) -> None:
+    labels = ["clean", *(f"severity {severity}" for severity in grid.severities), "mean"]
     axes.set_xticks(range(len(labels)), labels, fontsize=8)
-    shown = [f"{name} (approximate)" if name in part.approximate else name for name in names]
-    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in shown], fontsize=8)
+    shown = [f"{name} (approximate)" if name in approximate else name for name in grid.names]
+    axes.set_yticks(range(len(shown)), [name.replace("_", " ") for name in shown], fontsize=8)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    edges = [sum(n in GROUPS[g] for n in names) for g in GROUPS]
-    for end in (sum(edges[: i + 1]) - 0.5 for i in range(len(edges) - 1)):
-        axes.axhline(end, color="white", linewidth=2)
-    for end in (0.5, len(labels) - 1.5):
-        axes.axvline(end, color="white", linewidth=2)
-    axes.set_title(
-        f"{report.content.run.name}: top-1 in percent ({part.source})", fontsize=9, loc="left"
-    )
-    figure.tight_layout()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png")
+    for end in grid.ends[:-1]:
+        axes.axhline(end - 0.5, color="white", linewidth=2)
+    for edge in (0.5, len(labels) - 1.5):
+        axes.axvline(edge, color="white", linewidth=2)
+
+
+def _in_words(grid: Grid, images: str, approximate: Sequence[str]) -> str:
+    said = f"{images.capitalize()} images."
+    if not np.isnan(grid.values).all():
+        row, column = np.unravel_index(np.nanargmin(grid.values), grid.values.shape)
+        lowest = f"{grid.names[row]} at severity {grid.severities[column]}"
+        said += f" Lowest: {lowest} with {100 * grid.values[row, column]:.2f} %."
+    if approximate:
+        said += f" {', '.join(approximate)} was made with a substitute and is approximate."
+    return said

@@ -3,88 +3,22 @@
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from robustmix import __version__
 from robustmix.errors import IntakeError
 from robustmix.files import write_text
-from robustmix.pages.svg import InlineSvg
+from robustmix.pages.one_report import sections, subtitle
+from robustmix.pages.several_reports import compared
+from robustmix.report.report import Report
 from robustmix.report.text import plain
-
-if TYPE_CHECKING:
-    from robustmix.report.report import Report
-
 
 NAME_LENGTH = 48
 """Most characters of a run's name that are shown."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One cell of a table."""
-
-    text: str
-    kind: str = ""
-    """CSS classes: ``number``, ``note``, ``better``, ..."""
-
-    key: float | str | None = None
-    """What sorting goes by, where that is not the text; ``""`` sorts last."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """The head of a column."""
-
-    text: str
-    number: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """A table; the first cell of a row names it."""
-
-    caption: str
-    heads: Sequence[Head]
-    rows: Sequence[Sequence[Cell]]
-    sortable: bool = False
-    folded: bool = False
-    """Whether it is shown on demand only; in print always."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """A figure, and what it shows in words."""
-
-    title: str
-    alt: str
-    svg: InlineSvg
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """Names and values."""
-
-    title: str = ""
-    rows: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A part of the page with a heading."""
-
-    id: str
-    title: str
-    callouts: Sequence[str] = ()
-    text: Sequence[str] = ()
-    tables: Sequence[Grid] = ()
-    figures: Sequence[Drawing] = ()
-    facts: Sequence[Facts] = field(default=())
-
-
-def write_page(reports: Sequence["Report"], path: Path) -> None:
+def write_page(reports: Sequence[Report], path: Path) -> None:
     """Write a page that opens from disk, asks the network for nothing and prints well.
 
     Args:
@@ -98,13 +32,10 @@ def write_page(reports: Sequence["Report"], path: Path) -> None:
     write_text(path, page_html(reports))
 
 
-def page_html(reports: Sequence["Report"]) -> str:
-    """Return the page as text; see ``write_page``."""
+def page_html(reports: Sequence[Report]) -> str:
+    """Make the text of the page that ``write_page`` writes."""
     from jinja2 import Environment
     from markupsafe import Markup
-
-    from robustmix.pages.one_report import sections, subtitle
-    from robustmix.pages.several_reports import compared
 
     reports = [_short(report) for report in reports]
     try:
@@ -131,9 +62,9 @@ def page_html(reports: Sequence["Report"]) -> str:
         sections=[
             {
                 **vars(part),
-                "figures": [
-                    {**vars(f), "svg": f.svg._replace(text=Markup(f.svg.text))}
-                    for f in part.figures
+                "pictures": [
+                    {**vars(p), "svg": p.svg._replace(text=Markup(p.svg.text))}
+                    for p in part.pictures
                 ],
             }
             for part in parts
@@ -141,10 +72,8 @@ def page_html(reports: Sequence["Report"]) -> str:
     )
 
 
-def _short(report: "Report") -> "Report":
-    """Return a report whose name has room in a figure."""
-    from robustmix.report.report import Report
-
+def _short(report: Report) -> Report:
+    """Give a report whose name has room in a picture."""
     run = report.content.run
     run = run.model_copy(update={"name": plain(run.name, NAME_LENGTH)})
     return Report(report.content.model_copy(update={"run": run}), report.samples)

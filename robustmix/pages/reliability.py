@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from robustmix.errors import IntakeError
-from robustmix.files import atomic_path
+from robustmix.pages.picture import NothingToDraw, new_figure, sources_of
 from robustmix.report.report import Report
-from robustmix.report.schema import CalibrationPart
+from robustmix.report.schema import SuitePart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#777777"
 FEW = 10
@@ -28,30 +28,49 @@ class Panel(NamedTuple):
     """Shown in the title."""
 
 
-def draw_report_reliability(report: Report, path: Path, *, suite: str = "calibration") -> None:
+def draw_suite_reliability(reports: Sequence[Report], suites: Sequence[str], path: Path) -> str:
     """Draw the reliability of a report before and after temperature scaling, side by side.
 
     Args:
-        report: with a calibration suite.
+        reports: one.
+        suites: key of one suite.
         path: PNG, SVG or PDF, by its suffix.
-        suite: key of the suite in the report.
+
+    Returns:
+        How often the model is surer than right, in words.
 
     Raises:
-        IntakeError: the report has no such suite.
+        NothingToDraw: there is no such suite.
         IncompleteError: the file cannot be written.
     """
-    part = report.content.suites.get(suite)
-    if not isinstance(part, CalibrationPart) or part.status != "ok":
-        raise IntakeError(
+    source = next(iter(sources_of(reports, suites)), None)
+    if source is None:
+        raise NothingToDraw(
             "the report has no calibration suite", "evaluate with --suite calibration"
         )
-    panels = [Panel("as the model is", part.bins_15, part.metrics["ece_15"].value)]
-    scaled = part.temperature or {}
+    panels = _panels(source.part)
+    draw_reliability(panels, path, title=source.report.content.run.name)
+    said = "; ".join(map(_in_words, panels))
+    return f"{said[0].upper()}{said[1:]}."
+
+
+def _panels(part: SuitePart) -> list[Panel]:
+    measured = part.metrics.get("ece_15")
+    ece = None if measured is None else measured.value
+    panels = [Panel("as the model is", part.details["bins_15"], ece)]
+    scaled = part.details.get("temperature") or {}
     if scaled.get("bins_15"):
         how = "two folds" if scaled["split"] == "two-fold" else "held-out images"
         title = f"after scaling, T = {scaled['T']:.3f} ({how})"
         panels.append(Panel(title, scaled["bins_15"], scaled["ece_after"]["value"]))
-    draw_reliability(panels, path, title=report.content.run.name)
+    return panels
+
+
+def _in_words(panel: Panel) -> str:
+    filled = [row for row in panel.rows if row["n"]]
+    sure = sum(row["confidence"] > row["accuracy"] for row in filled)
+    error = "" if panel.ece is None else f", expected calibration error {100 * panel.ece:.2f} %"
+    return f"{panel.title}: surer than right in {sure} of {len(filled)} bins with samples{error}"
 
 
 def draw_reliability(panels: Sequence[Panel], path: Path, *, title: str = "") -> None:
@@ -68,24 +87,26 @@ def draw_reliability(panels: Sequence[Panel], path: Path, *, title: str = "") ->
     Raises:
         IncompleteError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with new_figure(path, 0.7 + 3.9 * len(panels), 6.2) as figure:
+        axes = figure.subplots(
+            2, len(panels), squeeze=False, sharex=True, sharey="row", height_ratios=(4, 1)
+        )
+        for upper, lower, panel in zip(axes[0], axes[1], panels, strict=True):
+            _diagram(upper, panel)
+            _counts(lower, panel)
+        most = max((row["n"] for panel in panels for row in panel.rows), default=0)
+        axes[1][0].set_ylim(0, 1.05 * max(most, 1))
+        axes[0][0].set_ylabel("accuracy")
+        axes[1][0].set_ylabel("samples")
+        _legend(figure, axes[0])
+        figure.suptitle(title, fontsize=10)
 
-    figure = Figure(figsize=(0.7 + 3.9 * len(panels), 6.2), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(
-        2, len(panels), squeeze=False, sharex=True, sharey="row", height_ratios=(4, 1)
-    )
-    for upper, lower, panel in zip(axes[0], axes[1], panels, strict=True):
-        _diagram(upper, panel)
-        _counts(lower, panel)
-    most = max((row["n"] for panel in panels for row in panel.rows), default=0)
-    axes[1][0].set_ylim(0, 1.05 * max(most, 1))
-    axes[0][0].set_ylabel("accuracy")
-    axes[1][0].set_ylabel("samples")
+
+def _legend(figure: "Figure", axes: "Sequence[Axes]") -> None:
+    """Explain all diagrams at once: only some have bins of few samples."""
     shown = {
         label: handle
-        for axis in axes[0]
+        for axis in axes
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     figure.legend(
@@ -96,40 +117,45 @@ def draw_reliability(panels: Sequence[Panel], path: Path, *, title: str = "") ->
         fontsize=8,
         frameon=False,
     )
-    figure.suptitle(title, fontsize=10)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png")
 
 
 def _diagram(axis: "Axes", panel: Panel) -> None:
     shown = "" if panel.ece is None else f"\nECE {100 * panel.ece:.2f} %"
     axis.set_title(panel.title + shown, fontsize=9)
     axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="calibrated")
+    # Drawn of nothing, so that the legend explains colours even where no bin has them.
     for colour, what in ((RED, "over-confident"), (BLUE, "under-confident")):
         axis.plot([], [], color=colour, linewidth=5, alpha=0.4, label=what)
     if any(0 < row["n"] < FEW for row in panel.rows):
         label = f"fewer than {FEW} samples"
         axis.plot([], [], "o", color=GREY, markerfacecolor="white", markersize=4.5, label=label)
     for row in panel.rows:
-        if not row["n"]:
-            continue
-        x, y, (low, high) = row["confidence"], row["accuracy"], row["ci"]
-        colour = RED if x > y else BLUE
-        axis.plot([x, x], [x, y], color=colour, linewidth=5, alpha=0.25, solid_capstyle="butt")
-        axis.errorbar(
-            x,
-            y,
-            yerr=[[max(0.0, y - low)], [max(0.0, high - y)]],
-            fmt="o",
-            color=colour,
-            markerfacecolor=colour if row["n"] >= FEW else "white",
-            markersize=4.5,
-            linewidth=1,
-            capsize=2,
-        )
+        if row["n"]:
+            colour = RED if row["confidence"] > row["accuracy"] else BLUE
+            draw_bin(axis, row, colour)
+            gap = [row["confidence"], row["accuracy"]]
+            x = [row["confidence"]] * 2
+            axis.plot(x, gap, color=colour, linewidth=5, alpha=0.25, solid_capstyle="butt")
     axis.set(xlim=(0, 1), ylim=(-0.02, 1.02))
     axis.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     axis.grid(alpha=0.25)
+
+
+def draw_bin(axis: "Axes", row: Mapping[str, Any], colour: str, *, marker: str = "o") -> None:
+    """Draw accuracy over confidence of one bin with its interval, hollow where samples are few."""
+    y, (low, high) = row["accuracy"], row["ci"]
+    axis.errorbar(
+        row["confidence"],
+        y,
+        # Rounding may put an end on the wrong side, and matplotlib refuses that.
+        yerr=[[max(0.0, y - low)], [max(0.0, high - y)]],
+        fmt=marker,
+        color=colour,
+        markerfacecolor=colour if row["n"] >= FEW else "white",
+        markersize=4.5,
+        linewidth=1,
+        capsize=2,
+    )
 
 
 def _counts(axis: "Axes", panel: Panel) -> None:

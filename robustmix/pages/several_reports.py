@@ -1,63 +1,93 @@
 """What the page says of several reports: models side by side, and each against the first."""
 
 from collections.abc import Sequence
-from functools import partial
 
 from robustmix.comparison.compare import compare
-from robustmix.comparison.document import ComparisonDocument, MetricRow
+from robustmix.comparison.document import ComparisonDocument, MetricRow, VerdictRow
 from robustmix.comparison.formatting import show, show_change, show_p, show_range
-from robustmix.comparison.paths import headline_paths
 from robustmix.comparison.tables import comparison_notes
+from robustmix.comparison.verdicts import alike, subject
 from robustmix.errors import RobustmixError
-from robustmix.metrics.metric import Metric
-from robustmix.pages.attack_curves import draw_attack_curves
-from robustmix.pages.heatmap import draw_heatmap
-from robustmix.pages.occlusion_curves import draw_occlusion
-from robustmix.pages.one_report import facts_of
-from robustmix.pages.page import Cell, Drawing, Grid, Head, Section
-from robustmix.pages.svg import inline_svg
+from robustmix.pages.drawings import pictures_of
+from robustmix.pages.elements import Cell, Grid, Head, Section, heads_of
+from robustmix.pages.one_report import facts_of, verdict_cell
 from robustmix.report.report import Report
-from robustmix.report.schema import AttackPart, CorruptionPart, OcclusionPart, SuitePart
+from robustmix.report.schema import ReportModel, SuitePart
 from robustmix.report.terminal import show_value
 from robustmix.report.text import plain
 
-VERDICT_KINDS = {"better": "better", "worse": "worse", "inconclusive": "inconclusive"}
+COLOURED = ("better", "worse", "inconclusive")
+"""Verdicts on a difference that have a colour."""
+
 NUMBERS = ("A", "B", "Δ", "interval of Δ", "p", "MDD")
 UNITS = {"fraction": " %", "percent": " %"}
 
 
 def compared(reports: Sequence[Report]) -> list[Section]:
-    """Return the sections of a page on several reports; the first is what others are held to."""
-    found = [_models(reports), *_pairs(reports), _figures(reports)]
-    facts = [fact for report in reports for fact in facts_of(report, named=True)]
-    found.append(Section(id="provenance", title="Provenance", facts=facts))
-    return [section for section in found if section is not None]
-
-
-def _models(reports: Sequence[Report]) -> Section:
-    leading: dict[str, str] = {}  # the first number of each suite
-    for report in reports:
-        for path in headline_paths(report.content):
-            leading.setdefault(path.suite, str(path))
-    paths = list(leading.values())
-    rows = [
-        [Cell(text=plain(report.content.run.name)), *(_cell(report, path) for path in paths)]
-        for report in reports
+    """Make the sections of a page on several reports; the first is what others are held to."""
+    contents = [report.content for report in reports]
+    facts = [fact for content in contents for fact in facts_of(content, named=True)]
+    return [
+        _models(contents),
+        *_pairs(reports),
+        *_curves(reports),
+        Section(id="provenance", title="Provenance", facts=facts),
     ]
-    heads = [Head(text="model"), *(Head(text=path, number=True) for path in paths)]
+
+
+def _models(contents: Sequence[ReportModel]) -> Section:
+    numbers = _leading_numbers(contents)
+    titles = list(dict.fromkeys(title for content in contents for title in _verdicts(content)))
+    rows = [
+        [
+            Cell(text=plain(content.run.name)),
+            *(_number(content, suite, path) for suite, path in numbers.items()),
+            *(_verdicts(content).get(title, Cell(text="-", kind="number")) for title in titles),
+        ]
+        for content in contents
+    ]
+    heads = [
+        *heads_of("model"),
+        *(Head(text=f"{suite}.{plain(path)}", number=True) for suite, path in numbers.items()),
+        *heads_of(*titles, numbers=titles),
+    ]
     table = Grid(
         caption="Models side by side; the heads sort", heads=heads, rows=rows, sortable=True
     )
     return Section(id="models", title="Models", tables=[table])
 
 
-def _cell(report: Report, path: str) -> Cell:
-    suite, _, name = path.partition(".")
-    part = report.content.suites.get(suite)
-    metric: Metric | None = None if part is None else part.metrics.get(name)
+def _parts(content: ReportModel) -> dict[str, SuitePart]:
+    return {key: part for key, part in content.ordered_suites().items() if part.status == "ok"}
+
+
+def _leading_numbers(contents: Sequence[ReportModel]) -> dict[str, str]:
+    """Choose the number that stands for each suite: the first of those that are compared."""
+    found: dict[str, str] = {}
+    for content in contents:
+        for suite, part in _parts(content).items():
+            paths = [*part.shown.compared, *part.shown.gated]
+            known = [path for path in paths if part.number(path) is not None]
+            if known:
+                found.setdefault(suite, known[0])
+    return found
+
+
+def _number(content: ReportModel, suite: str, path: str) -> Cell:
+    part = content.suites.get(suite)
+    metric = None if part is None else part.number(path)
     if metric is None or metric.value is None:
         return Cell(text="-", kind="number", key="")
     return Cell(text=show_value(metric), kind="number", key=metric.value)
+
+
+def _verdicts(content: ReportModel) -> dict[str, Cell]:
+    """Give the verdicts by their titles; one that several suites bear is told by the first."""
+    found: dict[str, Cell] = {}
+    for part in _parts(content).values():
+        for verdict in part.verdicts:
+            found.setdefault(plain(verdict.title), verdict_cell(verdict))
+    return found
 
 
 def _pairs(reports: Sequence[Report]) -> list[Section]:
@@ -70,30 +100,19 @@ def _pairs(reports: Sequence[Report]) -> list[Section]:
         except RobustmixError as error:
             found.append(Section(id=key, title=title, callouts=[f"Not compared: {error.line()}"]))
             continue
-        found.append(
-            Section(
-                id=key,
-                title=title,
-                text=comparison_notes(document),
-                tables=[_pair_table(document, title)],
-            )
-        )
+        text, tables = comparison_notes(document), [_pair_table(document, title)]
+        found.append(Section(id=key, title=title, text=text, tables=tables))
     return found
 
 
 def _pair_table(document: ComparisonDocument, title: str) -> Grid:
-    rows = [_pair_row(row) for one in document.comparisons for row in one.metrics]
     return Grid(
         caption=f"{title}: differences, with 95 % intervals",
-        heads=[
-            Head(text="metric"),
-            *(
-                Head(text=text, number=True)
-                for text in ("A", "B", "Δ", "interval of Δ", "p", "MDD")
-            ),
-            Head(text="verdict"),
+        heads=heads_of("metric", *NUMBERS, "verdict", numbers=NUMBERS),
+        rows=[
+            *(_pair_row(row) for one in document.comparisons for row in one.metrics),
+            *(_verdict_row(rows) for one in document.comparisons for rows in alike(one.verdicts)),
         ],
-        rows=rows,
     )
 
 
@@ -107,43 +126,19 @@ def _pair_row(row: MetricRow) -> list[Cell]:
         Cell(text=show_range(row.ci, row.unit), kind="number"),
         Cell(text=show_p(row.p_adjusted), kind="number"),
         Cell(text=show(row.mdd, row.unit), kind="number"),
-        Cell(text=row.verdict, kind=VERDICT_KINDS.get(row.verdict, "")),
+        Cell(text=row.verdict, kind=row.verdict if row.verdict in COLOURED else ""),
     ]
 
 
-def _has(report: Report, suite: str, kind: type[SuitePart]) -> bool:
-    part = report.content.suites.get(suite)
-    return isinstance(part, kind) and part.status == "ok"
+def _verdict_row(rows: Sequence[VerdictRow]) -> list[Cell]:
+    """Show a verdict on both sides, with the suites that it is told of; none of it is a test."""
+    a, b, dash = rows[0].a, rows[0].b, Cell(text="-", kind="number")
+    sides = [Cell(text=plain(word), kind="number") for word in (a, b)]
+    changed = Cell(text="-" if a == b else "changed")
+    return [Cell(text=subject(rows)), *sides, *[dash] * 4, changed]
 
 
-def _figures(reports: Sequence[Report]) -> Section | None:
-    drawings = []
-    attacked = [
-        r
-        for r in reports
-        if any(isinstance(p, AttackPart) and p.sweep for p in r.content.suites.values())
-    ]
-    if attacked:
-        title = "Accuracy against the radius of the attack"
-        alt = f"{title}, {len(attacked)} models in one picture; the models' table holds the areas."
-        draw = partial(draw_attack_curves, attacked)
-        svg = inline_svg(draw, key="eps", title=title, description=alt)
-        drawings.append(Drawing(title=title, alt=alt, svg=svg))
-    hidden = [r for r in reports if _has(r, "occlusion", OcclusionPart)]
-    if hidden:
-        title = "Accuracy with hidden patches"
-        alt = f"{title}, a panel for each of {len(hidden)} models."
-        draw = partial(draw_occlusion, hidden)
-        svg = inline_svg(draw, key="occlusion", title=title, description=alt)
-        drawings.append(Drawing(title=title, alt=alt, svg=svg))
-    for number, report in enumerate(reports):
-        if not _has(report, "corruption", CorruptionPart):
-            continue
-        title = f"{plain(report.content.run.name)}: accuracy under corruptions"
-        svg = inline_svg(
-            partial(draw_heatmap, report), key=f"heat-{number}", title=title, description=title
-        )
-        drawings.append(Drawing(title=title, alt=f"{title}, by corruption and severity.", svg=svg))
-    if not drawings:
-        return None
-    return Section(id="curves", title="Curves", figures=drawings)
+def _curves(reports: Sequence[Report]) -> list[Section]:
+    suites = [suite for report in reports for suite in report.content.suites]
+    pictures = list(pictures_of(reports, suites, key="picture"))
+    return [Section(id="curves", title="Curves", pictures=pictures)] if pictures else []

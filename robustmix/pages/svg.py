@@ -39,27 +39,27 @@ class InlineSvg(NamedTuple):
     width: int
     """The width it was drawn for, in CSS pixels."""
 
+    description: str
+    """What it shows, in words."""
 
-def inline_svg(
-    draw: Callable[[Path], None], *, key: str, title: str, description: str
-) -> InlineSvg:
-    """Return a figure as an ``svg`` element that a page can hold beside others.
+
+def inline_svg(draw: Callable[[Path], str], *, key: str, title: str) -> InlineSvg:
+    """Make of a figure an ``svg`` element that a page can hold beside others.
 
     Args:
-        draw: writes the figure to the path it is given.
+        draw: writes the figure to the path it is given, and says in words what it shows.
         key: of letters, digits and hyphens, another one for each figure of a page.
         title: its name for who cannot see it.
-        description: what it shows, likewise.
 
     Returns:
-        The element, with a viewBox but no size, named by ``title`` and ``description``; its ids
-        begin with ``key``. And how wide it was drawn.
+        The element, with a viewBox but no size, named by ``title`` and described by what ``draw``
+        says; its ids begin with ``key``.
     """
     import matplotlib as mpl
 
     with tempfile.TemporaryDirectory(prefix="robustmix-") as folder, mpl.rc_context(STYLE):  # type: ignore[arg-type]
         path = Path(folder) / "figure.svg"
-        draw(path)
+        description = f"{title}. {draw(path)}"
         text = path.read_text(encoding="utf-8")
     text = text[text.index("<svg") :].rstrip()
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)  # it holds the date
@@ -77,4 +77,4 @@ def inline_svg(
         f'{box[0]} {names}><title id="{key}-t">{escape(title)}</title>'
         f'<desc id="{key}-d">{escape(description)}</desc>{body}'
     )
-    return InlineSvg(element, round(float(width[1]) / 72 * 96))
+    return InlineSvg(element, round(float(width[1]) / 72 * 96), description)

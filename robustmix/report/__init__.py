@@ -2,22 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from robustmix._lazy import lazy_exports
+from robustmix._lazy import lazy_exports_of
 
 if TYPE_CHECKING:
-    from robustmix.metrics.metric import Metric
-    from robustmix.report.report import Report
-    from robustmix.report.samples import Samples
-    from robustmix.report.schema import ReportModel
+    from robustmix.metrics.metric import Metric as Metric
+    from robustmix.report.report import Report as Report
+    from robustmix.report.samples import Samples as Samples
+    from robustmix.report.schema import ReportModel as ReportModel
 
-__all__ = ["Metric", "Report", "ReportModel", "Samples"]
-
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "Metric": "robustmix.metrics.metric",
-        "Report": "robustmix.report.report",
-        "ReportModel": "robustmix.report.schema",
-        "Samples": "robustmix.report.samples",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_exports_of(__name__)

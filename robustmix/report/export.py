@@ -4,7 +4,7 @@ import csv
 import io
 
 from robustmix.report.report import Report, metrics_of
-from robustmix.report.terminal import headline, show_interval, show_value
+from robustmix.report.terminal import summary_rows, verdict_word
 from robustmix.report.text import markdown, plain, spreadsheet
 
 REPORT_MARKER = "<!-- robustmix report -->"
@@ -12,7 +12,7 @@ WARNINGS_SHOWN = 20
 
 
 def report_markdown(report: Report) -> str:
-    """Return the headline numbers, warnings and provenance of a report as Markdown."""
+    """Write the headline numbers, warnings and provenance of a report as Markdown."""
     content = report.content
     lines = [
         REPORT_MARKER,
@@ -30,11 +30,9 @@ def report_markdown(report: Report) -> str:
             why = markdown(part.reason or "")
             lines.append(f"| {markdown(name)} | {part.status}: {why} | - | - | - |")
             continue
-        for key, metric in headline(name, part):
-            lines.append(
-                f"| {markdown(name)} | {markdown(key.strip())} | {show_value(metric)} "
-                f"| {show_interval(metric)} | {metric.n} |"
-            )
+        for metric, value, interval, n, _ in summary_rows(part):
+            shown = f"{markdown(metric.strip())} | {markdown(value)}"
+            lines.append(f"| {markdown(name)} | {shown} | {interval} | {n} |")
     warnings = content.warnings[:WARNINGS_SHOWN]
     lines += [""] if warnings else []
     lines += [f"- {markdown(w.code)}: {markdown(w.message, 400)}" for w in warnings]
@@ -54,7 +52,10 @@ COLUMNS = (
 
 
 def report_csv(report: Report) -> str:
-    """Return every number of a report, one a line, with full precision."""
+    """Write every number of a report, one a line, with full precision.
+
+    Verdicts of a suite that has no numbers stand in for them, the word in the last column.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -66,5 +67,11 @@ def report_csv(report: Report) -> str:
                 [spreadsheet(suite), spreadsheet(condition), spreadsheet(name)]
                 + [metric.value, low, high, metric.n, metric.unit, metric.direction]
                 + [None if text is None else spreadsheet(plain(text)) for text in texts]
+            )
+        for verdict in () if part.metrics or part.conditions else part.verdicts:
+            # Else a suite that judges and measures nothing would be missing here.
+            words = [spreadsheet(verdict.reason), spreadsheet(verdict_word(verdict))]
+            writer.writerow(
+                [spreadsheet(suite), "", "verdict", *[""] * 3, verdict.n, *[""] * 3, *words]
             )
     return buffer.getvalue()

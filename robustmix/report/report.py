@@ -1,9 +1,10 @@
 """A report with its per-sample record: saved, loaded, turned into tables."""
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pandas as pd
 from pydantic import ValidationError
@@ -12,17 +13,8 @@ from robustmix.errors import IncompatibleError, IntakeError
 from robustmix.files import file_digest, write_text
 from robustmix.metrics.metric import Metric
 from robustmix.report.samples import Samples
-from robustmix.report.schema import (
-    SCHEMA_VERSION,
-    Artifact,
-    AttackPart,
-    CorruptionPart,
-    OcclusionPart,
-    PointPart,
-    ReportModel,
-    ShufflePart,
-    SuitePart,
-)
+from robustmix.report.schema import Artifact, ReportModel, SuitePart
+from robustmix.report.schema_1 import upgraded
 from robustmix.report.text import plain
 
 REPORT_FILE = "report.json"
@@ -44,13 +36,16 @@ class Report:
         self.interrupted_by: int | None = None
 
     def metric(self, path: str) -> Metric:
-        """Return one number, e.g. ``clean.top1`` or ``fgsm.robust_acc``.
+        """Give one number, e.g. ``clean.top1`` or ``corruption.acc[fog/3]``.
 
         Raises:
             KeyError: the report has no such suite or metric.
         """
         suite, _, name = path.partition(".")
-        return self.content.suites[suite].metrics[name]
+        found = self.content.suites[suite].number(name)
+        if found is None:
+            raise KeyError(path)
+        return found
 
     def to_frame(self) -> pd.DataFrame:
         """Return every number: suite, condition, metric, value, ci_low, ci_high, n, unit, ..."""
@@ -111,7 +106,7 @@ class Report:
         Raises:
             IntakeError: the file is missing, damaged or not a report, or the record is not the one
                 that the report was made from.
-            IncompatibleError: the report was written by a newer version of the format.
+            IncompatibleError: the report was written in a newer version of the format.
         """
         path = Path(path)
         if path.is_dir():
@@ -129,6 +124,26 @@ class Report:
                 code="E-CHECKSUM",
             )
         return cls(content, Samples.load(beside))
+
+
+Value = TypeVar("Value")
+
+
+def without_folders(value: Value) -> Value:
+    """Cut absolute paths in a JSON-like value to their last name: reports are published.
+
+    Example:
+        >>> without_folders(["eval", "/home/me/last.pth", "--out=/tmp/x", "8/255"])
+        ['eval', 'last.pth', '--out=x', '8/255']
+    """
+    cut: Any = value
+    if isinstance(value, str):
+        cut = re.sub(r"(^|[=:])/(?:[^/]+/)*([^/]*)/?$", r"\1\2", value)
+    elif isinstance(value, list):
+        cut = [without_folders(item) for item in value]
+    elif isinstance(value, dict):
+        cut = {key: without_folders(item) for key, item in value.items()}
+    return cast(Value, cut)
 
 
 def _is_file(path: Path) -> bool:
@@ -168,17 +183,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def validated(value: dict[str, Any], path: Path) -> ReportModel:
-    """Return the content of a report file; see ``Report.load`` for what is raised."""
+    """Give the content of a report file, of schema 1.x too; see ``Report.load`` for the errors."""
     version = str(value.get("schema_version", ""))
-    if version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
+    major = version.partition(".")[0]
+    if major not in ("1", "2"):
         raise IncompatibleError(
-            f"{path} has schema version {plain(version, 20) or 'none'}, this program reads "
-            f"{SCHEMA_VERSION}",
+            f"{path} has schema version {plain(version, 20) or 'none'}, this program reads 1.x "
+            "and 2.x",
             "update robustmix",
             code="E-SCHEMA",
         )
     try:
-        return ReportModel.model_validate(value)
+        return ReportModel.model_validate(upgraded(value) if major == "1" else value)
     except ValidationError as error:
         first = error.errors()[0]
         where = plain(".".join(str(part) for part in first["loc"]))
@@ -194,25 +210,6 @@ def metrics_of(part: SuitePart) -> Iterator[tuple[str, str, Metric]]:
     """Yield (condition, name, metric) for every number of a suite; its own have condition ''."""
     for name, metric in part.metrics.items():
         yield "", name, metric
-    if isinstance(part, CorruptionPart):
-        for condition in part.conditions:
-            for name, metric in condition.metrics.items():
-                yield f"{condition.corruption}/{condition.severity}", name, metric
-        for kind in ("groups", "by_severity", "by_corruption"):
-            for name, metric in getattr(part, kind).items():
-                yield f"{kind}:{name}", "acc_mean", metric
-    for mode, points in _curves_of(part):
-        for point in points:
-            for name, metric in point.metrics.items():
-                yield f"{mode}{point.x:.6g}", name, metric
-
-
-def _curves_of(part: SuitePart) -> Iterator[tuple[str, Sequence[PointPart]]]:
-    """Yield what precedes x in the names of a curve's points, and the points."""
-    if isinstance(part, AttackPart):
-        yield "", part.sweep
-    if isinstance(part, ShufflePart):
-        yield "", part.points
-    if isinstance(part, OcclusionPart):
-        for mode, points in part.curves.items():
-            yield "" if points is part.points else f"{mode}:", points
+    for condition in part.conditions:
+        for name, metric in condition.metrics.items():
+            yield condition.name, name, metric

@@ -1,20 +1,13 @@
 """The report file: one pydantic model, versioned, with nothing in it that cannot be published."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from robustmix.metrics.metric import Metric
+from robustmix.metrics.metric import Metric, Unit
 
-SCHEMA_VERSION = "1.0"
-
-SUITE_ORDER = (
-    *("clean", "calibration", "corruption"),
-    *("masking", "fgsm", "pgd", "autoattack"),
-    *("occlusion", "shuffle"),
-)
-"""How suites are run and shown; the keys of a file are sorted and carry no order."""
+SCHEMA_VERSION = "2.0"
 
 JsonDict = dict[str, Any]
 """JSON-like values only; free-form because the content belongs to another part."""
@@ -28,12 +21,25 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
+class OriginPart(Part):
+    """Where something comes from that is not robustmix's own."""
+
+    kind: str
+    """What it is: suite, attack, metric, method, corruption, arch or dataset."""
+
+    name: str
+    module: str
+    version: str
+
+
 class Tool(Part):
     """The program that wrote the report."""
 
     name: str = "robustmix"
     version: str
     commit: str | None = None
+    plugins: list[OriginPart] = Field(default_factory=list)
+    """All that was used and is not robustmix's own."""
 
 
 class Run(Part):
@@ -136,84 +142,69 @@ class Protocol(Part):
     """Number of samples of each suite that covers only a part of them."""
 
 
-class SuitePart(Part):
-    """What every suite reports."""
-
-    status: Status
-    reason: str | None = None
-    params: JsonDict = Field(default_factory=dict)
-    metrics: dict[str, Metric] = Field(default_factory=dict)
-    timing: dict[str, float] = Field(default_factory=dict)
-
-
-class CleanPart(SuitePart):
-    """Suite ``clean``."""
-
-    kind: Literal["clean"] = "clean"
-    per_class: list[JsonDict] = Field(default_factory=list)
-    confusion: list[tuple[int, int, int]] | None = None
-    """Label, prediction and count of every pair that occurs, if it was asked for."""
-
-
-class CalibrationPart(SuitePart):
-    """Suite ``calibration``."""
-
-    kind: Literal["calibration"] = "calibration"
-    bins_10: list[JsonDict] = Field(default_factory=list)
-    bins_15: list[JsonDict] = Field(default_factory=list)
-    bins: dict[str, list[JsonDict]] = Field(default_factory=dict)
-    """Reliability tables of the other bin counts that were asked for."""
-    temperature: JsonDict | None = None
-    recalibrated: dict[str, JsonDict] = Field(default_factory=dict)
-    """Experimental recalibrators that were asked for, each scored by two folds."""
-    notes: list[str] = Field(default_factory=list)
-    """What to warn of, each beginning with its code, e.g. ``W-PAPER-ECE: ...``."""
-
-
 class ConditionPart(Part):
-    """One corruption at one severity."""
+    """The numbers of one condition: a corruption at a severity, a radius, a mean over some."""
 
-    corruption: str
-    severity: int
+    name: str
+    """What stands in the brackets of a metric path: ``fog/3``, ``groups:noise``, ``0.25``."""
+
     metrics: dict[str, Metric]
 
 
-class CorruptionPart(SuitePart):
-    """Suite ``corruption``."""
+class CurvePart(Part):
+    """Conditions along an axis."""
 
-    kind: Literal["corruption"] = "corruption"
-    source: Literal["official", "generated"] | None = None
-    profile: str | None = None
-    generator_version: str | None = None
-    corruptions: list[str] = Field(default_factory=list)
-    severities: list[int] = Field(default_factory=list)
-    approximate: list[str] = Field(default_factory=list)
-    """Corruptions whose images are a substitute's: frost without the benchmark's photographs."""
-    frost: Literal["procedural", "photographs"] | None = None
-    complete: bool = False
-    paired: bool = True
-    conditions: list[ConditionPart] = Field(default_factory=list)
-    groups: dict[str, Metric] = Field(default_factory=dict)
-    by_severity: dict[str, Metric] = Field(default_factory=dict)
-    by_corruption: dict[str, Metric] = Field(default_factory=dict)
-    worst: JsonDict | None = None
-    calibration: JsonDict | None = None
-    """The temperature of the clean images, and per severity the spread of ECE and gap over the
-    corruptions, before and after scaling with it."""
+    name: str
+    """Unique in the suite; ``random`` or ``salient`` of occlusion."""
+
+    x_label: str
+    x: list[float]
+    """Places, rising."""
+
+    at: list[str]
+    """The condition at each place."""
+
+    y: str = "acc"
+    """The metric that is drawn."""
+
+    dotted: str | None = None
+    """A second metric, drawn dotted in the same colour."""
+
+    scale: Literal["linear", "log2", "symlog"] = "linear"
+    """log2: ``x`` are logarithms to the base 2; symlog: the axis is logarithmic, but for 0."""
+
+    ticks: list[str] = Field(default_factory=list)
+    """Labels of the places, where their numbers do not say what they are."""
+
+    label: str = ""
+    """How the curve is called in a legend, where that is not its name."""
+
+    panel: str = ""
+    """Curves of one panel share their axes."""
 
 
-class PointPart(Part):
-    """One point of a curve."""
+class TablePart(Part):
+    """Rows of values that are no metrics: bins of a reliability diagram, members of an ensemble."""
 
-    x: float
-    metrics: dict[str, Metric]
+    name: str
+    caption: str
+    columns: list[str]
+    rows: list[list[JsonValue]]
+    units: dict[str, Unit] = Field(default_factory=dict)
+    """Units of the columns whose numbers are shown as those of metrics are."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "TablePart":
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError("a table has as many values in each row as it has columns")
+        return self
 
 
 class CheckPart(Part):
-    """One check of whether the model merely hides its gradients from attacks."""
+    """One check of a verdict."""
 
     id: str
-    """``G1`` to ``G16``."""
+    """``G1`` to ``G16`` of the masking checks."""
 
     title: str
     status: Literal["pass", "warn", "fail", "skip"]
@@ -233,148 +224,131 @@ class CheckPart(Part):
     """What was found, in words."""
 
 
-class MaskingVerdict(Part):
-    """Whether the attacks' numbers can be believed."""
+class VerdictPart(Part):
+    """What a suite says in words of the numbers, its own or others'."""
 
-    verdict: Literal["clean", "suspicious", "masked", "not_assessable"]
+    title: str
+    """What is judged, e.g. ``masking``."""
+
+    verdict: str
+    """In the words of the suite: ``clean``, ``masked``, ..."""
+
     reason: str
     n: int
-    """Number of checked samples, all classified correctly without attack."""
+    """Number of samples it rests on."""
 
     checks: list[CheckPart] = Field(default_factory=list)
 
 
-class MaskingPart(SuitePart):
-    """Suite ``masking``."""
+class Shown(Part):
+    """What a suite wants to be seen of it; the suite says it, all tables and pages go by it."""
 
-    kind: Literal["masking"] = "masking"
-    norm: str = "linf"
-    eps: float = 0.0
-    masking: MaskingVerdict | None = None
-    forwards: int = 0
-    backwards: int = 0
+    headline: list[str] = Field(default_factory=list)
+    """The few numbers of a summary, in order: ``top1``, or ``acc_mean[groups:noise]``."""
 
+    compared: list[str] = Field(default_factory=list)
+    """What a comparison shows unless asked otherwise."""
 
-class MemberPart(Part):
-    """One attack of an ensemble."""
+    gated: list[str] = Field(default_factory=list)
+    """The accuracies that a gate watches unless told otherwise."""
 
-    name: str
-    params: JsonDict
-    tried: int
-    """Number of samples it attacked: those that no member before it had broken."""
+    own_choice: list[str] = Field(default_factory=list)
+    """Numbers that hang on something each model chooses itself, such as the order in which its
+    patches are hidden, so that they compare no two models: ``auc_mean_salient_8x8``,
+    ``acc[salient:0.25]``."""
 
-    broken: int
-    """How many of these it broke."""
+    note: str = ""
+    """A few words for the last column of the summary."""
 
-    robust_acc: Metric
-    """Of all samples, after this member."""
+    section: str = ""
+    """Heading of the page's section that it stands in; the suite's name if empty."""
 
-    forwards: int
-    backwards: int
+    drawings: list[str] = Field(default_factory=list)
+    """What is drawn on the page, names of ``robustmix.pages.drawings``; its curves if empty."""
 
 
-class AttackPart(SuitePart):
-    """Suite ``fgsm`` and the attacks after it."""
+class SuitePart(Part):
+    """What a suite reports, alike for all suites."""
 
-    kind: Literal["attack"] = "attack"
-    norm: str = "linf"
-    eps: float = 0.0
-    steps: int = 1
-    restarts: int = 1
-    space: str = "model_input"
-    loss: str = "ce"
-    targeted: bool = False
-    sweep: list[PointPart] = Field(default_factory=list)
-    nonmonotone: bool = False
-    """Whether accuracy rises anywhere along eps; a single step may overshoot, so it may."""
+    kind: str
+    """The suite's class by name; all attacks are of the kind ``attack``."""
 
-    attack: str = ""
-    """What the attack is called where that is not the suite's name."""
+    status: Status
+    reason: str | None = None
+    params: JsonDict = Field(default_factory=dict)
+    metrics: dict[str, Metric] = Field(default_factory=dict)
+    """The numbers of the whole suite."""
 
-    step_size: float | None = None
-    random_start: bool = False
-    members: list[MemberPart] = Field(default_factory=list)
-    """The attacks of an ensemble, in order."""
+    conditions: list[ConditionPart] = Field(default_factory=list)
+    curves: list[CurvePart] = Field(default_factory=list)
+    tables: list[TablePart] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+    """What to warn of, each beginning with its code, e.g. ``W-PAPER-ECE: ...``."""
 
-    masking: MaskingVerdict | None = None
-    """Of suite ``masking``; None if it did not run."""
+    verdicts: list[VerdictPart] = Field(default_factory=list)
+    shown: Shown = Field(default_factory=Shown)
+    details: JsonDict = Field(default_factory=dict)
+    """What this suite alone has; its file holds the model of it."""
 
-    forwards: int = 0
-    """Forward passes of single images that the suite's rows cost."""
+    timing: dict[str, float] = Field(default_factory=dict)
+    origins: list[OriginPart] = Field(default_factory=list)
+    """The foreign suite, attack and metrics that made it; empty for robustmix's own."""
 
-    backwards: int = 0
+    columns: dict[str, tuple[str, str]] = Field(default_factory=dict)
+    """Of a foreign suite: metric path -> condition and column whose mean it is, so that its reports
+    can be compared where the suite is not installed."""
 
+    @model_validator(mode="after")
+    def _drawable(self) -> "SuitePart":
+        """Refuse curves whose places have no numbers: whoever draws them need not look."""
+        known = {condition.name: condition.metrics for condition in self.conditions}
+        for curve in self.curves:
+            wanted = {curve.y} | ({curve.dotted} if curve.dotted else set())
+            places = [known.get(name, {}).keys() for name in curve.at]
+            if not places or len(places) != len(curve.x) or any(wanted - at for at in places):
+                raise ValueError("a curve has places, and its metrics at each")
+            if curve.ticks and len(curve.ticks) != len(curve.x):
+                raise ValueError("a curve has a label for each place or none")
+        return self
 
-class OcclusionPoint(PointPart):
-    """One point of an occlusion curve; ``x`` is the share of patches that is really hidden."""
+    def condition(self, name: str) -> dict[str, Metric]:
+        """Give the numbers of a condition.
 
-    ratio: float
-    """The share that was asked for."""
+        Raises:
+            KeyError: there is no such condition.
+        """
+        for condition in self.conditions:
+            if condition.name == name:
+                return condition.metrics
+        raise KeyError(name)
 
-    masked: int
-    """Hidden patches."""
+    def curve(self, name: str) -> CurvePart:
+        """Give a curve by its name.
 
+        Raises:
+            KeyError: there is no such curve.
+        """
+        for curve in self.curves:
+            if curve.name == name:
+                return curve
+        raise KeyError(name)
 
-class OcclusionPart(SuitePart):
-    """Suite ``occlusion``."""
+    def along(self, curve: CurvePart, metric: str = "") -> list[Metric]:
+        """Give a metric (the curve's ``y`` if empty) at every place of a curve."""
+        found = {condition.name: condition.metrics for condition in self.conditions}
+        return [found[name][metric or curve.y] for name in curve.at]
 
-    kind: Literal["occlusion"] = "occlusion"
-    grid: str = ""
-    patch: tuple[int, int] = (0, 0)
-    """Height and width of a patch in pixels."""
+    def table(self, name: str) -> TablePart | None:
+        """Give a table by its name, None if there is none."""
+        return next((table for table in self.tables if table.name == name), None)
 
-    aligned: bool | None = None
-    """Whether patches are made of whole tokens of a transformer; None for other networks."""
-
-    fill: str = "mean"
-    modes: list[str] = Field(default_factory=list)
-    trials: int = 0
-    mask_scope: str = "sample"
-    saliency: JsonDict | None = None
-    """Source, SHA-256 of its file and explained class; None if no mode needs it."""
-
-    curve_kind: Literal["masked-share"] = "masked-share"
-    """What the x of the curves is."""
-
-    curves: dict[str, list[OcclusionPoint]] = Field(default_factory=dict)
-    """Mode to points."""
-
-    @property
-    def points(self) -> list[OcclusionPoint]:
-        """The curve that stands for the suite: random masks, else the first mode."""
-        first = self.modes[0] if self.modes else ""
-        return self.curves.get("random", self.curves.get(first, []))
-
-
-class ShufflePoint(PointPart):
-    """One point of a shuffle curve; ``x`` is the number of pieces."""
-
-    pieces: int
-    grid: str
-
-
-class ShufflePart(SuitePart):
-    """Suite ``shuffle``."""
-
-    kind: Literal["shuffle"] = "shuffle"
-    trials: int = 0
-    mask_scope: str = "sample"
-    curve_kind: Literal["log2-pieces"] = "log2-pieces"
-    """What areas are taken over."""
-
-    points: list[ShufflePoint] = Field(default_factory=list)
-
-
-SuiteUnion = Annotated[
-    CleanPart
-    | CalibrationPart
-    | CorruptionPart
-    | MaskingPart
-    | AttackPart
-    | OcclusionPart
-    | ShufflePart,
-    Field(discriminator="kind"),
-]
+    def number(self, path: str) -> Metric | None:
+        """Give ``top1`` or ``acc[fog/3]``, None if there is no such number."""
+        name, _, condition = path.removesuffix("]").partition("[")
+        try:
+            return (self.condition(condition) if condition else self.metrics).get(name)
+        except KeyError:
+            return None
 
 
 class Warn(Part):
@@ -405,7 +379,7 @@ class ReportModel(Part):
     model: ModelPart
     dataset: DatasetPart
     protocol: Protocol
-    suites: dict[str, SuiteUnion]
+    suites: dict[str, SuitePart]
     warnings: list[Warn] = Field(default_factory=list)
     errors: list[Warn] = Field(default_factory=list)
     artifacts: list[Artifact] = Field(default_factory=list)
@@ -413,14 +387,15 @@ class ReportModel(Part):
 
     @field_validator("suites")
     @classmethod
-    def _known_form(cls, suites: dict[str, SuiteUnion]) -> dict[str, SuiteUnion]:
+    def _known_form(cls, suites: dict[str, SuitePart]) -> dict[str, SuitePart]:
         for key in suites:
             if not re.fullmatch(r"[A-Za-z][\w:.-]{0,60}(@[\w.-]{1,40})?", key):
                 raise ValueError("a suite has a name such as fgsm or fgsm@paper-adautomix")
         return suites
 
-    def ordered_suites(self) -> dict[str, SuiteUnion]:
-        """Return the suites in the order they are run and shown; unknown ones come last."""
-        rank = {name: i for i, name in enumerate(SUITE_ORDER)}
-        names = sorted(self.suites, key=lambda name: (rank.get(name.partition("@")[0], 99), name))
-        return {name: self.suites[name] for name in names}
+    def ordered_suites(self) -> dict[str, SuitePart]:
+        """Give the suites in the order they ran in; the keys of a file carry no order."""
+        ran = self.run.config.get("suites")
+        rank = {str(key): i for i, key in enumerate(ran if isinstance(ran, list) else [])}
+        keys = sorted(self.suites, key=lambda key: (rank.get(key, len(rank)), key))
+        return {key: self.suites[key] for key in keys}

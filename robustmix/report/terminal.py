@@ -1,138 +1,136 @@
 """Tables for the terminal: at most 100 columns, plain where colour is not wanted."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
+from rich.text import Text
 
-from robustmix.metrics.metric import Metric
+from robustmix.metrics.metric import Metric, Unit
 from robustmix.report.report import Report
-from robustmix.report.schema import (
-    AttackPart,
-    CalibrationPart,
-    CorruptionPart,
-    OcclusionPart,
-    SuitePart,
-    SuiteUnion,
-)
+from robustmix.report.schema import SuitePart, VerdictPart
 from robustmix.report.text import plain
 
-BARS = "▁▂▃▄▅▆▇█"
 WARNINGS_SHOWN = 5
+LEAST_NOTE = 11
+"""Columns that a note and the space before it take at least, else it stands below the table."""
+
 LONG = 1000
 """Most characters of a sentence from a report, which may be a stranger's."""
 
 
 def show_value(metric: Metric) -> str:
     """Return a number as people read it: fractions in percent with two decimals."""
-    return _show(metric.value, metric)
+    return show_number(metric.value, metric.unit)
 
 
 def show_interval(metric: Metric) -> str:
     """Return the interval in the unit of the value, or a dash."""
     if metric.ci is None:
         return "-"
-    return f"[{_show(metric.ci[0], metric)}, {_show(metric.ci[1], metric)}]".replace(" %", "")
+    low, high = (show_number(end, metric.unit) for end in metric.ci)
+    return f"[{low}, {high}]".replace(" %", "")
 
 
-def _show(value: float | None, metric: Metric) -> str:
+def show_number(value: float | None, unit: Unit) -> str:
+    """Write a number of some unit as people read it, a dash for none."""
     if value is None:
         return "-"
-    if metric.unit == "fraction":
+    if unit == "fraction":
         return f"{100 * value:.2f} %"
-    if metric.unit == "pixels":
+    if unit == "pixels":
         return f"{255 * value:.3f}/255"
     return f"{value:.4f}"
 
 
-def headline(name: str, part: SuiteUnion) -> list[tuple[str, Metric]]:
-    """Return the few numbers of a suite that a summary shows, with readable names."""
-    wanted = {
-        "clean": ["top1", "top5", "nll"],
-        "calibration": ["ece_paper_tool", "ece_15", "ece_10", "gap"],
-    }.get(name.partition("@")[0])
-    if isinstance(part, AttackPart):
-        wanted = ["robust_acc", "error", "error_clamp_only", "asr", "auc_eps_16"]
-    if wanted is not None:
-        return [(key, part.metrics[key]) for key in wanted if key in part.metrics]
-    if isinstance(part, CorruptionPart):
-        means = [(k, m) for k, m in part.metrics.items() if k.startswith("acc_mean")]
-        return means + [(f"  {group}", m) for group, m in part.groups.items()]
-    shown = ("auc_", "nauc_mean", "rho50_")
-    return [(k, m) for k, m in part.metrics.items() if k.startswith(shown)]
+def headline(part: SuitePart) -> list[tuple[str, Metric]]:
+    """Give the few numbers of a suite that a summary shows, with readable names.
 
-
-def sparkline(values: Sequence[float]) -> str:
-    """Return values in [0, 1] as a row of small bars.
-
-    Example:
-        >>> sparkline([0.0, 0.5, 1.0])
-        '▁▅█'
+    A number of a condition is indented below those of the suite: ``acc_mean[groups:noise]`` is
+    ``  noise``.
     """
-    return "".join(BARS[min(len(BARS) - 1, int(value * len(BARS)))] for value in values)
+    found = [(path, part.number(path)) for path in part.shown.headline]
+    return [(_label(path), metric) for path, metric in found if metric is not None]
 
 
-def _note(part: SuitePart) -> str:
-    if isinstance(part, CorruptionPart):
-        note = f"{part.source}, {len(part.corruptions)} corruptions"
-        return f"{note}, {' and '.join(part.approximate)} approximate" if part.approximate else note
-    if isinstance(part, AttackPart):
-        note = f"{part.norm}, eps {part.params['eps']}"
-        verdict = part.masking.verdict.replace("_", " ") if part.masking else None
-        return f"{note}, masking: {verdict}" if verdict else note
-    if isinstance(part, OcclusionPart):
-        return sparkline([p.metrics["acc"].value or 0 for p in part.points])
-    if isinstance(part, CalibrationPart) and part.temperature:
-        carried = part.params.get("carried")
-        return "before scaling" if carried is None else f"calibrated, T = {carried:.3f}"
-    return ""
+def _label(path: str) -> str:
+    _, bracket, condition = path.removesuffix("]").partition("[")
+    return plain(f"  {condition.rpartition(':')[2]}" if bracket else path)
 
 
-def summary_table(report: Report) -> Table:
-    """Return suite, metric, value, interval, n and note of the headline numbers."""
+Cells = tuple[str, str, str, str, str]
+"""Metric, value, interval, n and note of one row."""
+
+
+def summary_rows(part: SuitePart) -> list[Cells]:
+    """Give what a summary says of one suite.
+
+    Every suite has a row, so that none goes unseen: one that did not complete says why, one of
+    verdicts alone gives them, and one that has neither is at least named.
+    """
+    if part.status != "ok":
+        return [_bare(part, part.reason or "")]
+    return _number_rows(part) or _verdict_rows(part) or [_bare(part, part.shown.note)]
+
+
+def _bare(part: SuitePart, note: str) -> Cells:
+    return part.status, "-", "-", "-", plain(note, LONG)
+
+
+def _number_rows(part: SuitePart) -> list[Cells]:
+    verdicts = [f"{one.title}: {verdict_word(one)}" for one in part.verdicts]
+    note = plain(", ".join(filter(None, [part.shown.note, *verdicts])), LONG)
+    return [
+        (label, show_value(metric), show_interval(metric), str(metric.n), "" if i else note)
+        for i, (label, metric) in enumerate(headline(part))
+    ]
+
+
+def _verdict_rows(part: SuitePart) -> list[Cells]:
+    return [
+        (verdict_word(one), "-", "-", str(one.n), plain(one.reason, LONG)) for one in part.verdicts
+    ]
+
+
+def verdict_word(verdict: VerdictPart) -> str:
+    """Say a verdict as people read it: ``not assessable``."""
+    return plain(verdict.verdict.replace("_", " "))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The headline numbers of a report, laid out for as many columns as there are."""
+
+    report: Report
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        bare = summary_table(self.report, notes=False)
+        needed = console.measure(bare, options=options.update(width=LONG)).maximum
+        if needed + LEAST_NOTE <= options.max_width:
+            yield summary_table(self.report)
+            return
+        # Too narrow for a column of notes: names are folded, so that no digit is cut off.
+        bare.columns[0].no_wrap = False
+        bare.columns[0].overflow = "fold"
+        yield bare
+        for key, part in self.report.content.ordered_suites().items():
+            yield from (Text(f"{key}: {note}") for *_, note in summary_rows(part) if note)
+
+
+def summary_table(report: Report, *, notes: bool = True) -> Table:
+    """Lay out suite, metric, value, interval, n and note of the headline numbers."""
     table = Table(box=box.SIMPLE_HEAD, title=plain(report.content.run.name), title_justify="left")
     for column in ("suite", "metric"):
         table.add_column(column, no_wrap=True)
     for column in ("value", "95 % interval", "n"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("note")
+    if notes:
+        table.add_column("note")
     for name, part in report.content.ordered_suites().items():
-        if part.status != "ok":
-            table.add_row(name, part.status, "-", "-", "-", plain(part.reason or "", LONG))
-            continue
-        for i, (key, metric) in enumerate(headline(name, part)):
-            table.add_row(
-                name if i == 0 else "",
-                key,
-                show_value(metric),
-                show_interval(metric),
-                str(metric.n),
-                _note(part) if i == 0 else "",
-            )
+        for i, cells in enumerate(summary_rows(part)):
+            table.add_row("" if i else name, *cells[: None if notes else -1])
     return table
-
-
-def comparison_table(reports: Sequence[Report]) -> Table:
-    """Return the headline numbers of several reports side by side."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("suite", no_wrap=True)
-    table.add_column("metric", no_wrap=True)
-    for report in reports:
-        table.add_column(plain(report.content.run.name), justify="right")
-    first = reports[0].content.ordered_suites()
-    for name, part in first.items():
-        for i, (key, metric) in enumerate(headline(name, part)):
-            cells = []
-            for report in reports:
-                other = report.content.suites.get(name)
-                found = dict(headline(name, other)).get(key) if other is not None else None
-                cells.append("-" if found is None else show_value(found))
-            table.add_row(name if i == 0 else "", f"{key} {_arrow(metric)}", *cells)
-    return table
-
-
-def _arrow(metric: Metric) -> str:
-    return {"higher": "↑", "lower": "↓", "neither": ""}[metric.direction]
 
 
 def warning_lines(report: Report) -> list[str]:

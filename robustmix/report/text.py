@@ -1,6 +1,9 @@
 """Text from reports, made safe to show: a report may be a stranger's."""
 
 import unicodedata
+from collections.abc import Sequence
+
+BARS = "▁▂▃▄▅▆▇█"
 
 _MARKDOWN = {ord(c): f"&#{ord(c)};" for c in "&<>|`*_[]()!#@\\~"}
 
@@ -41,3 +44,13 @@ def spreadsheet(text: object) -> str:
     """
     shown = plain(text)
     return "'" + shown if shown[:1] in ("=", "+", "-", "@") else shown
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Draw values in [0, 1] as a row of small bars.
+
+    Example:
+        >>> sparkline([0.0, 0.5, 1.0])
+        '▁▅█'
+    """
+    return "".join(BARS[min(len(BARS) - 1, int(value * len(BARS)))] for value in values)

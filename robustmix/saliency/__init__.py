@@ -2,48 +2,22 @@
 
 from typing import TYPE_CHECKING
 
-from robustmix._lazy import lazy_exports
+from robustmix._lazy import lazy_exports_of
 
 if TYPE_CHECKING:
-    from robustmix.saliency.center import center
-    from robustmix.saliency.from_file import SaliencyFile, load_maps, save_maps
-    from robustmix.saliency.gradcam import gradcam
-    from robustmix.saliency.gradxinput import gradxinput
-    from robustmix.saliency.object_regions import Regions, load_regions
-    from robustmix.saliency.rollout import attention_rollout, rollout
-    from robustmix.saliency.smoothgrad import smoothgrad
-    from robustmix.saliency.sources import Explained, saliency_maps
+    from robustmix.saliency.from_file import SaliencyFile as SaliencyFile
+    from robustmix.saliency.from_file import load_maps as load_maps
+    from robustmix.saliency.from_file import save_maps as save_maps
+    from robustmix.saliency.gradcam import gradcam as gradcam
+    from robustmix.saliency.object_regions import Regions as Regions
+    from robustmix.saliency.object_regions import load_regions as load_regions
+    from robustmix.saliency.registry import SALIENCY as SALIENCY
+    from robustmix.saliency.rollout import attention_rollout as attention_rollout
+    from robustmix.saliency.rollout import rollout as rollout
+    from robustmix.saliency.sources import Explained as Explained
+    from robustmix.saliency.sources import center as center
+    from robustmix.saliency.sources import gradxinput as gradxinput
+    from robustmix.saliency.sources import saliency_maps as saliency_maps
+    from robustmix.saliency.sources import smoothgrad as smoothgrad
 
-__all__ = [
-    "Explained",
-    "Regions",
-    "SaliencyFile",
-    "attention_rollout",
-    "center",
-    "gradcam",
-    "gradxinput",
-    "load_maps",
-    "load_regions",
-    "rollout",
-    "saliency_maps",
-    "save_maps",
-    "smoothgrad",
-]
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "Explained": f"{__name__}.explained",
-        "Regions": f"{__name__}.regions",
-        "SaliencyFile": f"{__name__}.file",
-        "attention_rollout": f"{__name__}.rollout",
-        "center": f"{__name__}.center",
-        "gradcam": f"{__name__}.gradcam",
-        "gradxinput": f"{__name__}.gradxinput",
-        "load_maps": f"{__name__}.file",
-        "load_regions": f"{__name__}.regions",
-        "rollout": f"{__name__}.rollout",
-        "saliency_maps": f"{__name__}.explained",
-        "save_maps": f"{__name__}.file",
-        "smoothgrad": f"{__name__}.smoothgrad",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_exports_of(__name__)

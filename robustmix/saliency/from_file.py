@@ -4,7 +4,6 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,9 +13,6 @@ from torch import Tensor
 
 from robustmix.errors import IntakeError
 from robustmix.files import atomic_path, file_digest
-
-if TYPE_CHECKING:
-    from robustmix.saliency.sources import Explained
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +99,6 @@ def save_maps(path: Path, sample_ids: Sequence[str], maps: NDArray[np.floating])
         np.savez_compressed(
             file, sample_ids=np.array(list(sample_ids)), maps=maps.astype(np.float32)
         )
-
-
-def file(explained: "Explained") -> Tensor:
-    """Return the maps of the file that was given, (N, H, W)."""
-    assert explained.maps is not None, "the suite opens the file"
-    return explained.maps.take(explained.sample_ids, explained.size).to(explained.images)
 
 
 def _bad(path: Path, what: str) -> IntakeError:

@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustmix.errors import UsageError
-from robustmix.evaluation.engine import padded
-from robustmix.models.robust_model import RobustModel
+from robustmix.models.robust_model import RobustModel, padded
 from robustmix.models.taps import Tap, classifier_layer, find_tap
 from robustmix.saliency.sources import Explained, class_scores
 

@@ -1,4 +1,4 @@
-"""What a saliency source is given, and the checks on what it returns."""
+"""What a saliency source is given, the checks on its maps, and those that take a few lines."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +9,15 @@ from torch import Tensor
 
 from robustmix.errors import IncompleteError, UsageError
 from robustmix.models.robust_model import RobustModel
+from robustmix.rng import normal, sample_keys
 from robustmix.saliency.from_file import SaliencyFile
 from robustmix.types import Model
+
+COPIES = 16
+"""Noisy copies of an image that SmoothGrad takes the mean of."""
+
+SIGMA = 0.1
+"""Standard deviation of their noise, in [0, 1] pixel units."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +69,66 @@ def saliency_maps(source: Source, explained: Explained) -> Tensor:
         )
     assert bool((maps >= 0).all()), "saliency is not negative"
     return maps
+
+
+def gradxinput(explained: Explained) -> Tensor:
+    """Return |x * dz/dx| summed over channels: x is the pixel in [0, 1], z the class's logit.
+
+    Returns:
+        (N, H, W), not negative.
+
+    Reference:
+        Shrikumar et al. 2016, arXiv:1605.01713.
+    """
+    gradient, _ = score_gradient(explained.model, explained.images, explained.labels)
+    return (explained.images * gradient).abs().sum(dim=1)
+
+
+def smoothgrad(explained: Explained, *, copies: int = COPIES, sigma: float = SIGMA) -> Tensor:
+    """Return |mean over noisy copies of dz/dx| summed over channels.
+
+    Each copy's noise belongs to the sample, whatever its batch is; noisy pixels are clipped to
+    [0, 1]. The class is the one that the model gives the image without noise.
+
+    Returns:
+        (N, H, W), not negative.
+
+    Reference:
+        Smilkov et al. 2017, arXiv:1706.03825.
+    """
+    images, classes = explained.images, explained.labels
+    if classes is None:
+        with torch.no_grad():
+            classes = explained.model(images).argmax(dim=1)
+    keys = sample_keys(explained.seed, "occlusion", "smoothgrad", 0, explained.sample_ids)
+    if images.device.type != "mps":  # it has no float64
+        keys = keys.to(images.device)
+    total = torch.zeros_like(images)
+    for copy in range(copies):
+        noise = normal(keys, images[0].numel(), counter_high=copy).to(images).view_as(images)
+        noisy = (images + sigma * noise).clamp(0, 1)
+        total += score_gradient(explained.model, noisy, classes)[0]
+    return (total / copies).abs().sum(dim=1)
+
+
+def center(explained: Explained) -> Tensor:
+    """Return 1 minus the distance of each pixel from the centre over that of a corner, (N, H, W).
+
+    Distances are in units of the image's height and width, so that the prior fits any shape.
+    """
+    (height, width), device = explained.size, explained.images.device
+    y = (torch.arange(height, device=device) + 0.5) / height - 0.5
+    x = (torch.arange(width, device=device) + 0.5) / width - 0.5
+    far = (0.5 - 0.5 / height) ** 2 + (0.5 - 0.5 / width) ** 2
+    distance = (y.square().unsqueeze(1) + x.square()).sqrt() / max(far**0.5, 1e-9)
+    nearness: Tensor = (1 - distance).clamp_min(0)
+    return nearness.expand(len(explained.images), height, width)
+
+
+def file(explained: Explained) -> Tensor:
+    """Return the maps of the file that was given, (N, H, W)."""
+    assert explained.maps is not None, "the suite opens the file"
+    return explained.maps.take(explained.sample_ids, explained.size).to(explained.images)
 
 
 def score_gradient(model: Model, images: Tensor, classes: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from robustmix._lazy import lazy_exports
+from robustmix._lazy import lazy_exports_of
 
 if TYPE_CHECKING:
     from robustmix.training.loop import TrainResult as TrainResult
@@ -14,26 +14,4 @@ if TYPE_CHECKING:
     from robustmix.training.recipe import write_recipe as write_recipe
     from robustmix.training.schedules import learning_rate as learning_rate
 
-_EXPORTS = {
-    "Recipe": "robustmix.training.recipe",
-    "TrainResult": "robustmix.training.loop",
-    "learning_rate": "robustmix.training.schedules",
-    "list_recipes": "robustmix.training.recipe",
-    "load_recipe": "robustmix.training.recipe",
-    "resolve_recipe": "robustmix.training.recipe",
-    "train": "robustmix.training.loop",
-    "write_recipe": "robustmix.training.recipe",
-}
-
-__all__ = [
-    "Recipe",
-    "TrainResult",
-    "learning_rate",
-    "list_recipes",
-    "load_recipe",
-    "resolve_recipe",
-    "train",
-    "write_recipe",
-]
-
-__getattr__ = lazy_exports(__name__, _EXPORTS)
+__getattr__, __dir__, __all__ = lazy_exports_of(__name__)

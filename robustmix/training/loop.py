@@ -27,16 +27,19 @@ from robustmix.models.checkpoint import Checkpoint, save_checkpoint
 from robustmix.models.registry import arch_options
 from robustmix.progress import ProgressKind
 from robustmix.signals import StopRequest, stop_on_signals
+from robustmix.tables import require_plugins
 from robustmix.training.optim import GENERATOR
 from robustmix.training.pictures import draw_mixing, picture_samples
 from robustmix.training.progress import Talk, open_progress
 from robustmix.training.recipe import Recipe, recipe_to_dict, write_recipe
 from robustmix.training.run_data import RunData, complete_recipe, load_run_data
 from robustmix.training.run_folder import (
+    TABLES,
     RunFolder,
     asked_recipe,
     clear,
     find_checkpoint,
+    foreign_parts,
     new_state,
     same_recipe,
 )
@@ -136,6 +139,7 @@ def train(
     folder = RunFolder(path=Path(out))
     where = choose_device(device)
     checkpoint = find_checkpoint(folder, resume, force)
+    changed = [] if checkpoint is None else require_plugins(checkpoint.plugins, TABLES)
     asked = asked_recipe(recipe, folder, checkpoint, overrides)
     data = load_run_data(asked, data_dir, where)
     asked = complete_recipe(asked, data)
@@ -148,6 +152,8 @@ def train(
         stop_on_signals(should_stop) as stop,
         talk,
     ):
+        for warning in changed:
+            talk.say(warning)
         run = _Run(
             folder=folder,
             recipe=asked,
@@ -446,6 +452,7 @@ class _Run:
                 head=None if self.teacher is None else DEPLOYED_HEAD,
                 model=to_cpu(self.classifier.state_dict(), seen),
                 resume=state.pack(seen) if resume else None,
+                plugins=foreign_parts(self.recipe),
             ),
         )
 

@@ -20,7 +20,7 @@ import tomli_w
 from robustmix.data.augment import Augment
 from robustmix.errors import IntakeError, UsageError, unknown_name
 from robustmix.files import write_text
-from robustmix.methods.names import METHOD_INFO
+from robustmix.methods.registry import METHODS, method_options
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,8 +130,7 @@ class Recipe:
     """Validate on this many images, as ``limit_train``."""
 
     def __post_init__(self) -> None:
-        if self.method not in METHOD_INFO:
-            raise unknown_name("method", self.method, METHOD_INFO)
+        METHODS.checked(self.method)
         for key in self.augment:
             if key not in _AUGMENT_FIELDS:
                 raise unknown_name("augment key", key, _AUGMENT_FIELDS)
@@ -147,8 +146,8 @@ class Recipe:
 
     def _check_generator(self) -> None:
         given = [key for key in _GENERATOR_KEYS if getattr(self, key) is not None]
-        if given and self.method not in GENERATOR_METHODS:
-            known = ", ".join(GENERATOR_METHODS)
+        if given and not METHODS.row(self.method).generator:
+            known = ", ".join(sorted(n for n, row in METHODS.rows().items() if row.generator))
             raise UsageError(
                 f"{given[0]}: method {self.method} has no generator",
                 f"leave it out, or choose one of {known}",
@@ -162,9 +161,6 @@ class Recipe:
         if low is None and self.min_lr > top:
             raise _invalid("generator_lr", f"at least min_lr ({self.min_lr})", top)
 
-
-GENERATOR_METHODS = ("adautomix", "automix", "samix")
-"""Methods that train a mask generator beside the network."""
 
 _GENERATOR_KEYS = ("generator_lr", "generator_min_lr", "generator_momentum")
 
@@ -261,8 +257,6 @@ def with_overrides(recipe: Recipe, overrides: Mapping[str, object]) -> Recipe:
 
 def with_method_options(recipe: Recipe) -> Recipe:
     """Return the recipe with every option of its method checked and filled in (imports torch)."""
-    from robustmix.methods.registry import method_options
-
     return replace(recipe, method_options=method_options(recipe.method, recipe.method_options))
 
 

@@ -8,13 +8,16 @@ from typing import Any
 
 import torch
 
+from robustmix.data.manifests import DATASETS
 from robustmix.errors import IncompatibleError, UsageError
 from robustmix.methods.method import Setup
 from robustmix.methods.momentum_pair import TeacherMethod
-from robustmix.methods.registry import build_method
+from robustmix.methods.registry import METHODS, build_method
 from robustmix.models.checkpoint import Checkpoint, read_checkpoint
+from robustmix.models.names import ARCHS, split_stem
 from robustmix.models.registry import build_model
 from robustmix.models.start_weights import load_start_weights
+from robustmix.tables import plugins
 from robustmix.training.optim import build_optimizer
 from robustmix.training.recipe import (
     Recipe,
@@ -26,6 +29,9 @@ from robustmix.training.recipe import (
 )
 from robustmix.training.run_data import RunData
 from robustmix.training.state import Means, TrainState, data_digest, open_streams
+
+TABLES = (ARCHS, METHODS, DATASETS)
+"""What a run is made of that others may have registered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +190,12 @@ def same_recipe(checkpoint: Checkpoint, asked: Recipe) -> None:
             "change it back, choose another --out, or start anew with --resume never",
             code="E-OTHER-RECIPE",
         )
+
+
+def foreign_parts(recipe: Recipe) -> tuple[Mapping[str, str], ...]:
+    """Return what of a run others registered, as its checkpoints record it."""
+    names = (split_stem(recipe.arch)[0], recipe.method, recipe.dataset)
+    return tuple(plugins(zip(TABLES, names, strict=True)))
 
 
 def clear(folder: RunFolder) -> None:

@@ -1,6 +1,7 @@
 """Models whose attacks have known answers, and sample keys."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,13 @@ SHAPE = (2, 3, 5)
 SIZE = 2 * 3 * 5
 
 Array = NDArray[np.float64]
+Known = TypeVar("Known")
+
+
+def known(value: Known | None) -> Known:
+    """Return a field of an outcome that not every attack has."""
+    assert value is not None
+    return value
 
 
 def linear(weight: Tensor, bias: float = 0.0) -> Model:

@@ -96,7 +96,7 @@ def test_apgd_is_the_slow_loop_on_a_curved_model(norm: Norm, lift: float, steps:
     images = curved_images(n)
     labels = model(images).argmax(dim=1)
     counting = CountingModel(model)
-    found = apgd(counting, images, labels, eps=eps, steps=steps, norm=norm, keys=keys(n))
+    found = apgd.outcome(counting, images, labels, eps=eps, steps=steps, norm=norm, keys=keys(n))
     starts = start_in_ball(images, keys(n), norm=norm, eps=eps, stream=0)
     halvings = 0
     for i in range(n):
@@ -105,7 +105,7 @@ def test_apgd_is_the_slow_loop_on_a_curved_model(norm: Norm, lift: float, steps:
             steps,
         )  # fmt: skip
         halvings += len(sizes) - 1
-        np.testing.assert_allclose(found.best[i].numpy().ravel(), best, atol=1e-8)
+        np.testing.assert_allclose(found.images[i].numpy().ravel(), best, atol=1e-8)
         reached = int(model.logits(best).argmax()) != int(labels[i])
         assert bool(found.success[i]) == reached
     assert counting.forwards == int(found.forwards.sum())
@@ -126,10 +126,10 @@ def test_a_step_that_overshoots_is_halved_until_it_fits() -> None:
         return torch.stack([5 + (x - 0.531).square() * 40, torch.zeros_like(x)], dim=1)
 
     images = torch.full((1, 1, 1, 1), 0.5)
-    found = apgd(
+    found = apgd.outcome(
         model, images, torch.zeros(1).long(), eps=0.1, steps=100, loss="margin", keys=keys(1)
     )
-    assert float(found.best) == pytest.approx(0.531, abs=1e-3)
+    assert float(found.images) == pytest.approx(0.531, abs=1e-3)
 
 
 @pytest.mark.parametrize("loss", ["ce", "margin", "dlr"])
@@ -139,7 +139,7 @@ def test_restarts_and_targets_work_on_survivors_alone(loss: Loss, trained: Train
 
     def run(restarts: int, targets: int | None = None) -> Tensor:
         counting.forwards = counting.backwards = 0
-        found = apgd(
+        found = apgd.outcome(
             counting, x, y, eps=0.05, steps=4, restarts=restarts, loss=loss, targets=targets,
             keys=keys(len(x)),
         )  # fmt: skip
@@ -163,12 +163,12 @@ def test_apgd_agrees_with_torchattacks(norm: Norm, eps: float, trained: Trained)
     """Per sample; the starts differ, and details of the review (see the docstring)."""
     torchattacks = pytest.importorskip("torchattacks", reason="needs the torchattacks extra")
     x, y, name = trained.images, trained.labels, {"linf": "Linf", "l2": "L2"}[norm]
-    ours = apgd(trained.net, x, y, eps=eps, norm=norm, steps=30, keys=keys(len(x))).success
+    ours = apgd.outcome(trained.net, x, y, eps=eps, norm=norm, steps=30, keys=keys(len(x))).success
     with torch.random.fork_rng(devices=[]):
         theirs = torchattacks.APGD(trained.net, norm=name, eps=eps, steps=30)(x, y)
     broken = trained.net(theirs).argmax(dim=1) != y
     assert float((broken != ours).float().mean()) <= 0.02
-    targeted = apgd(
+    targeted = apgd.outcome(
         trained.net, x, y, eps=eps, norm=norm, steps=30, loss="dlr", targets=9, keys=keys(len(x))
     ).success
     with torch.random.fork_rng(devices=[]):
@@ -185,10 +185,10 @@ def test_contradictions_are_refused() -> None:
         return x.flatten(1)[:, :3]
 
     with pytest.raises(ValueError, match="steps >= 1"):
-        apgd(model, images, labels, eps=0.1, steps=0, keys=keys(2))
+        apgd.outcome(model, images, labels, eps=0.1, steps=0, keys=keys(2))
     with pytest.raises(ValueError, match=r"rho in \[0, 1\]"):
-        apgd(model, images, labels, eps=0.1, rho=1.5, keys=keys(2))
+        apgd.outcome(model, images, labels, eps=0.1, rho=1.5, keys=keys(2))
     with pytest.raises(ValueError, match="restarts >= 1"):
-        apgd(model, images, labels, eps=0.1, restarts=0, keys=keys(2))
+        apgd.outcome(model, images, labels, eps=0.1, restarts=0, keys=keys(2))
     with pytest.raises(ValueError, match="at least 4 classes, got 3"):
-        apgd(model, images, labels, eps=0.1, loss="dlr", targets=2, keys=keys(2))
+        apgd.outcome(model, images, labels, eps=0.1, loss="dlr", targets=2, keys=keys(2))

@@ -12,7 +12,6 @@ from robustmix.attacks import (
     cascade,
     ensemble,
 )
-from robustmix.attacks import autoattack as run_all
 from robustmix.attacks.autoattack import Member, fork_keys
 from robustmix.errors import IncompleteError, UsageError
 from tests.attacks.conftest import Trained
@@ -77,7 +76,7 @@ def test_each_member_attacks_survivors_alone(norm: Norm, eps: float, trained: Tr
     # All passes but the first look at the clean images belong to some member.
     assert sum(stage.forwards for stage in stages) == counting.forwards - 60
     assert sum(stage.backwards for stage in stages) == counting.backwards
-    apart = apgd(
+    apart = apgd.outcome(
         trained.net, x[3:], y[3:], eps=eps, norm=norm, steps=12, keys=fork_keys(keys(60)[3:], 0)
     )
     assert torch.equal(stages[0].broken[3:], apart.success)
@@ -135,7 +134,8 @@ def test_the_ensemble_is_at_least_as_strong_as_torchattacks_parts(trained: Train
     """The same parts of the package, run one after another on what is left."""
     torchattacks = pytest.importorskip("torchattacks")
     x, y, net, eps = trained.images[:80], trained.labels[:80], trained.net, 0.08
-    stages = autoattack(net, x, y, eps=eps, num_classes=10, steps=15, queries=100, keys=keys(80))
+    found = autoattack(net, x, y, eps=eps, steps=15, queries=100, keys=keys(80))
+    ours = net(found).argmax(dim=1) != y
     left = torch.ones(80, dtype=torch.bool)
     with torch.random.fork_rng(devices=[]):
         for attack in (
@@ -146,7 +146,7 @@ def test_the_ensemble_is_at_least_as_strong_as_torchattacks_parts(trained: Train
         ):
             rows = left.nonzero().flatten()
             left[rows] = net(attack(x[rows], y[rows])).argmax(dim=1) == y[rows]
-    assert abs(int((~left).sum()) - int(stages[-1].broken.sum())) <= 1
+    assert abs(int((~left).sum()) - int(ours.sum())) <= 1
     assert 0 < int((~left).sum()) < 80
 
 
@@ -157,4 +157,25 @@ def test_members_draw_from_streams_of_their_own() -> None:
     assert len(set(everything)) == 2500
     assert torch.equal(fork_keys(own[7:9], 2), forks[2][7:9])
     assert 0.4 < float((forks[0] < 0).float().mean()) < 0.6  # the sign bit too
-    assert run_all is autoattack
+
+
+def test_the_outcome_is_the_last_stage_and_charges_those_that_were_attacked(
+    trained: Trained,
+) -> None:
+    x, y = trained.images[:60].clone(), trained.labels[:60].clone()
+    y[:3] = (y[:3] + 1) % 10  # wrong from the start: looked at once, never attacked
+    counting = CountingModel(trained.net)
+    found = autoattack.outcome(counting, x, y, eps=0.12, steps=8, queries=40, keys=keys(60))
+    members = ensemble(norm="linf", eps=0.12, num_classes=10, steps=8, queries=40)
+    stages = list(cascade(trained.net, x, y, members=members, norm="linf", eps=0.12, keys=keys(60)))
+    assert [stage.member for stage in found.stages] == [member.name for member in members]
+    assert torch.equal(found.images, stages[-1].images)
+    assert torch.equal(found.success, stages[-1].broken)
+    assert float(found.forwards.sum()) == pytest.approx(counting.forwards)
+    assert float(found.backwards.sum()) == pytest.approx(counting.backwards)
+    assert found.forwards[:3].tolist() == [1] * 3
+    assert found.backwards[:3].tolist() == [0] * 3
+    early = stages[0].broken & stages[0].tried
+    assert float(found.backwards[early].amax()) == pytest.approx(
+        stages[0].backwards / int(stages[0].tried.sum())
+    )

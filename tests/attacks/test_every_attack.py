@@ -1,86 +1,69 @@
-"""What every attack of the registry must do: one row each."""
+"""What every attack of the table must do: one row each."""
 
+import importlib
 import inspect
+import pkgutil
 import random
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+import robustmix.attacks
 from robustmix.attacks import (
     ATTACKS,
-    DESCRIPTIONS,
+    Attack,
+    CountingModel,
     Norm,
-    apgd,
-    autoattack,
-    fgsm,
-    pgd,
-    square,
-    torchattack,
+    attack_norms,
+    draws_by_batch,
+    find_attack,
     verify,
 )
+from robustmix.attacks.attack import norms_in
 from robustmix.errors import IncompleteError
 from robustmix.types import Model
 from tests.attacks.conftest import Trained
 from tests.attacks.problems import SHAPE, SIZE, keys
 
-Run = Callable[[Model, Tensor, Tensor, float, Norm, Tensor], Tensor]
-
 
 class Case(NamedTuple):
     name: str
-    run: Run
-    norms: tuple[Norm, ...] = ("linf", "l2")
+    knobs: Mapping[str, Any] = MappingProxyType({})  # that make it strong enough, but quick
+    strong: Mapping[str, Any] = MappingProxyType({})  # that make it find a linear optimum
     exact: tuple[Norm, ...] = ("linf", "l2")  # norms in which a linear optimum is reached
-    per_sample: bool = True  # whether its draws depend on the sample alone
+    random: tuple[Norm, ...] = ()  # norms in which other draws end elsewhere, however easy it is
 
+    @property
+    def attack(self) -> Attack[...]:
+        if ATTACKS.row(self.name).help.endswith("torchattacks extra)"):
+            pytest.importorskip("torchattacks", reason="needs the torchattacks extra")
+        return find_attack(self.name)
 
-def run_fgsm(m: Model, x: Tensor, y: Tensor, eps: float, norm: Norm, k: Tensor) -> Tensor:
-    return fgsm(m, x, y, eps=eps, norm=norm)
-
-
-def run_pgd(m: Model, x: Tensor, y: Tensor, eps: float, norm: Norm, k: Tensor) -> Tensor:
-    return pgd(m, x, y, eps=eps, step_size=eps / 4 or 0.1, steps=40, norm=norm, keys=k).best
-
-
-def run_apgd(m: Model, x: Tensor, y: Tensor, eps: float, norm: Norm, k: Tensor) -> Tensor:
-    return apgd(m, x, y, eps=eps, steps=60, norm=norm, keys=k).best
-
-
-def run_square(m: Model, x: Tensor, y: Tensor, eps: float, norm: Norm, k: Tensor) -> Tensor:
-    return square(m, x, y, eps=eps, norm=norm, queries=1200, keys=k).best
-
-
-def run_autoattack(m: Model, x: Tensor, y: Tensor, eps: float, norm: Norm, k: Tensor) -> Tensor:
-    pytest.importorskip("torchattacks", reason="needs the torchattacks extra")
-    classes = m(x[:1]).shape[1]
-    stages = autoattack(
-        m, x, y, eps=eps, num_classes=classes, norm=norm, steps=5, queries=20, keys=k
-    )
-    return stages[-1].images
-
-
-def run_foreign(m: Model, x: Tensor, y: Tensor, eps: float, norm: Norm, k: Tensor) -> Tensor:
-    pytest.importorskip("torchattacks", reason="needs the torchattacks extra")
-    name, alpha = ("PGD", eps / 4) if norm == "linf" else ("PGDL2", eps / 4)
-    options: dict[str, str | int | float | bool] = {"alpha": alpha, "steps": 40}
-    return torchattack(m, x, y, name=name, eps=eps, seed=3, norm=norm, options=options)
+    def run(
+        self, m: Model, x: Tensor, y: Tensor, eps: float, norm: Norm, k: Tensor | None
+    ) -> Tensor:
+        return self.attack(m, x, y, eps=eps, norm=norm, keys=k, **self.knobs)
 
 
 CASES = [
-    Case("fgsm", run_fgsm),
-    Case("pgd", run_pgd),
-    Case("apgd", run_apgd),
-    Case("square", run_square, exact=("linf",)),
-    Case("autoattack", run_autoattack, exact=()),
-    Case("torchattacks:NAME", run_foreign, per_sample=False),
+    Case("fgsm"),
+    Case("pgd", {"steps": 40}, random=("l2",)),
+    Case("apgd", {"steps": 60}, random=("l2",)),
+    Case(
+        "square", {"queries": 300}, strong={"queries": 1200}, exact=("linf",), random=("linf", "l2")
+    ),
+    Case("fab", {"steps": 5}, exact=()),
+    Case("autoattack", {"steps": 5, "queries": 20}, exact=()),
 ]
-EACH = [(case, norm) for case in CASES for norm in case.norms]
+EACH = [(case, norm) for case in CASES for norm in attack_norms(case.name)]
 EACH_IDS = [f"{case.name}-{norm}" for case, norm in EACH]
 every = pytest.mark.parametrize(("case", "norm"), EACH, ids=EACH_IDS)
+one_each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 def five_classes(weight: Tensor, bias: float) -> Model:
@@ -117,15 +100,93 @@ def net(seed: int = 0) -> nn.Module:
     return model.eval()
 
 
-def test_every_attack_is_registered_described_and_tested() -> None:
-    assert {case.name for case in CASES} == set(ATTACKS) == set(DESCRIPTIONS)
+def steady(seed: int = 2) -> Model:
+    """Tanh and elementwise sums: the same bits whatever the batch, unlike a matrix product."""
+    weights = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+    def model(images: Tensor) -> Tensor:
+        return (torch.tanh(images.unsqueeze(1) - 0.5) * weights).flatten(2).sum(dim=2)
+
+    return model
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_knobs_are_keyword_only(name: str) -> None:
-    parameters = inspect.signature(ATTACKS[name]).parameters.values()
-    plain = [p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+def random_images(n: int, seed: int = 1) -> Tensor:
+    return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def test_every_attack_of_the_folder_is_in_the_table_and_tested() -> None:
+    found = {}
+    for module in pkgutil.iter_modules(robustmix.attacks.__path__, "robustmix.attacks."):
+        for name, thing in vars(importlib.import_module(module.name)).items():
+            if inspect.isfunction(thing) and hasattr(thing, "outcome"):
+                found[name] = thing
+    assert found == {name: ATTACKS[name] for name in ATTACKS}
+    assert [case.name for case in CASES] == list(ATTACKS)
+    for name, attack in found.items():
+        assert getattr(robustmix.attacks, name) is attack
+        assert attack.__name__ == name
+        assert attack_norms(name) == norms_in(attack)
+
+
+@one_each
+def test_the_call_is_the_same_for_all(case: Case) -> None:
+    parameters = inspect.signature(case.attack).parameters
+    plain = [p.name for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]
     assert plain == ["model", "images", "labels"]
+    given = [n for n, p in parameters.items() if p.default is p.empty and n not in plain]
+    assert given == ["eps"]
+    assert parameters["norm"].default == attack_norms(case.name)[0] == "linf"
+    assert (parameters["seed"].default, parameters["keys"].default) == (0, None)
+    assert inspect.signature(case.attack).return_annotation is Tensor
+    assert not draws_by_batch(case.attack)
+
+
+@one_each
+def test_with_nothing_else_given_it_finds_images_in_the_ball(case: Case) -> None:
+    model, images = net(), random_images(200)
+    first, second = model(images).topk(2, dim=1).values.unbind(1)
+    images = images[(first - second).argsort()[:3]]  # soon broken: the defaults take long
+    labels = model(images).argmax(dim=1)
+    found = case.attack(model, images, labels, eps=8 / 255)
+    assert found.dtype == torch.float32
+    assert found.shape == images.shape
+    assert not found.requires_grad
+    verify(model, images, labels, found, norm="linf", eps=8 / 255)
+    assert bool((found != images).any())
+
+
+@every
+def test_the_outcome_is_the_call_and_its_success_is_true(case: Case, norm: Norm) -> None:
+    model, images = net(), random_images(7)
+    labels, eps = model(images).argmax(dim=1), 0.1 if norm == "linf" else 0.5
+    counting = CountingModel(model)
+    knobs: dict[str, Any] = {"eps": eps, "norm": norm, "keys": keys(7), **case.knobs}
+    found = case.attack.outcome(counting, images, labels, **knobs)
+    assert torch.equal(found.images, case.attack(model, images, labels, **knobs))
+    checked = verify(model, images, labels, found.images, norm=norm, eps=eps)
+    assert torch.equal(found.success, checked.success)
+    assert int(found.success.sum()) > 0
+    # Those that only give images are scored by the harness, which is no work of the attack.
+    own = counting.forwards - (7 if case.name in ("fgsm", "fab") else 0)
+    assert float(found.forwards.sum()) == pytest.approx(own)
+    assert float(found.backwards.sum()) == pytest.approx(counting.backwards)
+    assert found.forwards.shape == found.backwards.shape == found.success.shape == (7,)
+
+
+@every
+def test_seeds_and_positions_decide_where_no_keys_are_given(case: Case, norm: Norm) -> None:
+    model, images = net(), random_images(7)
+    labels = torch.zeros(7, dtype=torch.int64)
+
+    def run(seed: int, x: Tensor = images) -> Tensor:
+        return case.attack(model, x, labels[: len(x)], eps=0.01, norm=norm, seed=seed, **case.knobs)
+
+    assert torch.equal(run(0), run(0))
+    assert torch.equal(run(0), case.run(model, images, labels, 0.01, norm, None))
+    if norm in case.random:
+        assert not torch.equal(run(0), run(1))
+        twice = run(0, images[:1].expand(2, *SHAPE))
+        assert not torch.equal(twice[0], twice[1])
 
 
 @pytest.mark.parametrize(
@@ -139,7 +200,8 @@ def test_trap_1_a_linear_optimum_is_reached_at_the_radius_in_pixels(
 ) -> None:
     eps = 8 / 255 if norm == "linf" else 0.25
     weight, images, model, labels = far(n)
-    found = case.run(model, images, labels, eps, norm, keys(n))
+    strong = case._replace(knobs={**case.knobs, **case.strong})
+    found = strong.run(model, images, labels, eps, norm, keys(n))
     dual = weight.abs().sum() if norm == "linf" else weight.norm()
     best = images.flatten(1) @ weight - eps * dual
     torch.testing.assert_close(found.flatten(1) @ weight, best, rtol=1e-5, atol=2e-5)
@@ -156,8 +218,7 @@ def test_trap_2_eps_zero_changes_nothing(case: Case, norm: Norm) -> None:
 
 @every
 def test_ball_and_range_hold_where_pixels_touch_their_ends(case: Case, norm: Norm) -> None:
-    model = net()
-    images = torch.rand(7, *SHAPE, generator=torch.Generator().manual_seed(1)).round()
+    model, images = net(), random_images(7).round()
     labels = model(images).argmax(dim=1)
     eps = 0.1 if norm == "linf" else 0.5
     found = case.run(model, images, labels, eps, norm, keys(7))
@@ -170,17 +231,8 @@ def test_ball_and_range_hold_where_pixels_touch_their_ends(case: Case, norm: Nor
 
 @every
 def test_trap_17_a_sample_does_not_depend_on_its_batch(case: Case, norm: Norm) -> None:
-    if not case.per_sample:
-        pytest.skip("draws for the whole batch")
-    # Tanh and elementwise sums: the same bits whatever the batch, unlike a matrix product.
-    generator = torch.Generator().manual_seed(2)
-    weights = torch.randn(5, *SHAPE, generator=generator)
-
-    def model(images: Tensor) -> Tensor:
-        return (torch.tanh(images.unsqueeze(1) - 0.5) * weights).flatten(2).sum(dim=2)
-
-    images = torch.rand(7, *SHAPE, generator=generator)
-    labels, own = model(images).argmax(dim=1), keys(7)
+    model, images, own = steady(), random_images(7, seed=2), keys(7)
+    labels = model(images).argmax(dim=1)
     eps = 0.02 if norm == "linf" else 0.1
     whole = case.run(model, images, labels, eps, norm, own)
     order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
@@ -198,8 +250,8 @@ def test_traps_3_and_25_nothing_of_the_caller_changes(case: Case, norm: Norm) ->
     model = net()
     model[0].weight.grad = torch.full_like(model[0].weight, 7.0)  # type: ignore[index]
     model[5].bias.requires_grad_(False)  # type: ignore[index]
-    images = torch.rand(7, *SHAPE, generator=torch.Generator().manual_seed(1))
-    labels, own = model(images).argmax(dim=1), keys(7)
+    images, own = random_images(7), keys(7)
+    labels = model(images).argmax(dim=1)
     kept = [t.clone() for t in (images, labels, own)]
     state = {name: t.clone() for name, t in model.state_dict().items()}
     flags = [p.requires_grad for p in model.parameters()]
@@ -227,15 +279,14 @@ def test_traps_3_and_25_nothing_of_the_caller_changes(case: Case, norm: Norm) ->
 def test_trap_4_a_model_in_train_mode_is_refused(case: Case, norm: Norm) -> None:
     model = net()
     model[1].train()  # type: ignore[index]
-    images = torch.rand(2, *SHAPE)
     with pytest.raises(ValueError, match="1 is in train mode"):
-        case.run(model, images, torch.zeros(2).long(), 0.05, norm, keys(2))
+        case.run(model, random_images(2), torch.zeros(2).long(), 0.05, norm, keys(2))
 
 
 @every
 def test_trap_23_nan_logits_are_an_error_not_a_success(case: Case, norm: Norm) -> None:
     def model(images: Tensor) -> Tensor:
-        logits = images.flatten(1)[:, :5] * torch.ones(5)
+        logits = images.flatten(1)[:, :5] + torch.tensor([0.01, 0, 0, 0, 0])  # class 0 leads
         return torch.where((images != 0.5).flatten(1).any(dim=1, keepdim=True), torch.nan, logits)
 
     images = torch.full((2, *SHAPE), 0.5)
@@ -250,7 +301,7 @@ def test_trap_23_nan_logits_are_an_error_not_a_success(case: Case, norm: Norm) -
 
 
 @pytest.mark.parametrize("eps", [-0.1, 8.0, float("nan")])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@one_each
 def test_an_eps_in_grey_levels_is_refused(case: Case, eps: float) -> None:
     _, images, model, labels = far(2)
     with pytest.raises(ValueError, match=r"\[0, 1\] pixel units"):
@@ -259,42 +310,41 @@ def test_an_eps_in_grey_levels_is_refused(case: Case, eps: float) -> None:
 
 @every
 def test_same_keys_same_bits_and_other_keys_others(case: Case, norm: Norm) -> None:
-    model = net()
-    images = torch.rand(7, *SHAPE, generator=torch.Generator().manual_seed(1))
+    model, images = net(), random_images(7)
     labels = torch.zeros(7, dtype=torch.int64)
     first, again = (case.run(model, images, labels, 0.01, norm, keys(7)) for _ in range(2))
     assert torch.equal(first, again)
-    # The corners of an linf ball are soon reached from anywhere.
-    if (case.name, norm) in [("pgd", "l2"), ("apgd", "l2"), ("square", "linf"), ("square", "l2")]:
+    if norm in case.random:
         other = case.run(model, images, labels, 0.01, norm, keys(7, trial=1))
         assert not torch.equal(first, other)
 
 
-Broken = Literal["shape", "type", "range", "labels", "keys"]
+Broken = Literal["shape", "range", "labels", "keys", "norm"]
 
 
-@pytest.mark.parametrize("what", ["shape", "range", "labels", "keys"])
-@pytest.mark.parametrize("case", CASES[1:5], ids=lambda case: case.name)
-def test_a_problem_that_cannot_be_meant_is_refused(case: Case, what: Broken) -> None:
+@pytest.mark.parametrize("what", ["shape", "range", "labels", "keys", "norm"])
+@one_each
+def test_an_invalid_problem_is_refused(case: Case, what: Broken) -> None:
     _, images, model, labels = far(3)
-    own = keys(3)
+    own, norm = keys(3), "l7" if what == "norm" else "linf"
     if what == "shape":
         images = images.flatten(1)
     elif what == "range":
         images = images + 0.5
     elif what == "labels":
         labels = labels[:2]
-    else:
+    elif what == "keys":
         own = own[:2]
     with pytest.raises(ValueError, match="expected"):
-        case.run(model, images, labels, 0.05, "linf", own)
+        case.run(model, images, labels, 0.05, norm, own)  # type: ignore[arg-type]
 
 
-def test_no_images_no_work() -> None:
+@one_each
+def test_no_images_no_work(case: Case) -> None:
     _, images, model, labels = far(3)
-    for case in CASES[1:4]:
-        found = case.run(model, images[:0], labels[:0], 0.05, "linf", keys(0))
-        assert found.shape == (0, *SHAPE)
+    found = case.attack.outcome(model, images[:0], labels[:0], eps=0.05, keys=keys(0))
+    assert found.images.shape == (0, *SHAPE)
+    assert found.success.shape == found.forwards.shape == (0,)
 
 
 def test_attacks_beat_random_noise_on_a_trained_network(trained: Trained) -> None:
@@ -308,4 +358,5 @@ def test_attacks_beat_random_noise_on_a_trained_network(trained: Trained) -> Non
     share["noise"] = float((trained.net(noise.clamp(0, 1)).argmax(dim=1) != y).float().mean())
     assert share["noise"] + 0.1 < share["square"] <= share["pgd"] + 0.02
     assert share["fgsm"] <= share["pgd"] <= share["autoattack"]
+    assert share["fgsm"] <= share["fab"] <= share["autoattack"]
     assert abs(share["pgd"] - share["apgd"]) < 0.03

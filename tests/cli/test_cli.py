@@ -7,6 +7,7 @@ import torch
 
 import robustmix
 from robustmix.cli.app import run
+from robustmix.cli.listing import KINDS
 from robustmix.errors import UsageError
 
 
@@ -104,7 +105,7 @@ def test_missing_data_names_path_and_remedy(
     assert "16019d7e3df5f24257cddd939b257f8d" in line or "eb9058c3a382ffc7106e4002c42a8d85" in line
 
 
-@pytest.mark.parametrize("kind", ["archs", "attacks", "corruptions", "datasets", "methods"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_lists_print_tables_of_100_columns(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["list", kind]) == 0
     out, err = lines(capsys)

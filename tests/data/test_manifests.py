@@ -7,8 +7,8 @@ from typing import cast
 import pytest
 from torchvision import datasets as tv
 
-from robustmix.data.datasets import DATASETS
 from robustmix.data.manifests import (
+    DATASETS,
     Manifest,
     list_manifests,
     load_manifest,

@@ -1,5 +1,6 @@
 """Suites ``fgsm`` and ``pgd``: closed forms, numbers by hand, and the traps of attack suites."""
 
+import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,31 +15,30 @@ from torch import Tensor, nn
 from robustmix.attacks import pgd
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.errors import UsageError
-from robustmix.evaluation import job
-from robustmix.evaluation.engine import padded
+from robustmix.evaluation import evaluation
 from robustmix.evaluation.evaluate import evaluate
-from robustmix.evaluation.recompute import recompute, suite_from_params
-from robustmix.evaluation.suites import pgd as pgd_suite
-from robustmix.evaluation.suites.attack import exact_name, headline
-from robustmix.evaluation.suites.attack_plan import AttackChoices, with_surrogate
-from robustmix.evaluation.suites.autoattack import AutoAttackSuite
-from robustmix.evaluation.suites.fgsm import FgsmSuite
-from robustmix.evaluation.suites.masking import MaskingSuite
-from robustmix.evaluation.suites.pgd import PgdSuite
-from robustmix.evaluation.suites.plan import plan_suites
-from robustmix.evaluation.suites.zoo import ZooSuite
+from robustmix.evaluation.params import exact_name
+from robustmix.evaluation.plan import plan
+from robustmix.evaluation.recompute import recompute
+from robustmix.evaluation.suite import Prepared, Scene, all_numbers
+from robustmix.evaluation.suites.masking import Masking
+from robustmix.evaluation.suites.registry import name_of, read_suite
 from robustmix.metrics.intervals import wilson
 from robustmix.models.checks import buffers_hash
-from robustmix.models.robust_model import RobustModel
+from robustmix.models.robust_model import RobustModel, padded
 from robustmix.report.report import Report
-from robustmix.report.schema import AttackPart
+from robustmix.report.rows import Rows
+from robustmix.report.samples import Samples, Table
+from robustmix.report.schema import SuitePart
 from robustmix.rng import sample_keys
 from robustmix.types import Model
+from tests.evaluation.attacks import attack
 from tests.evaluation.test_engine import Stop, comparable
 from tests.evaluation.tiny import MEAN, STD, Net, tiny_images, tiny_model
 
 EIGHT = Fraction(8, 255)
-SHORT = PgdSuite(eps=Fraction(3, 255), sweep=(Fraction(1, 255),), steps=6, masking=False)
+SHORT = attack("pgd", eps=(Fraction(3, 255), Fraction(1, 255)), steps=6)
+ONE = (Fraction(3, 255),)
 
 
 def rows(report: Report, suite: str, condition: str) -> dict[str, Any]:
@@ -50,9 +50,9 @@ def pixels(data: ImageSet) -> Tensor:
     return data.pixels.take(torch.arange(len(data))).float() / 255
 
 
-def part(report: Report, suite: str) -> AttackPart:
+def part(report: Report, suite: str) -> SuitePart:
     found = report.content.suites[suite]
-    assert isinstance(found, AttackPart)
+    assert found.kind == "attack"
     assert found.status == "ok", found.reason
     return found
 
@@ -98,11 +98,8 @@ def test_trap_01_a_linear_model_falls_exactly_where_the_pixel_ball_crosses_its_p
     reach = weight.abs().sum() if norm == "linf" else weight.norm()
     distances = (margins.abs() / reach).sort().values
     eps = Fraction(float(distances[23:25].mean())).limit_denominator(100_000)
-    asked: Any = (
-        FgsmSuite(norm=norm, eps=eps, sweep=(), masking=False)
-        if suite == "fgsm"
-        else PgdSuite(norm=norm, eps=eps, steps=40, masking=False)
-    )
+    steps = {"steps": 40} if suite == "pgd" else {}
+    asked = attack(suite, norm=norm, eps=(eps,), sweep=(), **steps)
     found = part(evaluate(robust, data, [asked]), suite)
     expected = float((margins.abs() < float(eps) * reach).float().mean())
     assert expected == pytest.approx(24 / 60)
@@ -111,22 +108,23 @@ def test_trap_01_a_linear_model_falls_exactly_where_the_pixel_ball_crosses_its_p
     assert found.metrics["delta_error"].value == pytest.approx(expected)
     assert found.metrics[norm].value == pytest.approx(float(eps), rel=1e-5)
     assert found.metrics[f"max_{norm}"].value == pytest.approx(float(eps), rel=1e-5)
-    assert (found.norm, found.eps) == (norm, float(eps))
+    assert (found.details["norm"], found.details["eps"]) == (norm, float(eps))
 
 
-@pytest.mark.parametrize("suite", [FgsmSuite(masking=False), SHORT], ids=["fgsm", "pgd"])
+@pytest.mark.parametrize("suite", [attack("fgsm"), SHORT], ids=["fgsm", "pgd"])
 def test_trap_02_an_attack_of_radius_0_is_clean_sample_by_sample(suite: Any) -> None:
     report = evaluate(tiny_model(), tiny_images(), [suite])
-    none, clean = rows(report, suite.name, "0/255"), rows(report, "clean", "clean")
+    none, clean = rows(report, suite.attack, "0/255"), rows(report, "clean", "clean")
     for name in ("pred", "confidence", "nll", "margin"):
         assert np.array_equal(none[name], clean[name])
-    assert part(report, suite.name).sweep[0].metrics["robust_acc"] == report.metric("clean.top1")
+    first = part(report, suite.attack).condition("0")
+    assert first["robust_acc"] == report.metric("clean.top1")
 
 
 def test_trap_03_and_04_attacks_leave_batch_norm_alone_and_repeat_themselves() -> None:
     model, data = tiny_model(), tiny_images()
     before = buffers_hash(model)
-    suites: list[Any] = [FgsmSuite(masking=False), SHORT]
+    suites: list[Any] = [attack("fgsm"), SHORT]
     first = evaluate(model, data, suites)
     assert buffers_hash(model) == before
     assert comparable(evaluate(model, data, suites)) == comparable(first)
@@ -138,8 +136,8 @@ def test_trap_03_and_04_attacks_leave_batch_norm_alone_and_repeat_themselves() -
 
 
 ALL: list[Any] = [
-    FgsmSuite(norm="l2", eps=Fraction(1, 2), masking=False),
-    replace(SHORT, steps=2, sweep=(), restarts=2, loss="dlr", targeted=True),
+    attack("fgsm", norm="l2", eps=(Fraction(1, 2),)),
+    attack("pgd", eps=ONE, steps=2, restarts=2, loss="dlr", targeted=True),
 ]
 
 
@@ -175,11 +173,11 @@ class Nan(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "suite", [FgsmSuite(eps=Fraction(1, 30), masking=False), SHORT], ids=["fgsm", "pgd"]
+    "suite", [attack("fgsm", eps=(Fraction(1, 30),)), SHORT], ids=["fgsm", "pgd"]
 )
 def test_trap_23_nan_under_attack_is_no_success(suite: Any) -> None:
     report = evaluate(tiny_model(Nan()), tiny_images(20), [suite])
-    found = report.content.suites[suite.name]
+    found = report.content.suites[suite.attack]
     assert found.status == "failed"
     assert "E-NONFINITE" in (found.reason or "")
     assert not found.metrics
@@ -190,7 +188,7 @@ def test_trap_25_no_suite_touches_a_global_generator() -> None:
 
     model, data = tiny_model(), tiny_images(30)
     state, plain, legacy = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index] # noqa: NPY002
-    evaluate(model, data, [*ALL, MaskingSuite(samples=20)])
+    evaluate(model, data, [*ALL, Masking(masking_samples=20)])
     assert torch.equal(torch.get_rng_state(), state)
     assert random.getstate() == plain
     assert np.array_equal(np.random.get_state()[1], legacy)  # type: ignore[index] # noqa: NPY002
@@ -218,13 +216,42 @@ def test_the_metrics_by_hand() -> None:
     assert metrics["error"].n == 4
     assert metrics["asr"].n == 2
     assert metrics["error"].ci == wilson(2, 4)
+    assert metrics["asr"].ci == wilson(1, 2)
     none = headline(found, clean | {"correct": np.zeros(4)}, np.ones(4, dtype=bool))
-    assert none["asr"].value is None
-    assert none["asr"].n == 0
+    assert (none["asr"].value, none["asr"].n, none["asr"].note) == (None, 0, None)
+    assert none["asr"].reason == "no sample is right clean"
+
+
+def headline(found: Any, clean: Any, rounded: Any) -> dict[str, Any]:
+    """Give the registered numbers of an attack of one radius, by name."""
+    conditions = ("0/255", "8/255", "8/255 8-bit")
+    given = (found | {"correct": clean["correct"], "nll": clean["nll"]}, found)
+    all_rows = [*given, found | {"correct": rounded}]
+    columns = {name: np.stack([[one[name]] for one in all_rows]) for name in found}
+    before = {name: np.array([[column]]) for name, column in clean.items()}
+    samples = Samples(
+        sample_ids=tuple("abcd"), labels=np.zeros(4, dtype=np.int64), class_names=("a", "b"),
+        superclass=None,
+        tables={"mine": Table(conditions, columns), "clean": Table(("clean",), before)},
+    )  # fmt: skip
+    of_rows = Rows.of(
+        samples, "mine", order=np.arange(4), num_classes=2, input_size=(3, 4, 4), seed=0
+    )
+    numbers = all_numbers(Bare(), of_rows)
+    return {name: define().metric() for (_, name), define in numbers.items()}
+
+
+class Bare(Prepared):
+    """An attack that defines no number of its own."""
+
+    kind = "attack"
+
+    def numbers(self, rows: Rows) -> dict[Any, Any]:
+        return {}
 
 
 def test_rows_say_what_happened_to_each_sample() -> None:
-    report = evaluate(tiny_model(), tiny_images(), [FgsmSuite(masking=False), SHORT])
+    report = evaluate(tiny_model(), tiny_images(), [attack("fgsm"), SHORT])
     clean = rows(report, "clean", "clean")
     for suite, name in (("fgsm", "8/255"), ("pgd", "3/255")):
         found = rows(report, suite, name)
@@ -243,15 +270,18 @@ def test_pgd_suite_is_the_primitive_with_its_own_keys() -> None:
     report = evaluate(model, data, [SHORT], seed=3)
     for eps in (Fraction(1, 255), Fraction(3, 255)):
         name = exact_name(eps)
-        found = pgd(
+        found = pgd.outcome(
             padded(model), pixels(data), data.labels, eps=float(eps), step_size=float(eps) / 4,
             steps=6, keys=sample_keys(3, "pgd", name, 0, data.sample_ids),
         )  # fmt: skip
         stored = rows(report, "pgd", name)
         assert np.array_equal(~stored["correct"].astype(bool), found.success.numpy())
+        assert found.last is not None
+        assert found.trace is not None
         last = padded(model)(found.last).argmax(dim=1)
         assert np.array_equal(stored["last_pred"], last.numpy())
-        first = [int(column.nonzero()[0]) if column.any() else -1 for column in found.reached_at.T]
+        reached = found.trace.reached_at.T
+        first = [int(column.nonzero()[0]) if column.any() else -1 for column in reached]
         assert stored["first_step"].tolist() == first
     wrong = float((last != data.labels).float().mean())
     assert report.metric("pgd.error_last").value == pytest.approx(wrong)
@@ -262,7 +292,13 @@ def test_pgd_suite_is_the_primitive_with_its_own_keys() -> None:
 def test_convergence_is_the_error_of_shorter_and_longer_searches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pgd_suite, "CONVERGENCE", 50)
+    prepare = Attack.prepare
+
+    def smaller(suite: Attack, scene: Scene) -> Any:
+        prepared: Any = prepare(suite, scene)
+        return replace(prepared, convergence_samples=50)
+
+    monkeypatch.setattr(Attack, "prepare", smaller)
     data, model = tiny_images(), tiny_model()
     report = evaluate(model, data, [SHORT])
     assert report.samples is not None
@@ -271,7 +307,7 @@ def test_convergence_is_the_error_of_shorter_and_longer_searches(
     keys = sample_keys(0, "pgd", "3/255", 0, data.sample_ids)
     errors = {}
     for steps in (3, 6, 12):
-        found = pgd(
+        found = pgd.outcome(
             padded(model), pixels(data), data.labels, eps=3 / 255, step_size=0.75 / 255,
             steps=steps, keys=keys,
         )  # fmt: skip
@@ -289,12 +325,12 @@ def test_convergence_is_the_error_of_shorter_and_longer_searches(
 
 def test_success_is_monotone_in_restarts_and_best_no_weaker_than_last() -> None:
     data, model = tiny_images(), tiny_model()
-    suite = replace(SHORT, sweep=(), steps=1, eps=8 * EIGHT, step_size=Fraction(1, 255))
+    suite = attack("pgd", eps=(8 * EIGHT,), steps=1, step_size=Fraction(1, 255))
     broken = []
     for restarts in (1, 3, 12):
-        report = evaluate(model, data, [replace(suite, restarts=restarts)])
+        report = evaluate(model, data, [suite.with_options(restarts=restarts)])
         broken.append(~rows(report, "pgd", "64/255")["correct"].astype(bool))
-        assert part(report, "pgd").restarts == restarts
+        assert part(report, "pgd").details["restarts"] == restarts
         last = report.metric("pgd.error_last").value
         assert (report.metric("pgd.error").value or 0) >= (last or 0)
     assert (broken[0] <= broken[1]).all()
@@ -304,10 +340,11 @@ def test_success_is_monotone_in_restarts_and_best_no_weaker_than_last() -> None:
 
 def test_a_longer_list_of_radii_makes_a_curve_with_its_area() -> None:
     radii = tuple(Fraction(k, 255) for k in (8, 16, 4))
-    suite = replace(SHORT, eps=EIGHT, sweep=radii)
-    found = part(evaluate(tiny_model(), tiny_images(60), [suite]), "pgd")
-    assert [round(p.x * 255) for p in found.sweep] == [0, 4, 8, 16]
-    a = [p.metrics["robust_acc"].value or 0.0 for p in found.sweep]
+    found = part(evaluate(tiny_model(), tiny_images(60), [SHORT.with_options(eps=radii)]), "pgd")
+    curve = found.curve("sweep")
+    assert [round(x * 255) for x in curve.x] == [0, 4, 8, 16]
+    assert (curve.scale, curve.panel, curve.y) == ("symlog", "linf", "robust_acc")
+    a = [metric.value or 0.0 for metric in found.along(curve)]
     area = (4 * (a[0] + a[1]) / 2 + 4 * (a[1] + a[2]) / 2 + 8 * (a[2] + a[3]) / 2) / 16
     assert found.metrics["auc_eps_16"].value == pytest.approx(area)
     assert "auc_eps_16" not in part(evaluate(tiny_model(), tiny_images(60), [SHORT]), "pgd").metrics
@@ -315,13 +352,12 @@ def test_a_longer_list_of_radii_makes_a_curve_with_its_area() -> None:
 
 def test_eight_bit_images_are_scored_as_stored() -> None:
     data, model = tiny_images(50), tiny_model()
-    suite = replace(SHORT, eps=Fraction(1, 60), sweep=())
-    report = evaluate(model, data, [suite])
-    found = pgd(
+    report = evaluate(model, data, [attack("pgd", eps=(Fraction(1, 60),), steps=6)])
+    found = pgd.outcome(
         padded(model), pixels(data), data.labels, eps=1 / 60, step_size=1 / 240, steps=6,
         keys=sample_keys(0, "pgd", "0.0166667", 0, data.sample_ids),
     )  # fmt: skip
-    grey = (found.best * 255).round().clamp(0, 255) / 255
+    grey = (found.images * 255).round().clamp(0, 255) / 255
     wrong = (padded(model)(grey).argmax(dim=1) != data.labels).float().mean()
     assert report.metric("pgd.error_uint8").value == pytest.approx(float(wrong))
     assert report.content.suites["pgd"].params["eps"] == "1/60"
@@ -350,11 +386,13 @@ class Counted:
 @pytest.mark.parametrize(
     "suite",
     [
-        FgsmSuite(masking=False),
-        replace(SHORT, restarts=2, targeted=True, steps=2),
-        MaskingSuite(samples=20),
+        attack("fgsm"),
+        SHORT.with_options(restarts=2, targeted=True, steps=2),
+        attack("apgd", steps=3, restarts=2),
+        attack("square", queries=9),
+        Masking(masking_samples=20),
     ],
-    ids=["fgsm", "pgd", "masking"],
+    ids=name_of,
 )
 def test_every_pass_is_counted(monkeypatch: pytest.MonkeyPatch, suite: Any) -> None:
     models: list[Counted] = []
@@ -363,15 +401,15 @@ def test_every_pass_is_counted(monkeypatch: pytest.MonkeyPatch, suite: Any) -> N
         models.append(Counted(model))
         return models[-1]
 
-    monkeypatch.setattr(job, "padded", counted)
+    monkeypatch.setattr(evaluation, "padded", counted)
     data = tiny_images(40)
-    found: Any = evaluate(tiny_model(), data, [suite]).content.suites[suite.name]
+    found = evaluate(tiny_model(), data, [suite]).content.suites[name_of(suite)].details
     (model,) = models
-    assert found.forwards == model.forwards - len(data)  # one pass each is of suite clean
-    assert found.backwards == model.backwards
-    if suite.name == "fgsm":
-        assert found.forwards == (1 + 9 + 1) * len(data)
-        assert found.backwards == len(data)
+    assert found["forwards"] == model.forwards - len(data)  # one pass each is of suite clean
+    assert found["backwards"] == model.backwards
+    if name_of(suite) == "fgsm":
+        assert found["forwards"] == (1 + 9 + 1) * len(data)
+        assert found["backwards"] == len(data)
 
 
 # resume, record, plan
@@ -391,26 +429,36 @@ def test_an_interrupted_attack_resumes_to_the_same_report(
     assert recompute(Report.load(tmp_path)) == []
 
 
+THIRD = (Fraction(1, 3), Fraction(1, 7))
+
+
 @pytest.mark.parametrize(
     "suite",
     [
-        FgsmSuite(norm="l2", eps=Fraction(1, 3), sweep=(Fraction(1, 7),)),
-        PgdSuite(
-            norm="l2", eps=Fraction(1, 3), sweep=(Fraction(1, 7),), steps=7,
-            step_size=Fraction(1, 11), restarts=3, loss="margin", targeted=True,
+        attack("fgsm", norm="l2", eps=THIRD),
+        attack(
+            "pgd", norm="l2", eps=THIRD, steps=7, step_size=Fraction(1, 11), restarts=3,
+            loss="margin", targeted=True,
         ),
-        PgdSuite(random_start=False),
-        AutoAttackSuite(norm="l2", eps=Fraction(1, 3), steps=7, queries=9),
-        ZooSuite(attack="PGD", eps=Fraction(1, 3), options={"steps": 3}),
-        MaskingSuite(norm="l2", eps=Fraction(1, 3), samples=33, surrogate_sha256="ab"),
+        attack("pgd", random_start=False),
+        attack("apgd", eps=THIRD, loss="dlr", targets=3, rho=0.5),
+        attack("square", norm="l2", queries=7),
+        Masking(norm="l2", eps=THIRD, masking_samples=33, surrogate=tiny_model()),
     ],
-    ids=lambda suite: str(suite.name),
+    ids=name_of,
 )  # fmt: skip
-def test_suites_come_back_from_their_record(suite: Any) -> None:
-    again: Any = suite_from_params(suite.name, suite.params())
-    assert again.params() == suite.params()
-    for name in ("norm", "eps", "steps", "step_size", "restarts", "options", "radii"):
-        assert getattr(again, name, None) == getattr(suite, name, None)
+def test_suites_come_back_from_their_record(suite: Any, tmp_path: Path) -> None:
+    prepared = suite.prepare(scene(tmp_path))
+    written = json.loads(json.dumps(prepared.params))
+    again: Any = read_suite(name_of(suite), written)
+    assert again.params == written == prepared.params
+    for name in ("norm", "eps", "steps", "step_size", "restarts", "options", "radii", "targets"):
+        assert getattr(again, name, None) == getattr(prepared, name, None)
+
+
+def scene(folder: Path, classes: int = 5) -> Scene:
+    data = tiny_images(20, classes=classes)
+    return Scene(robust=tiny_model(classes=classes), data=data, folder=folder)
 
 
 def test_numbers_come_from_the_rows(reference: Report) -> None:
@@ -421,72 +469,101 @@ def test_numbers_come_from_the_rows(reference: Report) -> None:
     assert any("error_last" in line for line in differences)
 
 
-def test_plan_gives_every_choice_to_the_suites() -> None:
-    choices = AttackChoices(
-        norm="l2", steps=7, step_size=Fraction(1, 8), restarts=3, loss="cw", targeted=True,
-        masking_samples=64,
+def test_every_option_reaches_the_suites_that_have_it(tmp_path: Path) -> None:
+    planned = plan(
+        ["pgd", "fgsm", "autoattack"],
+        options={
+            "norm": "l2", "eps": "1/2,1/4", "steps": "7", "step_size": "1/8", "restarts": "3",
+            "loss": "cw", "targeted": True, "masking_samples": "64",
+        },
     )  # fmt: skip
-    eps = (Fraction(1, 2), Fraction(1, 4))
-    planned = plan_suites(["pgd", "fgsm", "autoattack"], eps=eps, attacks=choices)
-    _, masking, fgsm, found, auto = planned
-    assert isinstance(masking, MaskingSuite)
-    assert (masking.norm, masking.eps, masking.samples) == ("l2", Fraction(1, 2), 64)
-    assert isinstance(fgsm, FgsmSuite)
-    assert list(fgsm.radii) == [0, Fraction(1, 4), Fraction(1, 2)]
-    assert isinstance(found, PgdSuite)
-    assert found == PgdSuite(
-        norm="l2", eps=Fraction(1, 2), sweep=eps, steps=7, step_size=Fraction(1, 8), restarts=3,
-        loss="margin", targeted=True,
-    )  # fmt: skip
-    assert isinstance(auto, AutoAttackSuite)
-    assert (auto.norm, auto.eps, auto.steps) == ("l2", Fraction(1, 2), 100)
+    suites: dict[str, Any] = {item.key: item.suite for item in planned}
+    assert list(suites) == ["clean", "masking", "fgsm", "pgd", "autoattack"]
+    half, quarter = Fraction(1, 2), Fraction(1, 4)
+    assert suites["masking"] == Masking(norm="l2", eps=(half,), masking_samples=64)
+    fgsm, found = (suites[name].prepare(scene(tmp_path)) for name in ("fgsm", "pgd"))
+    assert (fgsm.norm, fgsm.eps, fgsm.radii) == ("l2", half, (0, quarter, half))
+    assert (found.norm, found.eps, found.radii) == ("l2", half, (0, quarter, half))
+    assert (found.steps, found.step_size, found.restarts) == (7, Fraction(1, 8), 3)
+    assert (found.loss, found.targeted, found.targets) == ("margin", True, 9)
+    auto = suites["autoattack"]
+    assert (auto.chosen_norm, auto.radius) == ("l2", half)
+    assert auto.resolved() == {"steps": 100, "queries": 5000}  # fixed, whatever --steps says
 
 
-def test_plan_leaves_masking_out_when_asked() -> None:
-    planned = plan_suites(["pgd"], attacks=AttackChoices(masking="off", random_start=False))
-    assert [suite.name for suite in planned] == ["clean", "pgd"]
-    report = evaluate(tiny_model(), tiny_images(20), [replace(SHORT, steps=1), *planned[:1]])
+def test_the_masking_checks_stay_out_when_asked() -> None:
+    off = {"masking": "off", "random_start": False}
+    planned = plan(["pgd"], options=off)
+    assert [item.key for item in planned] == ["clean", "pgd"]
+    report = evaluate(tiny_model(), tiny_images(20), [attack("pgd", steps=1)])
     assert list(report.content.suites) == ["clean", "pgd"]
-    assert part(report, "pgd").masking is None
-    with pytest.raises(UsageError, match="masking check alone"):
-        with_surrogate(planned, tiny_model())
-    assert [s.name for s in plan_suites(["occlusion"])] == ["clean", "occlusion"]
+    assert part(report, "pgd").verdicts == []
+    with pytest.raises(UsageError, match="--surrogate is an option of masking"):
+        plan(["pgd"], options=off | {"surrogate": tiny_model()})
+    assert [item.key for item in plan(["occlusion"])] == ["clean", "occlusion"]
 
 
-def two_classes(suite: PgdSuite) -> None:
-    evaluate(tiny_model(classes=2), tiny_images(classes=2), [suite])
+def test_an_option_may_be_left_out_or_given_as_its_default() -> None:
+    """Protocols run once what two of them ask for in the same way."""
+    assert attack("fgsm") == attack("fgsm", eps=(EIGHT,), norm="linf")
+    assert attack("pgd") == attack("pgd", steps=20, step_size=None, targeted=False)
+    assert attack("pgd", targeted=True) == attack("pgd", targets=9)
+    assert attack("fgsm", norm="l2") == attack("fgsm", norm="l2", eps=(Fraction(1, 2),))
+    for other in (
+        attack("fgsm", eps=(EIGHT / 2,)),
+        attack("fgsm", sweep=()),
+        attack("fgsm", masking="auto"),
+        attack("fgsm", norm="l2"),
+        attack("pgd"),
+    ):
+        assert attack("fgsm") != other
+    assert attack("pgd") != attack("pgd", steps=10)
+    assert hash(attack("pgd")) == hash(attack("pgd", steps=20))
 
 
 @pytest.mark.parametrize(
     ("make", "code"),
     [
-        (lambda: AttackChoices(norm="l1"), "E-NORM"),
-        (lambda: AttackChoices(loss="dlt"), "E-LOSS"),
-        (lambda: AttackChoices(masking="on"), "E-MASKING"),
-        (lambda: PgdSuite(eps=Fraction(8)), "E-EPS"),
-        (lambda: PgdSuite(eps=Fraction(0)), "E-EPS"),
-        (lambda: PgdSuite(steps=0), "E-STEPS"),
-        (lambda: PgdSuite(step_size=Fraction(0)), "E-STEP-SIZE"),
-        (lambda: PgdSuite(restarts=2, random_start=False), "E-RESTARTS"),
-        (lambda: AutoAttackSuite(queries=0), "E-STEPS"),
-        (lambda: MaskingSuite(samples=3), "E-MASKING"),
-        (lambda: two_classes(PgdSuite(loss="dlr")), "E-LOSS"),
+        (lambda: attack("pgd", norm="l1"), "E-NORM"),
+        (lambda: attack("pgd", loss="dlt"), "E-LOSS"),
+        (lambda: attack("pgd", masking="on"), "E-MASKING"),
+        (lambda: attack("pgd", eps=(Fraction(8),)), "E-EPS"),
+        (lambda: attack("pgd", eps=(Fraction(0),)), "E-EPS"),
+        (lambda: attack("pgd", eps=(-EIGHT,)), "E-EPS"),
+        (lambda: attack("pgd", eps=(EIGHT, Fraction(2))), "E-EPS"),
+        (lambda: attack("pgd", steps=0), "E-STEPS"),
+        (lambda: attack("pgd", step_size=Fraction(0)), "E-STEP-SIZE"),
+        (lambda: attack("pgd", step_size=Fraction(2)), "E-EPS"),
+        (lambda: attack("pgd", restarts=2, random_start=False), "E-RESTARTS"),
+        (lambda: attack("pgd", stop_early=True), "E-OPTION"),
+        (lambda: attack("fgsm", steps=3), "E-OPTION"),
+        (lambda: attack("pgd", steps="many"), "E-OPTION-VALUE"),
+        (lambda: attack("autoattack", queries=0), "E-STEPS"),
+        (lambda: Masking(masking_samples=3), "E-MASKING"),
+        (lambda: Masking(eps=(Fraction(8),)), "E-EPS"),
+        (lambda: attack("pgd", loss="dlr").prepare(scene(Path(), 2)), "E-LOSS"),
+        (lambda: attack("apgd", loss="dlr", targets=2).prepare(scene(Path(), 3)), "E-LOSS"),
     ],
 )  # fmt: skip
-def test_choices_that_cannot_be_meant_are_refused(make: Any, code: str) -> None:
+def test_invalid_choices_are_refused(make: Any, code: str) -> None:
     with pytest.raises(UsageError) as caught:
         make()
     assert caught.value.code == code
 
 
+def test_a_bare_8_is_taken_for_grey_levels() -> None:
+    with pytest.raises(UsageError, match=r"did you mean 8/255\?"):
+        plan(["fgsm"], options={"eps": "8"})
+    assert attack("fgsm", norm="l2", eps=(Fraction(8),)).radius == 8
+
+
 def test_fgsm_in_l2_is_the_normalised_gradient() -> None:
     data, model = tiny_images(), tiny_model()
-    suite = FgsmSuite(norm="l2", eps=Fraction(1, 2), sweep=(), masking=False)
-    report = evaluate(model, data, [suite])
+    report = evaluate(model, data, [attack("fgsm", norm="l2", sweep=())])
     images = pixels(data).requires_grad_()
     loss = F.cross_entropy(model(images), data.labels, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, images)
     step = gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     wrong = model((images + step / 2).clamp(0, 1)).argmax(dim=1) != data.labels
     assert report.metric("fgsm.error").value == pytest.approx(float(wrong.float().mean()))
-    assert list(part(report, "fgsm").sweep[1].metrics) == ["error", "robust_acc"]
+    assert list(part(report, "fgsm").condition("0.5")) == ["error", "robust_acc"]

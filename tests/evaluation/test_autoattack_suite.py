@@ -92,10 +92,9 @@ def test_trap_26_a_run_with_one_seed_repeats_itself_and_with_another_does_not(
 def test_the_suite_in_units_is_the_cascade_in_one_piece(report: Report) -> None:
     data, model = tiny_images(), tiny_model()
     keys = sample_keys(2, "autoattack", "3/255", 0, data.sample_ids)
-    stages = autoattack(
-        padded(model), pixels(data), data.labels, eps=float(EPS), num_classes=5, steps=4,
-        queries=30, keys=keys,
-    )  # fmt: skip
+    stages = autoattack.outcome(
+        padded(model), pixels(data), data.labels, eps=float(EPS), steps=4, queries=30, keys=keys
+    ).stages
     assert report.samples is not None
     table = report.samples.tables["autoattack"]
     found = part(report)

@@ -13,23 +13,24 @@ from robustmix.data.datasets import load_dataset
 from robustmix.data.images import ImageSet
 from robustmix.errors import IntakeError, UsageError
 from robustmix.evaluation.evaluate import evaluate
-from robustmix.evaluation.held_out import HeldOut, _described, open_held_out, score_split
+from robustmix.evaluation.held_out import open_held_out, score_split
 from robustmix.evaluation.recompute import recompute
+from robustmix.evaluation.suite import Scene, summarise
 from robustmix.evaluation.suites.calibration import (
-    CalibrationSuite,
+    Calibration,
+    PreparedCalibration,
     clean_temperatures,
 )
-from robustmix.evaluation.suites.clean import CleanSuite, with_train_counts
-from robustmix.evaluation.suites.corruption import CorruptionSuite
-from robustmix.evaluation.suites.fgsm import FgsmSuite
-from robustmix.evaluation.suites.plan import plan_suites
+from robustmix.evaluation.suites.clean import Clean, PreparedClean
+from robustmix.evaluation.suites.corruption import Corruption
 from robustmix.metrics.binned import reliability_table
 from robustmix.metrics.calibration import calibration_metrics
 from robustmix.metrics.scores import score_logits
 from robustmix.metrics.temperature import fit_temperature, two_fold_temperature
 from robustmix.models.load import load_model
 from robustmix.models.robust_model import RobustModel
-from robustmix.report.schema import CalibrationPart, CleanPart, CorruptionPart
+from robustmix.report.rows import Rows
+from robustmix.report.schema import SuitePart
 from robustmix.training.recipe import recipe_from_dict
 from robustmix.training.run_data import load_run_data
 from tests.evaluation.tiny import tiny_images, tiny_model
@@ -37,18 +38,25 @@ from tests.evaluation.tiny import tiny_images, tiny_model
 
 def calibration_images(n: int = 61) -> ImageSet:
     images = tiny_images(n, seed=5)
-    return replace(images, sample_ids=tuple(f"tiny/val/{i}" for i in range(n)))
+    return replace(images, split="val", sample_ids=tuple(f"tiny/val/{i}" for i in range(n)))
 
 
-def held_out(images: ImageSet | None = None) -> HeldOut:
-    return _described(images or calibration_images(), "tiny/val", ())
-
-
-def part_of(report: robustmix.Report) -> CalibrationPart:
+def part_of(report: robustmix.Report) -> SuitePart:
     part = report.content.suites["calibration"]
-    assert isinstance(part, CalibrationPart)
-    assert part.temperature is not None or part.status != "ok"
+    assert part.kind == "calibration"
     return part
+
+
+def block_of(report: robustmix.Report) -> dict[str, Any]:
+    """What a report says of the temperature."""
+    part = part_of(report)
+    assert part.status == "ok", part.reason
+    block: dict[str, Any] = part.details["temperature"]
+    return block
+
+
+def scene(robust: RobustModel, folder: Path | None = None, dataset: str = "") -> Scene:
+    return Scene(robust=robust, data=tiny_images(), folder=folder or Path(), dataset=dataset)
 
 
 def logits_by_hand(model: RobustModel, images: ImageSet) -> torch.Tensor:
@@ -60,11 +68,9 @@ def logits_by_hand(model: RobustModel, images: ImageSet) -> torch.Tensor:
 
 def test_the_temperature_of_a_held_out_split() -> None:
     data, model, calibration = tiny_images(), tiny_model(), calibration_images()
-    report = evaluate(model, data, ["clean", CalibrationSuite(held_out=held_out())])
-    part = part_of(report)
+    report = evaluate(model, data, ["clean", Calibration(calib_data=calibration)])
     fit = fit_temperature(logits_by_hand(model, calibration), calibration.labels)
-    block = part.temperature
-    assert block is not None
+    block = block_of(report)
     assert block["T"] == pytest.approx(fit.T, rel=1e-5)
     assert (block["split"], block["source"]) == ("held-out", "tiny/val")
     assert (block["n_fitted"], block["n_scored"]) == ([61], [103])
@@ -78,7 +84,7 @@ def test_the_temperature_of_a_held_out_split() -> None:
 
 
 def test_the_temperature_does_not_depend_on_the_batch_size() -> None:
-    suite = CalibrationSuite(held_out=held_out())
+    suite = Calibration(calib_data=calibration_images())
     found = [
         part_of(evaluate(tiny_model(), tiny_images(), [suite], batch_size=size)).model_dump()
         for size in (7, 100)
@@ -90,9 +96,7 @@ def test_the_temperature_does_not_depend_on_the_batch_size() -> None:
 
 def test_without_a_split_two_folds_are_made() -> None:
     report = evaluate(tiny_model(), tiny_images(), ["clean", "calibration"])
-    block = part_of(report).temperature
-    assert block is not None
-    assert block["split"] == "two-fold"
+    assert block_of(report)["split"] == "two-fold"
     assert report.samples is not None
     assert "calibration" not in report.samples.tables
     assert recompute(report) == []
@@ -102,8 +106,8 @@ def test_without_a_split_two_folds_are_made() -> None:
 def test_trap_12_a_calibration_split_that_is_evaluated_is_refused(shared: int) -> None:
     images = calibration_images(103)
     ids = (*tiny_images().sample_ids[:shared], *images.sample_ids[shared:])
-    split = held_out(replace(images, sample_ids=ids))
-    report = evaluate(tiny_model(), tiny_images(), ["clean", CalibrationSuite(held_out=split)])
+    suite = Calibration(calib_data=replace(images, sample_ids=ids))
+    report = evaluate(tiny_model(), tiny_images(), ["clean", suite])
     part = part_of(report)
     assert part.status == "failed"
     assert f"error[E-CALIB-OVERLAP]: {shared} samples" in str(part.reason)
@@ -137,44 +141,61 @@ def test_trap_11_a_record_of_half_precision_logits_is_refused() -> None:
     report.samples.tables["clean"] = replace(clean, columns=half)
     with pytest.raises(IntakeError, match="float16 logits, not float32"):
         recompute(report)
-    for suite in (CleanSuite(), CalibrationSuite()):
+    rows = Rows.of(report.samples, "clean", num_classes=5, input_size=(3, 32, 32), seed=0)
+    for suite in (PreparedClean(), PreparedCalibration(bins=(10, 15), temperature="two-fold")):
         with pytest.raises(IntakeError, match="float16"):
-            suite.summarise(report.samples, {"seed": 0})
+            summarise(suite, rows)
 
 
-def test_everything_asked_for_is_recomputed_from_the_record(tmp_path: Path) -> None:
-    suite = CalibrationSuite(
-        bins=(20,), paper_tool=True, recalibrators=("vector",), held_out=held_out()
+def test_a_record_whose_scores_are_not_those_of_its_logits_is_refused() -> None:
+    report = evaluate(tiny_model(), tiny_images(), ["clean", "calibration"])
+    assert report.samples is not None
+    clean = report.samples.tables["clean"]
+    logits = clean.columns["logits"].copy()
+    logits[0, 0, 7] = logits[0, 0, 7, ::-1]
+    report.samples.tables["clean"] = replace(clean, columns={**clean.columns, "logits": logits})
+    with pytest.raises(IntakeError, match="clean samples is not that of their logits") as caught:
+        recompute(report)
+    assert caught.value.code == "E-SAMPLES"
+
+
+def test_everything_asked_for_is_recomputed_from_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = Calibration(
+        ece_bins=(20,),
+        paper_tool=True,
+        recalibrate=("vector",),
+        calib_data=calibration_images(),
     )
-    clean = CleanSuite(train_counts=(5, 50, 500, 0, 20), confusion=True)
-    evaluate(tiny_model(), tiny_images(), [clean, suite], out=tmp_path)
+    counts = (5, 50, 500, 0, 20)
+    monkeypatch.setattr("robustmix.evaluation.suites.clean.long_tail", lambda dataset: counts)
+    evaluate(tiny_model(), tiny_images(), [Clean(confusion=True), suite], out=tmp_path)
     report = robustmix.Report.load(tmp_path)
     part = part_of(report)
-    assert set(part.bins) == {"20"}
+    assert set(part.details["bins"]) == {"20"}
     assert part.metrics["ece_paper_tool"].value is not None
-    assert set(part.recalibrated) == {"vector"}
+    assert set(part.details["recalibrated"]) == {"vector"}
     assert part.notes[0].startswith("W-PAPER-ECE: ")
     again = report.content.suites["clean"]
-    assert isinstance(again, CleanPart)
-    assert again.confusion is not None
-    assert sum(count for *_, count in again.confusion) == 103
+    assert sum(count for *_, count in again.details["confusion"]) == 103
+    assert [row["train_n"] for row in again.details["per_class"]] == list(counts)
     assert again.metrics["medium_shot_acc"].note == "the 2 classes of 20 to 100 training images"
     assert recompute(report) == []
+    assert again.params == {"train_counts": list(counts), "confusion": True}
     params = report.content.protocol.params["calibration"]
-    assert CalibrationSuite.from_params(params).params() == params
+    assert Calibration.read(params).params == params
     assert str(tmp_path) not in str(params)
 
 
 def test_a_temperature_at_its_bound_is_said_to_be() -> None:
     images = calibration_images()
     labels = (logits_by_hand(tiny_model(), images)).argmin(dim=1)  # the model is always wrong
-    split = held_out(replace(images, labels=labels))
-    report = evaluate(tiny_model(), tiny_images(), ["clean", CalibrationSuite(held_out=split)])
-    part = part_of(report)
-    assert part.temperature is not None
-    assert part.temperature["bound_hit"]
-    assert part.temperature["T"] == pytest.approx(np.exp(3))
-    assert any(note.startswith("W-TEMPERATURE-BOUND") for note in part.notes)
+    suite = Calibration(calib_data=replace(images, labels=labels))
+    report = evaluate(tiny_model(), tiny_images(), ["clean", suite])
+    assert block_of(report)["bound_hit"]
+    assert block_of(report)["T"] == pytest.approx(np.exp(3))
+    assert any(note.startswith("W-TEMPERATURE-BOUND") for note in part_of(report).notes)
 
 
 def test_nan_on_the_calibration_split_fails_the_suite() -> None:
@@ -186,14 +207,14 @@ def test_nan_on_the_calibration_split_fails_the_suite() -> None:
     images = calibration_images()
     pixels = images.pixels.take(torch.arange(len(images)))
     pixels[7, 0, 0, 0], pixels[:7, 0, 0, 0], pixels[8:, 0, 0, 0] = 255, 0, 0
-    split = held_out(replace(images, pixels=type(images.pixels)(pixels)))  # type: ignore[call-arg]
+    images = replace(images, pixels=type(images.pixels)(pixels))  # type: ignore[call-arg]
     model = RobustModel(
         Broken(), mean=(0, 0, 0), std=(0.3, 0.3, 0.3), num_classes=5, input_size=(3, 32, 32)
     )
     data = tiny_images()
     dark = data.pixels.take(torch.arange(len(data))) // 2
     data = replace(data, pixels=type(data.pixels)(dark))  # type: ignore[call-arg]
-    report = evaluate(model, data, ["clean", CalibrationSuite(held_out=split)])
+    report = evaluate(model, data, ["clean", Calibration(calib_data=images)])
     assert report.content.suites["clean"].status == "ok"
     assert part_of(report).status == "failed"
     assert "NaN or infinite" in str(part_of(report).reason)
@@ -210,12 +231,11 @@ def test_what_other_suites_scale_with() -> None:
     )
     assert np.array_equal(found[0], folds.temperature)
     assert found[1]["split"] == "two-fold"
-    report = evaluate(model, data, ["clean", CalibrationSuite(held_out=held_out())])
+    report = evaluate(model, data, ["clean", Calibration(calib_data=calibration_images())])
     assert report.samples is not None
     found = clean_temperatures(report.samples, 0)
-    block = part_of(report).temperature
+    block = block_of(report)
     assert found is not None
-    assert block is not None
     assert (found[0] == block["T"]).all()
     assert found[1] == {key: block[key] for key in found[1]}
     one = evaluate(model, data.subset([0]), ["clean"])
@@ -245,42 +265,37 @@ def test_the_recorded_validation_split_was_not_trained_on(checkpoint: Path) -> N
     robust = load_model(checkpoint)
     found = open_held_out(robust)
     assert found is not None
-    assert found.images is not None
     assert robust.info.recipe is not None
     recipe = recipe_from_dict(dict(robust.info.recipe))
     data = load_run_data(replace(recipe, limit_train=None, limit_val=None), None)
     assert found.images.sample_ids == data.val.sample_ids
     assert not set(found.images.sample_ids) & set(data.train.sample_ids)
-    assert found.n == len(data.val) == 259
-    assert found.source == "validation split of the training: 0.2 of digits/train, seed 3"
+    assert found.record.n == len(data.val) == 259
+    assert found.record.source == "validation split of the training: 0.2 of digits/train, seed 3"
     again = open_held_out(robust, calib_split="val")
-    assert again == found
+    assert again is not None
+    assert again.record == found.record
 
 
 def test_the_recorded_split_is_used_before_two_folds(checkpoint: Path) -> None:
     robust = load_model(checkpoint)
-    suites = plan_suites(["clean", "calibration"])
-    report = evaluate(robust, "digits", suites, limit=60)
-    block = part_of(report).temperature
-    assert block is not None
+    report = evaluate(robust, "digits", ["clean", "calibration"], limit=60)
+    block = block_of(report)
     assert (block["split"], block["n_fitted"]) == ("held-out", [259])
     assert recompute(report) == []
-    suites = plan_suites(["clean", "calibration"], calib_split="two-fold")
-    report = evaluate(robust, "digits", suites, limit=60)
-    assert part_of(report).temperature is not None
-    assert part_of(report).temperature["split"] == "two-fold"  # type: ignore[index]
+    report = evaluate(robust, "digits", [Calibration(calib_split="two-fold")], limit=60)
+    assert block_of(report)["split"] == "two-fold"
 
 
 def test_named_data_come_before_the_recorded_split(checkpoint: Path) -> None:
     robust = load_model(checkpoint)
     found = open_held_out(robust, calib_data="digits", calib_split="test")
     assert found is not None
-    assert found.images is not None
     assert found.images.sample_ids == load_dataset("digits", "test").sample_ids
-    assert found.notes == ()
+    assert found.record.notes == ()
     trained = open_held_out(robust, calib_data="digits", calib_split="train")
     assert trained is not None
-    assert trained.notes[0].startswith("W-CALIB-ON-TRAIN: ")
+    assert trained.record.notes[0].startswith("W-CALIB-ON-TRAIN: ")
 
 
 def test_validation_images_that_cannot_be_read_are_passed_over_with_a_note(
@@ -288,12 +303,12 @@ def test_validation_images_that_cannot_be_read_are_passed_over_with_a_note(
 ) -> None:
     robust = load_model(checkpoint)
     robust.info = replace(robust.info, dataset=f"folder:{tmp_path / 'gone'}")
-    suite = CalibrationSuite().resolved(robust)
-    assert suite.held_out is None
+    suite = Calibration().prepare(scene(robust))
+    assert suite.temperature == "two-fold"
     assert suite.notes[0].startswith("W-CALIB-FALLBACK: ")
     assert str(tmp_path) not in suite.notes[0]
     with pytest.raises(IntakeError):
-        CalibrationSuite(calib_split="val").resolved(robust)
+        Calibration(calib_split="val").prepare(scene(robust))
 
 
 @pytest.mark.parametrize(
@@ -304,9 +319,10 @@ def test_validation_images_that_cannot_be_read_are_passed_over_with_a_note(
         ({"calib_split": "val", "calib_data": "digits"}, "excludes --calib-data"),
         ({"calib_split": "val"}, "records no validation split"),
         ({"calib_data": "digitz"}, "did you mean 'digits'"),
+        ({"calib_data": calibration_images(3), "calib_split": "test"}, "excludes --calib-data"),
     ],
 )
-def test_options_that_cannot_be_meant(options: dict[str, Any], match: str) -> None:
+def test_options_that_exclude_each_other(options: dict[str, Any], match: str) -> None:
     with pytest.raises(UsageError, match=match):
         open_held_out(tiny_model(), **options)
 
@@ -328,24 +344,33 @@ def test_scores_of_the_split_are_those_of_the_plain_model() -> None:
     assert tuple(split.sample_ids) == images.sample_ids
 
 
-def test_plan_gives_the_options_to_the_suite() -> None:
-    clean, suite = plan_suites(
-        ["calibration"],
-        ece_bins=(20,),
-        calib_data="digits",
-        calib_split="train",
-        recalibrators=("isotonic",),
-        confusion=True,
-    )
-    assert isinstance(suite, CalibrationSuite)
-    assert suite.params()["bins"] == [10, 15, 20]
-    assert (suite.calib_data, suite.calib_split) == ("digits", "train")
-    assert suite.params()["recalibrators"] == ["isotonic"]
-    assert clean == CleanSuite(confusion=True)
+def test_options_that_do_not_exist() -> None:
     with pytest.raises(UsageError, match="did you mean 'vector'"):
-        plan_suites(["calibration"], recalibrators=("vectors",))
-    with pytest.raises(UsageError, match="bins"):
-        plan_suites(["calibration"], ece_bins=(0,))
+        Calibration(recalibrate=("vectors",))
+    with pytest.raises(UsageError, match="1 to 1000 bins"):
+        Calibration(ece_bins=(0,))
+    by_name = {one.name: one for one in Calibration().options()}
+    assert by_name["ece_bins"].value("20,10") == (20, 10)
+    assert by_name["calib_data"].value("digits") == "digits"
+    with pytest.raises(UsageError, match="did you mean 'two-fold'"):
+        by_name["calib_split"].value("twofold")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"bins": [10**9]},
+        {"bins": "15"},
+        {"recalibrators": ["vectors"]},
+        {"temperature": "three-fold"},
+        {"temperature": {"split": "held-out", "n": 5}},
+    ],
+)
+def test_damaged_parameters_are_refused(damage: dict[str, Any]) -> None:
+    params = Calibration(calib_data=calibration_images(5)).prepare(scene(tiny_model())).params
+    assert Calibration.read(params).params == params
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Calibration.read(params | damage)
 
 
 # long-tailed sets
@@ -357,33 +382,32 @@ def test_training_images_of_a_long_tailed_folder_are_counted(tmp_path: Path) -> 
         folder.mkdir(parents=True)
         for i in range(count):
             (folder / f"{i}.png").touch()  # counted, not read
-    suites = with_train_counts([CleanSuite(), FgsmSuite()], f"folder:{tmp_path}")
-    assert suites[0] == CleanSuite(train_counts=(101, 30, 2))
-    assert CleanSuite.from_params(suites[0].params()) == suites[0]
-    assert suites[1] == FgsmSuite()
+
+    def prepared(dataset: str) -> PreparedClean:
+        return Clean().prepare(scene(tiny_model(), dataset=dataset))
+
+    counted = prepared(f"folder:{tmp_path}")
+    assert counted.params == {"train_counts": [101, 30, 2]}
+    assert Clean.read(counted.params) == counted
     for i in range(2):
         (tmp_path / "train" / "a" / f"{i}.png").unlink()
     (tmp_path / "train" / "c").rename(tmp_path / "hidden")
-    assert with_train_counts([CleanSuite()], f"folder:{tmp_path}") == [CleanSuite()]
-    for unknown in (None, "cifar100", f"folder:{tmp_path / 'gone'}"):
-        assert with_train_counts([CleanSuite()], unknown) == [CleanSuite()]
+    for alike in (f"folder:{tmp_path}", "", "cifar100", f"folder:{tmp_path / 'gone'}"):
+        assert prepared(alike).params == {}
 
 
 def test_the_temperature_of_the_split_is_applied_under_corruption(checkpoint: Path) -> None:
-    fog = CorruptionSuite(corruptions="fog,contrast", severities=(3,))
+    fog = Corruption(corruptions="fog,contrast", severity=(3,))
     report = evaluate(load_model(checkpoint), "digits", ["clean", "calibration", fog], limit=20)
-    part, block = report.content.suites["corruption"], part_of(report).temperature
-    assert isinstance(part, CorruptionPart)
-    assert part.calibration is not None
-    assert block is not None
-    assert part.calibration["temperature"]["T"] == block["T"]
-    assert part.calibration["temperature"]["split"] == "held-out"
+    part, block = report.content.suites["corruption"], block_of(report)
+    used = part.details["calibration"]["temperature"]
+    assert (used["T"], used["split"]) == (block["T"], "held-out")
     assert part.params["temperature"].startswith("held-out: validation split of the training")
     assert recompute(report) == []
 
 
 def test_what_a_reader_must_know_is_among_the_warnings(checkpoint: Path) -> None:
-    suite = CalibrationSuite(paper_tool=True, calib_data="digits", calib_split="train")
+    suite = Calibration(paper_tool=True, calib_data="digits", calib_split="train")
     report = evaluate(load_model(checkpoint), "digits", ["clean", suite], limit=20)
     codes = {warning.code: warning.suite for warning in report.content.warnings}
     assert codes["W-PAPER-ECE"] == codes["W-CALIB-ON-TRAIN"] == "calibration"

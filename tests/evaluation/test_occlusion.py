@@ -13,22 +13,28 @@ from torch import Tensor, nn
 
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.errors import IncompleteError, IntakeError, UsageError
-from robustmix.evaluation.engine import padded
 from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.patches import filling, mask_count
-from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.suites.occlusion import MODES, SMALL, TENTHS, OcclusionSuite
+from robustmix.evaluation.recompute import recompute, remake
+from robustmix.evaluation.suite import Batch, Context, Passes, Scene
+from robustmix.evaluation.suites.occlusion import (
+    MODES,
+    SMALL,
+    TENTHS,
+    Occlusion,
+    OpenedOcclusion,
+    PreparedOcclusion,
+)
+from robustmix.evaluation.suites.registry import read_suite
 from robustmix.metrics.binned import expected_calibration_error
-from robustmix.metrics.conditions import shared_resamples
-from robustmix.metrics.curves import curve_metrics, curve_point, gap_area
-from robustmix.models.robust_model import RobustModel
+from robustmix.models.robust_model import RobustModel, padded
 from robustmix.pages.occlusion_curves import draw_occlusion
 from robustmix.report.report import Report
-from robustmix.report.samples import Table
-from robustmix.report.schema import OcclusionPart
+from robustmix.report.samples import Samples, Table
+from robustmix.report.schema import SuitePart
 from robustmix.rng import permutations, sample_keys
-from robustmix.saliency import registry
 from robustmix.saliency.from_file import save_maps
+from robustmix.saliency.registry import SALIENCY
 from robustmix.saliency.sources import Explained
 from tests.evaluation.tiny import MEAN, STD, tiny_images, tiny_model
 
@@ -39,11 +45,18 @@ def pixels(data: ImageSet) -> Tensor:
     return data.pixels.take(torch.arange(len(data))).float() / 255
 
 
-def occlusion(report: Report) -> OcclusionPart:
+def occlusion(report: Report) -> SuitePart:
     part = report.content.suites["occlusion"]
-    assert isinstance(part, OcclusionPart)
     assert part.status == "ok", part.reason
     return part
+
+
+def values(part: SuitePart, mode: str, metric: str = "acc") -> list[float | None]:
+    return [found.value for found in part.along(part.curve(mode), metric)]
+
+
+def prepared(suite: Occlusion, robust: RobustModel, data: ImageSet) -> OpenedOcclusion:
+    return suite.prepare(Scene(robust=robust, data=data, folder=Path()))
 
 
 def bright(n: int) -> ImageSet:
@@ -88,17 +101,16 @@ def patch_boxes(path: Path, data: ImageSet, box: tuple[int, int, int, int]) -> P
 def test_trap_20_salient_kills_a_model_of_one_patch_at_once_and_nonsalient_last(
     saliency: str, offset: tuple[int, int]
 ) -> None:
-    suite = OcclusionSuite(
+    suite = Occlusion(
         grid=(4, 4),
         ratios=tuple(Fraction(k, 16) for k in range(17)),
-        modes=("salient", "nonsalient"),
+        mode=("salient", "nonsalient"),
         saliency=saliency,
         offset=offset,
     )
     part = occlusion(evaluate(reader(OnePatch(offset)), bright(9), ["clean", suite]))
-    values = {m: [p.metrics["acc"].value for p in part.curves[m]] for m in part.modes}
-    assert values["salient"] == [1.0] + [0.0] * 16
-    assert values["nonsalient"] == [1.0] * 16 + [0.0]
+    assert values(part, "salient") == [1.0] + [0.0] * 16
+    assert values(part, "nonsalient") == [1.0] * 16 + [0.0]
     # Areas of a fall within the first and the last step of sixteen.
     assert part.metrics["auc_mean_salient_4x4"].value == pytest.approx(1 / 32)
     assert part.metrics["auc_mean_nonsalient_4x4"].value == pytest.approx(31 / 32)
@@ -110,30 +122,29 @@ def test_trap_20_salient_kills_a_model_of_one_patch_at_once_and_nonsalient_last(
 def test_trap_20_foreground_first_and_background_last(tmp_path: Path) -> None:
     """With the box around the patch that is read, and one patch more."""
     data = bright(9)
-    suite = OcclusionSuite(
+    suite = Occlusion(
         grid=(4, 4),
         ratios=tuple(Fraction(k, 16) for k in (0, 1, 2, 13, 14, 15, 16)),
-        modes=("foreground", "background", "random"),
+        mode=("foreground", "background", "random"),
         boxes=patch_boxes(tmp_path / "b.npz", data, (8, 0, 8, 9)),
         trials=2,
     )
     part = occlusion(evaluate(reader(), data, ["clean", suite]))
-    assert part.modes == ["random", "foreground", "background"]
-    values = {m: [p.metrics["acc"].value for p in part.curves[m]] for m in part.modes}
-    assert values["foreground"] == [1, 0, 0, 0, 0, 0, 0]
-    assert values["background"] == [1, 1, 1, 1, 1, 1, 0]
+    assert part.details["modes"] == ["random", "foreground", "background"]
+    assert values(part, "foreground") == [1, 0, 0, 0, 0, 0, 0]
+    assert values(part, "background") == [1, 1, 1, 1, 1, 1, 0]
     assert part.params["boxes"]["sha256"]
 
 
 def spy(monkeypatch: pytest.MonkeyPatch, robust: RobustModel) -> list[Explained]:
     seen: list[Explained] = []
-    true = registry.SOURCES["gradxinput"]
+    true = SALIENCY["gradxinput"]
 
     def source(explained: Explained) -> Tensor:
         seen.append(explained)
         return true(explained)
 
-    monkeypatch.setitem(registry.SOURCES, "gradxinput", source)
+    monkeypatch.setattr("robustmix.saliency.sources.gradxinput", source)
     return seen
 
 
@@ -142,7 +153,7 @@ def test_trap_20_saliency_is_of_the_clean_image_and_taken_once_a_batch(
 ) -> None:
     data, robust = tiny_images(23), tiny_model()
     seen = spy(monkeypatch, robust)
-    suite = OcclusionSuite(grid=(4, 4), modes=("salient", "nonsalient"), fill="blur")
+    suite = Occlusion(grid=(4, 4), mode=("salient", "nonsalient"), fill="blur")
     evaluate(robust, data, ["clean", suite], batch_size=10)
     assert [len(explained.images) for explained in seen] == [10, 10, 3]
     assert torch.equal(torch.cat([explained.images for explained in seen]), pixels(data))
@@ -156,7 +167,7 @@ def test_trap_20_saliency_is_of_the_clean_image_and_taken_once_a_batch(
 @pytest.mark.parametrize("mode", ["salient", "nonsalient"])
 def test_salient_suite_equals_a_loop_over_patches(mode: str) -> None:
     data, robust = tiny_images(17), tiny_model()
-    suite = OcclusionSuite(grid=(4, 2), ratios=THIRDS, modes=(mode,), trials=3)
+    suite = Occlusion(grid=(4, 2), ratios=THIRDS, mode=(mode,), trials=3)
     report = evaluate(robust, data, ["clean", suite])
     part, mean = occlusion(report), torch.tensor(MEAN).view(3, 1, 1)
     right = np.zeros((4, 17))
@@ -178,18 +189,18 @@ def test_salient_suite_equals_a_loop_over_patches(mode: str) -> None:
                 row, column = divmod(patch, 2)
                 masked[:, 8 * row : 8 * row + 8, 16 * column : 16 * column + 16] = mean
             right[point, i] = int(robust(masked.unsqueeze(0)).argmax()) == int(data.labels[i])
-    points = part.curves[mode]
-    assert [p.masked for p in points] == [0, 3, 5, 8]
-    assert [p.x for p in points] == [0, 3 / 8, 5 / 8, 1]
-    assert [p.metrics["acc"].value for p in points] == pytest.approx(list(right.mean(axis=1)))
-    assert points[1].metrics["trial_sd"].value is None  # nothing is random
-    assert points[1].metrics["retention"].value == pytest.approx(right[1].mean() / right[0].mean())
+    assert part.params["masked"] == [0, 3, 5, 8]
+    assert part.curve(mode).x == [0, 3 / 8, 5 / 8, 1]
+    assert part.curve(mode).at == ["0", "0.375", "0.625", "1"]
+    assert values(part, mode) == pytest.approx(list(right.mean(axis=1)))
+    assert values(part, mode, "trial_sd") == [None] * 4  # nothing is random
+    assert values(part, mode, "retention")[1] == pytest.approx(right[1].mean() / right[0].mean())
 
 
 @pytest.mark.parametrize("fill", ["noise", "image_mean", "blur", "black"])
 def test_random_suite_equals_a_loop_for_every_fill(fill: Any) -> None:
     data, robust = tiny_images(13), tiny_model()
-    suite = OcclusionSuite(grid=(4, 4), ratios=(Fraction(1, 4), Fraction(1)), fill=fill, trials=3)
+    suite = Occlusion(grid=(4, 4), ratios=(Fraction(1, 4), Fraction(1)), fill=fill, trials=3)
     part = occlusion(evaluate(robust, data, ["clean", suite], seed=2))
     images, model = pixels(data), padded(robust)
     right, confidence = np.zeros((3, 3, 13)), np.zeros((3, 3, 13))
@@ -209,7 +220,7 @@ def test_random_suite_equals_a_loop_for_every_fill(fill: Any) -> None:
             right[point, trial] = p.argmax(dim=1) == data.labels
             confidence[point, trial] = p.amax(dim=1)
     for point in range(3):
-        metrics = part.points[point].metrics
+        metrics = part.conditions[point].metrics
         assert metrics["acc"].value == pytest.approx(right[point].mean())
         assert metrics["trial_sd"].value == pytest.approx(right[point].mean(axis=1).std(ddof=1))
         assert metrics["confidence"].value == pytest.approx(confidence[point].mean(), abs=1e-6)
@@ -232,10 +243,10 @@ def test_maps_of_a_file_rank_the_patches(tmp_path: Path) -> None:
     for i in range(16):
         maps[i].flat[i] = 1
     save_maps(tmp_path / "maps.npz", data.sample_ids, maps)
-    suite = OcclusionSuite(
+    suite = Occlusion(
         grid=(4, 4),
         ratios=(Fraction(1, 16), Fraction(2, 16)),
-        modes=("salient",),
+        mode=("salient",),
         saliency_file=tmp_path / "maps.npz",
     )
     report = evaluate(reader(), data, ["clean", suite])
@@ -245,24 +256,25 @@ def test_maps_of_a_file_rank_the_patches(tmp_path: Path) -> None:
     table = report.samples.tables["occlusion"]
     assert (table.at("salient/1")["correct"] == 0).nonzero()[0].tolist() == [1]
     assert (table.at("salient/2")["correct"] == 0).nonzero()[0].tolist() == [0, 1]
-    assert part.saliency is not None
-    assert part.saliency["source"] == "file"
-    assert len(part.saliency["sha256"]) == 64
-    with pytest.raises(IntakeError, match="no map for 4 of 20"):
-        suite.resolved((32, 32)).opened(bright(20))
+    assert part.details["saliency"]["source"] == "file"
+    assert len(part.details["saliency"]["sha256"]) == 64
+    assert part.shown.own_choice == []
+    lacking = evaluate(reader(), bright(20), ["clean", suite]).content.suites["occlusion"]
+    assert lacking.status == "failed"
+    assert "no map for 4 of 20" in (lacking.reason or "")
     for wrong in (
         replace(suite, saliency="center"),
-        OcclusionSuite(modes=("salient",), saliency="file"),
+        Occlusion(mode=("salient",), saliency="file"),
     ):
         with pytest.raises(UsageError, match="go together"):
-            wrong.resolved((32, 32))
+            prepared(wrong, reader(), data)
 
 
 # traps of the harness
 
 
-EVERY = OcclusionSuite(
-    grid=(4, 4), ratios=(Fraction(1, 8), Fraction(1, 2), Fraction(1)), modes=MODES, trials=2
+EVERY = Occlusion(
+    grid=(4, 4), ratios=(Fraction(1, 8), Fraction(1, 2), Fraction(1)), mode=MODES, trials=2
 )
 
 
@@ -304,7 +316,7 @@ class Watch(nn.Module):
 
 
 def test_trap_17_masks_are_per_sample_or_per_hundred_on_demand() -> None:
-    quarter = OcclusionSuite(grid=(4, 4), ratios=(Fraction(1, 4),), trials=2)
+    quarter = Occlusion(grid=(4, 4), ratios=(Fraction(1, 4),), trials=2)
     for scope, groups in (("sample", 24), ("batch:10", 3)):
         net = Watch()
         robust = RobustModel(
@@ -319,7 +331,7 @@ def test_trap_17_masks_are_per_sample_or_per_hundred_on_demand() -> None:
         assert len(kinds) == groups if groups == 3 else len(kinds) > 20
         if groups == 3:
             assert all(torch.equal(first[i], first[i // 10 * 10]) for i in range(24))
-        assert part.mask_scope == scope
+        assert part.details["mask_scope"] == scope
         assert part.params["nonstandard"] == ([] if scope == "sample" else ["mask_scope"])
 
 
@@ -337,10 +349,9 @@ def test_trap_25_the_global_generators_stay_where_they_are(
 ) -> None:
     data = tiny_images(9)
     boxes = patch_boxes(tmp_path / "b.npz", data, (3, 4, 19, 22))
-    suite = replace(EVERY, boxes=boxes, fill="noise", saliency="smoothgrad").resolved((32, 32))
-    from robustmix.evaluation.engine import Batch, Context
-
     robust = tiny_model()
+    asked = replace(EVERY, boxes=boxes, fill="noise", saliency="smoothgrad")
+    suite = prepared(asked, robust, data)
     context = Context(
         model=padded(robust),
         robust=robust,
@@ -348,6 +359,7 @@ def test_trap_25_the_global_generators_stay_where_they_are(
         official=torch.arange(9),
         device=torch.device("cpu"),
         seed=0,
+        record=Samples(data.sample_ids, data.labels.numpy(), data.class_names, None),
     )
     batch = Batch(
         indices=torch.arange(9),
@@ -367,39 +379,39 @@ def test_trap_25_the_global_generators_stay_where_they_are(
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
-def doctored(report: Report, condition: str, value: int) -> Any:
-    """Return the samples with the prediction of one sample under one condition changed."""
+def doctored(report: Report, condition: str, value: int) -> Report:
+    """Change the prediction for one sample under one condition in the rows of a report."""
     assert report.samples is not None
     table = report.samples.tables["occlusion"]
     pred = table.columns["pred"].copy()
     pred[table.conditions.index(condition), 0, 3] = value
     changed = Table(table.conditions, {**table.columns, "pred": pred})
-    return replace(report.samples, tables={**report.samples.tables, "occlusion": changed})
+    tables = {**report.samples.tables, "occlusion": changed}
+    return Report(report.content, replace(report.samples, tables=tables))
 
 
 @pytest.mark.parametrize("fill", ["mean", "black", "image_mean"])
 def test_the_ends_of_the_curve_are_asserted(fill: Any) -> None:
     data, robust = tiny_images(23), tiny_model()
-    suite = replace(EVERY, modes=("random",), fill=fill).resolved((32, 32))
+    suite = replace(EVERY, mode=("random",), fill=fill)
     report = evaluate(robust, data, ["clean", suite])
     part = occlusion(report)
-    facts = {"seed": 0, "num_classes": 5, "input_size": [3, 32, 32], "subset": False}
-    top1 = report.metric("clean.top1").value
-    assert part.points[0].metrics["acc"].value == top1
+    assert values(part, "random")[0] == report.metric("clean.top1").value
     shown = {"mean": torch.tensor(MEAN), "black": torch.zeros(3)}.get(fill)
     if shown is not None:
         (one,) = robust(shown.view(1, 3, 1, 1).expand(1, 3, 32, 32)).argmax(dim=1)
         share = float((data.labels == one).float().mean())
-        assert part.points[-1].metrics["acc"].value == pytest.approx(share)
+        assert values(part, "random")[-1] == pytest.approx(share)
     with pytest.raises(IncompleteError, match="hiding nothing") as caught:
-        suite.summarise(doctored(report, "none", 99), facts)
+        remake(doctored(report, "none", 99))
     assert caught.value.code == "E-RHO-ZERO"
     changed = doctored(report, "all", 99)
-    if fill == "image_mean":
-        suite.summarise(changed, facts)
+    if fill == "image_mean":  # each image has its own mean, so predictions may differ
+        assert remake(changed)["occlusion"].metrics == part.metrics
     else:
-        with pytest.raises(IncompleteError, match="everything hidden"):
-            suite.summarise(changed, facts)
+        with pytest.raises(IncompleteError, match="everything hidden") as caught:
+            remake(changed)
+        assert caught.value.code == "E-RHO-ONE"
 
 
 class Counting(nn.Module):
@@ -412,29 +424,47 @@ class Counting(nn.Module):
         return x.mean(dim=(2, 3))
 
 
-def test_only_distinct_masked_images_are_run() -> None:
+def test_only_distinct_masked_images_are_run_and_the_forecast_knows() -> None:
     """9 T + 2 forward passes for eleven random points, 9 + 9 + 2 and the gradient's for salient."""
+    data = tiny_images(16, classes=3)
 
     def passes(*suites: Any) -> int:
         net = Counting()
         robust = RobustModel(net, mean=MEAN, std=STD, num_classes=3, input_size=(3, 32, 32))
-        data = tiny_images(16, classes=3)
         evaluate(robust, data, ["clean", *suites], batch_size=8)
-        return net.images // 16
+        count = net.images // 16
+        for suite in suites:
+            foretold = prepared(suite, robust, data).passes(16).forwards
+            assert foretold == 16 * (count - base)
+        return count
 
     base = passes()
     ratios = tuple(Fraction(k, 10) for k in range(11))
-    random_ = OcclusionSuite(ratios=ratios, trials=4)
+    random_ = Occlusion(ratios=ratios, trials=4)
     assert passes(random_) - base == 9 * 4 + 2
     assert passes(replace(random_, fill="noise")) - base == 9 * 4 + 1 + 4
-    salient = replace(random_, modes=("salient", "nonsalient"))
+    salient = replace(random_, mode=("salient", "nonsalient"))
     assert passes(salient) - base == 2 * 9 + 2 + 1
-    assert passes(replace(salient, saliency="smoothgrad")) - base == 2 * 9 + 2 + 1 + 16
+    smooth = replace(salient, saliency="smoothgrad", saliency_label="label")
+    assert passes(smooth) - base == 2 * 9 + 2 + 16
+    assert passes(replace(smooth, saliency_label="prediction")) - base == 2 * 9 + 2 + 1 + 16
+    assert passes(replace(salient, saliency="center")) - base == 2 * 9 + 2
     # On 4x4 patches ratios .1 and .15 hide two patches both: one point, one pass a trial.
-    coarse = OcclusionSuite(grid=(4, 4), trials=1)
+    coarse = Occlusion(grid=(4, 4), trials=1)
     counts = sorted({mask_count(r, 16) for r in SMALL})
     assert len(counts) == 10
     assert passes(coarse) - base == 10
+
+
+def test_the_forecast_counts_conditions_and_gradients() -> None:
+    asked = Occlusion(mode=("random", "salient"), saliency="smoothgrad", trials=3)
+    suite = prepared(asked, *sized(32))
+    three = replace(suite, modes=("random", "salient", "foreground"))
+    # Nine inner points a mode and both ends; 16 copies and the clean image's own class.
+    assert three.passes(10) == Passes(9 * 3 + 2, 10 * (9 * (1 + 2 * 3) + 2 + 17), 10 * 16)
+    assert suite.saliency is not None
+    rolled = replace(suite, saliency=replace(suite.saliency, source="rollout"))
+    assert rolled.passes(10) == Passes(9 * 2 + 2, 10 * (9 * (1 + 3) + 2 + 1), 0)
 
 
 # parameters and summary
@@ -449,7 +479,9 @@ def test_everything_comes_back_from_the_rows(tmp_path: Path) -> None:
     assert recompute(Report.load(tmp_path / "run")) == []
     params = occlusion(Report.load(tmp_path / "run")).params
     assert params["nonstandard"] == ["mask_scope", "rounding"]
-    assert OcclusionSuite.from_params(params).params() == params
+    assert params["ratios"] == ["0", "1/8", "1/2", "1"]
+    assert (params["grid"], params["offset"]) == ("4x4", "2,3")
+    assert read_suite("occlusion", params).params == params
 
 
 def test_names_hold_fill_mode_and_grid(tmp_path: Path) -> None:
@@ -459,87 +491,158 @@ def test_names_hold_fill_mode_and_grid(tmp_path: Path) -> None:
     names = [f"{m}_black_{mode}_4x4" for mode in MODES for m in ("auc", "nauc", "nauc_chance")]
     names += [f"rho50_black_{mode}_4x4" for mode in MODES]
     assert set(part.metrics) == {*names, "gap_area_black_nonsalient_salient_4x4"}
-    assert (part.patch, part.aligned) == ((8, 8), None)
+    assert (part.details["patch"], part.details["aligned"]) == ([8, 8], None)
     note = part.metrics["auc_black_salient_4x4"].note
     assert note is not None
     assert "not for comparing models" in note
 
 
-def test_curve_metrics_by_hand() -> None:
-    # Two images, four points: accuracies 1, 1, .5, 0 at shares 0, .25, .5, 1.
-    correct = np.array([[1, 1], [1, 1], [1, 0], [0, 0]], dtype=float)
-    shares = np.array([0, 0.25, 0.5, 1])
-    metrics = curve_metrics(correct, shares, num_classes=4, seed=0, suffix="x")
-    area = 0.25 + 0.25 * 0.75 + 0.5 * 0.25
-    assert metrics["auc_x"].value == pytest.approx(area)
-    assert metrics["nauc_x"].value == pytest.approx(area)
-    assert metrics["nauc_chance_x"].value == pytest.approx((area - 0.25) / 0.75)
-    assert metrics["rho50_x"].value == pytest.approx(0.5)
-    hopeless = curve_metrics(np.zeros((4, 2)), shares, num_classes=4, seed=0, suffix="x")
-    assert hopeless["nauc_x"].value is None
-    assert hopeless["rho50_x"].reason is not None
-    # The range need not be all of [0, 1]: 14 of 64 patches at most.
-    short = curve_metrics(correct[:3], shares[:3], num_classes=4, seed=0, suffix="x")
-    assert short["auc_x"].value == pytest.approx((0.25 + 0.25 * 0.75) / 0.5)
-    gap = gap_area(correct, np.zeros((4, 2)), shares, note="")
-    assert gap.value == pytest.approx(area)
+def test_the_first_curve_stands_for_the_suite() -> None:
+    suite = replace(EVERY, mode=("salient", "nonsalient"))
+    report = evaluate(tiny_model(), tiny_images(23), ["clean", suite])
+    part = occlusion(report)
+    assert part.curve("salient").at == ["0", "0.125", "0.5", "1"]
+    assert part.curve("nonsalient").at == [f"nonsalient:{x}" for x in ("0", "0.125", "0.5", "1")]
+    right = [100 * (value or 0) for value in values(part, "salient")]
+    bars = [ord(bar) - ord("▁") for bar in part.shown.note]
+    assert bars == [min(7, int(8 * value / 100)) for value in right]
+    salient, nonsalient = (
+        np.trapezoid(np.array(values(part, mode), dtype=float), part.curve(mode).x)
+        for mode in suite.mode
+    )
+    gap = part.metrics["gap_area_mean_nonsalient_salient_4x4"].value
+    assert gap == pytest.approx(nonsalient - salient)
 
 
-def test_retention_interval_equals_a_bootstrap() -> None:
-    rng = np.random.default_rng(0)
-    start = (rng.random(400) < 0.7).astype(float)
-    right = start * (rng.random(400) < 0.6)
-    weights = shared_resamples(400, 0)
-    metrics = curve_point(right[None], np.full((1, 400), 0.5), start, weights=weights, seed=0)
-    found = metrics["retention"]
-    assert found.value == pytest.approx(right.sum() / start.sum())
-    picks = rng.integers(400, size=(4000, 400))
-    ratios = right[picks].sum(axis=1) / start[picks].sum(axis=1)
-    assert found.ci == pytest.approx(tuple(np.quantile(ratios, [0.025, 0.975])), abs=0.01)
-    none = curve_point(right[None], right[None], 0 * start, weights=weights, seed=0)["retention"]
-    assert none.value is None
-    assert none.reason is not None
+@pytest.mark.parametrize("saliency", ["gradxinput", "center"])
+def test_numbers_in_an_order_of_the_models_own_are_named(saliency: str) -> None:
+    suite = replace(EVERY, mode=("random", "salient"), saliency=saliency)
+    part = occlusion(evaluate(tiny_model(), tiny_images(9), ["clean", suite]))
+    own = set(part.shown.own_choice)
+    if saliency == "center":  # the same order for every model
+        assert not own
+        return
+    assert {f"{m}_mean_salient_4x4" for m in ("auc", "nauc", "nauc_chance", "rho50")} < own
+    points = {f"{m}[{at}]" for at in part.curve("salient").at for m in part.condition(at)}
+    assert len(points) == 4 * 5
+    assert points < own
+    assert len(own) == 4 + len(points)  # and nothing of the random masks
+    assert all(part.number(path) is not None for path in own)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"masked": [0, 3, 8, 16]},
+        {"grid": "4"},
+        {"grid": "8x8"},
+        {"offset": "1"},
+        {"ratios": ["0", "1e999999999"]},
+        {"ratios": [0, 1]},
+        {"modes": ["random", "magic"]},
+        {"saliency": None},
+        {"saliency": {"source": 3, "class": "prediction", "sha256": None}},
+        {"boxes": {}},
+        {"fill": "pink"},
+        {"trials": "many"},
+    ],
+)
+def test_parameters_that_contradict_themselves_are_not_read(change: dict[str, Any]) -> None:
+    params = prepared(replace(EVERY, mode=("random", "salient")), *sized(32)).params
+    assert isinstance(read_suite("occlusion", params), PreparedOcclusion)
+    with pytest.raises(IntakeError, match="parameters of suite occlusion are damaged"):
+        read_suite("occlusion", {**params, **change})
+
+
+def test_a_source_from_outside_is_named_and_asked_for_the_class() -> None:
+    data, robust = tiny_images(11), tiny_model()
+
+    def darkest(explained: Explained) -> Tensor:
+        """Dark pixels, where the label is asked for."""
+        assert explained.labels is not None
+        return 1 - explained.images.mean(dim=1)
+
+    with SALIENCY.temporary():
+        SALIENCY.register("darkest", darkest)
+        suite = replace(EVERY, mode=("salient",), saliency="darkest", saliency_label="label")
+        report = evaluate(robust, data, ["clean", suite])
+        part = occlusion(report)
+        assert prepared(suite, robust, data).passes(11) == Passes(4, None, None)
+    assert part.details["saliency"] == {"source": "darkest", "class": "label", "sha256": None}
+    assert [(one.kind, one.name) for one in part.origins] == [("saliency", "darkest")]
+    assert part.shown.own_choice
+    again = remake(report)["occlusion"]  # its rows say all, with the source gone too
+    assert again.metrics == part.metrics
+
+
+def test_options_are_read_as_they_are_typed() -> None:
+    typed = {
+        "grid": "4x2", "ratios": "0:1:0.5", "fill": "image-mean", "mode": "random, salient",
+        "offset": "3,1", "saliency": "smoothgrad",
+    }  # fmt: skip
+    options = {option.name: option for option in Occlusion().options()}
+    found = Occlusion(**{name: options[name].value(text) for name, text in typed.items()})
+    assert found == Occlusion(
+        grid=(4, 2),
+        ratios=(Fraction(0), Fraction(1, 2), Fraction(1)),
+        fill="image_mean",
+        mode=("random", "salient"),
+        offset=(3, 1),
+        saliency="smoothgrad",
+    )
+    with pytest.raises(UsageError, match="did you mean 'image_mean'"):
+        options["fill"].value("image-men")
+
+
+def sized(side: int) -> tuple[RobustModel, ImageSet]:
+    data = ImageSet(
+        name="sized", split="test", pixels=TensorPixels(torch.zeros(1, 3, side, side).byte()),
+        labels=torch.zeros(1).long(), sample_ids=("a",), class_names=("x", "y"), mean=MEAN, std=STD,
+    )  # fmt: skip
+    size = (3, side, side)
+    return RobustModel(OnePatch(), mean=MEAN, std=STD, num_classes=2, input_size=size), data
 
 
 def test_defaults_depend_on_the_size() -> None:
-    small, large = (OcclusionSuite().resolved((s, s)) for s in (32, 224))
+    small, large = (prepared(Occlusion(), *sized(side)) for side in (32, 224))
     assert (small.grid, large.grid) == ((8, 8), (14, 14))
     assert (small.ratios, large.ratios) == (SMALL, TENTHS)
-    assert small.params()["masked"] == [0, 3, 6, 10, 13, 19, 26, 32, 45, 58, 64]
-    assert small.params()["nonstandard"] == []
+    assert small.params["masked"] == [0, 3, 6, 10, 13, 19, 26, 32, 45, 58, 64]
+    assert small.params["nonstandard"] == []
 
 
 @pytest.mark.parametrize(
     ("suite", "text"),
     [
-        (lambda: OcclusionSuite(grid=(7, 7)).resolved((32, 32)), "does not divide"),
-        (lambda: OcclusionSuite(modes=("foreground",)).resolved((32, 32)), "no boxes or masks"),
-        (lambda: OcclusionSuite(modes=("salent",)), "did you mean 'salient'"),
-        (lambda: OcclusionSuite(modes=()), "no mode"),
-        (lambda: OcclusionSuite(saliency="gradcm"), "did you mean 'gradcam'"),
-        (lambda: OcclusionSuite(saliency_label="labl"), "did you mean 'label'"),
-        (lambda: OcclusionSuite(mask_scope="batch"), "unknown mask scope"),
-        (lambda: OcclusionSuite(rounding="up"), "unknown rounding"),  # type: ignore[arg-type]
-        (lambda: OcclusionSuite(ratios=(Fraction(1, 999),)).resolved((32, 32)), "hide no patch"),
-        (lambda: OcclusionSuite(ratios=(Fraction(2),)), "shares of patches"),
-        (lambda: OcclusionSuite(trials=0), "trials >= 1"),
+        (lambda: prepared(Occlusion(grid=(7, 7)), *sized(32)), "does not divide"),
+        (lambda: prepared(Occlusion(mode=("foreground",)), *sized(32)), "no boxes or masks"),
+        (lambda: Occlusion(mode=("salent",)), "did you mean 'salient'"),
+        (lambda: Occlusion(mode=()), "no mode"),
+        (lambda: Occlusion(saliency="gradcm"), "did you mean 'gradcam'"),
+        (lambda: Occlusion(saliency_label="labl"), "did you mean 'label'"),
+        (lambda: Occlusion(mask_scope="batch"), "unknown mask scope"),
+        (lambda: Occlusion(rounding="up"), "unknown rounding"),  # type: ignore[arg-type]
+        (lambda: prepared(Occlusion(ratios=(Fraction(1, 999),)), *sized(32)), "hide no patch"),
+        (lambda: Occlusion(ratios=(Fraction(2),)), "shares of patches"),
+        (lambda: Occlusion(trials=0), "trials >= 1"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(suite: Any, text: str) -> None:
+def test_invalid_options_are_refused(suite: Any, text: str) -> None:
     with pytest.raises(UsageError, match=text):
         suite()
 
 
 def test_curves_are_drawn(tmp_path: Path) -> None:
-    suite = replace(EVERY, modes=("random", "salient", "nonsalient"))
+    suite = replace(EVERY, mode=("random", "salient", "nonsalient"))
     report = evaluate(tiny_model(), tiny_images(23), ["clean", suite], name="tiny run")
-    draw_occlusion([report, report], tmp_path / "curves.svg")
+    draw_occlusion([report, report], ["occlusion"], tmp_path / "curves.svg")
     drawn = (tmp_path / "curves.svg").read_text(encoding="utf-8")
     assert drawn.count("<!-- tiny run -->") == 2
-    for mode in suite.modes:
+    for mode in suite.mode:
         area = report.metric(f"occlusion.auc_mean_{mode}_4x4").value
         assert area is not None
         assert drawn.count(f"<!-- {mode}, area {100 * area:.1f} % -->") == 2
     assert drawn.count("FillBetweenPolyCollection") == 6
-    with pytest.raises(IntakeError, match="no report has suite occlusion"):
-        draw_occlusion([evaluate(tiny_model(), tiny_images(5), ["clean"])], tmp_path / "x.png")
+    bare = evaluate(tiny_model(), tiny_images(5), ["clean"])
+    with pytest.raises(IntakeError, match="no report has a curve"):
+        draw_occlusion([bare], ["occlusion"], tmp_path / "x.png")

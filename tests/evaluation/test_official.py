@@ -17,12 +17,11 @@ from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.evaluation.evaluate import evaluate, exit_code
 from robustmix.evaluation.recompute import recompute
 from robustmix.evaluation.suites import official
-from robustmix.evaluation.suites.corruption import CorruptionSuite
+from robustmix.evaluation.suites.corruption import Corruption
 from robustmix.evaluation.suites.official import as_stored, benchmark_name
 from robustmix.metrics.mce import ALEXNET
 from robustmix.models.robust_model import RobustModel
 from robustmix.report import Report
-from robustmix.report.schema import CorruptionPart
 from tests.evaluation.cifar_like import cifar_c, cifar_like
 from tests.evaluation.tiny import MEAN, STD, tiny_images, tiny_model
 
@@ -91,11 +90,10 @@ def test_trap_14_imagenet_c_is_found_paired_and_not_resized(
     assert benchmark_name(imagenet) == "imagenet-1k"
     assert imagenet.name == "folder:val"
     robust, net = model_for(imagenet)
-    suite = CorruptionSuite(corruptions="contrast,brightness", severities=(1, 3))
+    suite = Corruption(corruptions="contrast,brightness", severity=(1, 3))
     report = evaluate(robust, imagenet, ["clean", suite], data_dir=tmp_path, out=tmp_path / "out")
     part = report.content.suites["corruption"]
-    assert isinstance(part, CorruptionPart)
-    assert (part.status, part.source, part.paired) == ("ok", "official", True)
+    assert (part.status, part.details["source"], part.details["paired"]) == ("ok", "official", True)
     images = imagenet.pixels.take(torch.arange(9))
     want = corrupt(images, "contrast", 3, seed=9, sample_ids=imagenet.sample_ids)
     torch.testing.assert_close(net.seen[-1][:9], want.float() / 255)
@@ -105,7 +103,7 @@ def test_trap_14_imagenet_c_is_found_paired_and_not_resized(
 
 def test_a_part_of_imagenet_sees_its_own_images(imagenet: ImageSet, tmp_path: Path) -> None:
     robust, net = model_for(imagenet)
-    suite = CorruptionSuite(corruptions="contrast", severities=(3,))
+    suite = Corruption(corruptions="contrast", severity=(3,))
     report = evaluate(robust, imagenet, ["clean", suite], data_dir=tmp_path, limit=4)
     assert report.samples is not None
     chosen = [imagenet.sample_ids.index(i) for i in report.samples.sample_ids]
@@ -116,14 +114,16 @@ def test_a_part_of_imagenet_sees_its_own_images(imagenet: ImageSet, tmp_path: Pa
 
 def test_alexnet_is_for_the_official_images_of_imagenet(imagenet: ImageSet, tmp_path: Path) -> None:
     robust, _ = model_for(imagenet)
-    suite: Any = CorruptionSuite(corruptions="contrast", mce_reference="alexnet")
+    suite: Any = Corruption(corruptions="contrast", mce_reference="alexnet")
     report = evaluate(robust, imagenet, ["clean", suite], data_dir=tmp_path)
     params = report.content.suites["corruption"].params
     assert params["mce_reference"]["errors"] == list(ALEXNET.errors)
-    suite = CorruptionSuite(corruptions="contrast", mce_reference="alexnet", source="generate")
+    suite = Corruption(
+        corruptions="contrast", mce_reference="alexnet", corruption_source="generate"
+    )
     with pytest.raises(IncompatibleError, match="of official images, these are generated"):
         evaluate(robust, imagenet, ["clean", suite], data_dir=tmp_path)
-    suite = CorruptionSuite(corruptions="contrast", mce_reference="alexnet")
+    suite = Corruption(corruptions="contrast", mce_reference="alexnet")
     with pytest.raises(UsageError, match="imagenet-1k, not of tiny"):
         evaluate(tiny_model(), tiny_images(7), ["clean", suite])
 
@@ -138,18 +138,18 @@ def test_files_of_other_images_are_refused_before_any_work(
         file = path / Path(*Path(sample_id).parts[-2:])
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(file)
     robust, net = model_for(imagenet)
-    suite = CorruptionSuite(corruptions="brightness")
+    suite = Corruption(corruptions="brightness")
     with pytest.raises(IntakeError, match="does not show the clean images: mean correlation"):
         evaluate(robust, imagenet, ["clean", suite], data_dir=tmp_path)
     assert net.seen == []
     with pytest.raises(IntakeError, match="holds no fog"):
         evaluate(
-            robust, imagenet, ["clean", CorruptionSuite(corruptions="fog,contrast")],
+            robust, imagenet, ["clean", Corruption(corruptions="fog,contrast")],
             data_dir=tmp_path,
         )  # fmt: skip
     small = load_folder(tmp_path / "val", "test", 64)
     robust, _ = model_for(small)
-    suite = CorruptionSuite(corruptions="contrast")
+    suite = Corruption(corruptions="contrast")
     with pytest.raises(IntakeError, match="224x224 pixels, the clean ones have 64x64"):
         evaluate(robust, small, ["clean", suite], data_dir=tmp_path)
 
@@ -162,11 +162,14 @@ def test_tiny_imagenet_c_is_not_paired(tmp_path: Path) -> None:
     # Other photographs, under other names.
     write_images(tmp_path / "Tiny-ImageNet-C" / "fog" / "2", counts, 64, 1, "test")
     robust, net = model_for(clean)
-    suite = CorruptionSuite(corruptions="fog", severities=(2,))
+    suite = Corruption(corruptions="fog", severity=(2,))
     report = evaluate(robust, clean, ["clean", suite], data_dir=tmp_path, out=tmp_path / "out")
     part = report.content.suites["corruption"]
-    assert isinstance(part, CorruptionPart)
-    assert (part.status, part.source, part.paired) == ("ok", "official", False)
+    assert (part.status, part.details["source"], part.details["paired"]) == (
+        "ok",
+        "official",
+        False,
+    )
     assert part.conditions[0].metrics["retention"].value is None
     assert part.metrics["drop_selected1_subset"].ci_method == "normal95/unpaired"
     files = sorted((tmp_path / "Tiny-ImageNet-C").rglob("*.png"))
@@ -195,11 +198,10 @@ def test_enlarged_images_are_corrupted_at_their_own_size() -> None:
     images = small.pixels.take(torch.arange(9))
     data = enlarged(tiny_images(9), 56)
     robust, net = model_for(data)
-    suite = CorruptionSuite(corruptions="pixelate", severities=(5,))
+    suite = Corruption(corruptions="pixelate", severity=(5,))
     report = evaluate(robust, data, ["clean", suite], limit=6)
     part = report.content.suites["corruption"]
-    assert isinstance(part, CorruptionPart)
-    assert part.profile == "cifar"
+    assert part.details["profile"] == "cifar"
     assert report.samples is not None
     chosen = [data.sample_ids.index(i) for i in report.samples.sample_ids]
     want = corrupt(images[chosen], "pixelate", 5, seed=0)
@@ -221,7 +223,7 @@ def test_enlarged_cifar_sees_the_official_files_enlarged(tmp_path: Path) -> None
     small = data.pixels.take(torch.arange(10_000))
     large = enlarged(data, 40)
     robust, net = model_for(large)
-    suite = CorruptionSuite(corruptions="brightness", severities=(4,))
+    suite = Corruption(corruptions="brightness", severity=(4,))
     report = evaluate(robust, large, ["clean", suite], data_dir=tmp_path, limit=5)
     assert report.samples is not None
     chosen = [int(i.rpartition("/")[2]) for i in report.samples.sample_ids]
@@ -242,7 +244,7 @@ def test_a_set_that_does_not_belong_is_refused_and_the_other_suites_unharmed(
         sample_ids=data.sample_ids, class_names=data.class_names, mean=MEAN, std=STD,
     )  # fmt: skip
     robust, net = model_for(data)
-    suite = CorruptionSuite(corruptions="brightness", severities=(1,))
+    suite = Corruption(corruptions="brightness", severity=(1,))
     with pytest.raises(IntakeError, match="differs from the clean labels of cifar100"):
         evaluate(robust, in_classes, ["clean", suite], data_dir=tmp_path, limit=50)
     # The pixels in class order, the labels as they were.
@@ -263,12 +265,10 @@ def test_a_set_that_does_not_belong_is_refused_and_the_other_suites_unharmed(
     assert (report.content.run.status, exit_code(report)) == ("failed", 4)
     assert recompute(Report.load(tmp_path / "out")) == []
     with pytest.raises(IntakeError, match="holds no contrast"):
-        evaluate(
-            robust, data, ["clean", CorruptionSuite(corruptions="contrast")], data_dir=tmp_path
-        )
+        evaluate(robust, data, ["clean", Corruption(corruptions="contrast")], data_dir=tmp_path)
     (folder / "brightness.npy").write_bytes((folder / "brightness.npy").read_bytes()[:-5])
     with pytest.raises(IntakeError, match=r"cannot read .*brightness.npy"):
         evaluate(robust, data, ["clean", suite], data_dir=tmp_path)
-    generated = CorruptionSuite(corruptions="brightness", severities=(1,), source="generate")
+    generated = Corruption(corruptions="brightness", severity=(1,), corruption_source="generate")
     done = evaluate(robust, data, ["clean", generated], data_dir=tmp_path, limit=50)
     assert done.content.run.status == "success"

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from robustmix.attacks.paper_fgsm import paper_fgsm_step
+from robustmix.attacks import paper_fgsm_step
 from robustmix.errors import UsageError
 from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.planned import Planned

@@ -15,7 +15,7 @@ from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.recompute import recompute
 from robustmix.evaluation.suites.shuffle import ShuffleSuite, piece_grid, shuffle_pieces
 from robustmix.models.robust_model import RobustModel
-from robustmix.pages.occlusion_curves import draw_shuffle
+from robustmix.pages.drawings import draw
 from robustmix.report.report import Report
 from robustmix.report.samples import Table
 from robustmix.report.schema import ShufflePart
@@ -179,7 +179,7 @@ def test_pieces_depend_on_the_size() -> None:
 
 def test_curves_are_drawn(tmp_path: Path) -> None:
     report = evaluate(tiny_model(), tiny_images(9), ["clean", ShuffleSuite()], name="tiny run")
-    draw_shuffle([report] * 4, tmp_path / "curves.svg")
+    draw("shuffle-curve", [report] * 4, tmp_path / "curves.svg")
     drawn = (tmp_path / "curves.svg").read_text(encoding="utf-8")
     assert drawn.count("<!-- tiny run -->") == 4
     assert drawn.count("<!-- 16x16 -->") == 4

@@ -1,8 +1,6 @@
 """Each suite against a plain recomputation, on models whose answers are known."""
 
 from fractions import Fraction
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,20 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustmix.corruptions import NAMES, corrupt
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.errors import UsageError
 from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.names import SUITES as DESCRIBED
 from robustmix.evaluation.patches import mask_count, nested_masks
 from robustmix.evaluation.suites.attack import eps_name
-from robustmix.evaluation.suites.corruption import CorruptionSuite, select_corruptions
 from robustmix.evaluation.suites.fgsm import FgsmSuite
 from robustmix.evaluation.suites.occlusion import OcclusionSuite
 from robustmix.evaluation.suites.plan import plan_suites
 from robustmix.evaluation.suites.registry import SUITES, select_suites
 from robustmix.models.robust_model import RobustModel
-from robustmix.report.schema import SUITE_ORDER, AttackPart, CorruptionPart, OcclusionPart
+from robustmix.report.schema import SUITE_ORDER, AttackPart, OcclusionPart
 from robustmix.rng import sample_keys
 from tests.evaluation.tiny import MEAN, STD, tiny_images, tiny_model
 
@@ -224,146 +220,3 @@ def test_occlusion_defaults_depend_on_the_size() -> None:
     assert small.ratios != large.ratios
     with pytest.raises(UsageError, match="does not divide"):
         OcclusionSuite(grid=(7, 7)).resolved((32, 32))
-
-
-# corruption
-
-
-def test_corruption_suite_equals_corrupting_by_hand() -> None:
-    data, model = tiny_images(), tiny_model()
-    suite = CorruptionSuite(corruptions="gaussian_noise,saturate", severities=(2, 5))
-    part = evaluate(model, data, ["clean", suite], seed=3).content.suites["corruption"]
-    assert isinstance(part, CorruptionPart)
-    images = data.pixels.take(torch.arange(len(data)))
-    right = []
-    for condition in part.conditions:
-        made = corrupt(
-            images, condition.corruption, condition.severity, seed=3, sample_ids=data.sample_ids
-        )
-        hit = (model(made.float() / 255).argmax(dim=1) == data.labels).double().numpy()
-        assert condition.metrics["acc"].value == pytest.approx(hit.mean(), abs=1e-12)
-        right.append(hit)
-    mean = part.metrics["acc_mean_selected2_subset"]
-    assert mean.value == pytest.approx(np.mean(right), abs=1e-12)
-    # Images repeat across conditions: the interval is over 103 images, not over 412 rows.
-    half = 1.959964 * np.mean(right, axis=0).std(ddof=1) / 103**0.5
-    assert mean.ci == pytest.approx((np.mean(right) - half, np.mean(right) + half))
-    assert part.groups["noise"].value == pytest.approx(np.mean(right[:2]))
-    assert part.by_severity["5"].value == pytest.approx(np.mean(right[1::2]))
-    assert part.source == "generated"
-    assert not part.complete
-
-
-def test_trap_15_means_carry_the_name_of_their_set() -> None:
-    """Constructed rows: the main 15 all right, the extra four all wrong."""
-    from robustmix.report.samples import Samples, Table
-
-    suite = CorruptionSuite(corruptions="all", source="official", profile=None)
-    conditions = [f"{name}/{s}" for name in NAMES for s in range(1, 6)]
-    extra = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-    right = np.array([[not c.startswith(extra)] * 7 for c in conditions])[:, None, :]
-    flat = np.full(right.shape, 0.5)
-    ones = np.ones((1, 1, 7), dtype=bool)
-    samples = Samples(
-        sample_ids=tuple("abcdefg"), labels=np.zeros(7, dtype=np.int64), class_names=("a", "b"),
-        superclass=None,
-        tables={
-            "corruption": Table(
-                tuple(conditions),
-                {"correct": right, "confidence": flat, "nll": flat, "brier": flat, "pred": right},
-            ),
-            "clean": Table(("clean",), {"correct": ones}),
-        },
-    )  # fmt: skip
-    part = suite.summarise(samples, {"seed": 0, "subset": False})
-    assert part.metrics["acc_mean_main15"].value == 1
-    assert part.metrics["acc_mean_all19"].value == pytest.approx(15 / 19)
-    assert part.metrics["mean_ce_all19"].value == pytest.approx(4 / 19)
-    assert part.metrics["drop_all19"].value == pytest.approx(4 / 19)
-    assert part.metrics["mce"].value is None
-    assert part.complete
-    assert "corruption_acc" not in part.metrics
-    subset = suite.summarise(samples, {"seed": 0, "subset": True})
-    assert "acc_mean_all19_subset" in subset.metrics
-    assert "acc_mean_all19" not in subset.metrics
-
-
-def test_frost_without_photographs_is_called_approximate() -> None:
-    data, model = tiny_images(11), tiny_model()
-    report = evaluate(model, data, ["clean", CorruptionSuite(corruptions="frost,fog")])
-    part = report.content.suites["corruption"]
-    assert isinstance(part, CorruptionPart)
-    assert (part.approximate, part.frost) == (["frost"], "procedural")
-    assert "W-FROST-SUBSTITUTE" in [w.code for w in report.content.warnings]
-    report = evaluate(model, data, ["clean", CorruptionSuite(corruptions="fog")])
-    part = report.content.suites["corruption"]
-    assert isinstance(part, CorruptionPart)
-    assert (part.approximate, part.frost) == ([], None)
-    assert "W-FROST-SUBSTITUTE" not in [w.code for w in report.content.warnings]
-
-
-def test_all_gives_the_means_that_papers_use() -> None:
-    report = evaluate(tiny_model(), tiny_images(5), ["clean", CorruptionSuite(corruptions="all")])
-    part = report.content.suites["corruption"]
-    assert isinstance(part, CorruptionPart)
-    assert tuple(part.corruptions) == NAMES
-    assert part.complete
-    assert {"acc_mean_main15", "acc_mean_all19", "mean_ce_all19"} <= part.metrics.keys()
-
-
-def test_select_corruptions() -> None:
-    assert len(select_corruptions("main")) == 15
-    assert len(select_corruptions("extra")) == 4
-    assert select_corruptions("all") == NAMES
-    with pytest.raises(UsageError, match="did you mean 'pixelate'"):
-        select_corruptions("pixlate")
-    with pytest.raises(UsageError, match="1 to 5"):
-        CorruptionSuite(severities=(0,))
-
-
-def official_folder(root: Path, clean: Tensor, labels: Tensor) -> None:
-    """Write a CIFAR-100-C folder with one file, brighter by one level a severity."""
-    folder = root / "CIFAR-100-C"
-    folder.mkdir()
-    rows = clean.permute(0, 2, 3, 1).numpy()
-    blocks = [np.minimum(rows.astype(np.int16) + s, 255).astype(np.uint8) for s in range(1, 6)]
-    np.save(folder / "brightness.npy", np.concatenate(blocks))
-    np.save(folder / "labels.npy", np.tile(labels.numpy().astype(np.uint8), 5))
-
-
-@pytest.mark.parametrize("limit", [None, 300])
-def test_official_files_are_paired_by_index(tmp_path: Path, limit: int | None) -> None:
-    n = 10_000
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.randint(256, (n, 3, 4, 4), generator=generator, dtype=torch.uint8)
-    clean = coarse.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
-    labels = torch.randint(100, (n,), generator=generator)
-    official_folder(tmp_path, clean, labels)
-    data = ImageSet(
-        name="cifar100", split="test", pixels=TensorPixels(clean), labels=labels,
-        sample_ids=tuple(f"cifar100/test/{i}" for i in range(n)),
-        class_names=tuple(map(str, range(100))), mean=MEAN, std=STD,
-    )  # fmt: skip
-    seen: list[Tensor] = []
-
-    class Watch(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            seen.append(x[:, 0, 0, 0].clone())
-            return F.pad(x[:, :1, 0, 0], (0, 99))
-
-    robust = RobustModel(
-        Watch(), mean=(1e-9,) * 3, std=(1.0,) * 3, num_classes=100, input_size=(3, 32, 32)
-    )
-    suite: Any = CorruptionSuite(corruptions="brightness", severities=(3,))
-    report = evaluate(
-        robust, data, ["clean", suite], data_dir=tmp_path, batch_size=2048, limit=limit
-    )
-    part = report.content.suites["corruption"]
-    assert isinstance(part, CorruptionPart)
-    assert (part.status, part.source, part.generator_version) == ("ok", "official", None)
-    assert report.samples is not None
-    chosen = [int(i.rpartition("/")[2]) for i in report.samples.sample_ids]
-    padded = len(chosen) + -len(chosen) % 8
-    got = torch.cat(seen)[-padded:][: len(chosen)]
-    want = (clean[chosen, 0, 0, 0].int() + 3).clamp(max=255).float() / 255
-    torch.testing.assert_close(got, want, atol=1e-6, rtol=0)

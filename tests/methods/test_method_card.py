@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from robustmix.errors import UsageError
-from robustmix.methods import METHOD_INFO, METHODS
+from robustmix.methods import METHODS
 from robustmix.methods.method_card import (
     MethodCard,
     Parameter,
@@ -17,24 +17,25 @@ from robustmix.methods.method_card import (
     method_card,
     recipe_uses,
 )
+from robustmix.methods.registry import config_class
 from robustmix.training.recipe import list_recipes, preset_dict, recipe_from_dict
 
 
-@pytest.mark.parametrize("name", METHOD_INFO)
+@pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_a_card(name: str) -> None:
-    card, info = method_card(name), METHOD_INFO[name]
-    assert (card.name, card.summary, card.status) == (name, info.summary, info.status)
+    card, row = method_card(name), METHODS.row(name)
+    assert (card.name, card.summary, card.status) == (name, row.help, row.status)
     assert all((card.paper, card.does, card.cost))
-    assert bool(card.deviations) == bool(info.paper)
-    for number in re.findall(r"arXiv:[\d.]+\d", info.paper):
+    assert bool(card.deviations) == bool(row.paper)
+    for number in re.findall(r"arXiv:[\d.]+\d", row.paper):
         assert number in card.paper
-    assert card.passes == info.cost
-    assert card.cost.startswith(f"{info.cost:g} forward passes a step")
+    assert card.passes == row.cost
+    assert card.cost.startswith(f"{row.cost:g} forward passes a step")
 
 
-@pytest.mark.parametrize("name", METHOD_INFO)
+@pytest.mark.parametrize("name", METHODS)
 def test_options_are_those_of_the_config_class_and_explained(name: str) -> None:
-    config = type(METHODS[name].config())
+    config = config_class(name)
     parameters = method_card(name).parameters
     fields = {field.name: field for field in dataclasses.fields(config)}
     assert [p.name for p in parameters] == list(fields)
@@ -52,7 +53,7 @@ def test_options_are_those_of_the_config_class_and_explained(name: str) -> None:
 def test_every_packaged_recipe_of_a_method_is_on_its_card() -> None:
     presets = {name: preset_dict(name) for name in list_recipes()}
     shown: dict[str, tuple[str, MethodCard, RecipeUse]] = {}
-    for method in METHOD_INFO:
+    for method in METHODS:
         card = method_card(method, presets)
         shown |= {recipe: (method, card, use) for use in card.uses for recipe in use.recipes}
     assert shown.keys() == presets.keys()
@@ -116,25 +117,46 @@ def test_recipes_differ_where_they_do() -> None:
     assert list(uses[0].options) == ["x", "y"]
 
 
+BASE = '''
+STEP: float = -0.5
+
+class BaseConfig:
+    step: float = STEP
+    """How far."""
+
+    title: str = "base"
+    """Named ``elsewhere``."""
+'''
+
 SOURCE = '''
 from typing import Literal
 from robustmix.methods.method_card import CARD as TITLE
+from .base import BaseConfig
 Mode = Literal["soft", "hard"]
-STEP: float = -0.5
 
-class PlainConfig:
+class PlainConfig(BaseConfig):
     """Not a field."""
 
     mode: Mode = "soft"
     """How it
     is done."""
 
-    step: float = STEP
     title: str = TITLE
-    """Named ``elsewhere``."""
-
     LIMIT = 3
     none: float | None = None
+    share: float = 8 / 255
+
+class OtherConfig:
+    no: int = 0
+
+class Plain:
+    config: PlainConfig
+
+class Quoted:
+    config: "OtherConfig"
+
+class Without:
+    pass
 '''
 
 
@@ -143,23 +165,21 @@ def test_names_are_followed_without_importing(
 ) -> None:
     (tmp_path / "cardbox").mkdir()
     (tmp_path / "cardbox" / "__init__.py").touch()
+    (tmp_path / "cardbox" / "base.py").write_text(BASE)
     (tmp_path / "cardbox" / "plain.py").write_text(SOURCE)
-    (tmp_path / "cardbox" / "computed.py").write_text(
-        "class AConfig:\n    x: float = max(1.0, 2.0)\n"
-    )
     monkeypatch.syspath_prepend(tmp_path)
-    assert config_parameters("cardbox.plain") == (
-        Parameter(
-            name="mode",
-            type="",
-            default="soft",
-            meaning="How it is done.",
-            choices=("soft", "hard"),
-        ),
-        Parameter(name="step", type="float", default=-0.5, meaning=""),
+    mode = ("soft", "hard")
+    assert config_parameters("cardbox.plain", "Plain") == (
+        Parameter(name="step", type="float", default=-0.5, meaning="How far."),
         Parameter(name="title", type="str", default="Method card", meaning="Named 'elsewhere'."),
+        Parameter(name="mode", type="", default="soft", meaning="How it is done.", choices=mode),
         Parameter(name="none", type="float | None", default=None, meaning=""),
+        Parameter(name="share", type="float", default="8 / 255", meaning=""),
     )
-    with pytest.raises(ValueError, match="malformed"):
-        config_parameters("cardbox.computed")
+    assert config_parameters("cardbox.plain", "Quoted") == (
+        Parameter(name="no", type="int", default=0, meaning=""),
+    )
+    for name in ("Without", "Nobody"):
+        assert config_parameters("cardbox.plain", name) == ()
+    assert config_parameters("cardbox.absent", "Plain") == ()
     assert "cardbox.plain" not in sys.modules

@@ -1,14 +1,17 @@
 """The trained network of a method that asks one: loaded, frozen, and in nobody's state."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from robustmix.errors import IncompatibleError, UsageError
 from robustmix.files import file_digest
+from robustmix.methods import Setup
 from robustmix.methods.trained_teacher import Supervisor, load_teacher
 from robustmix.models import load_model
 from tests.training.runs import trained_network
@@ -17,14 +20,10 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.5, 0.2)
 
 
 def load(path: str | None = None, **changes: Any) -> Supervisor:
-    settings: dict[str, Any] = {
-        "num_classes": 10,
-        "input_size": (3, 32, 32),
-        "mean": MEAN,
-        "std": STD,
-        **changes,
-    }
-    return load_teacher(str(trained_network()) if path is None else path, **settings)
+    rng = np.random.default_rng(0)
+    setup = Setup(rng=rng, num_classes=10, input_size=(3, 32, 32), mean=MEAN, std=STD)
+    path = str(trained_network()) if path is None else path
+    return load_teacher(path, replace(setup, **changes))
 
 
 def normalised(pixels: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -31,10 +32,16 @@ from robustmix.metrics.binned import (
 )
 from robustmix.metrics.calibration import CalibrationResult, calibration_metrics
 from robustmix.metrics.classwise import average_calibration_error, classwise_ece
-from robustmix.metrics.conditions import condition_ece, shared_resamples
+from robustmix.metrics.conditions import REPLICATES, bin_gaps, ece_of_gaps
+from robustmix.metrics.curves import point_numbers
+from robustmix.metrics.definition import summarise_metrics
+from robustmix.metrics.from_logits import rows_of_logits
 from robustmix.metrics.intervals import bootstrap, bootstrap_rng, resample, wilson
+from robustmix.metrics.metric import Metric
 from robustmix.metrics.scores import BoolArray, FloatArray, IntArray, score_logits
 from robustmix.metrics.temperature import CalibrationSplit, two_fold_temperature
+from robustmix.report.rows import Rows
+from robustmix.report.samples import Table
 from tests.metrics.calibration_fixture import fixture, softmax
 
 IDS = [f"toy/test/{i:04d}" for i in range(1000)]
@@ -454,18 +461,30 @@ def test_large_sets_get_fewer_classwise_replicates(monkeypatch: pytest.MonkeyPat
     assert metrics["ace_15"].ci_method == "bootstrap95/50/seed0"
 
 
-def test_condition_ece_is_the_mean_over_trials_with_an_interval_over_images(
+def test_ece_of_a_point_is_the_mean_over_trials_with_an_interval_over_images(
     result: CalibrationResult,
 ) -> None:
     logits, labels = fixture()
     scores = score_logits(logits, labels)
-    weights = shared_resamples(1000, 0)
-    one = condition_ece([scores.confidence], [scores.correct], weights, 0)
+    squared = scores.confidence**2
+    columns = {
+        "confidence": np.stack([scores.confidence, squared])[None],
+        "correct": np.stack([scores.correct] * 2)[None],
+    }
+    view = replace(
+        rows_of_logits(logits, labels, seed=0).view, tables={"x": Table(("1",), columns)}
+    )
+    rows = Rows.of(view, "x", num_classes=10, input_size=(3, 8, 8), seed=0)
+
+    def defined(trials: int | None) -> Metric:
+        key = ("1", "ece_15")
+        define = point_numbers(rows, {"1": "1"}, trials=trials)[key]
+        return summarise_metrics({key: define}, seed=0)[key]
+
+    one, two = defined(1), defined(None)
     assert one.value == pytest.approx(value(result, "ece_15"), abs=1e-15)
     assert one.n == 1000
-    squared = scores.confidence**2
     other = expected_calibration_error(squared, scores.correct, 15)
-    two = condition_ece([scores.confidence, squared], [scores.correct] * 2, weights, 0)
     assert two.value == pytest.approx((value(result, "ece_15") + other) / 2, abs=1e-12)
     # A plain loop over the same resamples, each written out as a list of images.
     replicates = [
@@ -476,6 +495,14 @@ def test_condition_ece_is_the_mean_over_trials_with_an_interval_over_images(
             + expected_calibration_error(np.repeat(squared, w), np.repeat(scores.correct, w))
         )
         / 2
-        for w in weights
+        for w in resample(1000, REPLICATES, bootstrap_rng(0))
     ]
     assert two.ci == pytest.approx(tuple(np.quantile(replicates, [0.025, 0.975])), abs=1e-12)
+
+
+def test_gaps_of_bins_make_the_same_ece() -> None:
+    confidence, correct = random_samples(211, 4)
+    weights = resample(211, 5, bootstrap_rng(0)).astype(float)
+    gaps = bin_gaps(confidence, correct.astype(float), weights)
+    expected = ece(bin_sums(confidence, correct, 15, weights))
+    np.testing.assert_allclose(ece_of_gaps(gaps, 211), expected, atol=1e-14)

@@ -9,22 +9,29 @@ import torch
 
 from robustmix.corruptions import corrupt
 from robustmix.evaluation.evaluate import evaluate
-from robustmix.evaluation.suites.corruption import CorruptionSuite
+from robustmix.evaluation.suite import summarise
+from robustmix.evaluation.suites.corruption import Corruption, PreparedCorruption
+from robustmix.metrics import corrupted
+from robustmix.metrics.conditions import bin_gaps
 from robustmix.metrics.corrupted import Corrupted, difference
-from robustmix.metrics.intervals import Z95
+from robustmix.metrics.definition import Numbers, summarise_metrics
+from robustmix.metrics.intervals import Z95, bootstrap_rng, resample
+from robustmix.metrics.metric import Metric
 from robustmix.metrics.temperature import fit_temperature, stratified_halves
-from robustmix.report.schema import CorruptionPart
+from robustmix.report.rows import Rows
+from robustmix.report.samples import Samples, Table
 from tests.evaluation.tiny import tiny_images, tiny_model
 
 NAMES, SEVERITIES = ("fog", "contrast", "snow"), (1, 2, 5)
+CONDITIONS = [f"{name}/{severity}" for name in NAMES for severity in SEVERITIES]
 N = 37
 
 
 def made(paired: bool = True, scaled: bool = True) -> Corrupted:
     rng = np.random.default_rng(5)
-    rows: dict[tuple[str, int], dict[str, np.ndarray[Any, Any]]] = {}
-    for condition in itertools.product(NAMES, SEVERITIES):
-        columns = {
+    found: dict[str, list[Any]] = {}
+    for _ in CONDITIONS:
+        columns: dict[str, Any] = {
             "correct": rng.random(N) < 0.6,
             "confidence": rng.random(N),
             "nll": rng.random(N),
@@ -34,8 +41,33 @@ def made(paired: bool = True, scaled: bool = True) -> Corrupted:
         if scaled:
             more = {f"{name}_scaled": rng.random(N) for name in ("confidence", "nll", "brier")}
             columns |= {name: column.astype(np.float32) for name, column in more.items()}
-        rows[condition] = columns
-    return Corrupted(rows=rows, clean=(rng.random(N) < 0.8).astype(float), seed=0, paired=paired)
+        for name, column in columns.items():
+            found.setdefault(name, []).append([column])
+    table = Table(tuple(CONDITIONS), {name: np.array(column) for name, column in found.items()})
+    return over(table, rng.random(N) < 0.8, paired)
+
+
+def over(table: Table, clean: Any, paired: bool = True) -> Corrupted:
+    view = Samples(
+        sample_ids=tuple(map(str, range(N))), labels=np.zeros(N, dtype=np.int64),
+        class_names=("a", "b", "c"), superclass=None,
+        tables={"corruption": table, "clean": Table(("clean",), {"correct": clean[None, None]})},
+    )  # fmt: skip
+    return Corrupted(
+        Rows.of(view, "corruption", num_classes=3, input_size=(3, 8, 8), seed=0), paired
+    )
+
+
+def column(data: Corrupted, condition: str, name: str) -> Any:
+    return data.rows.table.at(condition)[name]
+
+
+def metrics_of(numbers: Numbers) -> dict[str, Metric]:
+    return {name: metric for (_, name), metric in summarise_metrics(numbers, seed=0).items()}
+
+
+def means(data: Corrupted, names: Any = NAMES, severities: Any = SEVERITIES) -> dict[str, Metric]:
+    return metrics_of(data.means(names, severities))
 
 
 def plain_ece(confidence: Any, correct: Any) -> float:
@@ -50,8 +82,8 @@ def plain_ece(confidence: Any, correct: Any) -> float:
 
 def test_a_condition_by_hand() -> None:
     data = made()
-    metrics = data.condition("contrast", 2)
-    rows = data.rows["contrast", 2]
+    metrics = metrics_of(data.condition("contrast", 2))
+    rows = data.rows.table.at("contrast/2")
     right = rows["correct"].astype(float)
     assert metrics["acc"].value == pytest.approx(right.mean())
     assert metrics["nll"].value == pytest.approx(rows["nll"].mean())
@@ -64,19 +96,21 @@ def test_a_condition_by_hand() -> None:
     assert metrics["nll_scaled"].value == pytest.approx(rows["nll_scaled"].mean(), abs=1e-7)
     assert metrics["brier_sum_scaled"].value == pytest.approx(rows["brier_scaled"].mean(), abs=1e-7)
     assert metrics["retention"].value == pytest.approx(right.mean() / data.clean.mean())
-    flips = np.mean(rows["pred"] != data.rows["contrast", 1]["pred"])
+    flips = np.mean(rows["pred"] != column(data, "contrast/1", "pred"))
     assert metrics["flip"].value == pytest.approx(flips)
-    assert "flip" not in data.condition("contrast", 5)  # severity 4 is not there
-    unscaled = made(scaled=False).condition("fog", 1)
-    assert not [name for name in unscaled if "scaled" in name]
+    assert ("contrast/5", "flip") not in data.condition("contrast", 5)  # severity 4 is not there
+    unscaled = metrics_of(made(scaled=False).condition("fog", 1))
     assert {"acc", "nll", "brier_sum", "gap", "ece_15", "retention"} == unscaled.keys()
 
 
 def test_means_by_hand() -> None:
     data = made()
     names = ("fog", "snow")
-    metrics = data.means(names, SEVERITIES)
-    conditions = [data.rows[c] for c in itertools.product(names, SEVERITIES)]
+    metrics = means(data, names)
+    conditions = [
+        data.rows.table.at(f"{name}/{severity}")
+        for name, severity in itertools.product(names, SEVERITIES)
+    ]
 
     def mean(column: str) -> float:
         return float(np.mean([rows[column] for rows in conditions]))
@@ -86,6 +120,8 @@ def test_means_by_hand() -> None:
 
     assert metrics["acc_mean"].value == pytest.approx(mean("correct"))
     assert metrics["mean_ce"].value == pytest.approx(1 - mean("correct"))
+    low, high = metrics["acc_mean"].ci or (0.0, 0.0)
+    assert metrics["mean_ce"].ci == pytest.approx((1 - high, 1 - low))
     assert metrics["drop"].value == pytest.approx(data.clean.mean() - mean("correct"))
     assert metrics["retention"].value == pytest.approx(mean("correct") / data.clean.mean())
     for ending in ("", "_scaled"):
@@ -104,35 +140,49 @@ def test_means_by_hand() -> None:
         right = np.concatenate([rows["correct"] for rows in conditions])
         pooled = plain_ece(together, right)
         assert metrics[f"ece_15_pooled{ending}"].value == pytest.approx(pooled, abs=1e-7)
-    assert data.means(names, (2,))["ece_15_slope"].reason == "one severity has no slope"
+    assert means(data, names, (2,))["ece_15_slope"].reason == "one severity has no slope"
 
 
 def test_intervals_of_means_contain_what_images_would_vary() -> None:
-    """The mean ECE of each resample, by a loop over the first of them."""
-    from robustmix.metrics.conditions import REPLICATES, shared_resamples
-
+    """The mean ECE of each resample, by a loop over the images of each."""
     data = made()
-    weights = shared_resamples(N, 0)
-    assert weights.shape == (REPLICATES, N)
     values = []
-    for row in weights:
+    for row in resample(N, 200, bootstrap_rng(0)):
         chosen = np.repeat(np.arange(N), row)
         values.append(
             np.mean(
                 [
                     plain_ece(rows["confidence"][chosen], rows["correct"][chosen])
-                    for rows in data.rows.values()
+                    for rows in map(data.rows.table.at, CONDITIONS)
                 ]
             )
         )
-    got = data.means(NAMES, SEVERITIES)["ece_15_mean"].ci
-    assert got == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
+    got = means(data)["ece_15_mean"]
+    assert got.ci == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
+    assert got.ci_method == "bootstrap95/200/seed0"
+
+
+def test_errors_of_bins_are_summed_once_for_all_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each condition's once for the images themselves and once for the resamples."""
+    calls: list[tuple[int, ...]] = []
+
+    def counted(confidence: Any, correct: Any, weights: Any) -> Any:
+        calls.append(weights.shape)
+        return bin_gaps(confidence, correct, weights)
+
+    monkeypatch.setattr(corrupted, "bin_gaps", counted)
+    data = made()
+    numbers = data.means(NAMES, SEVERITIES) | data.means(("fog",), (1, 2), "_some")
+    for name, severity in itertools.product(NAMES, SEVERITIES):
+        numbers |= data.condition(name, severity)
+    summarise_metrics(numbers, seed=0)
+    assert sorted(calls) == sorted([(1, N), (200, N)] * 2 * len(CONDITIONS))
 
 
 def test_retention_moves_as_its_resamples_do() -> None:
     data = made()
     right = data.right(NAMES, SEVERITIES)
-    metric = data.means(NAMES, SEVERITIES)["retention"]
+    metric = means(data)["retention"]
     rng = np.random.default_rng(0)
     ratios = [right[i].mean() / data.clean[i].mean() for i in rng.integers(N, size=(4000, N))]
     assert metric.ci is not None
@@ -141,75 +191,87 @@ def test_retention_moves_as_its_resamples_do() -> None:
 
 def test_unpaired_images_have_no_paired_statistics() -> None:
     data = made(paired=False)
-    metrics = data.means(NAMES, SEVERITIES)
+    metrics = means(data)
     assert metrics["retention"].value is None
-    drop, paired = metrics["drop"], made().means(NAMES, SEVERITIES)["drop"]
+    drop, paired = metrics["drop"], means(made())["drop"]
     assert drop.value == pytest.approx(paired.value)
     right = data.right(NAMES, SEVERITIES)
     half = Z95 * ((right.var(ddof=1) + data.clean.var(ddof=1)) / N) ** 0.5
     assert drop.ci is not None
     assert drop.ci[1] - drop.ci[0] == pytest.approx(2 * half)
     assert drop.ci_method == "normal95/unpaired"
-    assert data.condition("fog", 1)["retention"].value is None
-    one = difference(np.ones(1), np.zeros(1), False, unit="fraction", note="x")
+    assert metrics_of(data.condition("fog", 1))["retention"].value is None
+    one = difference(np.ones(1), np.zeros(1), False, note="x").metric()
     assert (one.value, one.ci) == (1, None)
 
 
 def test_a_model_that_is_never_right_retains_nothing_that_can_be_said() -> None:
-    data = made()
-    never = Corrupted(rows=data.rows, clean=np.zeros(N), seed=0, paired=True)
-    assert "no clean image" in (never.condition("fog", 1)["retention"].reason or "")
+    never = over(made().rows.table, np.zeros(N, dtype=bool))
+    retention = metrics_of(never.condition("fog", 1))["retention"]
+    assert "no clean image" in (retention.reason or "")
 
 
 def test_boxes_by_hand() -> None:
     data = made()
-    boxes = data.boxes(NAMES, SEVERITIES)
+    suite = PreparedCorruption(
+        requested="fog,contrast,snow", corruptions=NAMES, severities=SEVERITIES,
+        source="official", profile=None, generator_version=None, frost=None, paired=True,
+        mce_reference=None,
+    )  # fmt: skip
+    data.rows.view.tables["calibration"] = Table(
+        ("held-out",),
+        {name: np.full((1, 1, N), 2.0) for name in ("T", "fit_nll_before", "fit_nll_after")}
+        | {"fit_converged": np.ones((1, 1, N))},
+    )
+    found = summarise(suite, data.rows).details
+    boxes = found["calibration"]["by_severity"]
     assert set(boxes) == {"1", "2", "5"}
     eces = sorted(
-        plain_ece(data.rows[name, 5]["confidence"], data.rows[name, 5]["correct"]) for name in NAMES
+        plain_ece(column(data, f"{name}/5", "confidence"), column(data, f"{name}/5", "correct"))
+        for name in NAMES
     )
     box = boxes["5"]["ece_15"]
     want = {"min": eces[0], "median": eces[1], "max": eces[2], "mean": float(np.mean(eces))}
     assert {name: box[name] for name in want} == pytest.approx(want)
     assert box["q1"] == pytest.approx((eces[0] + eces[1]) / 2)
     assert set(boxes["1"]) == {"ece_15", "ece_15_scaled", "gap", "gap_scaled"}
+    accuracies = {c: float(column(data, c, "correct").mean()) for c in CONDITIONS}
+    worst = min(accuracies, key=lambda c: accuracies[c])
+    assert f"{found['worst']['corruption']}/{found['worst']['severity']}" == worst
+    assert found["worst"]["acc"] == pytest.approx(accuracies[worst])
+    assert found["calibration"]["temperature"]["T"] == 2
 
 
 def test_the_temperature_is_fitted_on_clean_images_of_the_other_half() -> None:
     data, model = tiny_images(), tiny_model()
-    suite = CorruptionSuite(corruptions="saturate", severities=(3, 5))
+    suite = Corruption(corruptions="saturate", severity=(3, 5))
     report = evaluate(model, data, ["clean", suite], seed=2)
     part = report.content.suites["corruption"]
-    assert isinstance(part, CorruptionPart)
     images = data.pixels.take(torch.arange(len(data)))
     half = stratified_halves(data.labels, data.sample_ids, 2)
     clean = model(images.float() / 255).detach()
     fits = [fit_temperature(clean[half != side], data.labels[half != side]).T for side in (0, 1)]
     assert fits[0] != fits[1]
     temperature = torch.tensor(fits)[torch.from_numpy(half)][:, None]
-    for condition in part.conditions:
-        changed = corrupt(
-            images, "saturate", condition.severity, seed=2, sample_ids=data.sample_ids
-        )
+    for severity in (3, 5):
+        metrics = part.condition(f"saturate/{severity}")
+        changed = corrupt(images, "saturate", severity, seed=2, sample_ids=data.sample_ids)
         logits = model(changed.float() / 255).detach().double() / temperature
         p = torch.softmax(logits, dim=1)
         nll = -torch.log(p[torch.arange(len(data)), data.labels]).mean()
-        assert condition.metrics["nll_scaled"].value == pytest.approx(float(nll), rel=1e-5)
+        assert metrics["nll_scaled"].value == pytest.approx(float(nll), rel=1e-5)
         brier = (p - torch.nn.functional.one_hot(data.labels, 5)).square().sum(dim=1).mean()
-        assert condition.metrics["brier_sum_scaled"].value == pytest.approx(float(brier), rel=1e-5)
+        assert metrics["brier_sum_scaled"].value == pytest.approx(float(brier), rel=1e-5)
         right = (p.argmax(dim=1) == data.labels).numpy()
         want = plain_ece(p.amax(dim=1).numpy(), right)
-        assert condition.metrics["ece_15_scaled"].value == pytest.approx(want, abs=1e-6)
-    assert part.calibration is not None
-    assert part.calibration["temperature"]["T_fits"] == pytest.approx(fits)
-    assert set(part.calibration["by_severity"]) == {"3", "5"}
+        assert metrics["ece_15_scaled"].value == pytest.approx(want, abs=1e-6)
+    assert part.details["calibration"]["temperature"]["T_fits"] == pytest.approx(fits)
+    assert set(part.details["calibration"]["by_severity"]) == {"3", "5"}
 
 
 def test_one_image_has_no_temperature() -> None:
-    suite = CorruptionSuite(corruptions="fog", severities=(1,))
+    suite = Corruption(corruptions="fog", severity=(1,))
     report = evaluate(tiny_model(), tiny_images(1), ["clean", suite])
     part = report.content.suites["corruption"]
-    assert isinstance(part, CorruptionPart)
     assert part.status == "ok"
-    assert part.calibration is not None
-    assert part.calibration["temperature"] is None
+    assert part.details["calibration"]["temperature"] is None

@@ -166,7 +166,7 @@ def test_bootstrap_in_chunks_keeps_every_replicate(monkeypatch: pytest.MonkeyPat
         return {"first": weights[:, 0].astype(np.float64)}
 
     whole = bootstrap(statistic, 13, rng=bootstrap_rng(0), replicates=11)["first"]
-    monkeypatch.setattr(intervals, "_DRAWS", 13 * 4)
+    monkeypatch.setattr(intervals, "DRAWS", 13 * 4)
     parts = bootstrap(statistic, 13, rng=bootstrap_rng(0), replicates=11)["first"]
     assert sizes == [11, 4, 4, 3]
     assert np.array_equal(whole, parts)

@@ -10,8 +10,8 @@ from robustmix.corruptions import MAIN
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.suites.corruption import CorruptionSuite
-from robustmix.metrics.mce import ALEXNET, MceReference, load_reference, mce
+from robustmix.evaluation.suites.corruption import Corruption
+from robustmix.metrics.mce import ALEXNET, MceReference, load_reference, mce, relative_mce
 from robustmix.report import Report
 from tests.evaluation.tiny import tiny_images, tiny_model
 
@@ -23,47 +23,49 @@ def test_by_hand() -> None:
         name="x", dataset="cifar10", source="official", clean=0.1, errors=errors
     )
     wrong = {name: np.array([0.2, 0.8]) for name in MAIN}
-    got = mce(wrong, np.array([0.0, 0.0]), reference)
-    assert got["mce"].value == pytest.approx(100 * (2 + 14) / 15)
-    relative = (0.5 / 0.15 + 14 * 0.5 / 0.4) / 15
-    assert got["relative_mce"].value == pytest.approx(100 * relative)
+    got = mce(wrong, reference).metric()
+    assert got.value == pytest.approx(100 * (2 + 14) / 15)
+    lost = relative_mce(wrong, np.array([0.0, 0.0]), reference).metric()
+    assert lost.value == pytest.approx(100 * (0.5 / 0.15 + 14 * 0.5 / 0.4) / 15)
     # the images' own shares are 0.2 / 0.5 and 0.8 / 0.5 of the mean: mean +- 1.96 sd / sqrt(2)
     half = 1.959963984540054 * np.std([0.2, 0.8], ddof=1) / 2**0.5 * 100 * (1 / 0.25 + 28) / 15
-    assert got["mce"].ci is not None
-    assert got["mce"].ci[1] - got["mce"].ci[0] == pytest.approx(2 * half)
+    assert got.ci is not None
+    assert got.ci[1] - got.ci[0] == pytest.approx(2 * half)
 
 
 def test_alexnet_is_100_in_its_own_units() -> None:
     wrong = {name: np.array([e, e]) for name, e in zip(MAIN, ALEXNET.errors, strict=True)}
-    got = mce(wrong, np.array([ALEXNET.clean] * 2), ALEXNET)
-    assert got["mce"].value == pytest.approx(100)
-    assert got["relative_mce"].value == pytest.approx(100)
+    assert mce(wrong, ALEXNET).estimate() == pytest.approx(100)
+    clean = np.array([ALEXNET.clean] * 2)
+    assert relative_mce(wrong, clean, ALEXNET).estimate() == pytest.approx(100)
 
 
 def test_a_reference_that_loses_nothing_makes_the_relative_one_undefined() -> None:
     reference = MceReference(
         name="x", dataset="d", source="official", clean=0.5, errors=(0.5, *[0.6] * 14)
     )
-    got = mce({name: np.ones(3) for name in MAIN}, np.zeros(3), reference)
-    assert got["mce"].value is not None
-    assert got["relative_mce"].value is None
+    wrong = {name: np.ones(3) for name in MAIN}
+    assert mce(wrong, reference).metric().value is not None
+    lost = relative_mce(wrong, np.zeros(3), reference).metric()
+    assert (lost.value, lost.n, lost.unit) == (None, 3, "percent")
+    assert "no worse under a corruption" in str(lost.reason)
     with pytest.raises(ValueError, match="15 errors"):
         MceReference(name="x", dataset="d", source="official", clean=0.5, errors=(0.5,))
 
 
 def test_divided_by_a_report_of_itself_it_is_100(tmp_path: Path) -> None:
     data, model = tiny_images(23), tiny_model()
-    first = evaluate(model, data, ["clean", CorruptionSuite(corruptions="main")])
+    first = evaluate(model, data, ["clean", Corruption(corruptions="main")])
     assert first.metric("corruption.mce").value is None
     first.save(tmp_path)
-    suite = CorruptionSuite(corruptions="main", mce_reference=str(tmp_path))
+    suite = Corruption(corruptions="main", mce_reference=str(tmp_path))
     second = evaluate(model, data, ["clean", suite])
     assert second.metric("corruption.mce").value == pytest.approx(100)
     relative = second.metric("corruption.relative_mce")
     assert relative.value is None or relative.value == pytest.approx(100)
     second.save(tmp_path / "second")
     assert recompute(Report.load(tmp_path / "second")) == []
-    part = CorruptionSuite(corruptions="brightness", mce_reference=str(tmp_path))
+    part = Corruption(corruptions="brightness", mce_reference=str(tmp_path))
     third = evaluate(model, data, ["clean", part])
     reason = third.metric("corruption.mce").reason
     assert reason is not None
@@ -77,7 +79,7 @@ def refer(reference: Path | str, dataset: str, source: str) -> MceReference:
 def test_references_of_other_images_are_refused(tmp_path: Path) -> None:
     """Frost made with textures and frost made with photographs are different images."""
     data, model = tiny_images(7), tiny_model()
-    evaluate(model, data, ["clean", CorruptionSuite(corruptions="main")]).save(tmp_path)
+    evaluate(model, data, ["clean", Corruption(corruptions="main")]).save(tmp_path)
     found = refer(tmp_path, "tiny", "generated (substitute for frost)")
     assert found.sha256 == hashlib.sha256((tmp_path / "report.json").read_bytes()).hexdigest()
     for source in ("generated", "official"):
@@ -93,7 +95,7 @@ def test_references_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert load_reference("alexnet", "folder:val", **folder) is ALEXNET
     with pytest.raises(IncompatibleError, match="of official images, these are generated"):
         refer("alexnet", "imagenet-1k", "generated")
-    report = evaluate(tiny_model(), tiny_images(5), ["clean", CorruptionSuite(corruptions="fog")])
+    report = evaluate(tiny_model(), tiny_images(5), ["clean", Corruption(corruptions="fog")])
     report.save(tmp_path)
     with pytest.raises(IntakeError, match="lacks some of the 15"):
         refer(tmp_path, report.content.dataset.name, "official")

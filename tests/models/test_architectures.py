@@ -1,13 +1,14 @@
 import math
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from robustmix.errors import UsageError
-from robustmix.models.names import ARCHS, Stem, default_stem, usual_size
-from robustmix.models.registry import ARCHITECTURES, arch_options, build_model
+from robustmix.errors import IntakeError, UsageError
+from robustmix.models.names import ARCHS, Stem, default_stem, split_stem, usual_size
+from robustmix.models.registry import arch_options, build_model
 from robustmix.models.resnet import ResNet
 from robustmix.models.wide_resnet import WideBlock, WideResNet
 
@@ -46,7 +47,7 @@ PUBLISHED = [
 def on_meta(arch: str, size: int) -> nn.Module:
     """Build without the classifier and without memory."""
     with torch.device("meta"):
-        return ARCHITECTURES[arch](0, default_stem(arch, (3, size, size)), (size, size), 0.0)
+        return ARCHS[arch](0, default_stem(arch, (3, size, size)), (size, size), 0.0)
 
 
 def count_macs(net: nn.Module, images: Tensor) -> int:
@@ -77,8 +78,7 @@ def test_size_and_cost_are_the_published_ones(row: Published) -> None:
 
 
 def test_every_listed_architecture_has_a_builder_and_the_facts_it_lists() -> None:
-    assert set(ARCHS) == set(ARCHITECTURES)
-    for name, info in ARCHS.items():
+    for name, info in ARCHS.rows().items():
         net = on_meta(name, usual_size(name)[1])
         params = sum(p.numel() for p in net.parameters())
         assert params / 1e6 == pytest.approx(info.params_millions, abs=5e-4), name
@@ -364,3 +364,92 @@ def test_library_architectures_are_seeded_and_leave_the_global_stream(arch: str)
     assert not all(torch.equal(v, again[k]) for k, v in build(2).state_dict().items())
     assert first(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
     assert arch_options(first) == {}
+
+
+# architectures of others
+
+
+def plain(num_classes: int) -> nn.Module:
+    """One linear layer."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 20, num_classes))
+
+
+class Told(nn.Module):
+    """Remember what it was built with."""
+
+    def __init__(
+        self, classes: int, drop_path: float, size: tuple[int, int], wide: int = 1
+    ) -> None:
+        super().__init__()
+        self.told = (classes, drop_path, size, wide)
+        self.top = nn.Linear(2, classes)
+
+
+def by_keyword(**options: object) -> nn.Module:
+    return Told(options["num_classes"], 0.0, (0, 0))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def archs() -> Iterator[None]:
+    with ARCHS.temporary():
+        yield
+
+
+def built(name: str, **options: Any) -> nn.Module:
+    return build_model(name, num_classes=7, input_size=(3, 12, 20), **options)
+
+
+@pytest.mark.usefixtures("archs")
+def test_a_function_of_the_classes_is_an_architecture() -> None:
+    ARCHS.register("mine", plain)
+    assert ARCHS.row("mine").help == "One linear layer."
+    seeds = [torch.Generator().manual_seed(seed) for seed in (3, 3, 4)]
+    before = torch.get_rng_state()
+    one, same, other = (built("mine", generator=seed)[1].weight for seed in seeds)  # type: ignore[index]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert one.shape == (7, 720)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    # The builder's own first weights: a layer that is drawn as openmixup does has a std of 0.01.
+    assert float(one.detach().std()) == pytest.approx((3 * 720) ** -0.5, rel=0.05)
+    assert arch_options(built("mine")) == {}
+
+
+@pytest.mark.usefixtures("archs")
+def test_a_builder_is_given_what_it_has_parameters_for() -> None:
+    ARCHS.register("narrow", Told)
+    ARCHS.register("wide", Told, options={"wide": 4}, stems=("cifar",), multiple=4)
+    ARCHS.register("keyword", by_keyword)
+    told = [built(name).told for name in ("narrow", "wide", "keyword")]
+    assert told == [(7, 0.0, (12, 20), 1), (7, 0.0, (12, 20), 4), (7, 0.0, (0, 0), 1)]
+    assert built("wide", drop_path=0.1).told == (7, 0.1, (12, 20), 4)
+    assert arch_options(built("wide")) == {"stem": "cifar"}
+    with pytest.raises(UsageError, match="keyword has no drop-path"):
+        built("keyword", drop_path=0.1)
+    with pytest.raises(UsageError, match="wide takes images whose sides are multiples of 4"):
+        build_model("wide", num_classes=7, input_size=(3, 10, 12))
+    with pytest.raises(UsageError, match="narrow has no cifar stem; leave it out"):
+        built("narrow", stem="cifar")
+
+
+@pytest.mark.usefixtures("archs")
+def test_a_name_that_ends_like_a_stem_stays_whole() -> None:
+    ARCHS.register("mine-cifar", plain)
+    assert isinstance(built("mine-cifar"), nn.Sequential)
+    assert split_stem("mine-cifar") == ("mine-cifar", None)
+
+
+@pytest.mark.usefixtures("archs")
+def test_a_builder_that_fails_is_named() -> None:
+    ARCHS.register("raises", lambda num_classes: 1 // 0, "raises")
+    ARCHS.register("nothing", lambda num_classes: None, "nothing")
+    ARCHS.register("number", 3, "a number")
+    where = r"from tests\.models\.test_architectures sha256:\w+, "
+    for name, what in (("raises", "raised ZeroDivision"), ("nothing", "returned NoneType, not a")):
+        with pytest.raises(IntakeError, match=f"the builder of arch '{name}', {where}{what}") as e:
+            built(name)
+        assert e.value.code == "E-PLUGIN"
+    with pytest.raises(UsageError, match="arch 'number' is a int; give a function or class"):
+        built("number")
+    with pytest.raises(UsageError, match="arch 'resnet18' exists already, from robustmix itself"):
+        ARCHS.register("resnet18", plain)

@@ -128,7 +128,16 @@ def refused(path: Path) -> IntakeError:
     return caught.value
 
 
-@pytest.mark.parametrize("name", [f.name for f in fields(Checkpoint)])
+def test_only_a_checkpoint_with_foreign_parts_says_so(tmp_path: Path) -> None:
+    plugin = {"kind": "method", "name": "mine", "module": "my_mix", "version": "1.2"}
+    for name, plugins in (("without.pth", ()), ("with.pth", (plugin,))):
+        save_checkpoint(tmp_path / name, checkpoint(plugins=plugins))
+        content = torch.load(tmp_path / name, weights_only=True)
+        assert content.get("plugins") == (plugins or None)
+        assert read_checkpoint(tmp_path / name).plugins == plugins
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Checkpoint) if f.name != "plugins"])
 def test_every_missing_field_is_named(tmp_path: Path, name: str) -> None:
     assert f"{name} is missing" in str(refused(written(tmp_path, raw(**{name: ...}))))
 
@@ -161,6 +170,9 @@ def test_every_missing_field_is_named(tmp_path: Path, name: str) -> None:
         ("model", {}),
         ("weights", "averaged"),
         ("head", 1),
+        ("plugins", [{"kind": "arch", "name": "mine"}]),
+        ("plugins", [{"kind": "arch", "name": "mine", "module": "m", "version": 3}]),
+        ("plugins", {}),
         ("resume", "no"),
         ("format_version", "1"),
         ("format_version", 0),

@@ -6,17 +6,16 @@ from torch import Tensor
 
 from robustmix.models.infer import head_of, stem_of, suggest_arch
 from robustmix.models.names import ARCHS, Stem
-from robustmix.models.registry import ARCHITECTURES
 from robustmix.models.resnet import ResNet
 from robustmix.models.wide_resnet import WideResNet
 
-NAMES = [(name, stem) for name, info in ARCHS.items() for stem in info.stems or (None,)]
+NAMES = [(name, stem) for name, info in ARCHS.rows().items() for stem in info.stems or (None,)]
 
 
 @pytest.mark.parametrize(("name", "stem"), NAMES)
 def test_every_architecture_is_recognised(name: str, stem: Stem | None) -> None:
     with torch.device("meta"):
-        state = ARCHITECTURES[name](11, stem, (64, 96), 0.0).state_dict()
+        state = ARCHS[name](11, stem, (64, 96), 0.0).state_dict()
     assert suggest_arch(state) == (f"{name}-{stem}" if stem and name != "wrn28_8" else name)
     if stem is not None:
         assert stem_of(state) == stem

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustmix.errors import UsageError
 from robustmix.models.names import ARCHS
-from robustmix.models.registry import ARCHITECTURES, build_model
+from robustmix.models.registry import build_model
 from robustmix.models.resnet import ResNet
 from robustmix.models.taps import Features, Tap, classifier_layer, find_tap, random_forward
 from robustmix.models.wide_resnet import WideResNet
@@ -280,9 +280,9 @@ def test_built_in_buffers_stay() -> None:
 
 
 def test_names_agree_with_types() -> None:
-    for name, info in ARCHS.items():
+    for name, info in ARCHS.rows().items():
         with torch.device("meta"):
-            net = ARCHITECTURES[name](0, next(iter(info.stems), None), (64, 64), 0.0)
+            net = ARCHS[name](0, next(iter(info.stems), None), (64, 64), 0.0)
         if isinstance(net, ResNet | WideResNet):
             assert info.feature_stage == net.num_stages - 2, name
 

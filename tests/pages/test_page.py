@@ -13,25 +13,37 @@ import pytest
 
 from robustmix.cli.app import run
 from robustmix.errors import IntakeError
-from robustmix.evaluation.engine import Suite
 from robustmix.evaluation.evaluate import evaluate
-from robustmix.evaluation.planned import Planned
-from robustmix.evaluation.suites.corruption import CorruptionSuite
-from robustmix.evaluation.suites.fgsm import FgsmSuite
-from robustmix.evaluation.suites.paper_fgsm import PaperFgsmSuite
+from robustmix.evaluation.plan import Planned
+from robustmix.evaluation.suite import Suite
+from robustmix.evaluation.suites.attack import Attack
+from robustmix.evaluation.suites.corruption import Corruption
+from robustmix.evaluation.suites.fgsm import PaperFgsm
+from robustmix.evaluation.suites.registry import SUITES as TABLE
 from robustmix.pages.page import page_html, write_page
 from robustmix.report import Report
-from robustmix.report.schema import MaskingVerdict, Warn
+from robustmix.report.schema import (
+    OriginPart,
+    Shown,
+    SuitePart,
+    TablePart,
+    VerdictPart,
+    Warn,
+)
 from robustmix.report.terminal import show_interval, show_value
 from tests.evaluation.tiny import Net, tiny_images, tiny_model
+from tests.pages.drawn import Drawn
+from tests.pages.made import made as made_by_hand
+from tests.pages.made import number
+from tests.pages.toy import Toy
 from tests.pages.webdriver import Browser, browser, needs_browser
 
 SUITES: list[str | Suite | Planned] = [
     "clean",
     "calibration",
-    CorruptionSuite(corruptions="fog,frost,contrast", severities=(1, 3)),
-    FgsmSuite(masking=False),
-    Planned(suite=PaperFgsmSuite(), preset="paper-adautomix"),
+    Corruption(corruptions="fog,frost,contrast", severity=(1, 3)),
+    Attack(attack="fgsm", masking="off"),
+    Planned(suite=PaperFgsm(), preset="paper-adautomix"),
     "occlusion",
     "shuffle",
 ]
@@ -52,11 +64,13 @@ def reports(made: list[Path]) -> list[Report]:
 
 
 class Page(HTMLParser):
-    """What is on a page: elements with their attributes, and the text outside scripts."""
+    """What is on a page: elements with their attributes, tables, and the text outside scripts."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.rows: list[list[str]] = []
         self.text: list[str] = []
         self.inside: list[str] = []
         self.feed(html)
@@ -64,6 +78,12 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
         self.inside.append(tag)
+        if tag == "caption":
+            self.rows = []
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in ("th", "td"):
+            self.rows[-1].append("")
 
     def handle_endtag(self, tag: str) -> None:
         if tag in self.inside:
@@ -73,6 +93,10 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not {"script", "style"} & set(self.inside):
             self.text.append(data)
+        if {"th", "td"} & set(self.inside):
+            self.rows[-1][-1] += data
+        elif "caption" in self.inside:
+            self.tables[data] = self.rows
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
@@ -91,7 +115,8 @@ def test_the_page_says_what_the_report_says(reports: list[Report]) -> None:
         assert f"{show_value(metric)} {show_interval(metric)} {metric.n}" in said
     assert "frost was made with a substitute and is approximate" in said
     warning = next(w for w in reports[0].content.warnings if w.code == "W-SINGLE-STEP")
-    assert warning.message in said
+    # Where the attacks stand, and in the table of all warnings.
+    assert said.count(warning.message) == 2
     assert "fgsm@paper-adautomix error_clamp_only" in said
     assert reports[0].content.run.fingerprint in said
 
@@ -120,7 +145,7 @@ def test_who_cannot_see_it_is_told(reports: list[Report]) -> None:
     ids = [a["id"] for _, a in page.elements if "id" in a]
     assert len(set(ids)) == len(ids)
     drawings = [a for a in page.all("svg") if a.get("role") == "img"]
-    assert len(drawings) == 5
+    assert len(drawings) == 5  # a reliability, a heat map, the attacks, occlusion, shuffling
     for attributes in drawings:
         assert set((attributes["aria-labelledby"] or "").split()) <= set(ids)
     assert "Lowest: " in page.said
@@ -159,10 +184,12 @@ def test_a_strangers_names_are_text(reports: list[Report]) -> None:
     content.run.name = content.model.source = content.dataset.name = EVIL
     content.run.argv = [EVIL]
     content.warnings.append(Warn(code=EVIL, suite=EVIL, message=EVIL))
-    content.suites["clean"].per_class[0]["class"] = EVIL  # type: ignore[union-attr]
-    content.suites["fgsm"].masking = MaskingVerdict(  # type: ignore[union-attr]
-        verdict="clean", reason=EVIL, n=1
-    )
+    clean = content.suites["clean"]
+    clean.details["per_class"][0]["class"] = EVIL
+    clean.shown.section = clean.shown.note = EVIL
+    clean.tables.append(TablePart(name="t", caption=EVIL, columns=[EVIL], rows=[[EVIL], [[EVIL]]]))
+    clean.verdicts.append(VerdictPart(title=EVIL, verdict=EVIL, reason=EVIL, n=1))
+    content.tool.plugins = [OriginPart(kind="suite", name=EVIL, module=EVIL, version=EVIL)]
     for html in (page_html([report]), page_html([report, reports[1]])):
         page = Page(html)
         assert len(page.all("script")) == 1
@@ -177,7 +204,7 @@ def test_a_strangers_names_are_text(reports: list[Report]) -> None:
     [
         ("calibration", "bins_15", [{"n": "many"}]),
         ("clean", "per_class", [{"class": 1}]),
-        ("corruption", "worst", {"acc": "low"}),
+        ("corruption", "approximate", 7),
         ("calibration", "temperature", {"bins_15": [1]}),
     ],
 )
@@ -185,9 +212,111 @@ def test_tables_of_another_form_are_one_line(
     suite: str, field: str, value: object, reports: list[Report]
 ) -> None:
     report = copy.deepcopy(reports[0])
-    setattr(report.content.suites[suite], field, value)
+    report.content.suites[suite].details[field] = value
     with pytest.raises(IntakeError, match="another form"):
         page_html([report])
+
+
+def test_every_suite_has_a_row() -> None:
+    verdict = VerdictPart(title="masking", verdict="not_assessable", reason="few", n=3)
+    page = Page(
+        page_html(
+            [
+                made_by_hand(
+                    {
+                        "a": SuitePart(kind="a", status="failed", reason="no files"),
+                        "b": SuitePart(kind="b", status="ok", verdicts=[verdict]),
+                        "c": SuitePart(kind="c", status="ok", shown=Shown(note="nothing to say")),
+                        "d": SuitePart(
+                            kind="d",
+                            status="ok",
+                            metrics={"acc": number(0.5)},
+                            shown=Shown(headline=["acc", "gone"]),
+                            verdicts=[verdict],
+                        ),
+                    }
+                )
+            ]
+        )
+    )
+    assert page.tables["The headline number of every suite"][1:] == [
+        ["a", "failed", "-", "-", "-", "no files"],
+        ["b", "verdict", "not assessable", "-", "3", "few"],
+        ["c", "-", "-", "-", "-", "nothing to say"],
+        ["d", "acc", "50.00 %", "[45.00, 55.00]", "20", ""],
+    ]
+    assert page.said.count("Masking: not assessable. Few.") == 1
+    headings = re.findall(r"<h2[^>]*>([^<]*)</h2>", page_html([made_by_hand({})]))
+    assert headings == ["Summary", "Provenance"]
+
+
+def test_a_suite_of_somebody_else_is_seen_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    with TABLE.temporary():
+        TABLE.register("toy", Toy)
+        reports = [
+            evaluate(tiny_model(Net(seed=seed)), tiny_images(64), ["toy"], name=f"seed{seed}")
+            for seed in (0, 3)
+        ]
+    drawn = Drawn(monkeypatch)
+    page = Page(page_html(reports[:1]))
+    part = reports[0].content.suites["toy"]
+    assert part.metrics["acc_dark"].value not in (None, 0, 1)
+    heads = page.tables["The headline number of every suite"]
+    for name, metric in part.metrics.items():
+        cells = [show_value(metric), show_interval(metric), str(metric.n)]
+        assert ["toy", name, *cells, ""] in heads
+        assert ["toy", name, *cells] in page.tables["Toys: all numbers"]
+    for level in ("0.25", "0.5", "1.0"):
+        metric = part.condition(level)["acc"]
+        cells = [show_value(metric), show_interval(metric), str(metric.n)]
+        assert ["toy", level, "acc", *cells] in page.tables["Toys: every condition"]
+    (line,) = drawn.lines
+    assert line.y == [part.condition(level)["acc"].value for level in ("0.25", "0.5", "1.0")]
+    assert len(page.all("svg")) == 1
+    right = page.tables["Images that are right"]
+    assert right[0] == ["level", "right", "share", "dark"]
+    assert [row[0] for row in right[1:]] == ["level 0.25", "level 0.5", "level 1.0"]
+    assert [row[3] for row in right[1:]] == ["yes", "no", "no"]
+    for row in right[1:]:
+        assert row[2] == f"{100 * round(int(row[1]) / 64, 4):.2f} %"
+    assert page.tables["Light: 1 check on 7 images"][1:] == [
+        ["D1 too dark", "warn", "0.25", "0.1", "0.5", "dim"]
+    ]
+    for words in ("Light: rather dim. The lamp is old.", "toy: 2 lamps.", "Toys", "brightness"):
+        assert words in page.said
+    assert page.said.count("the lamp flickers") == 2  # at its suite, and in the table of warnings
+
+    both = Page(page_html(reports))
+    value = [show_value(report.metric("toy.acc_dark")) for report in reports]
+    models = both.tables["Models side by side; the heads sort"]
+    place = models[0].index("toy.acc_dark")
+    assert [row[place] for row in models[1:]] == value
+    assert [row[models[0].index("light")] for row in models[1:]] == ["rather dim"] * 2
+    pair = both.tables["seed3 against seed0: differences, with 95 % intervals"]
+    assert value in [row[1:3] for row in pair if row[0] == "toy.acc_dark"]
+    assert pair[-1] == ["light of toy", "rather dim", "rather dim", "-", "-", "-", "-", "-"]
+    assert "Curves of toy" in both.said
+    assert len(both.all("svg")) == 1
+
+
+def test_a_changed_verdict_is_seen_beside_the_numbers(reports: list[Report]) -> None:
+    reports = copy.deepcopy(reports)
+    for report, word in zip(reports, ("clean", "masked"), strict=True):
+        verdict = VerdictPart(title="masking", verdict=word, reason="because", n=3)
+        report.content.suites["fgsm"].verdicts.append(verdict)
+    page = Page(page_html(reports))
+    pair = page.tables["seed3 against seed0: differences, with 95 % intervals"]
+    dashes = ["-"] * 4
+    assert ["masking of fgsm", "clean", "masked", *dashes, "changed"] in pair
+    models = page.tables["Models side by side; the heads sort"]
+    assert [row[-1] for row in models] == ["masking", "clean", "masked"]
+
+
+def test_no_status_of_a_check_is_hidden_by_the_style() -> None:
+    css = (files("robustmix") / "pages" / "templates" / "page.css").read_text(encoding="utf-8")
+    for status in ("pass", "warn", "fail", "skip"):
+        rules = re.findall(rf"[^{{}}]*(?<!a)\.{status}\b[^{{}}]*\{{([^}}]*)\}}", css)
+        assert not [rule for rule in rules if "position" in rule or "display" in rule]
 
 
 def colours() -> Iterator[tuple[str, dict[str, str]]]:
@@ -246,7 +375,7 @@ def test_the_browser_asks_for_nothing_and_complains_of_nothing(opened: Browser) 
     asked = [url for url in opened.requests() if not url.startswith("file:")]
     assert asked == []
     assert opened.messages("browser") == []
-    assert opened.run("return document.querySelectorAll('svg[role=img]').length") == 4
+    assert opened.run("return document.querySelectorAll('svg[role=img]').length") == 7
 
 
 @needs_browser

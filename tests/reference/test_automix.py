@@ -11,10 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
-from robustmix.methods.automix import AutoMix, AutoMixConfig, AutoMixDraws, AutoMixTerms
+from robustmix.methods.automix import (
+    AutoMix,
+    AutoMixConfig,
+    AutoMixDraws,
+    AutoMixTerms,
+    SAMix,
+    SAMixConfig,
+)
 from robustmix.methods.generators.mix_block import decayed_weight
 from robustmix.methods.method import Setup
-from robustmix.methods.samix import SAMix, SAMixConfig
 from robustmix.models.resnet import ResNet
 from tests.reference.vectors import reference_params
 

@@ -15,17 +15,14 @@ from torch import Tensor, nn
 from robustmix.data.folder import load_folder
 from robustmix.data.images import ImageSet
 from robustmix.errors import IncompleteError, IntakeError, UsageError
-from robustmix.evaluation.engine import padded
 from robustmix.models.registry import build_model
-from robustmix.models.robust_model import RobustModel
+from robustmix.models.robust_model import RobustModel, padded
 from robustmix.saliency.from_file import load_maps, save_maps
 from robustmix.saliency.gradcam import weighted_maps
-from robustmix.saliency.names import SALIENCY
 from robustmix.saliency.object_regions import box_coverage, load_regions
-from robustmix.saliency.registry import OF_THE_MODEL, SOURCES
+from robustmix.saliency.registry import SALIENCY
 from robustmix.saliency.rollout import attention_rollout
-from robustmix.saliency.smoothgrad import smoothgrad
-from robustmix.saliency.sources import Explained, saliency_maps
+from robustmix.saliency.sources import Explained, saliency_maps, smoothgrad
 from tests.evaluation.tiny import MEAN, STD, tiny_images, tiny_model
 
 
@@ -41,7 +38,7 @@ def explained(robust: RobustModel, x: Tensor, labels: Tensor | None = None) -> E
 
 
 def maps(name: str, robust: RobustModel, x: Tensor, labels: Tensor | None = None) -> Tensor:
-    return saliency_maps(SOURCES[name], explained(robust, x, labels))
+    return saliency_maps(SALIENCY[name], explained(robust, x, labels))
 
 
 def linear(classes: int = 4, side: int = 8) -> tuple[RobustModel, Tensor]:
@@ -56,9 +53,11 @@ def linear(classes: int = 4, side: int = 8) -> tuple[RobustModel, Tensor]:
     return robust, weight / torch.tensor(STD).view(3, 1, 1)
 
 
-def test_every_source_is_described() -> None:
-    assert list(SOURCES) == list(SALIENCY)
-    assert set(OF_THE_MODEL) < set(SOURCES)
+def test_the_table_says_of_every_source_what_it_asks() -> None:
+    assert all(10 < len(row.help) < 90 for row in SALIENCY.rows().values())
+    of_the_model = [name for name, row in SALIENCY.rows().items() if row.of_the_model]
+    assert of_the_model == ["gradxinput", "smoothgrad", "gradcam", "rollout"]
+    assert [*SALIENCY] == [*of_the_model, "center", "file"]
 
 
 # gradxinput
@@ -89,7 +88,7 @@ def test_saliency_of_an_image_does_not_depend_on_the_others() -> None:
                 sample_ids=ids[i : i + 1],
                 seed=0,
             )
-            torch.testing.assert_close(SOURCES[name](alone)[0], whole[i], rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(SALIENCY[name](alone)[0], whole[i], rtol=1e-5, atol=1e-7)
 
 
 class NoGradient(nn.Module):

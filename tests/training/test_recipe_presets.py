@@ -10,11 +10,13 @@ from robustmix.cli.listing import KINDS
 from robustmix.data.loader import default_augment
 from robustmix.data.manifests import list_manifests, load_manifest
 from robustmix.errors import UsageError
-from robustmix.methods.names import METHOD_INFO
+from robustmix.methods import METHODS
 from robustmix.models.names import ARCHS
 from robustmix.training import Recipe, list_recipes, resolve_recipe
-from robustmix.training.recipe import GENERATOR_METHODS, preset_dict
+from robustmix.training.recipe import preset_dict
 from robustmix.training.run_data import load_run_data
+
+GENERATOR_METHODS = ("adautomix", "automix", "samix")
 
 TRANSFORMERS = ("deit_small", "swin_tiny", "convnext_tiny")
 
@@ -503,7 +505,7 @@ def test_the_list_shows_what_is_extrapolated() -> None:
 
 def test_names_say_what_recipes_do() -> None:
     datasets, archs = "|".join(list_manifests()), "|".join(map(re.escape, ARCHS))
-    form = re.compile(rf"({datasets})-({archs})-({'|'.join(METHOD_INFO)})(?:-(\d+))?")
+    form = re.compile(rf"({datasets})-({archs})-({'|'.join(METHODS)})(?:-(\d+))?")
     for name, description in list_recipes().items():
         recipe = resolve_recipe(name)
         match = form.fullmatch(name)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from robustmix.evaluation.engine import Batch, Columns, Context, Done, Part
-from robustmix.evaluation.masking.probes import Found, Threat, check, columns, percent
+from robustmix.evaluation.masking.probes import Evidence, check, columns, percent
+from robustmix.evaluation.suite import Batch, Columns, Context, Done, Part
 from robustmix.report.schema import CheckPart
 
 PASSES = 5
@@ -25,17 +25,15 @@ TOLERANCE = 1e-4
 IN_RANGE = 1e-5
 
 
-def behaviour_parts(
-    context: Context, threat: Threat, chosen: NDArray[np.int64], first: NDArray[np.int64]
-) -> list[Part]:
-    """Return the repeated passes over all checked samples, and the passes with one image.
+def behaviour_parts(context: Context, first: NDArray[np.int64]) -> list[Part]:
+    """List the repeated passes over all checked samples, and the passes with one image.
 
     Args:
         context: what is evaluated.
-        threat: unused; every group of checks is made alike.
-        chosen: positions of the checked samples, rising.
-        first: the same in random order.
+        first: positions of the checked samples, in random order.
     """
+    assert context.clean is not None, "the suite clean always runs first"
+    before = torch.from_numpy(context.clean.at("clean")["logits"])
     some = np.sort(first[:ALONE])
 
     def few(done: Done) -> NDArray[np.int64]:
@@ -43,12 +41,12 @@ def behaviour_parts(
 
     conditions = ("identity", "repeat", "adaptation")
     return [
-        Part("repeat", conditions, partial(_repeated, context)),
-        Part("alone", ("alone",), partial(_alone, context), select=few),
+        Part("repeat", conditions, partial(_repeated, context, before)),
+        Part("alone", ("alone",), partial(_alone, context, before), select=few),
     ]
 
 
-def _repeated(context: Context, batch: Batch) -> Mapping[str, Columns]:
+def _repeated(context: Context, before: Tensor, batch: Batch) -> Mapping[str, Columns]:
     images = batch.pixels()
     with torch.no_grad():
         with watching() as calls:
@@ -61,29 +59,23 @@ def _repeated(context: Context, batch: Batch) -> Mapping[str, Columns]:
     adapts = torch.full((len(images),), float(len(calls)))
     return {
         "identity": columns(
-            batch, logits, value=distance(logits, _clean_logits(context, batch)), forwards=1
+            batch, logits, value=distance(logits, before[batch.indices]), forwards=1
         ),
         "repeat": repeat | {"correct": same.cpu()},
         "adaptation": columns(batch, logits, value=adapts),
     }
 
 
-def _alone(context: Context, batch: Batch) -> Mapping[str, Columns]:
+def _alone(context: Context, before: Tensor, batch: Batch) -> Mapping[str, Columns]:
     images = batch.pixels()
     with torch.no_grad():
         logits = torch.cat([context.model(image) for image in torch.split(images, 1)])
-    moved = distance(logits, _clean_logits(context, batch))
+    moved = distance(logits, before[batch.indices])
     return {"alone": columns(batch, logits, value=moved, forwards=1)}
 
 
-def _clean_logits(context: Context, batch: Batch) -> Tensor:
-    assert context.clean is not None
-    stored = context.clean.at("clean")["logits"][batch.indices.numpy()]
-    return torch.from_numpy(stored).to(batch.labels.device)
-
-
 def distance(logits: Tensor, like: Tensor) -> Tensor:
-    """Return the largest change of a logit, relative to the sample's largest, float64 (N,)."""
+    """Give the largest change of a logit, relative to the sample's largest, float64 (N,)."""
     change = (logits.cpu() - like.cpu()).double().abs().amax(dim=1)
     return change / like.cpu().double().abs().amax(dim=1).clamp_min(1e-12)
 
@@ -114,8 +106,8 @@ def watching() -> Iterator[list[str]]:
         hook.remove()
 
 
-def behaviour_checks(found: Found) -> list[CheckPart]:
-    """Return G8 and G10 to G13."""
+def behaviour_checks(found: Evidence) -> list[CheckPart]:
+    """Make G8 and G10 to G13."""
     return [
         _random(found),
         _batch(found),
@@ -125,7 +117,7 @@ def behaviour_checks(found: Found) -> list[CheckPart]:
     ]
 
 
-def _random(found: Found) -> CheckPart:
+def _random(found: Evidence) -> CheckPart:
     rows = found.rows("repeat")
     unsteady = float(((rows["value"] > TOLERANCE) | ~rows["correct"].astype(bool)).mean())
     return check(
@@ -140,7 +132,7 @@ def _random(found: Found) -> CheckPart:
     )
 
 
-def _batch(found: Found) -> CheckPart:
+def _batch(found: Evidence) -> CheckPart:
     values, changed = [], 0
     for condition in ("identity", "alone"):
         rows, before = found.rows(condition), found.before(condition)
@@ -159,7 +151,7 @@ def _batch(found: Found) -> CheckPart:
     )
 
 
-def _adaptation(found: Found) -> CheckPart:
+def _adaptation(found: Evidence) -> CheckPart:
     calls = float(found.rows("adaptation")["value"].max())
     return check(
         "G11",
@@ -174,7 +166,7 @@ def _adaptation(found: Found) -> CheckPart:
     )
 
 
-def _identity(found: Found) -> CheckPart:
+def _identity(found: Evidence) -> CheckPart:
     differs = float((found.rows("identity")["pred"] != found.before("identity")["pred"]).mean())
     return check(
         "G12",
@@ -187,7 +179,7 @@ def _identity(found: Found) -> CheckPart:
     )
 
 
-def _ball(found: Found) -> CheckPart:
+def _ball(found: Evidence) -> CheckPart:
     farthest = max(
         float(found.rows(condition)["overshoot"].max())
         for condition in found.attacked

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustmix.attacks import Goal, Loss, fgsm_step, slope, standing
-from robustmix.evaluation.engine import Batch, Columns, Context, Part
 from robustmix.evaluation.masking.probes import (
-    Found,
+    Evidence,
     Threat,
     check,
     columns,
@@ -20,6 +19,7 @@ from robustmix.evaluation.masking.probes import (
     scored,
     skipped,
 )
+from robustmix.evaluation.suite import Batch, Columns, Context, Part
 from robustmix.models.checks import looks_like_probabilities
 from robustmix.report.schema import CheckPart
 
@@ -31,7 +31,7 @@ SATURATED = 50.0
 
 
 def gradient_parts(context: Context, threat: Threat) -> list[Part]:
-    """Return the part that takes the gradients; FGSM uses one of them."""
+    """List the part that takes the gradients; FGSM uses one of them."""
     losses: list[Loss] = ["ce", "margin"]
     if context.robust.num_classes >= 3:
         losses.append("dlr")
@@ -61,12 +61,12 @@ def _gradients(
     return found
 
 
-def gradient_checks(found: Found) -> list[CheckPart]:
-    """Return G1, G9 and G16."""
+def gradient_checks(found: Evidence) -> list[CheckPart]:
+    """Make G1, G9 and G16."""
     return [_zero_gradients(found), _output(found), _finite_difference(found)]
 
 
-def _zero_gradients(found: Found) -> CheckPart:
+def _zero_gradients(found: Evidence) -> CheckPart:
     shares = {
         loss: float((found.rows(f"gradient-{loss}")["value"] == 1).mean())
         for loss in ("ce", "dlr")
@@ -90,7 +90,7 @@ def probabilities(logits: NDArray[np.floating[Any]]) -> bool:
     return looks_like_probabilities(torch.from_numpy(logits)) and bool((logits >= 0).all())
 
 
-def _output(found: Found) -> CheckPart:
+def _output(found: Evidence) -> CheckPart:
     clean = found.before("identity")
     squashed = probabilities(clean["logits"])
     saturated = float((clean["margin"] > SATURATED).mean())
@@ -108,7 +108,7 @@ def _output(found: Found) -> CheckPart:
     )
 
 
-def _finite_difference(found: Found) -> CheckPart:
+def _finite_difference(found: Evidence) -> CheckPart:
     title = "gradients that finite differences contradict"
     usable = found.rows("gradient-margin")["value"] < 1
     if not usable.any():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustmix.attacks import Norm
 from robustmix.attacks.ball import lengths, project
-from robustmix.evaluation.engine import Batch, Columns
+from robustmix.evaluation.suite import Batch, Columns
 from robustmix.metrics.scores import score_logits
 from robustmix.report.samples import Table
 from robustmix.report.schema import CheckPart
@@ -46,7 +46,7 @@ def scored(
     forwards: Tensor | int = 0,
     backwards: Tensor | int = 0,
 ) -> Columns:
-    """Return a probe's columns; unlike an attack suite's, an escape from the ball is recorded.
+    """Give a probe's columns; unlike an attack suite's, an escape from the ball is recorded.
 
     Args:
         model: images (N, C, H, W) in [0, 1] -> logits (N, K).
@@ -83,7 +83,7 @@ def columns(
     forwards: Tensor | int = 0,
     backwards: Tensor | int = 0,
 ) -> Columns:
-    """Return the columns that every condition of the suite has.
+    """Give the columns that every condition of the suite has.
 
     Raises:
         IncompleteError: a logit is NaN or infinite.
@@ -103,7 +103,7 @@ def columns(
 
 
 @dataclass(frozen=True)
-class Found:
+class Evidence:
     """The stored rows of the checked samples."""
 
     table: Table
@@ -119,16 +119,16 @@ class Found:
         return condition in self.table.conditions and bool(self.mask(condition).any())
 
     def mask(self, condition: str) -> NDArray[np.bool_]:
-        """Return which samples were probed in this way, (n,)."""
+        """Tell which samples were probed in this way, (n,)."""
         return self.table.at(condition)["tested"].astype(bool)
 
     def rows(self, condition: str) -> dict[str, NDArray[Any]]:
-        """Return the columns of the samples that were probed in this way."""
+        """Give the columns of the samples that were probed in this way."""
         mask = self.mask(condition)
         return {name: column[mask] for name, column in self.table.at(condition).items()}
 
     def before(self, condition: str) -> dict[str, NDArray[Any]]:
-        """Return what suite ``clean`` has of the samples that were probed in this way."""
+        """Give what suite ``clean`` has of the samples that were probed in this way."""
         mask = self.mask(condition)
         return {name: column[mask] for name, column in self.clean.items()}
 
@@ -138,12 +138,12 @@ class Found:
         return int(self.mask("identity").sum())
 
     def error(self, condition: str) -> float:
-        """Return the share of all checked samples that a condition misclassifies."""
+        """Give the share of all checked samples that a condition misclassifies."""
         rows = self.table.at(condition)
         return float((rows["tested"] & ~rows["correct"].astype(bool)).sum()) / self.n
 
     def error_within(self, condition: str, steps: int) -> float:
-        """Return the share that a search broke within so many steps; its value is their number."""
+        """Give the share that a search broke within so many steps; its value is their number."""
         first = self.rows(condition)["value"]
         return float(((first >= 0) & (first <= steps)).sum()) / self.n
 
@@ -160,7 +160,7 @@ def check(
     grain: bool = False,
     worse: Literal["warn", "fail"] | None = None,
 ) -> CheckPart:
-    """Return a check whose status follows from its value.
+    """Make a check whose status follows from its value.
 
     Args:
         id: ``G1`` to ``G16``.
@@ -188,14 +188,14 @@ def check(
 
 
 def skipped(id: str, title: str, text: str) -> CheckPart:
-    """Return a check that could not be made, and why."""
+    """Make a check that could not be made, and why."""
     return CheckPart(
         id=id, title=title, status="skip", value=None, warn=None, fail=None, n=0, text=text
     )
 
 
 def percent(share: float) -> str:
-    """Return a share as people read it.
+    """Write a share as people read it.
 
     Example:
         >>> percent(0.1234)

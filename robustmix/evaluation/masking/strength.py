@@ -13,10 +13,16 @@ from torch import Tensor
 from robustmix.attacks import Goal, Norm, pgd, square, standing
 from robustmix.attacks.ball import lengths, per_sample
 from robustmix.attacks.search import Leader
-from robustmix.evaluation.engine import Batch, Columns, Context, Done, Part, padded
-from robustmix.evaluation.masking.probes import Found, Threat, check, percent, scored, skipped
-from robustmix.evaluation.suites.pgd import first_step
-from robustmix.models.robust_model import RobustModel
+from robustmix.evaluation.masking.probes import (
+    Evidence,
+    Threat,
+    check,
+    percent,
+    scored,
+    skipped,
+)
+from robustmix.evaluation.suite import Batch, Columns, Context, Done, Part
+from robustmix.models.robust_model import RobustModel, padded
 from robustmix.report.schema import CheckPart
 from robustmix.rng import normal, sample_keys, uniform
 from robustmix.types import Model
@@ -39,7 +45,7 @@ Select = Callable[[Done], NDArray[np.int64]]
 
 
 def search_name(factor: float) -> str:
-    """Return the condition of a search at a multiple of the radius; the radius itself is ``pgd``.
+    """Name the condition of a search at a multiple of the radius; the radius itself is ``pgd``.
 
     Example:
         >>> search_name(1.0), search_name(0.25)
@@ -49,7 +55,7 @@ def search_name(factor: float) -> str:
 
 
 def strength_parts(context: Context, threat: Threat, surrogate: RobustModel | None) -> list[Part]:
-    """Return one part an attack; Square's takes only what the search has left."""
+    """List one part an attack; Square's takes only what the search has left."""
     whole = 1.0 if threat.norm == "linf" else math.sqrt(math.prod(context.robust.input_size))
     model = context.model
     made: dict[str, Attack] = {"noise": partial(_noise, threat)}
@@ -102,7 +108,7 @@ def _noise(threat: Threat, model: Model, batch: Batch, images: Tensor) -> Column
 
 
 def surface(keys: Tensor, images: Tensor, *, norm: Norm, eps: float, stream: int) -> Tensor:
-    """Return a random corner of the linf ball, or a random point of the l2 sphere, around zero."""
+    """Draw a random corner of the linf ball, or a random point of the l2 sphere, around zero."""
     count = images[0].numel()
     if norm == "linf":
         signs = torch.where(uniform(keys, count, counter_high=stream) < 0.5, -eps, eps)
@@ -121,7 +127,7 @@ def _search(
     batch: Batch,
     images: Tensor,
 ) -> Columns:
-    found = pgd(
+    found = pgd.outcome(
         model,
         images,
         batch.labels,
@@ -136,17 +142,17 @@ def _search(
         model,
         batch,
         images,
-        found.best,
+        found.images,
         norm=threat.norm,
         eps=eps,
-        value=first_step(found),
+        value=found.first_step,
         forwards=found.forwards,
         backwards=found.backwards,
     )
 
 
 def _square(threat: Threat, model: Model, batch: Batch, images: Tensor) -> Columns:
-    found = square(
+    found = square.outcome(
         model,
         images,
         batch.labels,
@@ -156,7 +162,7 @@ def _square(threat: Threat, model: Model, batch: Batch, images: Tensor) -> Colum
         keys=_keys(threat, "square", batch),
     )
     return scored(
-        model, batch, images, found.best, norm=threat.norm, eps=threat.eps,
+        model, batch, images, found.images, norm=threat.norm, eps=threat.eps,
         value=found.forwards, forwards=found.forwards,
     )  # fmt: skip
 
@@ -165,7 +171,7 @@ def _transfer(
     threat: Threat, surrogate: Model, model: Model, batch: Batch, images: Tensor
 ) -> Columns:
     """Attack another model with all steps, and show the result to the one that is checked."""
-    found = pgd(
+    raw = pgd(
         surrogate,
         images,
         batch.labels,
@@ -175,11 +181,11 @@ def _transfer(
         norm=threat.norm,
         keys=_keys(threat, "transfer", batch),
     )
-    return scored(model, batch, images, found.best, norm=threat.norm, eps=threat.eps)
+    return scored(model, batch, images, raw, norm=threat.norm, eps=threat.eps)
 
 
-def strength_checks(found: Found) -> list[CheckPart]:
-    """Return G2 to G7, G14 and G15."""
+def strength_checks(found: Evidence) -> list[CheckPart]:
+    """Make G2 to G7, G14 and G15."""
     return [
         _iterative(found),
         _monotone(found),
@@ -192,7 +198,7 @@ def strength_checks(found: Found) -> list[CheckPart]:
     ]
 
 
-def _iterative(found: Found) -> CheckPart:
+def _iterative(found: Evidence) -> CheckPart:
     one, many = found.error("fgsm"), found.error_within("pgd", STEPS)
     return check(
         "G2",
@@ -206,7 +212,7 @@ def _iterative(found: Found) -> CheckPart:
     )
 
 
-def _monotone(found: Found) -> CheckPart:
+def _monotone(found: Evidence) -> CheckPart:
     errors = [found.error_within(search_name(factor), STEPS) for factor in RADII]
     drops = [before - after for before, after in itertools.pairwise(errors)]
     told = " ".join(percent(error) for error in errors)
@@ -222,7 +228,7 @@ def _monotone(found: Found) -> CheckPart:
     )
 
 
-def _unbounded(found: Found) -> CheckPart:
+def _unbounded(found: Evidence) -> CheckPart:
     left, chance = 1 - found.error("unbounded"), 1 / found.num_classes
     return check(
         "G4",
@@ -235,7 +241,7 @@ def _unbounded(found: Found) -> CheckPart:
     )
 
 
-def _queries(found: Found) -> CheckPart:
+def _queries(found: Evidence) -> CheckPart:
     won = found.error("square")
     return check(
         "G5",
@@ -249,7 +255,7 @@ def _queries(found: Found) -> CheckPart:
     )
 
 
-def _random(found: Found) -> CheckPart:
+def _random(found: Evidence) -> CheckPart:
     noise, one = found.error("noise"), found.error("fgsm")
     return check(
         "G6",
@@ -262,7 +268,7 @@ def _random(found: Found) -> CheckPart:
     )
 
 
-def _surrogate(found: Found) -> CheckPart:
+def _surrogate(found: Evidence) -> CheckPart:
     title = "attacks on another model stronger than on this one"
     if not found.has("transfer"):
         return skipped("G7", title, "no surrogate was given")
@@ -279,7 +285,7 @@ def _surrogate(found: Found) -> CheckPart:
     )
 
 
-def _loss(found: Found) -> CheckPart:
+def _loss(found: Evidence) -> CheckPart:
     stuck = float((found.rows("pgd")["nll"] <= found.before("pgd")["nll"]).mean())
     return check(
         "G14",
@@ -293,7 +299,7 @@ def _loss(found: Found) -> CheckPart:
     )
 
 
-def _converged(found: Found) -> CheckPart:
+def _converged(found: Evidence) -> CheckPart:
     half = LONG // 2
     single, double = found.error_within("pgd", half), found.error_within("pgd", LONG)
     return check(

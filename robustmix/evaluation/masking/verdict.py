@@ -1,38 +1,46 @@
-"""What sixteen checks say together, and its way into the attack suites' parts."""
+"""What sixteen checks say together, in one word and one sentence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from robustmix.evaluation.masking.behaviour import behaviour_checks
 from robustmix.evaluation.masking.gradients import gradient_checks
-from robustmix.evaluation.masking.probes import Found
+from robustmix.evaluation.masking.probes import Evidence
 from robustmix.evaluation.masking.strength import strength_checks
-from robustmix.evaluation.masking.text import reason
-from robustmix.report.schema import (
-    AttackPart,
-    CheckPart,
-    MaskingPart,
-    MaskingVerdict,
-    SuitePart,
-)
+from robustmix.report.schema import CheckPart, VerdictPart
+
+TITLE = "masking"
+"""Of the verdicts in reports."""
 
 Verdict = Literal["clean", "suspicious", "masked", "not_assessable"]
 
 LEAST = 20
 """Fewer samples say nothing."""
 
+MEANINGS: dict[Verdict, str] = {
+    "clean": "nothing suggests that the model hides its gradients",
+    "suspicious": "the attacks may be weaker here than they look",
+    "masked": "the attacks do not measure this model's robustness: it hides its gradients or does "
+    "not repeat its answers",
+    "not_assessable": "whether the attacks measure this model's robustness cannot be told",
+}
 
-def judge(found: Found) -> MaskingVerdict:
-    """Return the verdict on the rows of the checks."""
+
+def judged(found: Evidence) -> VerdictPart:
+    """Give the verdict on the rows of the checks, with the sentence that explains it."""
     checks = [*gradient_checks(found), *strength_checks(found), *behaviour_checks(found)]
     checks.sort(key=lambda check: int(check.id[1:]))
     verdict = weigh(checks)
-    return MaskingVerdict(verdict=verdict, reason=reason(verdict, checks), n=found.n, checks=checks)
+    blamed = [check for check in checks if check.status in ("warn", "fail")]
+    said = [f"{check.id} {check.status}s: {check.text}" for check in blamed]
+    reason = "; ".join([MEANINGS[verdict], *said])
+    return VerdictPart(title=TITLE, verdict=verdict, reason=reason, n=found.n, checks=checks)
 
 
-def too_few(n: int) -> MaskingVerdict:
-    """Return the verdict where there are not enough samples to check."""
-    return MaskingVerdict(
+def too_few(n: int) -> VerdictPart:
+    """Give the verdict where there are not enough samples to check."""
+    return VerdictPart(
+        title=TITLE,
         verdict="not_assessable",
         reason=f"{n} samples are classified correctly, the checks need {LEAST}",
         n=n,
@@ -40,7 +48,7 @@ def too_few(n: int) -> MaskingVerdict:
 
 
 def weigh(checks: Sequence[CheckPart]) -> Verdict:
-    """Return the verdict: any failed check means masking, any warning suspicion.
+    """Give the verdict: any failed check means masking, any warning suspicion.
 
     A model that adapts itself inside the forward pass (G11) cannot be judged.
     """
@@ -50,17 +58,3 @@ def weigh(checks: Sequence[CheckPart]) -> Verdict:
     if "fail" in statuses:
         return "masked"
     return "suspicious" if "warn" in statuses else "clean"
-
-
-def share_verdict(parts: Mapping[str, SuitePart]) -> None:
-    """Write the verdict of suite ``masking`` into the parts of the attack suites.
-
-    A part under a preset gets that of the same preset, if it was checked under it.
-    """
-    for key, part in parts.items():
-        if not isinstance(part, AttackPart) or part.status != "ok":
-            continue
-        preset = key.partition("@")[2]
-        judged = parts.get(f"masking@{preset}") or parts.get("masking")
-        if isinstance(judged, MaskingPart):
-            part.masking = judged.masking

@@ -1,247 +1,356 @@
-"""What the attack suites share: radii and their names, per-sample rows, the common metrics."""
+"""Suites of attacks: any entry of the table of attacks by its name, ``torchattacks:NAME`` too."""
 
-import math
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, Self, cast, get_args
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from robustmix.attacks import Norm, verify
-from robustmix.errors import IncompleteError, UsageError
-from robustmix.evaluation.engine import Batch, Columns, Context
-from robustmix.metrics.intervals import clustered_mean, proportion
-from robustmix.metrics.metric import Direction, Metric, Unit
-from robustmix.report.schema import PointPart
-from robustmix.types import Model
-
-Rows: TypeAlias = Mapping[str, NDArray[Any]]
-"""Columns (n,) of one condition."""
-
-EPS: dict[Norm, Fraction] = {"linf": Fraction(8, 255), "l2": Fraction(1, 2)}
-"""The radius where none is asked for, in [0, 1] pixel units."""
+from robustmix.attacks import ATTACKS, AttackRow, Norm, attack_norms, find_attack
+from robustmix.attacks import Option as AttackOption
+from robustmix.attacks import options_of as attack_options
+from robustmix.attacks.attack import is_plain
+from robustmix.attacks.autoattack import AUTOATTACK
+from robustmix.attacks.pgd import STEPS_TO_EDGE
+from robustmix.attacks.registry import PREFIX
+from robustmix.errors import UsageError, unknown_name
+from robustmix.evaluation.options import Option, coerced, option, options_of
+from robustmix.evaluation.params import exact_name, read_params
+from robustmix.evaluation.suite import Prepared, Scene, Suite
+from robustmix.evaluation.suites.attack_ensemble import Ensemble, members_of
+from robustmix.evaluation.suites.attack_rows import (
+    check_threat,
+    headline_radius,
+    parse_eps,
+    parse_length,
+)
+from robustmix.evaluation.suites.attack_search import Search
+from robustmix.evaluation.suites.attack_work import TARGETS, EachRadius, OneStep, PreparedAttack
+from robustmix.evaluation.suites.fgsm import PaperFgsm
+from robustmix.evaluation.suites.masking import Masking
 
 SWEEPS: dict[Norm, tuple[Fraction, ...]] = {
     "linf": tuple(Fraction(k, 255) for k in (0, 1, 2, 4, 8, 16, 32, 64, 255)),
     "l2": tuple(Fraction(k, 20) for k in (0, 1, 2, 5, 10, 20, 40, 80)),
 }
-"""The radii of a curve where none are asked for."""
+"""The radii of a curve that costs one gradient, where none are asked for."""
 
-AREAS: dict[Norm, tuple[str, Fraction]] = {
-    "linf": ("auc_eps_16", Fraction(16, 255)),
-    "l2": ("auc_eps_l2_1", Fraction(1)),
-}
-"""Name of the area under the curve, and up to which radius it goes."""
+LIMIT = 1000
+"""Most samples where no limit is asked for, of attacks that take long or may."""
 
+BATCH = 32
+"""Samples that come together where an attack is a function of whole batches."""
 
-def eps_name(eps: Fraction) -> str:
-    """Return the name of a condition: ``8/255`` where that is exact, else the decimal.
+NOT_ASKED = ("stop_early",)
+"""Options of attacks that change what is recorded of a search, but not what it finds."""
 
-    Example:
-        >>> eps_name(Fraction(8, 255)), eps_name(Fraction(1, 10))
-        ('8/255', '0.1')
-    """
-    levels = eps * 255
-    return f"{levels.numerator}/255" if levels.denominator == 1 else f"{float(eps):g}"
+ALIASES = {"cw": "margin"}
+"""Of Carlini and Wagner's loss, the name ``cw`` is usual too."""
 
 
-def exact_name(eps: Fraction) -> str:
-    """Return what a radius is recorded as: its name, or the fraction where that is rounded.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Attack(Suite):
+    """What an attack leaves of the accuracy, at one radius or several."""
 
-    Example:
-        >>> exact_name(Fraction(8, 255)), exact_name(Fraction(1, 10)), exact_name(Fraction(1, 7))
-        ('8/255', '0.1', '1/7')
-    """
-    name = eps_name(eps)
-    return name if Fraction(name) == eps else str(eps)
+    recorded: ClassVar[type[Prepared]] = EachRadius
+    hidden: ClassVar[tuple[str, ...]] = ("attack", "sweep", "own")
+    """Fields that are no options: which attack it is, and what stands for its own options."""
 
+    attack: str
+    """Its name in the table of attacks, or ``torchattacks:NAME``."""
 
-def eight_bit_name(eps: Fraction) -> str:
-    """Return the name of the condition whose adversarial images are rounded to 8 bits."""
-    return f"{eps_name(eps)} 8-bit"
+    norm: Norm | None = option(None, parse=str, form="linf|l2", shown="linf")
+    """Norm of the ball: linf bounds each value's change, l2 the Euclidean length of all."""
 
+    eps: tuple[Fraction, ...] | None = option(
+        None, parse=parse_eps, form="8/255[,4/255,...]", shown="8/255, in l2 1/2"
+    )
+    """Radius of the ball in [0, 1] pixel units; of several, which make a curve, the first is the
+    headline's."""
 
-def check_threat(norm: str, eps: Fraction, sweep: Sequence[Fraction]) -> None:
-    """Refuse radii that cannot be meant.
+    masking: str = option("auto", form="auto|off")
+    """auto: check once a run whether attacks are fooled by hidden gradients; off: do not."""
 
-    Raises:
-        UsageError: an unknown norm, a headline radius of 0, or a radius outside [0, 1] pixel
-            units, in which linf is bounded by 1.
-    """
-    if norm not in EPS:
-        raise UsageError(f"unknown norm '{norm}'", "choose linf or l2", code="E-NORM")
-    most = 1 if norm == "linf" else math.inf
-    if not 0 < eps <= most or any(not 0 <= e <= most for e in sweep):
-        raise UsageError("eps is in [0, 1] pixel units", "write --eps 8/255", code="E-EPS")
+    sweep: tuple[Fraction, ...] | None = None
+    """Radii of the curve where ``eps`` is one; None: those that are usual for the attack."""
 
+    own: Mapping[str, Any] = field(default_factory=dict)
+    """The attack's own options that were given, by their names."""
 
-def radii_of(eps: Fraction, sweep: Sequence[Fraction]) -> tuple[Fraction, ...]:
-    """Return every radius that is evaluated, rising: 0, the headline's and those of the sweep."""
-    return tuple(sorted({Fraction(0), eps, *sweep}))
+    def __post_init__(self) -> None:
+        if self.norm is not None or self.eps is not None:
+            check_threat(self.chosen_norm, (*(self.eps or ()), *(self.sweep or ())))
+            headline_radius(self.chosen_norm, self.eps)
+        if self.masking not in ("auto", "off"):
+            raise unknown_name("masking", self.masking, ("auto", "off"), code="E-MASKING")
+        if self.own:
+            object.__setattr__(self, "own", checked_options(self.attack, self.own))
+            if self.own.get("step_size") is not None:
+                check_threat(self.chosen_norm, [self.own["step_size"]], what="the step size")
 
+    def __eq__(self, other: object) -> bool:
+        """Tell whether both attack alike: a default may be given or left out."""
+        if not isinstance(other, Attack):
+            return NotImplemented
+        return self.attack == other.attack and self._meant() == other._meant()
 
-def clean_columns(context: Context, batch: Batch) -> Columns:
-    """Return what the clean image of each sample gave: ``clean_pred`` and ``loss_before``."""
-    assert context.clean is not None  # the suite clean always runs first
-    rows, where = context.clean.at("clean"), batch.indices.numpy()
-    return {
-        "clean_pred": torch.from_numpy(rows["pred"][where]),
-        "loss_before": torch.from_numpy(rows["nll"][where]),
-    }
+    def __hash__(self) -> int:
+        """Hash what equal suites have in common."""
+        return hash((self.attack, self.masking))
 
+    def _meant(self) -> tuple[Any, ...]:
+        return self.chosen_norm, self.radius, self.radii, self.masking, self.resolved()
 
-def scored(
-    model: Model, batch: Batch, images: Tensor, raw: Tensor, *, norm: Norm, eps: float
-) -> Columns:
-    """Check an attack's images, score them, and return ``logits``, ``linf`` and ``l2``.
+    @property
+    def chosen_norm(self) -> Norm:
+        """The norm that was asked for, else the attack's usual one."""
+        return self.norm or cast(Norm, attack_norms(self.attack)[0])
 
-    Raises:
-        IncompleteError: the attack left its ball (``E-ATTACK-BALL``).
-    """
-    found = verify(model, images, batch.labels, raw, norm=norm, eps=eps).attacked
-    return {"logits": found.logits, "linf": found.linf, "l2": found.l2}
+    @property
+    def radius(self) -> Fraction:
+        """The radius that the headline is of."""
+        return headline_radius(self.chosen_norm, self.eps)
 
+    @property
+    def radii(self) -> tuple[Fraction, ...]:
+        """Every radius, rising from 0."""
+        listed = self.eps if self.eps and len(self.eps) > 1 else self.sweep
+        if listed is None:
+            listed = SWEEPS[self.chosen_norm] if facts_of(self.attack).direction else ()
+        return tuple(sorted({Fraction(0), self.radius, *listed}))
 
-def eight_bit(images: Tensor) -> Tensor:
-    """Return images rounded to the 256 levels that a file can hold."""
-    return (images * 255).round() / 255
+    @property
+    def default_limit(self) -> int | None:
+        """Most samples where no limit is asked for: all of attacks whose cost is known and low."""
+        facts = facts_of(self.attack)
+        return None if facts.direction or facts.traced else LIMIT
 
+    def options(self) -> tuple[Option, ...]:
+        """List the options that all attacks have, then the attack's own."""
+        common = [one for one in options_of(type(self)) if one.name not in self.hidden]
+        # AutoAttack is a name for certain numbers of steps; who wants others says so in Python.
+        own = () if facts_of(self.attack).members else own_options(self.attack)
+        return (*common, *own)
 
-def eight_bit_radius(eps: float, norm: Norm, images: Tensor) -> float:
-    """Return how far an image of the ball may lie from its centre after rounding to 8 bits."""
-    half_level = 1 / 510
-    return eps + half_level * (1 if norm == "linf" else math.sqrt(images[0].numel()))
+    def with_options(self, **options: Any) -> Self:
+        """Give the suite with some options replaced, the attack's own among them."""
+        names = {one.name for one in fields(self)}
+        given = {name: value for name, value in options.items() if name in names}
+        own = {name: value for name, value in options.items() if name not in names}
+        return replace(self, **{"own": {**self.own, **own}, **given})
 
+    def wants(self) -> dict[str, Suite]:
+        """Want the masking checks at the same radius, unless they are switched off."""
+        if self.masking == "off":
+            return {}
+        return {"masking": Masking(norm=self.chosen_norm, eps=(self.radius,))}
 
-def pinned(images: Tensor, adversarial: Tensor, *, eps: float) -> Tensor:
-    """Return the share of values that [0, 1] holds back before the linf ball does, (N,)."""
-    at_end = (adversarial <= 0) | (adversarial >= 1)
-    short = (adversarial - images).abs() < eps - 1e-6
-    return (at_end & short).flatten(1).float().mean(dim=1)
+    def resolved(self) -> dict[str, Any]:
+        """Give the attack's own options, by the attack's names for them.
 
+        Those of torchattacks' attacks that were not given are the package's, whose version is in
+        every report.
+        """
+        known = {one.name: one.default for one in attack_options(find_attack(self.attack))}
+        given = dict(self.own)
+        if given.pop("targeted", False):
+            given["targets"] = given.get("targets") or TARGETS
+        if "step_size" in given and "step_size" not in known:
+            given["alpha"] = given.pop("step_size")
+        defaults = {} if self.attack.startswith(PREFIX) else known
+        return {name: v for name, v in (defaults | given).items() if name not in NOT_ASKED}
 
-def constant(value: int, like: Tensor) -> Tensor:
-    """Return a count that is the same for every sample, int32 (N,)."""
-    return torch.full((len(like),), value, dtype=torch.int32)
+    def prepare(self, scene: Scene) -> PreparedAttack:
+        """Decide how the attack is run, by what its row in the table says it can do.
 
-
-def check_identity(rows: Rows, clean: Rows) -> None:
-    """Refuse an attack of radius 0 that changed a prediction.
-
-    Raises:
-        IncompleteError: the model does not repeat its answers (``E-EPS-ZERO``).
-    """
-    if not np.array_equal(rows["pred"], clean["pred"]):
-        raise IncompleteError(
-            "an attack with eps 0 changed predictions: the model's answer is not repeatable",
-            "make forward() deterministic and independent of the batch",
-            code="E-EPS-ZERO",
+        Raises:
+            UsageError: it does not work in the norm, or with so few classes, or needs a package.
+        """
+        norm, facts, options = self.chosen_norm, facts_of(self.attack), self.resolved()
+        possible = attack_norms(self.attack)
+        if norm not in possible:
+            raise UsageError(
+                f"{self.attack} is an attack in {' and '.join(possible)}, not {norm}",
+                f"write --norm {possible[0]}, or leave it out",
+                code="E-NORM",
+            )
+        check_classes(options, scene.robust.num_classes)
+        if facts.direction:
+            return OneStep(attack=self.attack, norm=norm, eps=self.radius, sweep=self.radii)
+        if facts.traced:
+            return self._search(norm, options)
+        if facts.members:
+            return self._ensemble(norm, options, scene.robust.num_classes)
+        attack = find_attack(self.attack)
+        keyed = "keys" in inspect.signature(attack).parameters
+        return EachRadius(
+            attack=self.attack,
+            norm=norm,
+            eps=self.radius,
+            sweep=self.radii if len(self.radii) > 2 else None,
+            options={n: float(v) if isinstance(v, Fraction) else v for n, v in options.items()},
+            seed="of the run, one key a sample"
+            if keyed
+            else "of the run and the first sample of each batch",
+            batch=BATCH if is_plain(attack) else None,
         )
 
+    def _search(self, norm: Norm, options: dict[str, Any]) -> Search:
+        steps, sizes = options.pop("steps"), "step_size" in options
+        size, targets = options.pop("step_size", None), options.pop("targets", None) or 0
+        exact = None if size is None else coerced(Fraction, size)
+        return Search(
+            attack=self.attack,
+            norm=norm,
+            eps=self.radius,
+            sweep=self.radii,
+            steps=steps,
+            step_size=exact,
+            step_sizes={
+                # Exact, where the attack itself would divide floats.
+                exact_name(eps): exact or eps / STEPS_TO_EDGE[norm]
+                for eps in self.radii[1:]
+            }
+            if sizes
+            else {},
+            restarts=options.pop("restarts", 1),
+            loss=options.pop("loss", "its own"),
+            targeted=bool(targets),
+            targets=targets,
+            random_start=options.pop("random_start", False),
+            options=options or None,
+        )
 
-def share(hits: NDArray[np.bool_], direction: Direction, note: str | None = None) -> Metric:
-    """Return a share of samples with its Wilson interval."""
-    return proportion(int(hits.sum()), len(hits), direction=direction, note=note)
+    def _ensemble(self, norm: Norm, options: Mapping[str, Any], num_classes: int) -> Ensemble:
+        standard = options == replace(self, own={}).resolved()
+        made = Ensemble(
+            attack=AUTOATTACK if standard else f"{AUTOATTACK}-shortened",
+            entry_name=self.attack,
+            norm=norm,
+            eps=self.radius,
+            members=(),
+            steps=options["steps"],
+            queries=options["queries"],
+        )
+        return replace(made, members=tuple(m.name for m in members_of(made, num_classes)))
 
 
-def mean(values: NDArray[Any], unit: Unit, note: str | None = None) -> Metric:
-    """Return a mean over samples."""
-    return clustered_mean(values.astype(float), unit=unit, direction="neither", note=note)
+def facts_of(name: str) -> AttackRow:
+    """Give the row of an attack; those of torchattacks have an empty one."""
+    return ATTACKS.row(name) if name in ATTACKS else AttackRow("")
 
 
-def headline(rows: Rows, clean: Rows, rounded: NDArray[np.bool_]) -> dict[str, Metric]:
-    """Return the metrics of one radius.
+def recorded_attack(name: str, params: Mapping[str, Any]) -> Prepared:
+    """Read back the recorded parameters of an attack's suite.
 
     Args:
-        rows: of the attack: ``correct nll linf l2 zero_gradient clipped``.
-        clean: of the same samples: ``correct`` and ``nll``.
-        rounded: whether the adversarial images are classified correctly after rounding to 8 bits.
+        name: of the suite, without a protocol behind it.
+        params: what the report records.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are not this suite's.
     """
-    right, before = rows["correct"].astype(bool), clean["correct"].astype(bool)
-    metrics = {
-        "error": share(~right, "lower", "over all samples; already wrong ones stay counted"),
-        "robust_acc": share(right, "higher"),
-        "clean_acc": share(before, "higher"),
-        "delta_error": clustered_mean(
-            before.astype(float) - right.astype(float), unit="fraction", direction="lower"
-        ),
-        "newly_right": share(~before & right, "neither", "wrong before the attack, right after"),
-        "error_uint8": share(~rounded, "lower", "after rounding to 8 bits"),
-        "frac_zero_grad_samples": share(rows["zero_gradient"] == 1, "lower"),
-        "frac_zero_grad": mean(rows["zero_gradient"], "fraction"),
-        "frac_clipped": mean(rows["clipped"], "fraction"),
-        "linf": mean(rows["linf"], "pixels", "mean over samples, in [0, 1] pixel units"),
-        "max_linf": _largest(rows["linf"]),
-        "l2": mean(rows["l2"], "pixels", "mean over samples, in [0, 1] pixel units"),
-        "max_l2": _largest(rows["l2"]),
-        "nll": clustered_mean(rows["nll"], unit="nats", direction="lower"),
-        "loss_raised": share(rows["nll"] > clean["nll"], "neither", "loss higher than before"),
-    }
-    if before.any():
-        metrics["asr"] = proportion(
-            int((before & ~right).sum()),
-            int(before.sum()),
-            direction="lower",
-            note="of the clean-correct",
-        )
-    else:
-        metrics["asr"] = Metric(
-            value=None, unit="fraction", direction="lower", n=0, reason="no sample is right clean"
-        )
-    return metrics
+    if params.get("space") == "normalised":
+        return PaperFgsm.read(params)
+    facts = facts_of(name)
+    ways: list[tuple[object, type[PreparedAttack]]] = [
+        (facts.direction, OneStep), (facts.traced, Search), (facts.members, Ensemble)
+    ]  # fmt: skip
+    return read_params(next((kind for is_so, kind in ways if is_so), EachRadius), params)
 
 
-def _largest(values: NDArray[Any]) -> Metric:
-    return Metric(
-        value=float(values.max()) if len(values) else None,
-        unit="pixels",
-        direction="neither",
-        n=len(values),
-        reason="a maximum has no interval" if len(values) else "no samples",
-    )
+def own_options(name: str) -> tuple[Option, ...]:
+    """List an attack's own options as a suite's.
 
-
-def point(correct: NDArray[Any], eps: Fraction) -> PointPart:
-    """Return one point of the accuracy-eps curve."""
-    right = correct.astype(bool)
-    return PointPart(
-        x=float(eps),
-        metrics={"error": share(~right, "lower"), "robust_acc": share(right, "higher")},
-    )
-
-
-def curve_area(correct: NDArray[Any], radii: Sequence[Fraction], norm: Norm) -> dict[str, Metric]:
-    """Return the area under the accuracy-eps curve, if the curve reaches its end exactly.
-
-    Args:
-        correct: (radii, n).
-        radii: rising, from 0.
-        norm: decides how far the area goes.
+    Raises:
+        UsageError: one is called as an option that all attacks have.
     """
-    name, limit = AREAS[norm]
-    inside = [i for i, e in enumerate(radii) if e <= limit]
-    if len(inside) < 2 or radii[inside[-1]] != limit:
-        return {}
-    x = np.array([float(radii[i]) for i in inside])
-    end = eps_name(limit)
-    return {
-        name: clustered_mean(
-            np.trapezoid(correct[inside].astype(float), x, axis=0) / float(limit),
-            unit="fraction",
-            direction="higher",
-            note=f"area under accuracy against eps from 0 to {end}, divided by {end}",
+    attack = find_attack(name)
+    found = {one.name: _as_option(one, name) for one in attack_options(attack)}
+    for option_name in NOT_ASKED:
+        found.pop(option_name, None)
+    clash = sorted(found.keys() & {one.name for one in fields(Attack)})
+    if clash:
+        raise UsageError(
+            f"the attack {name} has an option {clash[0]}, which all attacks have",
+            "call it otherwise",
+            code="E-ATTACK-SIGNATURE",
         )
+    if "targets" in found and found["targets"].default is None:
+        told = f"Go towards each of the {TARGETS} highest other classes; any wrong class counts."
+        found["targeted"] = Option(name="targeted", hint=bool, default=False, help=told)
+    if "alpha" in found and "step_size" not in found and name.startswith(PREFIX):
+        found["step_size"] = replace(found["alpha"], name="step_size", **_LENGTH)
+    return tuple(found.values())
+
+
+_LENGTH: dict[str, Any] = {"hint": Fraction, "parse": parse_length, "form": "2/255"}
+
+
+def _as_option(one: AttackOption, attack: str) -> Option:
+    made = Option(
+        name=one.name, hint=one.hint, default=one.default, help=one.help[:1].upper() + one.help[1:]
+    )
+    choices = get_args(one.hint)
+    if one.name == "step_size":
+        return replace(made, **_LENGTH)
+    if one.name == "loss" and "margin" in choices:
+        return replace(made, parse=_loss_parser(choices), form="|".join(choices))
+    if one.hint is int and attack.startswith(PREFIX):
+        # The package annotates nothing: a default of 1 may stand for any number.
+        return replace(made, hint=int | float, form="N")
+    return made
+
+
+def _loss_parser(choices: Sequence[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        loss = ALIASES.get(text, text)
+        if loss not in choices:
+            raise unknown_name("loss", text, [*choices, *ALIASES], code="E-LOSS")
+        return loss
+
+    return parse
+
+
+def checked_options(attack: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Give an attack's own options as values of their types.
+
+    Raises:
+        UsageError: the attack has no such option, or a value is invalid.
+    """
+    known = {one.name: one for one in own_options(attack)}
+    for name in given:
+        if name not in known:
+            raise unknown_name(f"option of {attack}", name, known, code="E-OPTION")
+    values: dict[str, Any] = {
+        name: None if value is None else known[name].value(value) for name, value in given.items()
     }
+    for name in ("steps", "restarts", "queries", "targets"):
+        if values.get(name) is not None and values[name] < 1:
+            raise UsageError(f"expected --{name} >= 1, got {values[name]}", code="E-STEPS")
+    if values.get("step_size") is not None and values["step_size"] <= 0:
+        raise UsageError("the step size is positive", "write 2/255", code="E-STEP-SIZE")
+    if values.get("restarts", 1) > 1 and values.get("random_start") is False:
+        raise UsageError(
+            "restarts without a random start repeat the same search",
+            "drop --restarts or --no-random-start",
+            code="E-RESTARTS",
+        )
+    return values
 
 
-def rises(correct: NDArray[Any]) -> bool:
-    """Tell whether accuracy (radii, n) rises anywhere along eps."""
-    return bool((np.diff(correct.astype(float).mean(axis=1)) > 0).any())
+def check_classes(options: Mapping[str, Any], num_classes: int) -> None:
+    """Refuse a loss that needs more classes than there are.
 
-
-def passes(rows: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
-    """Return the forward and backward passes of single images that a whole table cost."""
-    return round(float(rows["forwards"].sum())), round(float(rows["backwards"].sum()))
+    Raises:
+        UsageError: DLR with fewer than 3 classes, targeted with fewer than 4.
+    """
+    targeted = bool(options.get("targets"))
+    least = 4 if targeted else 3
+    if options.get("loss") == "dlr" and num_classes < least:
+        raise UsageError(
+            f"the {'targeted ' if targeted else ''}DLR loss needs at least {least} classes, got "
+            f"{num_classes}",
+            "choose --loss ce or margin",
+            code="E-LOSS",
+        )

@@ -2,21 +2,42 @@
 
 import functools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 
+from robustmix.data.images import ImageSet
 from robustmix.errors import RobustmixError, unknown_name
-from robustmix.evaluation.engine import Batch, Columns, Context, Part
 from robustmix.evaluation.held_out import CalibSplit, HeldOut, open_held_out, score_split
-from robustmix.evaluation.suites.clean import stored_logits
-from robustmix.metrics.calibration import BINS, bin_counts, calibration_metrics
+from robustmix.evaluation.options import option
+from robustmix.evaluation.params import unrecorded
+from robustmix.evaluation.suite import (
+    Batch,
+    Columns,
+    Context,
+    Found,
+    Part,
+    Passes,
+    Prepared,
+    Scene,
+    Suite,
+)
+from robustmix.metrics.calibration import (
+    BINS,
+    bin_counts,
+    binned_numbers,
+    recalibrated,
+    reliability_tables,
+    scale,
+    temperature_block,
+)
+from robustmix.metrics.definition import Numbers
+from robustmix.metrics.from_logits import stored_logits
 from robustmix.metrics.recalibration import RECALIBRATORS
-from robustmix.metrics.scores import FloatArray
+from robustmix.metrics.scores import FloatArray, IntArray, order_by_id
 from robustmix.metrics.temperature import (
     LOG_T_BOUND,
     FittedElsewhere,
@@ -25,44 +46,37 @@ from robustmix.metrics.temperature import (
     refuse_overlap,
     two_fold_temperature,
 )
-from robustmix.models.robust_model import RobustModel
+from robustmix.report.rows import Rows
 from robustmix.report.samples import Samples
-from robustmix.report.schema import CalibrationPart
+from robustmix.report.schema import Shown, SuitePart, Warn
 
 _PAPER = (
     "W-PAPER-ECE: ece_paper_tool repeats the arithmetic of a published script, which sorts the "
     "bins' accuracies and confidences independently; it is not a calibration error, and mostly "
     "smaller than one"
 )
+_BOUND = (
+    "W-TEMPERATURE-BOUND: a temperature lies at the end of what is searched, "
+    f"exp(-{LOG_T_BOUND:g}) to exp({LOG_T_BOUND:g}); the logits are of an odd scale, or too few "
+    "samples were fitted to"
+)
 _COLUMNS = ("T", "fit_nll_before", "fit_nll_after", "fit_converged")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CalibrationSuite:
-    """Calibration of the clean predictions; uses the rows of suite ``clean``.
+@dataclass(frozen=True, kw_only=True)
+class PreparedCalibration(Prepared):
+    """What the temperature is fitted to, and what is reported beside the errors."""
 
-    The temperature is fitted to images that are not scored: to a calibration split if there is one,
-    else to one stratified half of the samples and judged on the other, both ways.
-    """
+    kind: ClassVar[str] = "calibration"
 
-    bins: tuple[int, ...] = BINS
-    """Bin counts; 10 and 15 are always among them."""
+    bins: tuple[int, ...]
+    """Rising; 10 and 15 are always among them."""
 
     paper_tool: bool = False
-    """Whether to add ``ece_paper_tool``, which is no ECE."""
-
     recalibrators: tuple[str, ...] = ()
-    """Experimental ones to try beside the temperature: ``vector``, ``isotonic``."""
-
-    calib_data: str | None = None
-    """Data set to fit the temperature to."""
-
-    calib_split: CalibSplit = "auto"
-    data_dir: Path | None = field(default=None, repr=False, compare=False)
-    """Where data sets lie."""
-
-    held_out: HeldOut | None = None
-    """The calibration split, once it is found."""
+    temperature: Literal["two-fold"] | HeldOut
+    """Fitted to images that are held out, or to each half of the samples and judged on the other.
+    """
 
     carried: float | None = None
     """Temperature that the model itself divides its logits by, of a calibrated checkpoint."""
@@ -70,105 +84,97 @@ class CalibrationSuite:
     notes: tuple[str, ...] = ()
     """Why there is no calibration split, if one was expected."""
 
-    part: ClassVar[type[CalibrationPart]] = CalibrationPart
-
     def __post_init__(self) -> None:
-        bin_counts(self.bins)
-        for name in self.recalibrators:
-            if name not in RECALIBRATORS:
-                raise unknown_name("recalibrator", name, RECALIBRATORS)
+        _check(self.bins, self.recalibrators)
 
-    @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> Self:
-        """Return the suite whose recorded parameters these are."""
-        temperature = params["temperature"]
-        held_out = None if temperature == "two-fold" else HeldOut.from_params(temperature)
-        return cls(
-            bins=tuple(params["bins"]),
-            paper_tool=params.get("paper_tool", False),
-            recalibrators=tuple(params.get("recalibrators", ())),
-            held_out=held_out,
-            carried=params.get("carried"),
-            notes=tuple(params.get("notes", ())),
+    @property
+    def _split(self) -> HeldOut | None:
+        return self.temperature if isinstance(self.temperature, HeldOut) else None
+
+    def order(self, view: Samples) -> IntArray:
+        """Take the samples by their ids, which settles ties between confidences."""
+        return order_by_id(view.sample_ids)
+
+    def passes(self, n: int) -> Passes:
+        """Count the passes over the calibration images; the clean logits are shared."""
+        return Passes(0, 0 if self._split is None else self._split.n, 0)
+
+    def numbers(self, rows: Rows) -> Numbers:
+        """Define the errors over each number of bins; all others are in the table of metrics."""
+        return binned_numbers(rows, bin_counts(self.bins), paper_tool=self.paper_tool)
+
+    def found(self, rows: Rows, numbers: SuitePart) -> Found:
+        """Report the bins, the temperature and what was tried beside it."""
+        tables = reliability_tables(rows, bin_counts(self.bins))
+        temperature = temperature_block(scale(rows, self._fitted(rows.view)))
+        if self._split is not None:
+            temperature["source"] = self._split.source
+        if self.carried is not None:
+            temperature["carried"] = self.carried
+        details = {
+            "bins_10": tables.pop(10),
+            "bins_15": tables.pop(15),
+            "bins": {str(b): table for b, table in tables.items()},
+            "temperature": temperature,
+            "recalibrated": recalibrated(rows, self.recalibrators),
+        }
+        return Found(notes=self._remarks(temperature), details=details)
+
+    def _fitted(self, view: Samples) -> FittedElsewhere | None:
+        if self._split is None:
+            return None
+        n, ids = self._split.n, self._split.ids_sha256
+        return FittedElsewhere(fit=_fit_in(view), n=n, ids_sha256=ids)
+
+    def _remarks(self, temperature: Mapping[str, Any]) -> list[str]:
+        remarks = [*self.notes, *(self._split.notes if self._split else ())]
+        if self.paper_tool:
+            remarks.append(_PAPER)
+        if temperature.get("bound_hit"):
+            remarks.append(_BOUND)
+        if temperature.get("converged") is False:
+            remarks.append("W-TEMPERATURE: the fit of a temperature did not converge")
+        return remarks
+
+    def shown(self, part: SuitePart) -> Shown:
+        """Show the ECE; a published tool's figure only where it was asked for."""
+        wanted = ["ece_paper_tool", "ece_15", "ece_10", "gap"]
+        scaled = "before scaling" if self.carried is None else f"calibrated, T = {self.carried:.3f}"
+        return Shown(
+            headline=[name for name in wanted if name in part.metrics],
+            compared=["ece_15", "ece_10", "aurc"],
+            note=scaled,
+            section="Calibration",
+            drawings=["reliability"],
         )
 
-    @property
-    def name(self) -> str:
-        """Name in the registry and the report."""
-        return "calibration"
+    def warnings(self, key: str, parts: Mapping[str, SuitePart]) -> list[Warn]:
+        """Warn of what the notes say."""
+        notes = [note.partition(": ") for note in parts[key].notes]
+        return [Warn(code=code, suite=key, message=text) for code, _, text in notes]
 
-    @property
-    def trials(self) -> int:
-        """One: nothing is random but the halves, which the seed fixes."""
-        return 1
 
-    def params(self) -> dict[str, Any]:
-        """Return every parameter that the numbers depend on."""
-        return {
-            "bins": list(bin_counts(self.bins)),
-            "paper_tool": self.paper_tool,
-            "recalibrators": list(self.recalibrators),
-            "temperature": "two-fold" if self.held_out is None else self.held_out.params(),
-            "carried": self.carried,
-            "notes": list(self.notes),
-        }
+@dataclass(frozen=True, kw_only=True)
+class OpenedCalibration(PreparedCalibration):
+    """With the images that the temperature is fitted to."""
 
-    def resolved(self, robust: RobustModel, data_dir: Path | None = None) -> "CalibrationSuite":
-        """Return the suite with its calibration split found; once found, it stays.
-
-        A validation split that the checkpoint records but that cannot be read is passed over with a
-        note, unless it was asked for by name.
-
-        Args:
-            robust: the model.
-            data_dir: where data sets lie, if the suite does not say.
-
-        Raises:
-            UsageError: see ``open_held_out``.
-            IntakeError: likewise.
-        """
-        carried = robust.info.calibration
-        suite = replace(self, carried=None if carried is None else float(carried["T"]))
-        if self.held_out is not None:
-            return suite
-        try:
-            held_out = open_held_out(
-                robust,
-                calib_data=self.calib_data,
-                calib_split=self.calib_split,
-                data_dir=self.data_dir or data_dir,
-            )
-        except RobustmixError as error:
-            if self.calib_data is not None or self.calib_split != "auto":
-                raise
-            note = (
-                "W-CALIB-FALLBACK: the validation images of the training cannot be read "
-                f"({error.code}), so the temperature is fitted by two folds of the test images"
-            )
-            return replace(suite, notes=(note,))
-        return replace(suite, held_out=held_out)
+    images: ImageSet | None = unrecorded()
+    """None where two folds are made."""
 
     def parts(self, context: Context) -> list[Part]:
-        """Return the fit to the calibration split, or nothing: the clean logits are shared.
+        """List the fit to the calibration images, or nothing: the clean logits are shared.
 
         Raises:
             UsageError: a sample is scored that the temperature, or the model's own one, was fitted
                 to (``E-CALIB-OVERLAP``).
         """
-        carried = context.robust.info.calibration
-        if carried is not None:
-            refuse_overlap(context.data.sample_ids, carried["sample_ids"])
-        if self.held_out is None:
+        own = context.robust.info.calibration
+        if own is not None:
+            refuse_overlap(context.data.sample_ids, own["sample_ids"])
+        if self.images is None:
             return []
-        images = self.held_out.images
-        assert images is not None, "the split was not opened"
-        refuse_overlap(context.data.sample_ids, images.sample_ids)
-
-        @functools.cache
-        def fit() -> tuple[float, ...]:
-            split = score_split(context.model, images, context.device)
-            found = fit_temperature(split.logits, split.labels)
-            return found.T, found.nll_before, found.nll_after, float(found.converged)
+        refuse_overlap(context.data.sample_ids, self.images.sample_ids)
+        fit = functools.cache(functools.partial(_fit, context, self.images))  # once, not a batch
 
         def compute(batch: Batch) -> Mapping[str, Columns]:
             n = len(batch.indices)
@@ -180,59 +186,85 @@ class CalibrationSuite:
 
         return [Part("fit", ("held-out",), compute)]
 
-    def summarise(self, samples: Samples, facts: Mapping[str, Any]) -> CalibrationPart:
-        """Make the suite's part of the report from the rows alone."""
-        result = calibration_metrics(
-            stored_logits(samples),
-            samples.labels,
-            seed=facts["seed"],
-            sample_ids=samples.sample_ids,
-            held_out=self._fitted(samples),
-            bins=self.bins,
-            paper_tool=self.paper_tool,
-            recalibrators=self.recalibrators,
-        )
-        temperature = dict(result.temperature)
-        if self.held_out is not None:
-            temperature["source"] = self.held_out.source
-        if self.carried is not None:
-            temperature["carried"] = self.carried
-        return CalibrationPart(
-            status="ok",
-            params=self.params(),
-            metrics=result.metrics,
-            bins_10=result.bins_10,
-            bins_15=result.bins_15,
-            bins={str(b): table for b, table in result.bins.items() if b not in BINS},
-            temperature=temperature,
-            recalibrated=result.recalibrated,
-            notes=self._remarks(temperature),
-        )
 
-    def _fitted(self, samples: Samples) -> FittedElsewhere | None:
-        if self.held_out is None:
-            return None
-        return FittedElsewhere(
-            fit=_fit_in(samples), n=self.held_out.n, ids_sha256=self.held_out.ids_sha256
-        )
+def _fit(context: Context, images: ImageSet) -> tuple[float, ...]:
+    split = score_split(context.model, images, context.device)
+    found = fit_temperature(split.logits, split.labels)
+    return found.T, found.nll_before, found.nll_after, float(found.converged)
 
-    def _remarks(self, temperature: Mapping[str, Any]) -> list[str]:
-        remarks = [*self.notes, *(self.held_out.notes if self.held_out else ())]
-        if self.paper_tool:
-            remarks.append(_PAPER)
-        if temperature.get("bound_hit"):
-            remarks.append(
-                f"W-TEMPERATURE-BOUND: a temperature lies at the end of what is searched, "
-                f"exp(-{LOG_T_BOUND:g}) to exp({LOG_T_BOUND:g}); the logits are of an odd scale, "
-                "or too few samples were fitted to"
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration(Suite):
+    """Calibration of the clean predictions, before and after temperature scaling."""
+
+    recorded: ClassVar[type[Prepared]] = PreparedCalibration
+
+    ece_bins: tuple[int, ...] = BINS
+    """Numbers of bins of calibration errors; 10 and 15 are always among them."""
+
+    recalibrate: tuple[str, ...] = option((), form="vector,isotonic")
+    """Experimental recalibrators to try beside the temperature."""
+
+    calib_data: str | ImageSet | None = option(
+        None, form="NAME", shown="the training's validation split"
+    )
+    """Data set to fit the temperature to."""
+
+    calib_split: CalibSplit = "auto"
+    """Images to fit the temperature to: val (kept out of the training), two-fold (of the test
+    images), or train or test of --calib-data."""
+
+    paper_tool: bool = False
+    """Add ece_paper_tool, a published script's figure, which is no ECE."""
+
+    def __post_init__(self) -> None:
+        _check(self.ece_bins, self.recalibrate)
+
+    def prepare(self, scene: Scene) -> OpenedCalibration:
+        """Find the images to fit the temperature to.
+
+        A validation split that the checkpoint records but that cannot be read is passed over with a
+        note, unless it was asked for by name.
+        """
+        carried = scene.robust.info.calibration
+        notes: tuple[str, ...] = ()
+        try:
+            split = open_held_out(
+                scene.robust,
+                calib_data=self.calib_data,
+                calib_split=self.calib_split,
+                data_dir=scene.folder,
             )
-        if temperature.get("converged") is False:
-            remarks.append("W-TEMPERATURE: the fit of a temperature did not converge")
-        return remarks
+        except RobustmixError as error:
+            if self.calib_data is not None or self.calib_split != "auto":
+                raise
+            split, notes = (
+                None,
+                (
+                    "W-CALIB-FALLBACK: the validation images of the training cannot be read "
+                    f"({error.code}), so the temperature is fitted by two folds of the test images",
+                ),
+            )
+        return OpenedCalibration(
+            bins=bin_counts(self.ece_bins),
+            paper_tool=self.paper_tool,
+            recalibrators=self.recalibrate,
+            temperature="two-fold" if split is None else split.record,
+            carried=None if carried is None else float(carried["T"]),
+            notes=notes,
+            images=None if split is None else split.images,
+        )
 
 
-def _fit_in(samples: Samples) -> Temperature:
-    row = samples.tables["calibration"].at("held-out")
+def _check(bins: Sequence[int], recalibrators: Sequence[str]) -> None:
+    bin_counts(bins)
+    for name in recalibrators:
+        if name not in RECALIBRATORS:
+            raise unknown_name("recalibrator", name, RECALIBRATORS)
+
+
+def _fit_in(view: Samples) -> Temperature:
+    row = view.tables["calibration"].at("held-out")
     t, before, after, converged = (float(row[name][0]) for name in _COLUMNS)
     return Temperature(
         T=t,
@@ -244,7 +276,7 @@ def _fit_in(samples: Samples) -> Temperature:
 
 
 def clean_temperatures(samples: Samples, seed: int) -> tuple[FloatArray, dict[str, Any]] | None:
-    """Return the temperature of each clean sample, fitted without it, for other suites.
+    """Give the temperature of each clean sample, fitted without it, for other suites.
 
     It is what suite ``calibration`` fitted to its calibration split, if that is among the rows;
     else it is fitted by two folds of the samples.

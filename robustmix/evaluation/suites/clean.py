@@ -1,127 +1,129 @@
 """Suite ``clean``: the unchanged test images."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from robustmix.data.datasets import FOLDER
 from robustmix.data.folder import list_folder
 from robustmix.errors import IntakeError
-from robustmix.evaluation.engine import Batch, Columns, Context, Part, Suite
-from robustmix.metrics.clean import clean_metrics, shot_groups
+from robustmix.evaluation.params import recorded
+from robustmix.evaluation.suite import (
+    Batch,
+    Columns,
+    Context,
+    Found,
+    Part,
+    Passes,
+    Prepared,
+    Scene,
+    Suite,
+)
+from robustmix.metrics.clean import (
+    check_classes,
+    check_confusion,
+    confusion_pairs,
+    per_class,
+    shot_groups,
+    shot_numbers,
+)
+from robustmix.metrics.definition import Numbers
+from robustmix.metrics.from_logits import check_scores
+from robustmix.metrics.scores import IntArray, order_by_id
+from robustmix.report.rows import Rows
 from robustmix.report.samples import Samples
-from robustmix.report.schema import CleanPart
+from robustmix.report.schema import Shown, SuitePart
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CleanSuite:
-    """Accuracy and proper scores on the unchanged images; no augmentation, the whole split."""
+@dataclass(frozen=True, kw_only=True)
+class PreparedClean(Prepared):
+    """What is reported beside the accuracies."""
 
-    train_counts: tuple[int, ...] | None = None
+    kind: ClassVar[str] = "clean"
+
+    train_counts: tuple[int, ...] | None = recorded(None, omit_default=True)
     """Training images of each class; adds the accuracy over classes of many, some and few."""
 
-    confusion: bool = False
+    confusion: bool = recorded(False, omit_default=True)
     """Whether to add the confusion matrix."""
 
-    part: ClassVar[type[CleanPart]] = CleanPart
-
-    @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> Self:
-        """Return the suite whose recorded parameters these are."""
-        counts = params.get("train_counts")
-        return cls(
-            train_counts=None if counts is None else tuple(counts),
-            confusion=params.get("confusion", False),
-        )
-
-    @property
-    def name(self) -> str:
-        """Name in the registry and the report."""
-        return "clean"
-
-    @property
-    def trials(self) -> int:
-        """One: nothing is random."""
-        return 1
-
-    def params(self) -> dict[str, Any]:
-        """Return every parameter that the numbers depend on."""
-        found: dict[str, Any] = {}
-        if self.train_counts is not None:
-            found["train_counts"] = list(self.train_counts)
-        return found | ({"confusion": True} if self.confusion else {})
+    def order(self, view: Samples) -> IntArray:
+        """Take the samples by their ids: resamples do not depend on the order of the files."""
+        return order_by_id(view.sample_ids)
 
     def parts(self, context: Context) -> list[Part]:
-        """Return one pass that keeps the logits."""
+        """List one pass that keeps the logits."""
+        return [Part("clean", ("clean",), partial(self._rows, context), keep_logits=True)]
 
-        def compute(batch: Batch) -> Mapping[str, Columns]:
-            with torch.no_grad():
-                return {"clean": {"logits": context.model(batch.pixels())}}
+    def _rows(self, context: Context, batch: Batch) -> Mapping[str, Columns]:
+        with torch.no_grad():
+            return {"clean": {"logits": context.model(batch.pixels())}}
 
-        return [Part("clean", ("clean",), compute, keep_logits=True)]
+    def passes(self, n: int) -> Passes:
+        """Count one pass."""
+        return Passes(1, n, 0)
 
-    def summarise(self, samples: Samples, facts: Mapping[str, Any]) -> CleanPart:
-        """Make the suite's part of the report from the rows alone."""
-        result = clean_metrics(
-            stored_logits(samples),
-            samples.labels,
-            class_names=samples.class_names,
-            superclass=samples.superclass,
-            train_counts=self.train_counts,
-            confusion=self.confusion,
-            seed=facts["seed"],
-            sample_ids=samples.sample_ids,
+    def check(self, rows: Rows) -> None:
+        """Refuse rows whose scores are not those of their logits, or names that do not fit.
+
+        Raises:
+            IntakeError: the record is damaged, or its logits are in half precision.
+            UsageError: there are not as many names or coarse classes as outputs.
+        """
+        check_classes(rows)
+        check_scores(rows.view)
+
+    def numbers(self, rows: Rows) -> Numbers:
+        """Define the accuracies by training images; all others are in the table of metrics."""
+        return shot_numbers(rows, self.train_counts)
+
+    def found(self, rows: Rows, numbers: SuitePart) -> Found:
+        """List the classes, and the confusion matrix if it was asked for."""
+        confusion = confusion_pairs(rows) if self.confusion else None
+        classes = per_class(rows, self.train_counts)
+        return Found(details={"per_class": classes, "confusion": confusion})
+
+    def shown(self, part: SuitePart) -> Shown:
+        """Show top-1, top-5 and the NLL; the gate watches top-1."""
+        return Shown(
+            headline=["top1", "top5", "nll"],
+            compared=["top1", "top5", "nll", "brier_sum"],
+            gated=["top1"],
         )
-        return CleanPart(
-            status="ok",
-            params=self.params(),
-            metrics=result.metrics,
-            per_class=result.per_class,
-            confusion=result.confusion,
-        )
 
 
-def stored_logits(samples: Samples) -> NDArray[np.float32]:
-    """Return the clean logits of a record, float32 (samples, classes).
+@dataclass(frozen=True, kw_only=True)
+class Clean(Suite):
+    """Accuracy and proper scores on the unchanged images; no augmentation, the whole split."""
 
-    Raises:
-        IntakeError: they are stored in another precision: the confidences of rounded logits fall
-            into other bins, so no number may be recomputed from them.
-    """
-    logits = samples.tables["clean"].at("clean")["logits"]
-    if logits.dtype != np.float32:
-        raise IntakeError(
-            f"the record holds {logits.dtype} logits, not float32",
-            "evaluate again and keep samples.npz as it is written",
-            code="E-LOGITS",
-        )
-    return logits.astype(np.float32, copy=False)
+    recorded: ClassVar[type[Prepared]] = PreparedClean
+
+    confusion: bool = False
+    """Add the confusion matrix, for at most 1000 classes."""
+
+    def prepare(self, scene: Scene) -> PreparedClean:
+        """Count the training images of a long-tailed set."""
+        if self.confusion:
+            check_confusion(scene.data.num_classes)
+        return PreparedClean(train_counts=long_tail(scene.dataset), confusion=self.confusion)
 
 
-def with_train_counts(suites: Sequence[Suite], dataset: str | None) -> list[Suite]:
-    """Return the suites, ``clean`` knowing the training images of each class of a long-tailed set.
+def long_tail(dataset: str) -> tuple[int, ...] | None:
+    """Count the training images of each class of a long-tailed set.
 
     Args:
-        suites: to be run.
-        dataset: only ``folder:PATH`` with a training split may be long-tailed; it is counted, not
-            read. A set whose classes all fall into one group is left as it is.
+        dataset: as it was asked for; only ``folder:PATH`` with a training split may be long-tailed.
+            It is counted, not read.
+
+    Returns:
+        None for other sets, and where all classes fall into one group.
     """
-    counts = _long_tail(dataset)
-    return [
-        replace(suite, train_counts=counts)
-        if counts is not None and isinstance(suite, CleanSuite)
-        else suite
-        for suite in suites
-    ]
-
-
-def _long_tail(dataset: str | None) -> tuple[int, ...] | None:
-    if dataset is None or not dataset.startswith(FOLDER):
+    if not dataset.startswith(FOLDER):
         return None
     try:
         listing = list_folder(Path(dataset.removeprefix(FOLDER)).expanduser(), "train")

@@ -1,10 +1,10 @@
 """Suite ``corruption``: accuracy under the common corruptions, official files or generated."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,11 +12,14 @@ from torch import Tensor
 
 from robustmix.corruptions import (
     APPROXIMATE,
+    CORRUPTIONS,
     EXTRA,
     GENERATOR_VERSION,
     GROUPS,
     MAIN,
     NAMES,
+    PROFILES,
+    SEVERITIES,
     canonical_name,
     choose_profile,
     corrupt,
@@ -25,237 +28,287 @@ from robustmix.corruptions import (
 from robustmix.corruptions.writer import read_record
 from robustmix.data.images import ImageSet
 from robustmix.errors import UsageError
-from robustmix.evaluation.engine import Batch, Columns, Context, Part, to_unit
-from robustmix.evaluation.suites.calibration import clean_temperatures
+from robustmix.evaluation.held_out import HeldOut
+from robustmix.evaluation.options import option
+from robustmix.evaluation.params import recorded, unrecorded
+from robustmix.evaluation.suite import (
+    Batch,
+    Columns,
+    Context,
+    Found,
+    Part,
+    Passes,
+    Prepared,
+    Scene,
+    Suite,
+    to_unit,
+)
+from robustmix.evaluation.suites.calibration import PreparedCalibration, clean_temperatures
 from robustmix.evaluation.suites.official import (
     CorruptedFiles,
     as_stored,
     benchmark_name,
+    official_folder,
     open_official,
 )
-from robustmix.metrics.corrupted import SCALED, Corrupted
-from robustmix.metrics.mce import MceReference, load_reference, mce, source_name
+from robustmix.metrics.corrupted import SCALED, Corrupted, spread
+from robustmix.metrics.definition import Numbers, absent
+from robustmix.metrics.mce import MceReference, load_reference, mce, relative_mce, source_name
 from robustmix.metrics.metric import Metric
-from robustmix.metrics.scores import score_logits
-from robustmix.report.samples import Samples
-from robustmix.report.schema import ConditionPart, CorruptionPart
+from robustmix.metrics.scores import FloatArray, score_logits
+from robustmix.report.rows import Rows
+from robustmix.report.schema import Shown, SuitePart, Warn
+from robustmix.tables import Origin
 
-Source = Literal["auto", "official", "generate"]
-SEVERITIES = (1, 2, 3, 4, 5)
 TWO_FOLD = "two-fold on the clean images"
+
+_SETS: dict[str, tuple[str, ...]] = {"main": MAIN, "extra": EXTRA, "all": NAMES}
 
 
 def select_corruptions(names: str) -> tuple[str, ...]:
-    """Return canonical names for ``main``, ``extra``, ``all`` or a comma-separated list.
+    """Give canonical names for ``main``, ``extra``, ``all``, single names, or several with commas.
+
+    ``all`` is the benchmark's 19, whatever else is registered.
 
     Raises:
-        UsageError: a name is unknown or given twice.
+        UsageError: a name is unknown, or there is none.
 
     Example:
         >>> select_corruptions("jpeg,fog")
         ('fog', 'jpeg_compression')
     """
-    groups = {"main": MAIN, "extra": EXTRA, "all": NAMES}
-    if names in groups:
-        return tuple(groups[names])
-    chosen = [canonical_name(name.strip()) for name in names.split(",") if name.strip()]
+    chosen: set[str] = set()
+    for name in filter(None, (name.strip() for name in names.split(","))):
+        chosen |= {*_SETS[name]} if name in _SETS else {canonical_name(name)}
     if not chosen:
         raise UsageError("no corruption was named", "give --corruptions main|extra|all|NAMES")
-    return tuple(name for name in NAMES if name in chosen)
+    return tuple(name for name in CORRUPTIONS if name in chosen)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorruptionSuite:
-    """Common corruptions at severities 1 to 5."""
+class PreparedCorruption(Prepared):
+    """The corruptions, and where their images come from."""
 
-    corruptions: str = "all"
-    """``main`` (15), ``extra`` (4), ``all`` (19) or names separated by commas."""
+    kind: ClassVar[str] = "corruption"
 
-    severities: tuple[int, ...] = SEVERITIES
-    source: Source = "auto"
-    """``official`` reads CIFAR-C files, ``generate`` makes the images, ``auto`` prefers files."""
+    requested: str
+    """The corruptions as they were asked for."""
 
-    profile: str | None = None
-    """Severity constants: cifar, tiny or imagenet; None chooses by image size."""
+    corruptions: tuple[str, ...]
+    severities: tuple[int, ...]
+    """Rising."""
 
-    folder: Path | None = None
-    """Folder of the official files, once the source is resolved."""
+    source: Literal["official", "generated"]
+    profile: str | None
+    """Severity constants of generated images: cifar, tiny or imagenet."""
 
-    frost_dir: Path | None = None
-    """Folder of the benchmark's frost pictures; without it generated frost is a substitute."""
+    generator_version: str | None
+    frost: Literal["procedural", "photographs"] | None
+    """What generated frost is made with, if there is any."""
 
-    mce_reference: MceReference | str | None = None
-    """What mCE divides by: errors, ``alexnet`` or a report; without it there is none."""
-
-    paired: bool = True
+    paired: bool
     """Whether the corrupted images are the clean ones, corrupted; only Tiny-ImageNet-C's are not.
     """
 
+    mce_reference: MceReference | None
     temperature: str = TWO_FOLD
     """Where the temperature that logits are scaled with comes from."""
 
-    files: CorruptedFiles | None = field(default=None, repr=False, compare=False)
-    """The official files, once they are opened."""
-
-    part: ClassVar[type[CorruptionPart]] = CorruptionPart
-
-    @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> Self:
-        """Return the suite whose recorded parameters these are."""
-        return cls(
-            corruptions=params["requested"],
-            severities=tuple(params["severities"]),
-            source="official" if params["source"] == "official" else "generate",
-            profile=params["profile"],
-            # Which folder it was is nobody's business; that there was one decides the report.
-            frost_dir=Path("photographs") if params["frost"] == "photographs" else None,
-            paired=params["paired"],
-            mce_reference=params["mce_reference"]
-            and MceReference.from_params(params["mce_reference"]),
-            temperature=params.get("temperature", TWO_FOLD),
-        )
+    foreign_groups: tuple[tuple[str, str], ...] = recorded((), omit_default=True)
+    """Corruptions that are not of the benchmark, each with its group."""
 
     def __post_init__(self) -> None:
-        if not self.severities or any(s not in SEVERITIES for s in self.severities):
-            raise UsageError(f"severities are 1 to 5, got {self.severities}", code="E-SEVERITY")
-        select_corruptions(self.corruptions)
-        if self.profile is not None:
-            choose_profile(self.profile, 0, 0)
+        _check_severities(self.severities)
 
     @property
-    def name(self) -> str:
-        """Name in the registry and the report."""
-        return "corruption"
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The corruptions by groups, in the order of the benchmark."""
+        members = {group: set(names) for group, names in GROUPS.items()}
+        for name, group in self.foreign_groups:
+            members.setdefault(group, set()).add(name)
+        found = {k: tuple(n for n in self.corruptions if n in of) for k, of in members.items()}
+        return {group: names for group, names in found.items() if names}
 
     @property
-    def trials(self) -> int:
-        """One: a corruption is drawn once a sample, as in the published files."""
-        return 1
+    def approximate(self) -> list[str]:
+        """The corruptions that a substitute stands in for."""
+        if self.frost != "procedural":
+            return []
+        return [name for name in self.corruptions if name in APPROXIMATE]
+
+    def foreign(self) -> list[tuple[str, str, Origin | None]]:
+        """List the corruptions with their origins."""
+        return [("corruption", name, CORRUPTIONS.origin(name)) for name in self.corruptions]
+
+    def passes(self, n: int) -> Passes:
+        """Count one pass a corruption and severity."""
+        conditions = len(self.corruptions) * len(self.severities)
+        return Passes(conditions, conditions * n, 0)
+
+    def numbers(self, rows: Rows) -> Numbers:
+        """Define means over all conditions, then every condition, then means over some."""
+        data = Corrupted(rows, self.paired)
+        numbers: Numbers = {}
+        for key, names in self._sets().items():
+            suffix = f"_{key}{'_subset' if rows.subset or not self._complete else ''}"
+            numbers |= data.means(names, self.severities, suffix)
+        numbers |= self._mce_numbers(data)
+        for corruption in self.corruptions:
+            for severity in self.severities:
+                numbers |= data.condition(corruption, severity)
+        for condition, names, severities in self._selections():
+            numbers[condition, "acc_mean"] = partial(data.accuracy, names, severities)
+        return numbers
 
     @property
-    def selected(self) -> tuple[str, ...]:
-        """The corruptions that were asked for."""
-        return select_corruptions(self.corruptions)
+    def _complete(self) -> bool:
+        return self.severities == SEVERITIES
 
-    @property
-    def approximate(self) -> tuple[str, ...]:
-        """Those of the selected ones that a substitute stands in for."""
-        if self.source == "official" or self.frost_dir is not None:
-            return ()
-        return tuple(name for name in self.selected if name in APPROXIMATE)
+    def _sets(self) -> dict[str, tuple[str, ...]]:
+        """Name the sets that means are taken over, and none that would mislead."""
+        chosen = set(self.corruptions)
+        sets = {key: of for key, of in (("main15", MAIN), ("all19", NAMES)) if set(of) <= chosen}
+        if chosen not in map(set, sets.values()):
+            sets[f"selected{len(chosen)}"] = self.corruptions
+        return sets
 
-    def resolved(self, folder: Path | None, profile: str | None) -> "CorruptionSuite":
-        """Return the suite with its source decided.
+    def _selections(self) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
+        every, severities = self.corruptions, self.severities
+        groups = sorted(self.groups.items())
+        return [
+            *((f"groups:{group}", names, severities) for group, names in groups),
+            *((f"by_severity:{s}", every, (s,)) for s in severities),
+            *((f"by_corruption:{name}", (name,), severities) for name in sorted(every)),
+        ]
 
-        Args:
-            folder: where the official files of the data set lie, None if they do not.
-            profile: severity constants for the size of the images.
+    def _mce_numbers(self, data: Corrupted) -> Numbers:
+        reference, n = self.mce_reference, data.rows.n
+        if reference is None:
+            reason = (
+                "no reference errors were named, and there are none of CIFAR-C (--mce-reference)"
+            )
+        elif not set(MAIN) <= set(self.corruptions) or not self._complete:
+            reason = "it takes all 15 main corruptions at all severities"
+        else:
 
-        Raises:
-            UsageError: official files were asked for that are not there, or the size of the
-                images has no severity constants.
-        """
-        source: Source = self.source
-        if folder is not None and read_record(folder) is not None:
-            if source == "official":
-                raise UsageError(
-                    f"{folder} holds files that robustmix generated, not the released ones",
-                    "use --corruption-source generate: the same seed gives the same images",
-                    code="E-CORRUPTION-SOURCE",
+            def wrong() -> dict[str, FloatArray]:
+                return {name: 1 - data.right((name,), SEVERITIES) for name in MAIN}
+
+            return {
+                ("", "mce"): lambda: mce(wrong(), reference),
+                ("", "relative_mce"): lambda: relative_mce(
+                    wrong(), 1 - data.clean, reference, paired=self.paired
+                ),
+            }
+        none = partial(absent, n, reason, direction="lower", unit="percent")
+        return {("", "mce"): none, ("", "relative_mce"): none}
+
+    def found(self, rows: Rows, numbers: SuitePart) -> Found:
+        """Report where the images come from, the worst condition, and the spread of errors."""
+        under = {condition.name: condition.metrics for condition in numbers.conditions}
+        every = [(name, s) for name in self.corruptions for s in self.severities]
+        name, severity = min(every, key=lambda at: under[f"{at[0]}/{at[1]}"]["acc"].value or 0.0)
+        endings = Corrupted(rows, self.paired).endings
+        temperature = clean_temperatures(rows.view, rows.seed) if SCALED in endings else None
+        spreads = {
+            str(s): {
+                f"{metric}{end}": spread(
+                    [_value(under, c, s, metric + end) for c in self.corruptions]
                 )
-            folder = None
-        if source == "auto":
-            source = "official" if folder is not None else "generate"
-        if source == "official" and folder is None:
-            raise UsageError(
-                "there are no official corruption files for this data set in the data folder",
-                "use --corruption-source generate, or unpack CIFAR-10-C, CIFAR-100-C, "
-                "Tiny-ImageNet-C or ImageNet-C there",
-                code="E-CORRUPTION-SOURCE",
-            )
-        if source == "generate" and self.profile is None and profile is None:
-            raise UsageError(
-                "images of this size have no severity constants of their own",
-                "choose --profile cifar, tiny or imagenet",
-                code="E-PROFILE",
-            )
-        return replace(
-            self,
-            severities=tuple(sorted(set(self.severities))),
-            source=source,
-            profile=self.profile or profile,
-            folder=folder if source == "official" else None,
-            frost_dir=self.frost_dir if source == "generate" else None,
-        )
-
-    def opened(self, data: ImageSet) -> "CorruptionSuite":
-        """Return the resolved suite with its files open and its reference read.
-
-        Args:
-            data: the whole clean test set.
-
-        Raises:
-            IntakeError: files are missing, damaged or not of these images; see ``open_official``.
-            UsageError: see ``load_reference``.
-            IncompatibleError: likewise.
-        """
-        files, reference = None, self.mce_reference
-        if self.frost_dir is not None and "frost" in self.selected:
-            frost.photographs(self.frost_dir, frost.SCALE[choose_profile(self.profile, 0, 0)])
-        if self.folder is not None:
-            files = open_official(self.folder, data, self.selected, self.severities)
-        if isinstance(reference, str):
-            generated = self.source == "generate"
-            reference = load_reference(
-                reference,
-                data.name,
-                known_as=benchmark_name(data),
-                source=source_name(generated=generated, photographs=self.frost_dir is not None),
-            )
-        return replace(
-            self, files=files, paired=files is None or files.paired, mce_reference=reference
-        )
-
-    def params(self) -> dict[str, Any]:
-        """Return every parameter that the numbers depend on."""
-        generated = self.source == "generate"
-        return {
-            "requested": self.corruptions,
-            "corruptions": list(self.selected),
-            "severities": list(self.severities),
-            "source": "generated" if generated else "official",
-            "profile": self.profile if generated else None,
-            "generator_version": GENERATOR_VERSION if generated else None,
-            "frost": self._frost(),
-            "paired": self.paired,
-            "mce_reference": self._reference and self._reference.params(),
-            "temperature": self.temperature,
+                for metric in ("ece_15", "gap")
+                for end in endings
+            }
+            for s in self.severities
         }
+        details = {
+            "source": self.source,
+            "profile": self.profile,
+            "generator_version": self.generator_version,
+            "corruptions": list(self.corruptions),
+            "severities": list(self.severities),
+            "approximate": self.approximate,
+            "frost": self.frost,
+            "complete": self._complete,
+            "paired": self.paired,
+            "worst": {
+                "corruption": name,
+                "severity": severity,
+                "acc": under[f"{name}/{severity}"]["acc"].value,
+            },
+            "calibration": {
+                "temperature": None if temperature is None else temperature[1],
+                "by_severity": spreads,
+            },
+        }
+        return Found(details=details)
 
-    @property
-    def _reference(self) -> MceReference | None:
-        assert not isinstance(self.mce_reference, str), "the suite was not opened"
-        return self.mce_reference
+    def shown(self, part: SuitePart) -> Shown:
+        """Show the mean accuracies, of the groups too; the gate watches the largest set's."""
+        # By name, as the keys of a file are: a part says the same before and after it is saved.
+        means = sorted(name for name in part.metrics if name.startswith("acc_mean"))
+        errors = [name.replace("acc_mean", "ece_15_mean") for name in means]
+        note = f"{self.source}, {len(self.corruptions)} corruptions"
+        substitute = f", {' and '.join(self.approximate)} approximate" if self.approximate else ""
+        return Shown(
+            headline=[*means, *(f"acc_mean[groups:{group}]" for group in sorted(self.groups))],
+            compared=[*means, *errors],
+            # All 19 hold the 15: gating both would test the same images twice.
+            gated=sorted(means, key=lambda n: ("all19" not in n, "main15" not in n, n))[:1],
+            note=note + substitute,
+            section="Corruptions",
+            drawings=["heatmap"],
+        )
 
-    def _frost(self) -> Literal["procedural", "photographs"] | None:
-        if self.source == "official" or "frost" not in self.selected:
-            return None
-        return "procedural" if self.frost_dir is None else "photographs"
+    def warnings(self, key: str, parts: Mapping[str, SuitePart]) -> list[Warn]:
+        """Warn of frost that is not the benchmark's."""
+        if not parts[key].details.get("approximate"):
+            return []
+        return [
+            Warn(
+                code="W-FROST-SUBSTITUTE",
+                suite=key,
+                message="frost was made with textures that stand in for the photographs of the "
+                "benchmark (--frost-dir); compare neither it nor means that hold it with published "
+                "figures",
+            )
+        ]
+
+    def forecast_note(self) -> str:
+        """Say whether the images are the official ones."""
+        return f"{self.source} images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedCorruption(PreparedCorruption):
+    """With the files that the images are read from or made with."""
+
+    files: CorruptedFiles | None = unrecorded()
+    """The official files; None where the images are generated."""
+
+    frost_dir: Path | None = unrecorded()
+    """Folder of the benchmark's frost pictures; without it generated frost is a substitute."""
 
     def parts(self, context: Context) -> list[Part]:
-        """Return one pass a corruption and severity."""
+        """List one pass a corruption and severity."""
+        # Fitted when it is first needed: a run that is resumed may have no image left to score.
+        temperature = cache(partial(_temperature, context))
         return [
             Part(
                 f"{name}-{severity}",
                 (f"{name}/{severity}",),
-                partial(self._rows, context, name, severity),
+                partial(self._rows, context, temperature, name, severity),
             )
-            for name in self.selected
+            for name in self.corruptions
             for severity in self.severities
         ]
 
     def _rows(
-        self, context: Context, name: str, severity: int, batch: Batch
+        self,
+        context: Context,
+        temperature: Callable[[], FloatArray | None],
+        name: str,
+        severity: int,
+        batch: Batch,
     ) -> Mapping[str, Columns]:
         stored = as_stored(context.data.pixels)
         if self.files is None:
@@ -273,114 +326,168 @@ class CorruptionSuite:
             images = self.files.take(name, severity, context.official[batch.indices])
         with torch.no_grad():
             logits = context.model(to_unit(stored.enlarge(images).to(context.device)))
-        return {f"{name}/{severity}": {"logits": logits, **_scaled(context, batch, logits)}}
+        scaled = _scaled(temperature(), batch, logits)
+        return {f"{name}/{severity}": {"logits": logits, **scaled}}
 
-    def summarise(self, samples: Samples, facts: Mapping[str, Any]) -> CorruptionPart:
-        """Make the suite's part of the report from the rows alone."""
-        table, chosen = samples.tables["corruption"], self.selected
-        rows = Corrupted(
-            rows={(n, s): table.at(f"{n}/{s}") for n in chosen for s in self.severities},
-            clean=samples.tables["clean"].at("clean")["correct"].astype(float),
-            seed=facts["seed"],
-            paired=self.paired,
+
+@dataclass(frozen=True, kw_only=True)
+class Corruption(Suite):
+    """Accuracy under the common corruptions at severities 1 to 5, and calibration under them."""
+
+    recorded: ClassVar[type[Prepared]] = PreparedCorruption
+
+    corruptions: str = option("all", form="main|extra|all|NAMES")
+    """The benchmark's main 15, extra 4, all 19, or names with commas between."""
+
+    severity: tuple[int, ...] = SEVERITIES
+    """Severities of corruptions, e.g. 1,3,5."""
+
+    corruption_source: Literal["auto", "official", "generate"] = "auto"
+    """official reads the released files, generate makes the images, auto prefers files."""
+
+    profile: str | None = option(None, form="|".join(PROFILES), shown="by the size of the images")
+    """Severity constants of generated corruptions."""
+
+    frost_dir: Path | None = option(None, form="FOLDER")
+    """The benchmark's frost pictures; without them generated frost is a substitute."""
+
+    mce_reference: str | None = option(None, form="alexnet|REPORT")
+    """Model whose errors mCE divides by; without it there is no mCE."""
+
+    def __post_init__(self) -> None:
+        _check_severities(self.severity)
+        select_corruptions(self.corruptions)
+        if self.profile is not None:
+            choose_profile(self.profile, 0, 0)
+
+    def prepare(self, scene: Scene) -> OpenedCorruption:
+        """Decide the source, open its files and read the reference.
+
+        Raises:
+            UsageError: official files were asked for that are not there, the size of the images has
+                no severity constants, or see ``load_reference``.
+            IntakeError: files are missing, damaged or not of these images; see ``open_official``.
+            IncompatibleError: see ``load_reference``.
+        """
+        data, names = scene.data, select_corruptions(self.corruptions)
+        severities = tuple(sorted(set(self.severity)))
+        folder = self._official(official_folder(data, scene.folder))
+        generated = folder is None
+        frost_dir = self.frost_dir if generated else None
+        profile = self._profile(data) if generated else None
+        pictures: Literal["procedural", "photographs"] | None = None
+        if generated and "frost" in names:
+            pictures = "procedural" if frost_dir is None else "photographs"
+        if frost_dir is not None and "frost" in names:
+            frost.photographs(frost_dir, frost.SCALE[choose_profile(profile, 0, 0)])
+        files = None if folder is None else open_official(folder, data, names, severities)
+        return OpenedCorruption(
+            requested=self.corruptions,
+            corruptions=names,
+            severities=severities,
+            source="generated" if generated else "official",
+            profile=profile,
+            generator_version=GENERATOR_VERSION if generated else None,
+            frost=pictures,
+            paired=files is None or files.paired,
+            mce_reference=self._reference(data, generated, frost_dir is not None),
+            temperature=_fitted_to(scene.prepared.get("calibration")),
+            foreign_groups=_foreign_groups(names),
+            files=files,
+            frost_dir=frost_dir,
         )
-        conditions = [
-            ConditionPart(
-                corruption=name, severity=severity, metrics=rows.condition(name, severity)
+
+    def _official(self, folder: Path | None) -> Path | None:
+        """Give the folder to read from; None if the images are to be made."""
+        if self.corruption_source == "generate":
+            return None
+        if folder is not None and read_record(folder) is not None:
+            if self.corruption_source == "official":
+                raise UsageError(
+                    f"{folder} holds files that robustmix generated, not the released ones",
+                    "use --corruption-source generate: the same seed gives the same images",
+                    code="E-CORRUPTION-SOURCE",
+                )
+            return None
+        if self.corruption_source == "official" and folder is None:
+            raise UsageError(
+                "there are no official corruption files for this data set in the data folder",
+                "use --corruption-source generate, or unpack CIFAR-10-C, CIFAR-100-C, "
+                "Tiny-ImageNet-C or ImageNet-C there",
+                code="E-CORRUPTION-SOURCE",
             )
-            for name in chosen
-            for severity in self.severities
-        ]
-        worst = min(conditions, key=lambda c: c.metrics["acc"].value or 0.0)
-        params = self.params()
-        return CorruptionPart(
-            status="ok",
-            params=params,
-            metrics=self._aggregates(rows, bool(facts["subset"])) | self._mce(rows),
-            source=params["source"],
-            profile=params["profile"],
-            generator_version=params["generator_version"],
-            corruptions=list(chosen),
-            severities=list(self.severities),
-            approximate=list(self.approximate),
-            frost=self._frost(),
-            complete=self.severities == SEVERITIES,
-            paired=self.paired,
-            conditions=conditions,
-            groups={
-                group: rows.accuracy(present, self.severities)
-                for group, members in GROUPS.items()
-                if (present := tuple(name for name in chosen if name in members))
-            },
-            by_severity={str(s): rows.accuracy(chosen, (s,)) for s in self.severities},
-            by_corruption={name: rows.accuracy((name,), self.severities) for name in chosen},
-            worst={
-                "corruption": worst.corruption,
-                "severity": worst.severity,
-                "acc": worst.metrics["acc"].value,
-            },
-            calibration={
-                "temperature": _temperatures(samples, facts["seed"]) if rows.endings[1:] else None,
-                "by_severity": rows.boxes(chosen, self.severities),
-            },
-        )
+        return folder
 
-    def _aggregates(self, rows: Corrupted, subset: bool) -> dict[str, Metric]:
-        """Return the means that have a name of their own, and none that would mislead."""
-        suffix = "_subset" if subset or self.severities != SEVERITIES else ""
-        sets = {
-            key: tuple(names)
-            for key, names in (("main15", MAIN), ("all19", NAMES))
-            if set(names) <= set(self.selected)
-        }
-        if set(self.selected) not in map(set, sets.values()):
-            sets[f"selected{len(self.selected)}"] = self.selected
-        return {
-            f"{metric}_{key}{suffix}": value
-            for key, names in sets.items()
-            for metric, value in rows.means(names, self.severities).items()
-        }
-
-    def _mce(self, rows: Corrupted) -> dict[str, Metric]:
-        if self._reference is None:
-            reason = (
-                "no reference errors were named, and there are none of CIFAR-C (--mce-reference)"
+    def _profile(self, data: ImageSet) -> str:
+        """Choose the severity constants, by the size that the images are stored in."""
+        height, width = as_stored(data.pixels).pixels.size[1:]
+        sizes = {side: profile for profile, side in PROFILES.items() if height == width}
+        profile = self.profile or sizes.get(height)
+        if profile is None:
+            raise UsageError(
+                "images of this size have no severity constants of their own",
+                "choose --profile cifar, tiny or imagenet",
+                code="E-PROFILE",
             )
-        elif not set(MAIN) <= set(self.selected) or self.severities != SEVERITIES:
-            reason = "it takes all 15 main corruptions at all severities"
-        else:
-            wrong = {name: 1 - rows.right((name,), SEVERITIES) for name in MAIN}
-            return mce(wrong, 1 - rows.clean, self._reference, paired=self.paired)
-        none = Metric(
-            value=None, unit="percent", direction="lower", n=len(rows.clean), reason=reason
+        return profile
+
+    def _reference(self, data: ImageSet, generated: bool, photographs: bool) -> MceReference | None:
+        if self.mce_reference is None:
+            return None
+        return load_reference(
+            self.mce_reference,
+            data.name,
+            known_as=benchmark_name(data),
+            source=source_name(generated=generated, photographs=photographs),
         )
-        return {"mce": none, "relative_mce": none}
 
 
-def clean_temperature(samples: Samples, seed: int) -> Tensor | None:
-    """Return the temperature of each sample, fitted on clean samples of which it is not one.
-
-    Returns:
-        float64 (n,); None for a single sample without a calibration split.
-    """
-    found = clean_temperatures(samples, seed)
-    return None if found is None else torch.from_numpy(found[0])
+def _check_severities(severities: Sequence[int]) -> None:
+    if not severities or any(severity not in SEVERITIES for severity in severities):
+        raise UsageError(f"severities are 1 to 5, got {tuple(severities)}", code="E-SEVERITY")
 
 
-def _temperatures(samples: Samples, seed: int) -> dict[str, Any] | None:
-    found = clean_temperatures(samples, seed)
-    return None if found is None else found[1]
+def _foreign_groups(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Give the groups of corruptions that are not of the benchmark, which are imported here."""
+    foreign = [name for name in names if name not in NAMES]
+    # One that cannot be imported is refused before any work, not in the middle of it.
+    return tuple((CORRUPTIONS[name].name, CORRUPTIONS.row(name).group) for name in foreign)
 
 
-def _scaled(context: Context, batch: Batch, logits: Tensor) -> Columns:
-    """Return what the calibrated model says of the samples, if there is a temperature."""
-    if context.temperature is None:
+def _fitted_to(calibration: Prepared | None) -> str:
+    """Say which images the temperature was fitted to that logits are scaled with."""
+    if isinstance(calibration, PreparedCalibration):
+        split = calibration.temperature
+        if isinstance(split, HeldOut):
+            return f"held-out: {split.source}, content {split.content_sha256}"
+    return TWO_FOLD
+
+
+def _value(
+    under: Mapping[str, Mapping[str, Metric]], name: str, severity: int, metric: str
+) -> float:
+    value = under[f"{name}/{severity}"][metric].value
+    return float("nan") if value is None else value
+
+
+def _temperature(context: Context) -> FloatArray | None:
+    """Give the temperature of each sample, fitted on clean samples of which it is not one, (n,)."""
+    found = clean_temperatures(context.record, context.seed)
+    if found is None:
+        return None
+    covered = slice(None) if context.positions is None else context.positions.numpy()
+    return np.asarray(found[0][covered])
+
+
+def _scaled(temperature: FloatArray | None, batch: Batch, logits: Tensor) -> Columns:
+    """Score what the calibrated model says of the samples, if there is a temperature."""
+    if temperature is None:
         return {}
     scores = score_logits(
         logits,
         batch.labels,
         sample_ids=batch.sample_ids,
-        temperature=context.temperature[batch.indices].numpy(),
+        temperature=temperature[batch.indices.numpy()],
     )
     return {
         f"{name}{SCALED}": torch.from_numpy(column.astype(np.float32))

@@ -1,148 +1,137 @@
-"""Suite ``fgsm``: the fast gradient sign method in pixel space, with an eps sweep."""
+"""The published tool's FGSM, under its own name: what its tables were made with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar, Self
+from functools import partial
+from typing import ClassVar
 
-import numpy as np
+import torch
 
-from robustmix.attacks import CountingModel, Norm, fgsm_step, input_gradient
-from robustmix.attacks.ball import ascent_direction
-from robustmix.evaluation.engine import Batch, Columns, Context, Part
-from robustmix.evaluation.suites.attack import (
-    EPS,
-    SWEEPS,
-    check_identity,
-    check_threat,
-    clean_columns,
-    constant,
-    curve_area,
-    eight_bit,
-    eight_bit_name,
-    eight_bit_radius,
-    eps_name,
-    exact_name,
-    headline,
-    passes,
-    point,
-    radii_of,
-    rises,
-    scored,
+from robustmix.attacks import input_gradient, paper_fgsm_step
+from robustmix.attacks.ball import lengths
+from robustmix.errors import UsageError
+from robustmix.evaluation.params import exact_name
+from robustmix.evaluation.suite import (
+    Batch,
+    Columns,
+    Context,
+    Found,
+    Part,
+    Passes,
+    Prepared,
+    Scene,
+    Suite,
 )
-from robustmix.report.samples import Samples
-from robustmix.report.schema import AttackPart
+from robustmix.evaluation.suites.attack_work import (
+    AttackDetails,
+    shown_attack,
+    single_step_warnings,
+)
+from robustmix.metrics.definition import Definition, Numbers, share
+from robustmix.report.rows import Rows
+from robustmix.report.schema import Shown, SuitePart, Warn
+
+NOTE = "eps was added to the normalised tensor and that clamped to [0, 1]: no 8/255 pixel attack"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FgsmSuite:
-    """FGSM with the true label, no random start, scored over all samples."""
+@dataclass(frozen=True, kw_only=True)
+class PreparedPaperFgsm(Prepared):
+    """FGSM as the published analysis scripts compute it, and their clamp without any attack."""
 
-    norm: Norm = "linf"
-    """``linf`` steps along the sign of the gradient, ``l2`` along the gradient itself."""
+    kind: ClassVar[str] = "attack"
 
-    eps: Fraction = EPS["linf"]
-    """Radius that the headline metrics are for, in [0, 1] pixel units."""
+    norm: str = "linf"
+    eps: Fraction
+    """What the tool adds to the normalised tensor."""
 
-    sweep: tuple[Fraction, ...] | None = None
-    """Radii of the curve (None: those usual in the norm); 0 and the headline radius are always
-    among them."""
-
-    masking: bool = True
-    """Whether the gradient-masking check is to run beside it; no number here depends on it."""
-
-    part: ClassVar[type[AttackPart]] = AttackPart
-
-    @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> Self:
-        """Return the suite whose recorded parameters these are."""
-        return cls(
-            norm=params["norm"],
-            eps=Fraction(params["eps"]),
-            sweep=tuple(map(Fraction, params["sweep"])),
-        )
-
-    def __post_init__(self) -> None:
-        check_threat(self.norm, self.eps, self.sweep or ())
-
-    @property
-    def name(self) -> str:
-        """Name in the registry and the report."""
-        return "fgsm"
-
-    @property
-    def trials(self) -> int:
-        """One: nothing is random."""
-        return 1
-
-    @property
-    def radii(self) -> tuple[Fraction, ...]:
-        """Every radius that is evaluated, rising."""
-        return radii_of(self.eps, SWEEPS[self.norm] if self.sweep is None else self.sweep)
-
-    def params(self) -> dict[str, Any]:
-        """Return every parameter that the numbers depend on."""
-        return {
-            "norm": self.norm,
-            "eps": exact_name(self.eps),
-            "sweep": [exact_name(e) for e in self.radii],
-            "steps": 1,
-            "random_start": False,
-            "loss": "ce-sum",
-            "label": "true",
-            "space": "model_input",
-        }
+    steps: int = 1
+    random_start: bool = False
+    loss: str = "ce-sum"
+    label: str = "true"
+    space: str = "normalised"
+    clamp: str = "normalised to [0, 1]"
+    nonstandard: bool = True
 
     def parts(self, context: Context) -> list[Part]:
-        """Return one pass: the gradient is taken once and used for every radius."""
-        conditions = (*map(eps_name, self.radii), eight_bit_name(self.eps))
+        """List one pass: the tool's step, and its clamp with eps 0.
 
-        def compute(batch: Batch) -> Mapping[str, Columns]:
-            images, model = batch.pixels(), CountingModel(context.model)
-            gradient = input_gradient(model, images, batch.labels)
-            direction = ascent_direction(gradient, norm=self.norm)
-            zero = (gradient == 0).flatten(1).float().mean(dim=1)
-            clean = clean_columns(context, batch)
-            rows: dict[str, Columns] = {}
-            for eps in self.radii:
-                raw = fgsm_step(images, gradient, eps=float(eps), norm=self.norm)
-                free = images + float(eps) * direction
-                shared = clean | {
-                    "zero_gradient": zero,
-                    "clipped": ((free < 0) | (free > 1)).flatten(1).float().mean(dim=1),
-                    # The row of radius 0 also bears the cost of the gradient.
-                    "forwards": constant(1 if eps else 2, images),
-                    "backwards": constant(0 if eps else 1, images),
-                }
-                rows[eps_name(eps)] = shared | scored(
-                    model, batch, images, raw, norm=self.norm, eps=float(eps)
-                )
-                if eps == self.eps:
-                    radius = eight_bit_radius(float(eps), self.norm, images)
-                    rows[eight_bit_name(eps)] = shared | scored(
-                        model, batch, images, eight_bit(raw), norm=self.norm, eps=radius
-                    )
-            return rows
+        Raises:
+            UsageError: the model enlarges its images, so there is no normalised tensor of their
+                size.
+        """
+        robust = context.robust
+        if robust.resize is not None and robust.resize != tuple(robust.input_size[1:]):
+            raise UsageError(
+                "the published tool's FGSM works on the network's own input, and this model "
+                "resizes its images",
+                "evaluate it with --img-size at the network's size",
+                code="E-PAPER-FGSM",
+            )
+        return [Part("tool", ("attack", "clamp"), partial(self._rows, context))]
 
-        return [Part("sweep", conditions, compute)]
+    def _rows(self, context: Context, batch: Batch) -> Mapping[str, Columns]:
+        images, robust = batch.pixels(), context.robust
+        gradient = input_gradient(context.model, images, batch.labels)
+        rows = {}
+        for condition, eps in (("attack", float(self.eps)), ("clamp", 0.0)):
+            step = paper_fgsm_step(images, gradient, eps=eps, mean=robust.mean, std=robust.std)
+            step = step.clamp(0, 1)  # mean + std may exceed 1 by rounding alone
+            with torch.no_grad():
+                logits = context.model(step)
+            moved = step - images
+            rows[condition] = {
+                "logits": logits,
+                "linf": lengths(moved, norm="linf"),
+                "l2": lengths(moved, norm="l2"),
+            }
+        return rows
 
-    def summarise(self, samples: Samples, facts: Mapping[str, Any]) -> AttackPart:
-        """Make the suite's part of the report from the rows alone."""
-        table = samples.tables["fgsm"]
-        clean = samples.tables["clean"].at("clean")
-        check_identity(table.at("0/255"), clean)
-        rounded = table.at(eight_bit_name(self.eps))["correct"].astype(bool)
-        curve = np.stack([table.at(eps_name(e))["correct"] for e in self.radii])
-        forwards, backwards = passes(table.columns)
-        return AttackPart(
-            status="ok",
-            params=self.params(),
-            metrics=headline(table.at(eps_name(self.eps)), clean, rounded)
-            | curve_area(curve, self.radii, self.norm),
-            norm=self.norm,
-            eps=float(self.eps),
-            sweep=[point(table.at(eps_name(e))["correct"], e) for e in self.radii],
-            nonmonotone=rises(curve),
-            forwards=forwards,
-            backwards=backwards,
-        )
+    def passes(self, n: int) -> Passes:
+        """Count the gradient and two scorings."""
+        return Passes(2, 3 * n, n)
+
+    def numbers(self, rows: Rows) -> Numbers:
+        """Define the tool's numbers; those of attacks in pixels do not apply."""
+        right, clamped = (rows.column(name, "correct")[0] for name in ("attack", "clamp"))
+
+        def clamp_only() -> Definition:
+            note = "the tool's clamp with eps 0"
+            return share(1 - clamped, direction="lower", note=note)
+
+        return {
+            ("", "error"): lambda: share(1 - right, direction="lower", note=NOTE),
+            ("", "robust_acc"): lambda: share(right, note=NOTE),
+            ("", "clean_acc"): lambda: share(rows.clean("correct"), note="without the clamp"),
+            ("", "error_clamp_only"): clamp_only,
+            ("", "linf"): partial(self._moved, rows, "linf"),
+            ("", "l2"): partial(self._moved, rows, "l2"),
+        }
+
+    def _moved(self, rows: Rows, norm: str) -> Definition:
+        return rows.average("attack", norm, unit="pixels", direction="neither", note=NOTE)
+
+    def found(self, rows: Rows, numbers: SuitePart) -> Found:
+        """Say that it works on the normalised tensor."""
+        details = AttackDetails(norm=self.norm, eps=float(self.eps), space=self.space)
+        return Found(details=details.model_dump(mode="json"))
+
+    def shown(self, part: SuitePart) -> Shown:
+        """Show what attacks show, as far as it has it."""
+        return shown_attack(part, f"{self.norm}, eps {exact_name(self.eps)}")
+
+    def warnings(self, key: str, parts: Mapping[str, SuitePart]) -> list[Warn]:
+        """Warn where no attack of several steps stands beside it."""
+        return single_step_warnings(key, parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperFgsm(Suite):
+    """FGSM as the published analysis scripts compute it, on the normalised tensor."""
+
+    recorded: ClassVar[type[Prepared]] = PreparedPaperFgsm
+    called: ClassVar[str] = "fgsm"
+
+    def prepare(self, scene: Scene) -> PreparedPaperFgsm:
+        """Take the tool's eps, which it adds to the normalised tensor."""
+        return PreparedPaperFgsm(eps=Fraction(8, 255))

@@ -1,19 +1,19 @@
 """Suite ``masking``: sixteen checks of whether the attacks' numbers can be believed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, ClassVar, Self
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robustmix.attacks import Norm
 from robustmix.errors import UsageError
-from robustmix.evaluation.engine import Context, Done, Part
 from robustmix.evaluation.masking.behaviour import PASSES, behaviour_parts
 from robustmix.evaluation.masking.gradients import STEP, gradient_parts
-from robustmix.evaluation.masking.probes import Found, Threat
+from robustmix.evaluation.masking.probes import Evidence, Threat
 from robustmix.evaluation.masking.strength import (
     LONG,
     NOISES,
@@ -24,93 +24,125 @@ from robustmix.evaluation.masking.strength import (
     search_name,
     strength_parts,
 )
-from robustmix.evaluation.masking.verdict import LEAST, judge, too_few
-from robustmix.evaluation.suites.attack import EPS, check_threat, exact_name, passes
+from robustmix.evaluation.masking.verdict import LEAST, TITLE, judged, too_few
+from robustmix.evaluation.options import option
+from robustmix.evaluation.params import exact_name, recorded, unrecorded
+from robustmix.evaluation.suite import (
+    Context,
+    Done,
+    Found,
+    Part,
+    Passes,
+    Prepared,
+    Scene,
+    Suite,
+)
+from robustmix.evaluation.suites.attack_rows import check_threat, headline_radius, parse_eps
+from robustmix.evaluation.suites.attack_work import SCORES, spent
+from robustmix.metrics.definition import Numbers
 from robustmix.models.checks import state_hash
+from robustmix.models.load import load_model
 from robustmix.models.robust_model import RobustModel
-from robustmix.report.samples import Samples
-from robustmix.report.schema import MaskingPart
+from robustmix.report.rows import Rows
+from robustmix.report.schema import Shown, SuitePart, Warn
 from robustmix.rng import sample_keys
 
 SAMPLES = 512
 BLOCK = 128
 
+OTHER_PROBES = 14
+"""Most passes of the checks that are no search: gradients, differences, repetitions."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MaskingSuite:
-    """Probes of a few hundred samples that are classified correctly."""
 
-    norm: Norm = "linf"
-    eps: Fraction = EPS["linf"]
-    """Radius of the attacks that are in question, in [0, 1] pixel units."""
+@dataclass(frozen=True, kw_only=True)
+class PreparedMasking(Prepared):
+    """The checks, everything decided."""
 
-    samples: int = SAMPLES
+    kind: ClassVar[str] = "masking"
+
+    norm: Norm
+    eps: Fraction
+    samples: int
     """Most samples that are checked, the first correct ones of the seeded order."""
 
-    surrogate: RobustModel | None = field(default=None, compare=False, repr=False)
-    """Another model of the same task, whose adversarial images are tried on the evaluated one."""
+    steps: int = STEPS
+    long_steps: int = LONG
+    radii: tuple[float, ...] = RADII
+    unbounded_steps: int = UNBOUNDED_STEPS
+    queries: int = QUERIES
+    noises: int = NOISES
+    repeats: int = recorded(PASSES, key="passes")
+    difference: float = STEP
+    surrogate_sha256: str | None
 
-    surrogate_sha256: str | None = None
-    part: ClassVar[type[MaskingPart]] = MaskingPart
+    def passes(self, n: int) -> Passes:
+        """Bound the passes, as if no sample were broken."""
+        checked = min(n, self.samples)
+        steps = (len(RADII) + 1) * STEPS + UNBOUNDED_STEPS
+        attacks = len(RADII) + 3 + (self.surrogate_sha256 is not None) * 2
+        forwards = PASSES + NOISES + OTHER_PROBES + steps + QUERIES + attacks * SCORES
+        backwards = steps + OTHER_PROBES
+        return Passes(attacks + 9, checked * forwards, checked * backwards, most=True)
 
-    @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> Self:
-        """Return the suite whose recorded parameters these are."""
-        return cls(
-            norm=params["norm"],
-            eps=Fraction(params["eps"]),
-            samples=params["samples"],
-            surrogate_sha256=params["surrogate_sha256"],
-        )
+    def numbers(self, rows: Rows) -> Numbers:
+        """Define none: what is found is a verdict."""
+        return {}
 
-    def __post_init__(self) -> None:
-        check_threat(self.norm, self.eps, ())
-        if self.samples < LEAST:
-            raise UsageError(
-                f"the masking checks need at least {LEAST} samples, got {self.samples}",
-                "switch them off with --masking off, or give more",
-                code="E-MASKING",
+    def found(self, rows: Rows, numbers: SuitePart) -> Found:
+        """Report the verdict, and what the checks cost."""
+        details = {"norm": self.norm, "eps": float(self.eps), "forwards": 0, "backwards": 0}
+        table = rows.view.tables.get(rows.suite)
+        clean = rows.view.tables["clean"].at("clean")
+        if table is None:  # too few samples are right, so none was probed
+            return Found(verdicts=[too_few(int(clean["correct"].sum()))], details=details)
+        attacked = ("fgsm", "noise", *map(search_name, RADII), "unbounded", "square", "transfer")
+        verdict = judged(Evidence(table, clean, rows.num_classes, attacked))
+        details |= {name: spent(rows, name) for name in ("forwards", "backwards")}
+        return Found(verdicts=[verdict], details=details)
+
+    def shown(self, part: SuitePart) -> Shown:
+        """Show the verdict alone, beside the attacks that it is of."""
+        return Shown(note=f"{self.norm}, eps {exact_name(self.eps)}", section="Attacks")
+
+    def judge(self, key: str, parts: Mapping[str, SuitePart]) -> None:
+        """Write the verdict into the parts of the attacks.
+
+        One under a protocol gets that of the same protocol, if it was checked under it.
+        """
+        for name, part in parts.items():
+            if part.kind != "attack" or part.status != "ok":
+                continue
+            own = f"masking@{name.partition('@')[2]}"
+            if key == (own if own in parts else "masking"):
+                rest = [verdict for verdict in part.verdicts if verdict.title != TITLE]
+                part.verdicts = [*rest, *parts[key].verdicts]
+
+    def warnings(self, key: str, parts: Mapping[str, SuitePart]) -> list[Warn]:
+        """Warn unless the verdict is clean."""
+        return [
+            Warn(
+                code="W-MASKING",
+                suite=key,
+                message=f"masking verdict {verdict.verdict}: {verdict.reason}",
             )
+            for verdict in parts[key].verdicts
+            if verdict.verdict != "clean"
+        ]
 
-    def with_surrogate(self, surrogate: RobustModel) -> "MaskingSuite":
-        """Return the suite with another model to transfer attacks from."""
-        return replace(self, surrogate=surrogate, surrogate_sha256=state_hash(surrogate))
 
-    @property
-    def name(self) -> str:
-        """Name in the registry and the report."""
-        return "masking"
+@dataclass(frozen=True, kw_only=True)
+class OpenedMasking(PreparedMasking):
+    """The checks with the surrogate at hand."""
 
-    @property
-    def trials(self) -> int:
-        """One."""
-        return 1
-
-    def params(self) -> dict[str, Any]:
-        """Return every parameter that the numbers depend on."""
-        return {
-            "norm": self.norm,
-            "eps": exact_name(self.eps),
-            "samples": self.samples,
-            "steps": STEPS,
-            "long_steps": LONG,
-            "radii": list(RADII),
-            "unbounded_steps": UNBOUNDED_STEPS,
-            "queries": QUERIES,
-            "noises": NOISES,
-            "passes": PASSES,
-            "difference": STEP,
-            "surrogate_sha256": self.surrogate_sha256,
-        }
+    surrogate: RobustModel | None = unrecorded()
 
     def parts(self, context: Context) -> list[Part]:
-        """Return one part a probe; none if too few samples are classified correctly.
+        """List one part a probe; none if too few samples are classified correctly.
 
         Raises:
             UsageError: the surrogate is a model of another task.
         """
-        self._check_surrogate(context.robust)
-        assert context.clean is not None
+        assert context.clean is not None, "the suite clean always runs first"
         right = context.clean.at("clean")["correct"].astype(bool)
         order = sample_keys(context.seed, "subset", "", 0, context.data.sample_ids)
         first = order.argsort(stable=True).numpy()
@@ -124,32 +156,66 @@ class MaskingSuite:
             return chosen
 
         parts = [
-            *behaviour_parts(context, threat, chosen, first),
+            *behaviour_parts(context, first),
             *gradient_parts(context, threat),
             *strength_parts(context, threat, self.surrogate),
         ]
-        return [replace(p, select=p.select or checked, block=BLOCK) for p in parts]
+        return [replace(part, select=part.select or checked, block=BLOCK) for part in parts]
 
-    def _check_surrogate(self, robust: RobustModel) -> None:
-        other = self.surrogate
-        if other is None:
-            return
-        if (other.num_classes, other.input_size) != (robust.num_classes, robust.input_size):
+
+@dataclass(frozen=True, kw_only=True)
+class Masking(Suite):
+    """Whether the model merely hides its gradients: checks on images that it classifies right."""
+
+    recorded: ClassVar[type[Prepared]] = PreparedMasking
+
+    norm: Norm = option("linf", parse=str, form="linf|l2")
+    """Norm of the attacks that are in question: linf or l2."""
+
+    eps: tuple[Fraction, ...] | None = option(
+        None, parse=parse_eps, form="8/255", shown="8/255, in l2 1/2"
+    )
+    """Radius of these attacks in [0, 1] pixel units; of several the first."""
+
+    masking_samples: int = SAMPLES
+    """Most images that are checked, the first that are classified right in the seed's order."""
+
+    surrogate: str | Path | RobustModel | None = option(None, form="MODEL", shown="none")
+    """Another model of the same task, whose adversarial images are tried on the evaluated one."""
+
+    def __post_init__(self) -> None:
+        check_threat(self.norm, self.eps or ())
+        headline_radius(self.norm, self.eps)
+        if self.masking_samples < LEAST:
+            raise UsageError(
+                f"the masking checks need at least {LEAST} samples, got {self.masking_samples}",
+                "switch them off with --masking off, or give more",
+                code="E-MASKING",
+            )
+
+    def prepare(self, scene: Scene) -> OpenedMasking:
+        """Load the surrogate.
+
+        Raises:
+            UsageError: it is a model of another task.
+            IntakeError: it cannot be loaded.
+        """
+        given, robust = self.surrogate, scene.robust
+        other = load_model(given) if isinstance(given, str | Path) else given
+        if other is not None and (other.num_classes, other.input_size) != (
+            robust.num_classes,
+            robust.input_size,
+        ):
             raise UsageError(
                 f"the surrogate has {other.num_classes} classes and takes images "
                 f"{other.input_size}, the model {robust.num_classes} and {robust.input_size}",
                 "give a model of the same task",
                 code="E-SURROGATE",
             )
-
-    def summarise(self, samples: Samples, facts: Mapping[str, Any]) -> MaskingPart:
-        """Make the suite's part of the report from the rows alone."""
-        table, clean = samples.tables.get("masking"), samples.tables["clean"].at("clean")
-        part = MaskingPart(status="ok", params=self.params(), norm=self.norm, eps=float(self.eps))
-        if table is None:
-            part.masking = too_few(int(clean["correct"].sum()))
-            return part
-        attacked = ("fgsm", "noise", *map(search_name, RADII), "unbounded", "square", "transfer")
-        part.masking = judge(Found(table, clean, facts["num_classes"], attacked))
-        part.forwards, part.backwards = passes(table.columns)
-        return part
+        return OpenedMasking(
+            norm=self.norm,
+            eps=headline_radius(self.norm, self.eps),
+            samples=self.masking_samples,
+            surrogate_sha256=None if other is None else state_hash(other),
+            surrogate=other,
+        )

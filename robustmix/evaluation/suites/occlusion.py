@@ -1,47 +1,72 @@
 """Suite ``occlusion``: accuracy as more and more patches are hidden, in several orders."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from robustmix.data.images import ImageSet
 from robustmix.errors import IncompleteError, UsageError, unknown_name
-from robustmix.evaluation.engine import Batch, Columns, Context, Part
+from robustmix.evaluation.options import option
+from robustmix.evaluation.params import recorded, unrecorded
 from robustmix.evaluation.patches import (
     CONSTANT_FILLS,
     COUNT_RULES,
     FILLS,
     CountRule,
     Fill,
+    check_trials,
     filling,
     hidden_pixels,
     is_aligned,
     mask_count,
+    parse_grid,
+    parse_offset,
+    parse_ratios,
     patch_scores,
     patch_size,
     random_ranks,
+    read_ratio,
     scope_ids,
+    scope_size,
     score_ranks,
 )
-from robustmix.metrics.conditions import shared_resamples
-from robustmix.metrics.curves import curve_metrics, curve_point, gap_area
-from robustmix.metrics.metric import Metric
-from robustmix.report.samples import Samples, Table
-from robustmix.report.schema import OcclusionPart, OcclusionPoint
+from robustmix.evaluation.suite import (
+    Batch,
+    Columns,
+    Context,
+    Found,
+    Part,
+    Passes,
+    Prepared,
+    Scene,
+    Suite,
+    same_predictions,
+)
+from robustmix.metrics.curves import (
+    Curve,
+    area,
+    curve_numbers,
+    point_numbers,
+    right_along,
+    shown_curves,
+)
+from robustmix.metrics.definition import Definition, Numbers, mean, metric_path
+from robustmix.report.rows import Rows
+from robustmix.report.schema import CurvePart, Shown, SuitePart
+from robustmix.report.text import sparkline
 from robustmix.rng import sample_keys
 from robustmix.saliency.from_file import SaliencyFile, load_maps
-from robustmix.saliency.names import LABELS
 from robustmix.saliency.object_regions import Regions, load_regions, regions_digest
-from robustmix.saliency.registry import OF_THE_MODEL, SOURCES
-from robustmix.saliency.sources import Explained, saliency_maps
+from robustmix.saliency.registry import LABELS, SALIENCY
+from robustmix.saliency.rollout import check_rollout
+from robustmix.saliency.sources import COPIES, Explained, saliency_maps
+from robustmix.tables import Origin
 
 RANDOM = ("random",)
 RANKED = ("salient", "nonsalient")
@@ -59,392 +84,220 @@ SMALL = tuple(Fraction(k, 20) for k in (0, 1, 2, 3, 4, 6, 8, 10, 14, 18, 20))
 NONE, ALL = "none", "all"
 """Conditions that all modes share: nothing hidden, everything hidden."""
 
+CLASSLESS = ("rollout", "center", "file")
+"""Saliency sources that explain no class, whatever was asked for."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OcclusionSuite:
-    """PatchDrop with nested masks: random, by saliency, or by where the object is."""
+PASSES = {"gradxinput": 1, "gradcam": 1, "smoothgrad": COPIES, "rollout": 1, "center": 0, "file": 0}
+"""Forward passes of an image that a source takes, each with its backward pass but in a rollout."""
 
-    grid: tuple[int, int] | None = None
-    """Rows and columns of patches; None: 8x8 up to 64 pixels, 14x14 above."""
 
-    ratios: tuple[Fraction, ...] | None = None
-    """Shares of hidden patches; None: denser near 0 up to 64 pixels, tenths above."""
+@dataclass(frozen=True, kw_only=True)
+class RankedBy:
+    """Where the order of the modes ``salient`` and ``nonsalient`` comes from."""
 
-    fill: Fill = "mean"
-    trials: int = 5
-    """Masks a sample, where they are random."""
+    source: str
+    explained: str
+    """The class whose score is explained: the ``prediction`` for the clean image, or its label."""
 
-    modes: tuple[str, ...] = RANDOM
-    saliency: str | None = None
-    """Source for ``salient`` and ``nonsalient``; None: ``file`` if there is one, else
-    ``gradxinput``."""
+    sha256: str | None
+    """Of the file of maps, if there is one."""
 
-    saliency_file: Path | None = None
-    """Maps by sample id, for the source ``file``."""
-
-    saliency_label: str = "prediction"
-    """The class that is explained: the ``prediction`` for the clean image, or its ``label``."""
-
-    boxes: Path | None = None
-    """Boxes or masks of the objects, for ``foreground`` and ``background``."""
-
-    offset: tuple[int, int] = (0, 0)
-    """Pixels by which the grid is shifted right and down, round the edges."""
-
-    mask_scope: str = "sample"
-    """``sample``, or ``batch:100``: one mask for 100 samples, as published tools have it."""
-
-    rounding: CountRule = "half-up"
-    """How a ratio becomes a number of patches; published tools use the others."""
-
-    saliency_sha256: str | None = None
-    boxes_sha256: str | None = None
-    maps: SaliencyFile | None = field(default=None, repr=False, compare=False)
-    """What ``saliency_file`` holds, once it is read."""
-
-    regions: Regions | None = field(default=None, repr=False, compare=False)
-    """What ``boxes`` holds, once it is read."""
-
-    part: ClassVar[type[OcclusionPart]] = OcclusionPart
+    def as_params(self) -> dict[str, str | None]:
+        """Give it as reports record it."""
+        return {"source": self.source, "class": self.explained, "sha256": self.sha256}
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> Self:
-        """Return the suite whose recorded parameters these are."""
-        rows, columns = params["grid"].split("x")
-        across, down = params["offset"].split(",")
-        saliency, boxes = params["saliency"] or {}, params["boxes"] or {}
-        return cls(
-            grid=(int(rows), int(columns)),
-            ratios=tuple(map(Fraction, params["ratios"])),
-            fill=params["fill"],
-            trials=params["trials"],
-            modes=tuple(params["modes"]),
-            saliency=saliency.get("source"),
-            saliency_label=saliency.get("class", "prediction"),
-            saliency_sha256=saliency.get("sha256"),
-            boxes_sha256=boxes.get("sha256"),
-            offset=(int(across), int(down)),
-            mask_scope=params["mask_scope"],
-            rounding=params["rounding"],
-        )
+    def of_params(cls, params: Mapping[str, Any]) -> "RankedBy":
+        """Read it back.
+
+        Raises:
+            KeyError, TypeError: these are not its parameters.
+        """
+        found = cls(source=params["source"], explained=params["class"], sha256=params["sha256"])
+        if not isinstance(found.source, str):
+            raise TypeError("a saliency source has a name")
+        return found
+
+    @property
+    def of_the_model(self) -> bool:
+        """Whether each model makes an order of its own; said of unknown sources, to be safe."""
+        return self.source not in SALIENCY or SALIENCY.row(self.source).of_the_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxesFile:
+    """The file that says where the objects are; its place is nobody's business."""
+
+    sha256: str | None
+
+
+def _pair(text: str, between: str) -> tuple[int, int]:
+    first, second = map(int, text.split(between))
+    return first, second
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedOcclusion(Prepared):
+    """The curves for the images at hand: PatchDrop with nested masks."""
+
+    kind: ClassVar[str] = "occlusion"
+
+    modes: tuple[str, ...]
+    """In the order of ``MODES``."""
+
+    grid: tuple[int, int] = recorded(
+        encode=lambda grid: f"{grid[0]}x{grid[1]}", decode=partial(_pair, between="x")
+    )
+    """Rows and columns of patches."""
+
+    offset: tuple[int, int] = recorded(
+        encode=lambda offset: f"{offset[0]},{offset[1]}", decode=partial(_pair, between=",")
+    )
+    ratios: tuple[Fraction, ...] = recorded(
+        # As fractions, not decimals: 0.1 of older reports' records is 1/10.
+        encode=lambda ratios: [str(ratio) for ratio in ratios],
+        decode=lambda ratios: tuple(map(read_ratio, ratios)),
+    )
+    """Shares of hidden patches, rising from 0, each of another number of patches."""
+
+    masked: tuple[int, ...]
+    """Numbers of hidden patches."""
+
+    fill: Fill
+    trials: int
+    mask_scope: str
+    rounding: CountRule
+    saliency: RankedBy | None = recorded(
+        encode=lambda ranked: ranked and ranked.as_params(),
+        decode=lambda params: params and RankedBy.of_params(params),
+    )
+    """None where no mode needs it."""
+
+    boxes: BoxesFile | None
+    """None where no mode needs it."""
+
+    nonstandard: tuple[str, ...]
+    """Parameters that are not those of the standard protocol, but of a published tool."""
 
     def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise UsageError(f"expected --trials >= 1, got {self.trials}")
-        if self.fill not in FILLS:
-            raise UsageError(f"unknown fill '{self.fill}'", "choose from " + ", ".join(FILLS))
-        if self.ratios is not None and not all(0 <= r <= 1 for r in self.ratios):
-            raise UsageError("ratios are shares of patches", "give values from 0 to 1")
-        if not self.modes:
-            raise UsageError("no mode was asked for", "give --mode random,salient")
+        # What is read back may be a stranger's: points must be where the ratios say they are.
+        if not self.modes or not set(self.modes) <= set(MODES):
+            raise ValueError("the modes are not this suite's")
+        if self.masked != tuple(mask_count(r, self.patches, self.rounding) for r in self.ratios):
+            raise ValueError("the ratios hide other numbers of patches")
+        if (self.saliency is not None) != bool(set(RANKED) & set(self.modes)):
+            raise ValueError("the saliency does not go with the modes")
+
+    @property
+    def patches(self) -> int:
+        """Number of patches of an image."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def inner(self) -> tuple[int, ...]:
+        """The numbers of hidden patches between the ends, which differ from mode to mode."""
+        return tuple(count for count in self.masked if 0 < count < self.patches)
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The modes by what their orders are made from; those of one group share the work.
+
+        Saliency comes first: what does not suit the model is found before the long work.
+        """
+        kinds = (RANKED, RANDOM, REGIONAL)
+        found = (tuple(mode for mode in kind if mode in self.modes) for kind in kinds)
+        return tuple(modes for modes in found if modes)
+
+    def foreign(self) -> list[tuple[str, str, Origin | None]]:
+        """Name the saliency source."""
+        if self.saliency is None:
+            return []
+        return [("saliency", self.saliency.source, SALIENCY.origin(self.saliency.source))]
+
+    def passes(self, n: int) -> Passes:
+        """Count a pass a point, mode and trial, the ends once for all modes, and the saliency."""
+        ranked = len(set(RANKED) & set(self.modes))
+        drawn = len(self.modes) - ranked
+        whole = self.patches in self.masked
+        ends = 1 + whole * (self.trials if self.fill == "noise" else 1)
+        conditions = len(self.inner) * len(self.modes) + 1 + whole
+        forwards = len(self.inner) * (ranked + drawn * self.trials) + ends
+        if self.saliency is None:
+            return Passes(conditions, n * forwards, 0)
+        source = self.saliency.source
+        if source not in PASSES:
+            return Passes(conditions, None, None)
+        # Noisy copies cannot tell what the clean image is taken for.
+        asked = source == "smoothgrad" and self.saliency.explained == "prediction"
+        backwards = 0 if source == "rollout" else PASSES[source]
+        return Passes(conditions, n * (forwards + PASSES[source] + asked), n * backwards)
+
+    def check(self, rows: Rows) -> None:
+        """Refuse rows in which hiding nothing, or all, changed what it cannot change."""
+        same_predictions(rows, NONE, "hiding nothing", code="E-RHO-ZERO")
+        if ALL not in rows.conditions or self.fill not in CONSTANT_FILLS:
+            return
+        if len(np.unique(rows.column(ALL, "pred"))) > 1:
+            raise IncompleteError(
+                "images with everything hidden are equal, but their predictions are not",
+                "make forward() deterministic and independent of the batch",
+                code="E-RHO-ONE",
+            )
+
+    def numbers(self, rows: Rows) -> Numbers:
+        """Define each curve's area and its relatives, then every point of every curve."""
+        numbers: Numbers = {}
         for mode in self.modes:
-            if mode not in MODES:
-                raise unknown_name("mode", mode, MODES)
-        if self.saliency is not None and self.saliency not in SOURCES:
-            raise unknown_name("saliency", self.saliency, SOURCES)
-        if self.saliency_label not in LABELS:
-            raise unknown_name("saliency label", self.saliency_label, LABELS)
-        if self.rounding not in COUNT_RULES:
-            raise unknown_name("rounding", self.rounding, COUNT_RULES)
-        scope_ids(self.mask_scope, torch.empty(0), ())
-
-    @property
-    def name(self) -> str:
-        """Name in the registry and the report."""
-        return "occlusion"
-
-    @property
-    def nonstandard(self) -> tuple[str, ...]:
-        """Parameters that are not those of the standard protocol, but of a published tool."""
-        standard = {"mask_scope": "sample", "rounding": "half-up"}
-        return tuple(key for key, value in standard.items() if getattr(self, key) != value)
-
-    def resolved(self, size: tuple[int, int]) -> "OcclusionSuite":
-        """Return the suite with grid, ratios and files chosen for images of ``size``.
-
-        Raises:
-            UsageError: the grid does not divide the images, the ratios hide nothing, or a mode
-                lacks what it needs.
-            IntakeError: a file cannot be read.
-        """
-        small = max(size) <= 64
-        grid = self.grid or ((8, 8) if small else (14, 14))
-        patch_size(size, grid)
-        ratios = sorted({Fraction(0), *(self.ratios or (SMALL if small else TENTHS))})
-        counts = {mask_count(r, grid[0] * grid[1], self.rounding): r for r in reversed(ratios)}
-        if max(counts) == 0:
-            raise UsageError(f"the ratios hide no patch of {grid[0]}x{grid[1]}", "give larger ones")
-        suite = replace(
-            self,
-            grid=grid,
-            ratios=tuple(sorted(counts.values())),
-            modes=tuple(mode for mode in MODES if mode in self.modes),
-        )
-        return suite._with_maps()._with_boxes()
-
-    def _with_maps(self) -> "OcclusionSuite":
-        if not set(RANKED) & set(self.modes):
-            return replace(self, saliency=None, saliency_file=None, maps=None)
-        path = self.saliency_file
-        source = self.saliency or ("file" if path is not None else "gradxinput")
-        if (source == "file") != (path is not None or self.saliency_sha256 is not None):
-            raise UsageError(
-                "saliency by file and --saliency-file go together",
-                "give --saliency file --saliency-file MAPS.npz, or neither",
-                code="E-SALIENCY-FILE",
-            )
-        if path is None or self.maps is not None:
-            return replace(self, saliency=source)
-        maps = load_maps(path)
-        return replace(self, saliency=source, maps=maps, saliency_sha256=maps.sha256)
-
-    def _with_boxes(self) -> "OcclusionSuite":
-        wanted = [mode for mode in REGIONAL if mode in self.modes]
-        if not wanted:
-            return replace(self, boxes=None, boxes_sha256=None, regions=None)
-        if self.boxes is None and self.boxes_sha256 is None:
-            raise UsageError(
-                f"mode {wanted[0]} needs to know where the objects are, and the data set has no "
-                "boxes or masks of them",
-                "give --boxes with an npz of boxes or masks, or CUB's folder",
-                code="E-BOXES",
-            )
-        digest = self.boxes_sha256 if self.boxes is None else regions_digest(self.boxes)
-        return replace(self, boxes_sha256=digest)
-
-    def opened(self, data: ImageSet) -> "OcclusionSuite":
-        """Return the resolved suite with its files read and held against the images.
-
-        Raises:
-            IntakeError: a file is damaged, or lacks a sample of ``data``.
-        """
-        if self.maps is not None:
-            self.maps.check(data.sample_ids)
-        if self.boxes is None or self.regions is not None:
-            return self
-        return replace(self, regions=load_regions(self.boxes, data))
-
-    @property
-    def _grid(self) -> tuple[int, int]:
-        assert self.grid is not None, "resolved for images"
-        return self.grid
-
-    @property
-    def _patches(self) -> int:
-        return self._grid[0] * self._grid[1]
-
-    @property
-    def _counts(self) -> tuple[int, ...]:
-        """How many patches each ratio hides."""
-        assert self.ratios is not None, "resolved for images"
-        return tuple(mask_count(r, self._patches, self.rounding) for r in self.ratios)
-
-    def params(self) -> dict[str, Any]:
-        """Return every parameter that the numbers depend on."""
-        assert self.ratios is not None, "resolved for images"
-        regional = set(REGIONAL) & set(self.modes)
-        return {
-            "modes": list(self.modes),
-            "grid": f"{self._grid[0]}x{self._grid[1]}",
-            "offset": f"{self.offset[0]},{self.offset[1]}",
-            "ratios": [str(r) for r in self.ratios],
-            "masked": list(self._counts),
-            "fill": self.fill,
-            "trials": self.trials,
-            "mask_scope": self.mask_scope,
-            "rounding": self.rounding,
-            "saliency": self._saliency(),
-            "boxes": {"sha256": self.boxes_sha256} if regional else None,
-            "nonstandard": list(self.nonstandard),
-        }
-
-    def _saliency(self) -> dict[str, Any] | None:
-        if not set(RANKED) & set(self.modes):
-            return None
-        of_class = self.saliency in ("gradxinput", "smoothgrad", "gradcam")
-        return {
-            "source": self.saliency,
-            "class": self.saliency_label if of_class else "prediction",
-            "sha256": self.saliency_sha256,
-        }
-
-    def parts(self, context: Context) -> list[Part]:
-        """Return one pass an order and trial over all ratios, and one for the curves' ends.
-
-        Saliency comes first: what does not suit the model is found before the long work. Orders
-        that are not random have one trial.
-        """
-        suite = self.opened(context.data)
-        parts = []
-        ranked, regional = (
-            tuple(mode for mode in kind if mode in self.modes) for kind in (RANKED, REGIONAL)
-        )
-        inner = [count for count in self._counts if 0 < count < self._patches]
-        for modes in (ranked, tuple(m for m in RANDOM if m in self.modes), regional):
-            conditions = tuple(_condition(mode, count) for mode in modes for count in inner)
-            for trial in range(1 if modes == ranked else self.trials) if conditions else ():
-                compute = partial(suite._masked, context, modes, inner, trial)
-                name = "-".join(modes)
-                parts.append(Part(name, conditions, compute, trial, modes == ranked))
-        parts.append(Part(NONE, (NONE,), partial(suite._end, context, NONE, 0), all_trials=True))
-        if self._patches in self._counts:
-            once = self.fill != "noise"
-            for trial in range(1 if once else self.trials):
-                compute = partial(suite._end, context, ALL, trial)
-                parts.append(Part(ALL, (ALL,), compute, trial, once))
-        return parts
-
-    def _end(
-        self, context: Context, condition: str, trial: int, batch: Batch
-    ) -> Mapping[str, Columns]:
-        images = batch.pixels()
-        ranks = torch.arange(self._patches, device=images.device).expand(len(images), -1)
-        count = 0 if condition == NONE else self._patches
-        show = self._shown(context, images, trial, batch)
-        return {condition: {"logits": self._logits(context, images, show, ranks, count)}}
-
-    def _masked(
-        self,
-        context: Context,
-        modes: tuple[str, ...],
-        counts: list[int],
-        trial: int,
-        batch: Batch,
-    ) -> Mapping[str, Columns]:
-        images = batch.pixels()
-        show = self._shown(context, images, trial, batch)
-        return {
-            _condition(mode, count): {
-                "logits": self._logits(context, images, show, ranks, count),
-            }
-            for mode, ranks in self._ranks(context, modes, images, trial, batch).items()
-            for count in counts
-        }
-
-    def _logits(
-        self, context: Context, images: Tensor, show: Tensor, ranks: Tensor, count: int
-    ) -> Tensor:
-        size = (images.shape[2], images.shape[3])
-        hidden = hidden_pixels(ranks, count, size, self._grid, self.offset)
-        with torch.no_grad():
-            return context.model(torch.where(hidden, show, images))
-
-    def _shown(self, context: Context, images: Tensor, trial: int, batch: Batch) -> Tensor:
-        return filling(
-            images,
-            self.fill,
-            mean=context.robust.mean.flatten().tolist(),
-            std=context.robust.std.flatten().tolist(),
-            patch=patch_size((images.shape[2], images.shape[3]), self._grid),
-            keys=sample_keys(context.seed, "occlusion", "noise", trial, batch.sample_ids),
-        )
-
-    def _ranks(
-        self,
-        context: Context,
-        modes: tuple[str, ...],
-        images: Tensor,
-        trial: int,
-        batch: Batch,
-    ) -> dict[str, Tensor]:
-        """Return the ranking of each mode, int64 (n, patches)."""
-        ids = scope_ids(self.mask_scope, batch.indices, batch.sample_ids)
-        scope = f"{modes[0]}/{self._grid[0]}x{self._grid[1]}"
-        keys = sample_keys(context.seed, "occlusion", scope, trial, ids).to(images.device)
-        if modes == RANDOM:
-            return {"random": random_ranks(keys, self._patches)}
-        if modes[0] in RANKED:
-            maps, ties = self._clean_maps(context, images, batch), None
-        else:
-            assert self.regions is not None, "opened"
-            size = (images.shape[2], images.shape[3])
-            maps, ties = self.regions.take(batch.sample_ids, size).to(images.device), keys
-        scores = patch_scores(maps, self._grid, self.offset)
-        first = (RANKED[0], REGIONAL[0])
-        return {mode: score_ranks(scores, largest_first=mode in first, ties=ties) for mode in modes}
-
-    def _clean_maps(self, context: Context, images: Tensor, batch: Batch) -> Tensor:
-        assert self.saliency is not None, "resolved for images"
-        explained = Explained(
-            robust=context.robust,
-            model=context.model,
-            images=images,
-            labels=batch.labels if self.saliency_label == "label" else None,
-            sample_ids=batch.sample_ids,
-            seed=context.seed,
-            maps=self.maps,
-        )
-        return saliency_maps(SOURCES[self.saliency], explained)
-
-    def summarise(self, samples: Samples, facts: Mapping[str, Any]) -> OcclusionPart:
-        """Make the suite's part of the report from the rows alone."""
-        table = samples.tables["occlusion"]
-        self._check_ends(table, samples.tables["clean"].at("clean")["pred"])
-        weights = shared_resamples(len(samples), facts["seed"])
-        x = np.array(self._counts) / self._patches
-        curves: dict[str, list[OcclusionPoint]] = {}
-        metrics: dict[str, Metric] = {}
-        right: dict[str, NDArray[np.float64]] = {}
-        for mode in self.modes:
-            correct, confidence = (self._rows(table, name, mode) for name in _COLUMNS)
-            right[mode] = correct.mean(axis=1)
-            curves[mode] = [
-                OcclusionPoint(
-                    x=float(x[i]),
-                    ratio=float(ratio),
-                    masked=count,
-                    metrics=curve_point(
-                        correct[i],
-                        confidence[i],
-                        right[mode][0],
-                        weights=weights,
-                        seed=facts["seed"],
-                    ),
-                )
-                for i, (ratio, count) in enumerate(
-                    zip(self.ratios or (), self._counts, strict=True)
-                )
-            ]
-            metrics |= curve_metrics(
-                right[mode],
-                x,
-                facts["num_classes"],
-                facts["seed"],
-                self._suffix(mode),
-                note=self._note(mode),
-            )
+            numbers |= curve_numbers(rows, self._curve(mode))
         if set(RANKED) <= set(self.modes):
-            metrics[f"gap_area_{self._suffix('nonsalient_salient')}"] = gap_area(
-                right["nonsalient"],
-                right["salient"],
-                x,
-                note="area under nonsalient minus area under salient",
-            )
-        params = self.params()
-        patch = patch_size((facts["input_size"][1], facts["input_size"][2]), self._grid)
-        return OcclusionPart(
-            status="ok",
-            params=params,
-            metrics=metrics,
-            grid=params["grid"],
-            patch=patch,
-            aligned=is_aligned(patch, self.offset, facts.get("token_patch")),
-            fill=self.fill,
-            modes=list(self.modes),
-            trials=self.trials,
-            mask_scope=self.mask_scope,
-            saliency=params["saliency"],
-            curves=curves,
+            numbers["", f"gap_area_{self._suffix('nonsalient_salient')}"] = partial(self._gap, rows)
+        # By name, as they are in files of older versions: tables of numbers keep their order.
+        for mode in sorted(self.modes):
+            names = zip(self._points(mode), self._conditions(mode), strict=True)
+            numbers |= point_numbers(rows, dict(names), trials=self._trials(mode))
+        return numbers
+
+    def _curve(self, mode: str) -> Curve:
+        return Curve(
+            conditions=self._conditions(mode),
+            x=self._x,
+            suffix=self._suffix(mode),
+            note=self._note(mode),
+            half="rho50",
+            trials=self._trials(mode),
         )
+
+    def _gap(self, rows: Rows) -> Definition:
+        salient, nonsalient = (right_along(rows, self._curve(mode)) for mode in RANKED)
+        areas = area((nonsalient - salient).T, np.array(self._x))
+        note = "area under nonsalient minus area under salient"
+        return mean(areas, direction="neither", note=note)
+
+    @property
+    def _x(self) -> tuple[float, ...]:
+        """The shares that are really hidden, which rounding moves off the ratios."""
+        return tuple((np.array(self.masked) / self.patches).tolist())
+
+    def _points(self, mode: str) -> tuple[str, ...]:
+        """Name a mode's points in the report; those of the first mode bear no mode."""
+        before = "" if mode == self.modes[0] else f"{mode}:"
+        return tuple(f"{before}{x:.6g}" for x in self._x)
+
+    def _conditions(self, mode: str) -> tuple[str, ...]:
+        ends = {0: NONE, self.patches: ALL}
+        return tuple(ends.get(count, condition_name(mode, count)) for count in self.masked)
+
+    def _trials(self, mode: str) -> int | None:
+        return 1 if mode in RANKED else None
 
     def _suffix(self, mode: str) -> str:
-        return f"{self.fill}_{mode}_{self._grid[0]}x{self._grid[1]}"
+        return f"{self.fill}_{mode}_{self.grid[0]}x{self.grid[1]}"
 
     def _note(self, mode: str) -> str | None:
         notes = []
-        if mode in RANKED:
-            notes.append(f"saliency: {self.saliency}")
-            if self.saliency in OF_THE_MODEL:
+        if mode in RANKED and self.saliency is not None:
+            notes.append(f"saliency: {self.saliency.source}")
+            if self.saliency.of_the_model:
                 notes.append("the model's own, so not for comparing models")
         if "mask_scope" in self.nonstandard and mode not in RANKED:
             notes.append(f"one mask per {self.mask_scope.partition(':')[2]} samples")
@@ -452,35 +305,340 @@ class OcclusionSuite:
             notes.append(f"counts rounded {self.rounding}")
         return "; ".join(notes) or None
 
-    def _rows(self, table: Table, column: str, mode: str) -> NDArray[np.float64]:
-        """Return a column of a mode's points, float64 (points, trials, n)."""
-        ends = {0: NONE, self._patches: ALL}
-        names = [ends.get(count, _condition(mode, count)) for count in self._counts]
-        trials = 1 if mode in RANKED else self.trials
-        values = table.columns[column]
-        return np.stack([values[table.conditions.index(name), :trials] for name in names]).astype(
-            np.float64
+    def found(self, rows: Rows, numbers: SuitePart) -> Found:
+        """Report the curves, and what was hidden with what."""
+        params, patch = self.params, patch_size(rows.input_size[1:], self.grid)
+        return Found(
+            curves=[self._drawn(mode, numbers) for mode in self.modes],
+            details={
+                "grid": params["grid"],
+                "patch": list(patch),
+                "aligned": is_aligned(patch, self.offset, rows.token_patch),
+                "fill": self.fill,
+                "modes": params["modes"],
+                "trials": self.trials,
+                "mask_scope": self.mask_scope,
+                "saliency": params["saliency"],
+                "curve_kind": "masked-share",
+            },
         )
 
-    def _check_ends(self, table: Table, clean: NDArray[Any]) -> None:
-        if not np.array_equal(table.at(NONE)["pred"], clean):
-            raise IncompleteError(
-                "hiding nothing changed predictions: the model's answer is not repeatable",
-                "make forward() deterministic and independent of the batch",
-                code="E-RHO-ZERO",
+    def _drawn(self, mode: str, numbers: SuitePart) -> CurvePart:
+        auc = numbers.metrics[f"auc_{self._suffix(mode)}"].value or 0.0
+        return CurvePart(
+            name=mode,
+            x_label="share of hidden patches",
+            x=list(self._x),
+            at=list(self._points(mode)),
+            dotted="confidence",
+            label=f"{mode}, area {100 * auc:.1f} %",
+        )
+
+    def shown(self, part: SuitePart) -> Shown:
+        """Show the areas, with a small picture of the first curve."""
+        note = sparkline([metric.value or 0.0 for metric in part.along(part.curves[0])])
+        drawings = ["occlusion-curves"]
+        shown = shown_curves(part, section="Occlusion and shuffling", drawings=drawings, note=note)
+        return shown.model_copy(update={"own_choice": self._own_choice(part)})
+
+    def _own_choice(self, part: SuitePart) -> list[str]:
+        if self.saliency is None or not self.saliency.of_the_model:
+            return []
+        ranked = [mode for mode in RANKED if mode in self.modes]
+        # The gap's name holds both modes; it is of their order as much as the areas are.
+        names = sorted(part.metrics)
+        areas = [name for name in names if any(f"_{mode}_" in name for mode in ranked)]
+        points = [
+            metric_path(at, name)
+            for mode in ranked
+            for at in part.curve(mode).at
+            for name in sorted(part.condition(at))
+        ]
+        return areas + points
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedOcclusion(PreparedOcclusion):
+    """The suite with the files that its orders come from."""
+
+    maps: SaliencyFile | None = unrecorded()
+    """Saliency by sample id; None where no file was given."""
+
+    boxes_path: Path | None = unrecorded()
+    """Where the objects are said to be; read once the evaluated images are known."""
+
+    def parts(self, context: Context) -> list[Part]:
+        """List one pass an order and trial over all ratios, and those for the curves' ends.
+
+        Orders that are not random have one trial.
+
+        Raises:
+            IntakeError: a file is damaged, or lacks one of the evaluated images.
+        """
+        if self.maps is not None:
+            self.maps.check(context.data.sample_ids)
+        regions = None if self.boxes_path is None else load_regions(self.boxes_path, context.data)
+        orders = _Orders(self, context, regions)
+        parts = []
+        for modes in self.groups if self.inner else ():
+            conditions = tuple(condition_name(m, count) for m in modes for count in self.inner)
+            ranked, name = modes[0] in RANKED, "-".join(modes)
+            for trial in range(1 if ranked else self.trials):
+                compute = partial(self._masked, context, orders, modes, trial)
+                parts.append(Part(name, conditions, compute, trial, ranked))
+        parts.append(Part(NONE, (NONE,), partial(self._end, context, NONE, 0), all_trials=True))
+        if self.patches in self.masked:
+            once = self.fill != "noise"
+            for trial in range(1 if once else self.trials):
+                compute = partial(self._end, context, ALL, trial)
+                parts.append(Part(ALL, (ALL,), compute, trial, once))
+        return parts
+
+    def _end(
+        self, context: Context, condition: str, trial: int, batch: Batch
+    ) -> Mapping[str, Columns]:
+        images = batch.pixels()
+        ranks = torch.arange(self.patches, device=images.device).expand(len(images), -1)
+        count = 0 if condition == NONE else self.patches
+        show = self._filling(context, images, trial, batch)
+        return {condition: {"logits": self._logits(context, images, show, ranks, count)}}
+
+    def _masked(
+        self,
+        context: Context,
+        orders: "_Orders",
+        modes: tuple[str, ...],
+        trial: int,
+        batch: Batch,
+    ) -> Mapping[str, Columns]:
+        images = batch.pixels()
+        show = self._filling(context, images, trial, batch)
+        return {
+            condition_name(mode, count): {
+                "logits": self._logits(context, images, show, ranks, count)
+            }
+            for mode, ranks in orders.ranks(modes, images, trial, batch).items()
+            for count in self.inner
+        }
+
+    def _logits(
+        self, context: Context, images: Tensor, show: Tensor, ranks: Tensor, count: int
+    ) -> Tensor:
+        size = (images.shape[2], images.shape[3])
+        hidden = hidden_pixels(ranks, count, size, self.grid, self.offset)
+        with torch.no_grad():
+            return context.model(torch.where(hidden, show, images))
+
+    def _filling(self, context: Context, images: Tensor, trial: int, batch: Batch) -> Tensor:
+        return filling(
+            images,
+            self.fill,
+            mean=context.robust.mean.flatten().tolist(),
+            std=context.robust.std.flatten().tolist(),
+            patch=patch_size((images.shape[2], images.shape[3]), self.grid),
+            keys=sample_keys(context.seed, "occlusion", "noise", trial, batch.sample_ids),
+        )
+
+
+@dataclass(frozen=True)
+class _Orders:
+    """In which order the patches of a batch are hidden."""
+
+    suite: OpenedOcclusion
+    context: Context
+    regions: Regions | None
+
+    def ranks(
+        self, modes: tuple[str, ...], images: Tensor, trial: int, batch: Batch
+    ) -> dict[str, Tensor]:
+        """Give the ranking of each mode of a group, int64 (n, patches)."""
+        grid, device = self.suite.grid, images.device
+        ids = scope_ids(self.suite.mask_scope, batch.indices, batch.sample_ids)
+        scope = f"{modes[0]}/{grid[0]}x{grid[1]}"
+        keys = sample_keys(self.context.seed, "occlusion", scope, trial, ids).to(device)
+        if modes == RANDOM:
+            return {"random": random_ranks(keys, self.suite.patches)}
+        if modes[0] in RANKED:
+            maps, ties = self._clean_maps(images, batch), None
+        else:
+            assert self.regions is not None, "these modes have a file of boxes"
+            size = (images.shape[2], images.shape[3])
+            maps, ties = self.regions.take(batch.sample_ids, size).to(device), keys
+        scores = patch_scores(maps, grid, self.suite.offset)
+        first = (RANKED[0], REGIONAL[0])
+        return {mode: score_ranks(scores, largest_first=mode in first, ties=ties) for mode in modes}
+
+    def _clean_maps(self, images: Tensor, batch: Batch) -> Tensor:
+        ranked = self.suite.saliency
+        assert ranked is not None, "these modes have a source"
+        explained = Explained(
+            robust=self.context.robust,
+            model=self.context.model,
+            images=images,
+            labels=batch.labels if ranked.explained == "label" else None,
+            sample_ids=batch.sample_ids,
+            seed=self.context.seed,
+            maps=self.suite.maps,
+        )
+        return saliency_maps(SALIENCY[ranked.source], explained)
+
+
+def _read_fill(text: str) -> Fill:
+    fill = text.replace("-", "_")
+    for known in FILLS:
+        if fill == known:
+            return known
+    raise unknown_name("fill", text, FILLS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occlusion(Suite):
+    """Accuracy as more and more patches are hidden, at random or in an order that says more."""
+
+    recorded: ClassVar[type[Prepared]] = PreparedOcclusion
+
+    grid: tuple[int, int] | None = option(
+        None, parse=parse_grid, shown="8x8 up to 64 pixels, 14x14 above", form="ROWSxCOLUMNS"
+    )
+    """Patches of an image, e.g. 8x8; they divide it."""
+
+    ratios: tuple[Fraction, ...] | None = option(
+        None,
+        parse=parse_ratios,
+        shown="tenths above 64 pixels, denser near 0 below",
+        form="X,...|START:END:STEP",
+    )
+    """Shares of the patches that are hidden, e.g. 0:1:0.1; each is a point of the curve."""
+
+    fill: Fill = option("mean", parse=_read_fill, form="|".join(FILLS))
+    """What hidden pixels show: the data set's mean colour, black, the image's mean, noise, or the
+    image blurred."""
+
+    trials: int = 5
+    """Random masks a sample; the accuracy is their mean."""
+
+    mode: tuple[str, ...] = option(RANDOM, form="MODE,...")
+    """Patches hidden first: random, salient, nonsalient, foreground, background; several give a
+    curve each."""
+
+    saliency: str | None = option(None, shown="gradxinput, or file if one is given", form="SOURCE")
+    """Where the order of modes salient and nonsalient comes from: gradxinput, smoothgrad, gradcam,
+    rollout, center or file."""
+
+    saliency_file: Path | None = None
+    """npz of saliency maps by sample id; a file compares models fairly, since all have its order.
+    """
+
+    saliency_label: Literal["prediction", "label"] = "prediction"
+    """The class whose saliency is taken: the model's prediction, or the true label."""
+
+    boxes: Path | None = None
+    """Where the objects are, for modes foreground and background: npz of boxes or masks, or CUB's
+    folder."""
+
+    offset: tuple[int, int] = option((0, 0), parse=parse_offset, form="RIGHT,DOWN")
+    """Pixels by which the grid of patches is shifted, round the edges."""
+
+    mask_scope: str = "sample"
+    """sample: a mask of its own for each; batch:100: one for 100 samples, as published tools."""
+
+    rounding: CountRule = "half-up"
+    """How a ratio becomes a whole number of patches; published tools use the others."""
+
+    def __post_init__(self) -> None:
+        check_trials(self.trials)
+        if self.fill not in FILLS:
+            raise unknown_name("fill", self.fill, FILLS)
+        if self.ratios is not None and not all(0 <= ratio <= 1 for ratio in self.ratios):
+            raise UsageError(
+                "ratios are shares of patches", "give values from 0 to 1", code="E-RATIOS"
             )
-        constant = ALL in table.conditions and self.fill in CONSTANT_FILLS
-        if constant and len(np.unique(table.at(ALL)["pred"])) > 1:
-            raise IncompleteError(
-                "images with everything hidden are equal, but their predictions are not",
-                "make forward() deterministic and independent of the batch",
-                code="E-RHO-ONE",
+        if not self.mode:
+            raise UsageError("no mode was asked for", "give --mode random,salient", code="E-MODE")
+        for mode in self.mode:
+            if mode not in MODES:
+                raise unknown_name("mode", mode, MODES)
+        if self.saliency is not None:
+            SALIENCY.checked(self.saliency)
+        if self.saliency_label not in LABELS:
+            raise unknown_name("saliency label", self.saliency_label, LABELS)
+        if self.rounding not in COUNT_RULES:
+            raise unknown_name("rounding", self.rounding, COUNT_RULES)
+        scope_size(self.mask_scope)
+
+    def prepare(self, scene: Scene) -> OpenedOcclusion:
+        """Choose grid and ratios by the size of the images, and find the files.
+
+        Raises:
+            UsageError: the grid does not divide the images, the ratios hide nothing, or a mode
+                lacks what it needs.
+            IntakeError: a file cannot be read.
+        """
+        small = max(scene.size) <= 64
+        grid = self.grid or ((8, 8) if small else (14, 14))
+        patch_size(scene.size, grid)
+        # Of ratios that hide equally many patches the smallest stays: they are one point.
+        ratios = sorted({Fraction(0), *(self.ratios or (SMALL if small else TENTHS))})
+        patches = grid[0] * grid[1]
+        counts = {mask_count(r, patches, self.rounding): r for r in reversed(ratios)}
+        if max(counts) == 0:
+            raise UsageError(
+                f"the ratios hide no patch of {grid[0]}x{grid[1]}",
+                "give larger --ratios",
+                code="E-RATIOS",
             )
+        (ranked, maps), boxes = self._ranked_by(scene), self._boxes_file()
+        standard = {"mask_scope": "sample", "rounding": "half-up"}
+        return OpenedOcclusion(
+            modes=tuple(mode for mode in MODES if mode in self.mode),
+            grid=grid,
+            offset=self.offset,
+            ratios=tuple(sorted(counts.values())),
+            masked=tuple(sorted(counts)),
+            fill=self.fill,
+            trials=self.trials,
+            mask_scope=self.mask_scope,
+            rounding=self.rounding,
+            saliency=ranked,
+            boxes=boxes,
+            nonstandard=tuple(n for n, usual in standard.items() if getattr(self, n) != usual),
+            maps=maps,
+            boxes_path=self.boxes if boxes is not None else None,
+        )
+
+    def _ranked_by(self, scene: Scene) -> tuple[RankedBy | None, SaliencyFile | None]:
+        """Decide where the saliency comes from, and read its file."""
+        if not set(RANKED) & set(self.mode):
+            return None, None
+        path = self.saliency_file
+        source = self.saliency or ("file" if path is not None else "gradxinput")
+        if (source == "file") != (path is not None):
+            raise UsageError(
+                "saliency by file and --saliency-file go together",
+                "give --saliency file --saliency-file MAPS.npz, or neither",
+                code="E-SALIENCY-FILE",
+            )
+        if source == "rollout":
+            check_rollout(scene.robust)
+        maps = None if path is None else load_maps(path)
+        explained = "prediction" if source in CLASSLESS else self.saliency_label
+        sha256 = None if maps is None else maps.sha256
+        return RankedBy(source=source, explained=explained, sha256=sha256), maps
+
+    def _boxes_file(self) -> BoxesFile | None:
+        wanted = [mode for mode in REGIONAL if mode in self.mode]
+        if not wanted:
+            return None
+        if self.boxes is None:
+            raise UsageError(
+                f"mode {wanted[0]} needs to know where the objects are, and the data set has no "
+                "boxes or masks of them",
+                "give --boxes with an npz of boxes or masks, or CUB's folder",
+                code="E-BOXES",
+            )
+        return BoxesFile(sha256=regions_digest(self.boxes))
 
 
-_COLUMNS = ("correct", "confidence")
-
-
-def _condition(mode: str, count: int) -> str:
-    """Return the name of a condition, e.g. ``random/13``: so many patches are hidden."""
+def condition_name(mode: str, count: int) -> str:
+    """Name a condition of the rows, e.g. ``random/13``: so many patches are hidden."""
     return f"{mode}/{count}"

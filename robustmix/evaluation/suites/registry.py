@@ -1,126 +1,137 @@
-"""The one table of suites."""
+"""The one table of suites; attacks are suites too, each by its name in the table of attacks."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from robustmix.attacks.torchattacks_adapter import PREFIX
-from robustmix.errors import UsageError, unknown_name
-from robustmix.evaluation.engine import Suite
-from robustmix.evaluation.planned import Planned
-from robustmix.evaluation.suites.autoattack import AutoAttackSuite
-from robustmix.evaluation.suites.calibration import CalibrationSuite
-from robustmix.evaluation.suites.clean import CleanSuite
-from robustmix.evaluation.suites.corruption import CorruptionSuite
-from robustmix.evaluation.suites.fgsm import FgsmSuite
-from robustmix.evaluation.suites.masking import MaskingSuite
-from robustmix.evaluation.suites.occlusion import OcclusionSuite
-from robustmix.evaluation.suites.pgd import PgdSuite
-from robustmix.evaluation.suites.shuffle import ShuffleSuite
-from robustmix.evaluation.suites.zoo import ZooSuite
-from robustmix.report.schema import SuiteUnion
+from robustmix.attacks.registry import ATTACKS, PREFIX
+from robustmix.errors import IntakeError, unknown_name
+from robustmix.report.schema import OriginPart
+from robustmix.tables import Origin, Row, Table
 
+if TYPE_CHECKING:
+    from robustmix.evaluation.suite import Prepared, Suite
 
-class SuiteKind(Protocol):
-    """A kind of suite: its class."""
+_HERE = "robustmix.evaluation.suites"
 
-    @property
-    def part(self) -> type[SuiteUnion]:
-        """What it reports."""
-        ...
+SUITES: "Table[type[Suite], Row]" = Table(
+    "suite",
+    Row,
+    {
+        "clean": Row(
+            f"{_HERE}.clean:Clean",
+            "accuracy, NLL, Brier and per-class accuracy on the unchanged test images",
+        ),
+        "calibration": Row(
+            f"{_HERE}.calibration:Calibration",
+            "ECE and its relatives, reliability tables, temperature scaling",
+        ),
+        "corruption": Row(
+            f"{_HERE}.corruption:Corruption",
+            "accuracy under common corruptions (CIFAR-C files or generated)",
+        ),
+        "masking": Row(
+            f"{_HERE}.masking:Masking",
+            "whether the attacks' numbers can be believed: 16 checks for hidden gradients",
+        ),
+        "occlusion": Row(
+            f"{_HERE}.occlusion:Occlusion",
+            "accuracy as patches are masked: random, salient first or last, the object or not",
+        ),
+        "shuffle": Row(f"{_HERE}.shuffle:Shuffle", "accuracy as pieces of the image change places"),
+    },
+)
 
-    def from_params(self, params: Mapping[str, Any]) -> Suite:
-        """Return the suite whose recorded parameters these are."""
-        ...
-
-
-class SuiteType(SuiteKind, Protocol):
-    """A kind of suite that needs no parameters."""
-
-    def __call__(self) -> Suite:
-        """Return the suite with its defaults."""
-        ...
-
-
-SUITES: dict[str, SuiteType] = {
-    "clean": CleanSuite,
-    "calibration": CalibrationSuite,
-    "corruption": CorruptionSuite,
-    "masking": MaskingSuite,
-    "fgsm": FgsmSuite,
-    "pgd": PgdSuite,
-    "autoattack": AutoAttackSuite,
-    "occlusion": OcclusionSuite,
-    "shuffle": ShuffleSuite,
-}
-"""In the order they run. All others compare with ``clean``, which is therefore always run."""
-
-DEFAULT_LIMITS = {"autoattack": 1000, "torchattacks": 1000}
-"""Most samples of a suite where no limit was asked for."""
+BEFORE_ATTACKS = ("clean", "calibration", "corruption", "masking")
+"""All others compare with ``clean``; ``masking`` says of the attacks whether to believe them."""
 
 
-def suite_type(name: str) -> SuiteKind | None:
-    """Return the kind of a suite by its name, ``torchattacks:NAME`` included; None if unknown."""
-    return ZooSuite if name.startswith(PREFIX) else SUITES.get(name)
+def suite_rows() -> dict[str, Row]:
+    """Give every suite with its line of help, in the order they run: attacks in the middle."""
+    rows, attacks = SUITES.rows(), ATTACKS.rows()
+    first = {name: rows.pop(name) for name in BEFORE_ATTACKS}
+    return first | dict(attacks) | rows
 
 
-def with_masking(planned: Sequence[Planned]) -> list[Planned]:
-    """Return the suites with the gradient-masking check before the attacks that want it.
-
-    It is made once, for the norm and radius of the first of them.
-    """
-    attacks = (FgsmSuite, PgdSuite, AutoAttackSuite, ZooSuite)
-    wanting = [p.suite for p in planned if isinstance(p.suite, attacks) and p.suite.masking]
-    if not wanting or any(p.key == "masking" for p in planned):
-        return list(planned)
-    check = MaskingSuite(norm=wanting[0].norm, eps=wanting[0].eps)
-    return sorted([*planned, Planned(suite=check)], key=lambda item: _rank(item.suite.name))
+def suite_names() -> list[str]:
+    """Name every suite in the order they run; imports nothing."""
+    rest = [name for name in SUITES if name not in BEFORE_ATTACKS]
+    return [*BEFORE_ATTACKS, *ATTACKS, *rest]
 
 
-def _rank(name: str) -> tuple[int, str]:
-    """Return the place in which a suite runs: that of the table, ``torchattacks`` at the end."""
-    order = list(SUITES)
-    return order.index(name) if name in order else len(order), name
+def names_of_all() -> list[str]:
+    """Name what ``all`` stands for: every suite but attacks that are part of another attack."""
+    parts = {name for name in ATTACKS if ATTACKS.row(name).part_of}
+    return [name for name in suite_names() if name not in parts]
 
 
-def plan(wanted: Sequence[str | Suite | Planned]) -> list[Planned]:
-    """Return the suites to run, in order; see ``select_suites`` for what is raised."""
-    loose = [item for item in wanted if not isinstance(item, Planned)]
-    placed = [item for item in wanted if isinstance(item, Planned)]
-    bare = [Planned(suite=suite) for suite in select_suites(loose)] if loose or not placed else []
-    chosen = {item.key: item for item in bare}
-    for item in placed:
-        if item.key in chosen and item.key != "clean":
-            raise UsageError(f"suite '{item.key}' is asked for twice", "name it once")
-        chosen[item.key] = item
-    chosen.setdefault("clean", Planned(suite=CleanSuite()))
-    return sorted(chosen.values(), key=lambda item: _rank(item.suite.name))
-
-
-def select_suites(wanted: Sequence[str | Suite]) -> list[Suite]:
-    """Return the suites to run, in order, with their defaults where only a name is given.
-
-    ``all`` stands for every suite.
+def find_suite(name: str) -> "Suite":
+    """Give a suite with its defaults by its name; ``torchattacks:NAME`` included.
 
     Raises:
-        UsageError: nothing was asked for, a name is unknown, or a suite is asked for twice.
+        UsageError: there is none of this name.
     """
-    chosen: dict[str, Suite] = {}
-    for item in wanted:
-        names = list(SUITES) if item == "all" else [item]
-        for name in names:
-            suite = _named(name) if isinstance(name, str) else name
-            if suite.name in chosen:
-                raise UsageError(f"suite '{suite.name}' is asked for twice", "name it once")
-            chosen[suite.name] = suite
-    if not chosen:
-        raise UsageError("no suite was asked for", "give --suite clean,corruption")
-    chosen.setdefault("clean", CleanSuite())
-    return [chosen[name] for name in sorted(chosen, key=_rank)]
+    if name in SUITES:
+        return SUITES[name]()
+    if name in ATTACKS or name.startswith(PREFIX):
+        from robustmix.evaluation.suites.attack import Attack
+
+        return Attack(attack=name)
+    raise unknown_name("suite", name, [*suite_names(), "all"])
 
 
-def _named(name: str) -> Suite:
-    if name.startswith(PREFIX):
-        return ZooSuite.named(name)
-    if name not in SUITES:
-        raise unknown_name("suite", name, [*SUITES, "all"])
-    return SUITES[name]()
+def name_of(suite: "Suite") -> str:
+    """Name a suite as the table does; attacks bear the name of the attack."""
+    own = getattr(suite, "attack", "")
+    if own:
+        return str(own)
+    kind = type(suite)
+    target = f"{kind.__module__}:{kind.__qualname__}"
+    for name in SUITES:
+        if SUITES.target(name) in (kind, target):
+            return name
+    # One that is not in the table is a variant of one that is, as a published tool's FGSM.
+    return kind.called or kind.__name__.lower()
+
+
+def origin_of(name: str) -> Origin | None:
+    """Give where a suite or an attack comes from that is not robustmix's own."""
+    return SUITES.origin(name) or ATTACKS.origin(name)
+
+
+def read_suite(
+    key: str, params: Mapping[str, Any], origins: "list[OriginPart] | None" = None
+) -> "Prepared":
+    """Read back a suite from what a report records of it.
+
+    Args:
+        key: its name in the report, ``fgsm@quick``.
+        params: its recorded parameters.
+        origins: where it came from, for the message where that is not installed.
+
+    Raises:
+        IntakeError: it is unknown here, or the parameters are not its own.
+    """
+    name = key.partition("@")[0]
+    try:
+        if name in SUITES:
+            return SUITES[name].read(params)
+        if name in ATTACKS or name.startswith(PREFIX):
+            from robustmix.evaluation.suites.attack import recorded_attack
+
+            return recorded_attack(name, params)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IntakeError(
+            f"the recorded parameters of suite {key} are damaged ({type(error).__name__})",
+            "evaluate again",
+        ) from None
+    if origins:
+        raise IntakeError(
+            f"suite {key} came from {origins[0].module} {origins[0].version}, which is not here",
+            "install it, or import its file with --import",
+            code="E-PLUGIN-ABSENT",
+        )
+    raise IntakeError(
+        f"the report has a suite this version does not know: {key}",
+        "update robustmix",
+        code="E-SUITE-UNKNOWN",
+    )

@@ -2,21 +2,33 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from robustmix.errors import IncompleteError, UsageError
-from robustmix.evaluation.engine import Batch, Columns, Context, Part
-from robustmix.evaluation.patches import patch_size, scope_ids
-from robustmix.metrics.conditions import shared_resamples
-from robustmix.metrics.curves import curve_metrics, curve_point
-from robustmix.report.samples import Samples
-from robustmix.report.schema import ShufflePart, ShufflePoint
+from robustmix.errors import UsageError
+from robustmix.evaluation.options import option
+from robustmix.evaluation.patches import check_trials, patch_size, scope_ids, scope_size
+from robustmix.evaluation.suite import (
+    Batch,
+    Columns,
+    Context,
+    Found,
+    Part,
+    Passes,
+    Prepared,
+    Scene,
+    Suite,
+    same_predictions,
+)
+from robustmix.metrics.curves import Curve, curve_numbers, point_numbers, shown_curves
+from robustmix.metrics.definition import Numbers
+from robustmix.report.rows import Rows
+from robustmix.report.schema import CurvePart, Shown, SuitePart
 from robustmix.rng import permutations, sample_keys
 
 SMALL = (4, 16, 64, 256)
@@ -74,94 +86,31 @@ def shuffle_pieces(images: Tensor, order: Tensor, grid: tuple[int, int]) -> Tens
     return moved.transpose(3, 4).reshape(images.shape)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShuffleSuite:
-    """Patch permutation: one uniformly random order of the pieces a sample, grid and trial.
+@dataclass(frozen=True, kw_only=True)
+class PreparedShuffle(Prepared):
+    """The pieces for the images at hand."""
 
-    An order may leave pieces where they are; derangements are not enforced.
-    """
+    kind: ClassVar[str] = "shuffle"
 
-    pieces: tuple[int, ...] | None = None
-    """Numbers of pieces; None: 4 to 256 by the size of the images."""
+    pieces: tuple[int, ...]
+    """Rising, from 1."""
 
-    trials: int = 5
-    mask_scope: str = "sample"
-    """``sample``, or ``batch:100``: one order for 100 samples, as published tools have it."""
-
-    part: ClassVar[type[ShufflePart]] = ShufflePart
-
-    @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> Self:
-        """Return the suite whose recorded parameters these are."""
-        return cls(
-            pieces=tuple(params["pieces"]) or None,
-            trials=params["trials"],
-            mask_scope=params["mask_scope"],
-        )
-
-    def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise UsageError(f"expected --trials >= 1, got {self.trials}")
-        for pieces in self.pieces or ():
-            piece_grid(pieces)
-        scope_ids(self.mask_scope, torch.empty(0), ())
-
-    @property
-    def name(self) -> str:
-        """Name in the registry and the report."""
-        return "shuffle"
-
-    @property
-    def nonstandard(self) -> tuple[str, ...]:
-        """Parameters that are not those of the standard protocol, but of a published tool."""
-        return () if self.mask_scope == "sample" else ("mask_scope",)
-
-    def resolved(self, size: tuple[int, int]) -> "ShuffleSuite":
-        """Return the suite with the pieces chosen for images of ``size``; 1 is among them.
-
-        Raises:
-            UsageError: the pieces were chosen by hand and do not divide the images, or none do.
-        """
-        if self.pieces is None:
-            known = SMALL if max(size) <= 64 else LARGE
-            pieces = [count for count in known if _divides(size, piece_grid(count))]
-        else:
-            pieces = list(self.pieces)
-            for count in pieces:
-                patch_size(size, piece_grid(count))
-        if not set(pieces) - {IDENTITY}:
-            raise UsageError(
-                f"no number of pieces for images of {size[0]}x{size[1]}",
-                "give --pieces whose grids divide the image",
-                code="E-GRID",
-            )
-        return replace(self, pieces=tuple(sorted({IDENTITY, *pieces})))
-
-    def params(self) -> dict[str, Any]:
-        """Return every parameter that the numbers depend on."""
-        pieces = self.pieces or ()
-        return {
-            "pieces": list(pieces),
-            "grids": [_grid_name(count) for count in pieces],
-            "trials": self.trials,
-            "mask_scope": self.mask_scope,
-            "nonstandard": list(self.nonstandard),
-        }
+    grids: tuple[str, ...]
+    mask_scope: str
+    nonstandard: tuple[str, ...]
+    trials: int
 
     def parts(self, context: Context) -> list[Part]:
-        """Return one pass a trial over all grids, and one for the identity."""
-        suite = self.resolved((context.data.input_size[1], context.data.input_size[2]))
-        assert suite.pieces is not None
-        moved = [count for count in suite.pieces if count != IDENTITY]
-        conditions = tuple(_grid_name(count) for count in moved)
-        parts = [
-            Part("shuffled", conditions, partial(suite._rows, context, moved, trial), trial)
-            for trial in range(self.trials)
-        ]
-        identity = partial(suite._rows, context, [IDENTITY], 0)
+        """List one pass for the identity, and one a trial over all grids."""
+        moved = [count for count in self.pieces if count != IDENTITY]
+        conditions = tuple(grid_name(count) for count in moved)
+        identity = partial(self._rows, context, [IDENTITY], 0)
         return [
-            Part("identity", (_grid_name(IDENTITY),), identity, all_trials=True),
-            *parts,
+            Part("identity", (grid_name(IDENTITY),), identity, all_trials=True),
+            *(
+                Part("shuffled", conditions, partial(self._rows, context, moved, trial), trial)
+                for trial in range(self.trials)
+            ),
         ]
 
     def _rows(
@@ -171,7 +120,7 @@ class ShuffleSuite:
         ids = scope_ids(self.mask_scope, batch.indices, batch.sample_ids)
         rows = {}
         for count in pieces:
-            name = _grid_name(count)
+            name = grid_name(count)
             keys = sample_keys(context.seed, "shuffle", name, trial, ids).to(images.device)
             order = permutations(keys, count)
             with torch.no_grad():
@@ -179,49 +128,88 @@ class ShuffleSuite:
             rows[name] = {"logits": logits}
         return rows
 
-    def summarise(self, samples: Samples, facts: Mapping[str, Any]) -> ShufflePart:
-        """Make the suite's part of the report from the rows alone."""
-        suite = self.resolved((facts["input_size"][1], facts["input_size"][2]))
-        assert suite.pieces is not None
-        table = samples.tables["shuffle"]
-        clean = samples.tables["clean"].at("clean")["pred"]
-        if not np.array_equal(table.at(_grid_name(IDENTITY))["pred"], clean):
-            raise IncompleteError(
-                "one piece in its place changed predictions: the model's answer is not repeatable",
-                "make forward() deterministic and independent of the batch",
-                code="E-IDENTITY",
+    def passes(self, n: int) -> Passes:
+        """Count a pass a grid and trial, and one for the identity."""
+        shuffled = len(self.pieces) - 1
+        return Passes(shuffled + 1, n * (shuffled * self.trials + 1), 0)
+
+    def check(self, rows: Rows) -> None:
+        """Refuse rows in which one piece in its place changed a prediction."""
+        what = "one piece in its place"
+        same_predictions(rows, grid_name(IDENTITY), what, code="E-IDENTITY")
+
+    def numbers(self, rows: Rows) -> Numbers:
+        """Define the area under the curve and its relatives, then every point of it."""
+        curve = Curve(
+            conditions=tuple(grid_name(count) for count in self.pieces),
+            x=tuple(np.log2(self.pieces).tolist()),
+            suffix=f"pieces{self.pieces[-1]}",
+            note=f"over log2 of the number of pieces, from 1 to {self.pieces[-1]}",
+        )
+        points = {str(count): grid_name(count) for count in self.pieces}
+        return curve_numbers(rows, curve) | point_numbers(rows, points)
+
+    def found(self, rows: Rows, numbers: SuitePart) -> Found:
+        """Report the curve."""
+        curve = CurvePart(
+            name="shuffled",
+            x_label="shuffled pieces",
+            x=np.log2(self.pieces).tolist(),
+            at=[str(count) for count in self.pieces],
+            dotted="confidence",
+            scale="log2",
+            ticks=[f"{count}\n{grid_name(count)}" for count in self.pieces],
+        )
+        return Found(curves=[curve])
+
+    def shown(self, part: SuitePart) -> Shown:
+        """Show the areas."""
+        return shown_curves(part, section="Occlusion and shuffling", drawings=["shuffle-curve"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shuffle(Suite):
+    """Accuracy as pieces of the image change places."""
+
+    recorded: ClassVar[type[Prepared]] = PreparedShuffle
+
+    pieces: tuple[int, ...] | None = option(None, shown="by the size of the images")
+    """Numbers of pieces, squares or twice squares, e.g. 4,16,64."""
+
+    trials: int = 5
+    """Random orders a sample; the accuracy is their mean."""
+
+    mask_scope: str = "sample"
+    """sample: an order of its own for each; batch:100: one for 100 samples, as a published tool."""
+
+    def __post_init__(self) -> None:
+        check_trials(self.trials)
+        for pieces in self.pieces or ():
+            piece_grid(pieces)
+        scope_size(self.mask_scope)
+
+    def prepare(self, scene: Scene) -> PreparedShuffle:
+        """Choose the pieces whose grids divide the images; 1 is among them."""
+        if self.pieces is None:
+            known = SMALL if max(scene.size) <= 64 else LARGE
+            pieces = [count for count in known if _divides(scene.size, piece_grid(count))]
+        else:
+            pieces = list(self.pieces)
+            for count in pieces:
+                patch_size(scene.size, piece_grid(count))
+        if not set(pieces) - {IDENTITY}:
+            raise UsageError(
+                f"no number of pieces for images of {scene.size[0]}x{scene.size[1]}",
+                "give --pieces whose grids divide the image",
+                code="E-GRID",
             )
-        order = [table.conditions.index(_grid_name(count)) for count in suite.pieces]
-        correct = table.columns["correct"][order].astype(np.float64)
-        confidence = table.columns["confidence"][order].astype(np.float64)
-        right = correct.mean(axis=1)
-        weights = shared_resamples(len(samples), facts["seed"])
-        points = [
-            ShufflePoint(
-                x=float(count),
-                pieces=count,
-                grid=_grid_name(count),
-                metrics=curve_point(
-                    correct[i], confidence[i], right[0], weights=weights, seed=facts["seed"]
-                ),
-            )
-            for i, count in enumerate(suite.pieces)
-        ]
-        return ShufflePart(
-            status="ok",
-            params=suite.params(),
-            metrics=curve_metrics(
-                right,
-                np.log2(suite.pieces),
-                facts["num_classes"],
-                facts["seed"],
-                f"pieces{suite.pieces[-1]}",
-                half=None,
-                note=f"over log2 of the number of pieces, from 1 to {suite.pieces[-1]}",
-            ),
-            trials=self.trials,
+        chosen = tuple(sorted({IDENTITY, *pieces}))
+        return PreparedShuffle(
+            pieces=chosen,
+            grids=tuple(grid_name(count) for count in chosen),
             mask_scope=self.mask_scope,
-            points=points,
+            nonstandard=() if self.mask_scope == "sample" else ("mask_scope",),
+            trials=self.trials,
         )
 
 
@@ -229,6 +217,7 @@ def _divides(size: tuple[int, int], grid: tuple[int, int]) -> bool:
     return size[0] % grid[0] == 0 and size[1] % grid[1] == 0
 
 
-def _grid_name(pieces: int) -> str:
+def grid_name(pieces: int) -> str:
+    """Name the condition of so many pieces, e.g. ``4x4``."""
     rows, columns = piece_grid(pieces)
     return f"{rows}x{columns}"

@@ -15,11 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from robustmix.errors import UsageError
-from robustmix.methods.generators.attention import Upsample, row_softmax, tokens, upsample
+from robustmix.methods.generators.attention import (
+    Upsample,
+    init_convolutions,
+    row_softmax,
+    tokens,
+    upsample,
+)
 from robustmix.methods.losses import full_precision
-
-INIT_STD = 0.01
-"""Standard deviation of the initial convolutions; masks then start near 1 / N everywhere."""
 
 
 class Projections(NamedTuple):
@@ -83,12 +86,7 @@ class AdaptiveMask(nn.Module):
         self.conv_q = _Projection(inputs, width, norm=norm)
         self.conv_k = _Projection(inputs, width, norm=norm)
         self.conv_v = nn.Conv2d(inputs, 1, 1)
-        weights = weights or torch.Generator().manual_seed(0)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=INIT_STD, generator=weights)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        init_convolutions(self, weights)
 
     def project(self, feature: Tensor) -> Projections:
         """Return what the convolutions make of a batch of maps, (B, C, h, w), without lam.

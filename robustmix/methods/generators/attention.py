@@ -1,16 +1,34 @@
-"""Row-softmax attention between maps, in float32 whatever the caller's precision is."""
+"""What mask generators share: attention between maps, in float32, and mixing by masks."""
 
 from typing import Literal, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 Upsample: TypeAlias = Literal["bilinear", "nearest", "bicubic"]
 UPSAMPLES: tuple[str, ...] = get_args(Upsample)
 
+INIT_STD = 0.01
+"""Standard deviation of the initial convolutions; masks then start near 1 / N everywhere."""
+
 LARGEST_LOGIT = 1e25
 """Attention logits are kept within this, so that a row softmax is never inf - inf."""
+
+
+def init_convolutions(generator: nn.Module, weights: torch.Generator | None) -> None:
+    """Draw the weights of a generator's convolutions, in its order, and set their biases to 0.
+
+    Args:
+        generator: on the CPU.
+        weights: source of the draws; by default one seeded with 0.
+    """
+    weights = weights or torch.Generator().manual_seed(0)
+    for module in generator.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=INIT_STD, generator=weights)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def tokens(feature: Tensor) -> Tensor:

@@ -24,10 +24,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustmix.methods.generators.attention import Upsample, row_softmax, tokens, upsample
-
-INIT_STD = 0.01
-"""Standard deviation of the initial convolutions; masks then start near 1/2 everywhere."""
+from robustmix.methods.generators.attention import (
+    Upsample,
+    init_convolutions,
+    row_softmax,
+    tokens,
+    upsample,
+)
 
 LARGEST_CURVATURE = 10.0
 """SAMix's k is at most this, as in the released code."""
@@ -73,7 +76,7 @@ class MixBlock(nn.Module):
         inputs = channels + 1 if lam_concat else channels
         self.query = _Projection(inputs, channels // 2, norm=att_norm == "layer")
         self.value = nn.Conv2d(inputs, 1, 1)
-        _init_convolutions(self, weights)
+        init_convolutions(self, weights)
 
     def forward(self, feature: Tensor, index: Tensor, lam: float) -> Tensor:
         """Return the masks of pairs, (B, 2, factor h, factor w); they sum to 1 over the pair.
@@ -143,7 +146,7 @@ class SAMixBlock(nn.Module):
         self.value = _ValueNetwork(channels, value_dropout)
         self.key = _Projection(2 * channels, channels // 2)
         self.query = _Projection(2 * channels, channels // 2)
-        _init_convolutions(self, weights)
+        init_convolutions(self, weights)
 
     def forward(self, feature: Tensor, index: Tensor, lam: float) -> Tensor:
         """Return the masks of pairs; as ``MixBlock.forward``, but they depend on ``lam``.
@@ -351,12 +354,3 @@ def _masks(attention_BTT: Tensor, value: Tensor, factor: int, mode: Upsample) ->
 def _check_sizes(channels: int, factor: int) -> None:
     if channels < 2 or factor < 1:
         raise ValueError(f"expected channels >= 2 and factor >= 1, got {channels} and {factor}")
-
-
-def _init_convolutions(block: nn.Module, weights: torch.Generator | None) -> None:
-    weights = weights or torch.Generator().manual_seed(0)
-    for module in block.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, std=INIT_STD, generator=weights)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)

@@ -1,0 +1,101 @@
+"""The one function that applies a corruption."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from robustmix.corruptions import frost
+from robustmix.corruptions.names import SEVERITIES, canonical_name, choose_profile
+from robustmix.corruptions.registry import CORRUPTIONS
+from robustmix.errors import IntakeError, UsageError
+from robustmix.rng import sample_keys
+
+_CHUNK_VALUES = {"cpu": 2**17, "other": 2**24}
+"""Values worked on at once: on a CPU what its cache holds, elsewhere what fills the device."""
+
+
+def corrupt(
+    images: Tensor,
+    name: str,
+    severity: int,
+    *,
+    seed: int = 0,
+    sample_ids: Sequence[str] | None = None,
+    profile: str | None = None,
+    frost_dir: Path | None = None,
+) -> Tensor:
+    """Apply one corruption at one severity.
+
+    The result for a sample depends on the seed, the corruption, the severity and the sample's id
+    alone. ``images`` is not changed.
+
+    Args:
+        images: uint8 (N, 3, H, W), RGB, on any device.
+        name: a corruption of ``CORRUPTIONS`` or an alias of one.
+        severity: 1 to 5.
+        seed: of everything random.
+        sample_ids: a stable name for each image; ``"0"`` to ``"N-1"`` if None.
+        profile: which severity constants to use; by the side of the images (32, 64, 224) if None.
+        frost_dir: folder of the benchmark's frost pictures; without it frost is a substitute.
+
+    Returns:
+        uint8 (N, 3, H, W), a new tensor on the same device.
+
+    Raises:
+        UsageError: an argument is invalid; no pixel has been touched then.
+        IntakeError: ``frost_dir`` does not hold the benchmark's pictures, or a corruption of others
+            returns something that is no images.
+
+    Example:
+        >>> grey = torch.full((1, 3, 32, 32), 100, dtype=torch.uint8)
+        >>> corrupt(grey, "brightness", 5).unique().tolist()
+        [176]
+    """
+    corruption = CORRUPTIONS[canonical_name(name)]
+    if frost_dir is not None and corruption.name == "frost":
+        corruption = frost.with_photographs(Path(frost_dir))
+    _check(images, severity)
+    chosen = choose_profile(profile, *images.shape[-2:])
+    ids = [str(i) for i in range(len(images))] if sample_ids is None else sample_ids
+    if len(ids) != len(images):
+        raise UsageError(f"expected one sample id an image, got {len(ids)} for {len(images)}")
+    if len(images) == 0:
+        return images.clone()
+
+    condition = f"{corruption.name}/{severity:d}"
+    keys = sample_keys(seed, "corruption", condition, 0, ids).to(images.device)
+    limit = _CHUNK_VALUES["cpu" if images.device.type == "cpu" else "other"]
+    size = max(1, limit // images[0].numel())
+    parts = []
+    for start in range(0, len(images), size):
+        part = images[start : start + size].contiguous()
+        draws = corruption.draw and corruption.draw(
+            keys[start : start + size], part, severity, chosen
+        )
+        parts.append(_checked(name, part, corruption.apply(part, draws, severity, chosen)))
+    return torch.cat(parts)
+
+
+def _checked(name: str, before: Tensor, after: object) -> Tensor:
+    """Return what a corruption made; floats or grey images of others would score as if right."""
+    if isinstance(after, Tensor) and after.dtype == torch.uint8 and after.shape == before.shape:
+        return after
+    got = (
+        f"{after.dtype} {tuple(after.shape)}" if isinstance(after, Tensor) else type(after).__name__
+    )
+    raise IntakeError(
+        f"corruption '{name}' returned {got} for uint8 {tuple(before.shape)}",
+        "return images uint8 (N, 3, H, W)",
+        code="E-PLUGIN",
+    )
+
+
+def _check(images: Tensor, severity: int) -> None:
+    if images.dtype != torch.uint8:
+        raise UsageError(f"expected images of type uint8, got {images.dtype}")
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
+        raise UsageError(f"expected images of shape (N, 3, H, W), got {tuple(images.shape)}")
+    if not isinstance(severity, int) or severity not in SEVERITIES:
+        raise UsageError(f"expected a severity of 1 to 5, got {severity}")

@@ -1,0 +1,406 @@
+"""One evaluation, everything decided: it runs the suites and makes the report."""
+
+import hashlib
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+import robustmix
+from robustmix.data.datasets import DATASETS
+from robustmix.data.images import ImageSet
+from robustmix.environment import describe_environment, timestamp
+from robustmix.errors import RobustmixError
+from robustmix.evaluation.engine import Engine, Interrupted, guarded
+from robustmix.evaluation.patches import token_patch
+from robustmix.evaluation.plan import Planned
+from robustmix.evaluation.progress import EvalProgress
+from robustmix.evaluation.protocols import PROTOCOLS
+from robustmix.evaluation.resume_store import UnitStore
+from robustmix.evaluation.suite import Context, Prepared, summarise
+from robustmix.evaluation.suites.registry import origin_of
+from robustmix.evaluation.warnings import find_warnings
+from robustmix.files import hash_json
+from robustmix.metrics.registry import METRICS
+from robustmix.models.checks import sanity_checks, state_hash
+from robustmix.models.registry import ARCHS
+from robustmix.models.robust_model import RobustModel, padded
+from robustmix.report.report import Report, without_folders
+from robustmix.report.rows import Rows
+from robustmix.report.samples import Samples
+from robustmix.report.schema import (
+    DatasetPart,
+    Environment,
+    FilePart,
+    ModelPart,
+    OriginPart,
+    Protocol,
+    ReportModel,
+    Run,
+    SuitePart,
+    Tool,
+    Warn,
+)
+from robustmix.rng import GENERATOR
+from robustmix.signals import StopRequest
+from robustmix.tables import Origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A suite that can be run, with its place in the report."""
+
+    planned: Planned
+    prepared: Prepared
+    covered: torch.Tensor | None
+    """Positions of the samples it is run over, rising; None for all."""
+
+    @property
+    def key(self) -> str:
+        """Where the report has it."""
+        return self.planned.key
+
+    @cached_property
+    def params(self) -> dict[str, Any]:
+        """What the report records of it."""
+        return self.prepared.params
+
+    @cached_property
+    def origins(self) -> list[OriginPart]:
+        """The foreign things that make its numbers."""
+        return origins_of(self.planned.name, self.prepared)
+
+
+def origins_of(name: str, prepared: Prepared) -> list[OriginPart]:
+    """List the foreign suite, attack, corruptions and metrics that make a suite's numbers."""
+    found = [("suite", name, origin_of(name))]
+    found += prepared.foreign()
+    for path in METRICS:
+        if path.partition(".")[0] == prepared.kind:
+            found.append(("metric", path, METRICS.origin(path)))
+    return [_part_of(kind, called, origin) for kind, called, origin in found if origin is not None]
+
+
+def _part_of(kind: str, name: str, origin: Origin) -> OriginPart:
+    return OriginPart(kind=kind, name=name, module=origin.module, version=origin.version)
+
+
+@dataclass(kw_only=True)
+class Evaluation:
+    """One evaluation, everything decided."""
+
+    robust: RobustModel
+    data: ImageSet
+    """What is evaluated."""
+
+    whole: ImageSet
+    """The split it is of."""
+
+    chosen: torch.Tensor | None
+    """Positions of the evaluated samples in the split, rising; None for all."""
+
+    suites: list[Ready]
+    refused: dict[str, RobustmixError]
+    """The suites that cannot be run, by key, and why."""
+
+    order: list[str]
+    """Keys of all suites, in the order they run."""
+
+    seed: int
+    device: torch.device
+    name: str
+    argv: list[str]
+
+    @cached_property
+    def state_sha256(self) -> str:
+        """Hash over the model's weights."""
+        return state_hash(self.robust)
+
+    @cached_property
+    def dataset(self) -> dict[str, Any]:
+        """What the report says of the data."""
+        return _describe_data(self.data, self.whole, self.chosen, self.seed)
+
+    @property
+    def params(self) -> dict[str, dict[str, Any]]:
+        """Parameters of every suite, by key."""
+        return {ready.key: ready.params for ready in self.suites}
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Number of samples of the suites that cover only a part."""
+        return {one.key: len(one.covered) for one in self.suites if one.covered is not None}
+
+    @property
+    def nonstandard(self) -> list[str]:
+        """Keys of the suites that repeat a published tool, faults included."""
+        faulty = {name for name, protocol in PROTOCOLS.items() if protocol.nonstandard}
+        return [
+            ready.key
+            for ready in self.suites
+            if ready.planned.preset in faulty or ready.params.get("nonstandard", False)
+        ]
+
+    def identity(self) -> dict[str, str]:
+        """Hash what decides whether finished units may be used."""
+        run = {
+            "model": self.state_sha256,
+            "resize": self.robust.resize,
+            "data": self.dataset,
+            "labels": hash_json(self.data.labels.tolist()),
+            "pixels": _pixel_probe(self.data),
+            "seed": self.seed,
+            "generator": GENERATOR,
+            "device": self.device.type,
+            "version": robustmix.__version__,
+        }
+        suites = {}
+        for ready in self.suites:
+            foreign = [origin.model_dump() for origin in ready.origins]
+            decided = [ready.params, self.limits.get(ready.key), *foreign]
+            suites[ready.key] = hash_json(decided)
+        return {"run": hash_json(run)} | suites
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over all that the numbers depend on."""
+        return hash_json(self.identity())
+
+    def run(
+        self, store: UnitStore, batch_size: int, progress: EvalProgress, stop: StopRequest
+    ) -> Report:
+        """Run what is not done yet and make the report.
+
+        Args:
+            store: finished units.
+            batch_size: samples a forward pass.
+            progress: is told how far it is.
+            stop: asked before every unit of work.
+        """
+        started, clock = timestamp(), time.monotonic()
+        samples = Samples(
+            sample_ids=self.data.sample_ids,
+            labels=self.data.labels.numpy().astype(np.int64),
+            class_names=self.data.class_names,
+            superclass=self.data.superclass,
+        )
+        parts: dict[str, SuitePart] = {}
+        with guarded(self.device):
+            engine = Engine(self._context(samples), store, batch_size, progress, stop)
+            checks = self._checks(engine.context)
+            for ready in self.suites:
+                begun = time.monotonic()
+                parts[ready.key] = self._suite(engine, ready, samples, parts)
+                parts[ready.key].timing["wall_s"] = time.monotonic() - begun
+        timing = {key: part.timing["wall_s"] for key, part in parts.items()}
+        for key, error in self.refused.items():
+            kind = key.partition("@")[0]
+            parts[key] = SuitePart(kind=kind, status="failed", reason=error.line())
+        for ready in self.suites:
+            ready.prepared.judge(ready.key, parts)
+        warnings = find_warnings(self.robust, self.whole, samples, checks)
+        for ready in self.suites:
+            warnings += ready.prepared.warnings(ready.key, parts)
+        content = ReportModel(
+            tool=Tool(version=robustmix.__version__, plugins=self._plugins()),
+            run=Run(
+                id=uuid.uuid4().hex,
+                name=self.name,
+                status=_ended(parts),
+                started=started,
+                finished=timestamp(),
+                wall_s=time.monotonic() - clock,
+                argv=without_folders(self.argv),
+                config={"suites": self.order, "batch_size": batch_size},
+                seed=self.seed,
+                fingerprint=self.fingerprint,
+                resumed_units=engine.resumed_units,
+            ),
+            environment=Environment.model_validate(describe_environment(self.device)),
+            model=self._model_part(checks),
+            dataset=DatasetPart.model_validate(self.dataset),
+            protocol=Protocol(
+                presets=list(dict.fromkeys(n for one in self.suites for n in one.planned.of)),
+                hash=hash_json({"params": self.params, "limits": self.limits}),
+                nonstandard=bool(self.nonstandard),
+                nonstandard_suites=self.nonstandard,
+                params=self.params,
+                limits=self.limits,
+            ),
+            suites=parts,
+            warnings=warnings,
+            errors=[
+                Warn(code="E-SUITE", suite=key, message=part.reason or "")
+                for key, part in parts.items()
+                if part.status != "ok"
+            ],
+            timing={"total_s": time.monotonic() - clock, **timing},
+        )
+        return Report(content, samples)
+
+    def _context(self, samples: Samples) -> Context:
+        return Context(
+            model=padded(self.robust),
+            robust=self.robust,
+            data=self.data.to(self.device),
+            official=torch.arange(len(self.data)) if self.chosen is None else self.chosen,
+            device=self.device,
+            seed=self.seed,
+            record=samples,
+        )
+
+    def _checks(self, context: Context) -> dict[str, Any]:
+        few = torch.arange(min(16, len(context.data)))
+        first = context.data.pixels.take(few).to(self.device)
+        return sanity_checks(self.robust, first.float() / 255)
+
+    def _suite(
+        self,
+        engine: Engine,
+        ready: Ready,
+        samples: Samples,
+        done: Mapping[str, SuitePart],
+    ) -> SuitePart:
+        prepared, key, kind = ready.prepared, ready.key, ready.prepared.kind
+        if engine.should_stop():
+            reason = "interrupted before it began"
+            return SuitePart(kind=kind, status="partial", reason=reason)
+        if key != "clean" and done["clean"].status != "ok":
+            reason = "needs the suite clean, which did not complete"
+            return SuitePart(kind=kind, status="skipped", reason=reason)
+        try:
+            table = engine.run(prepared, key, ready.covered)
+            if table is not None:
+                samples.tables[key] = table
+            part = summarise(prepared, self._rows(samples, ready), foreign=bool(ready.origins))
+        except Interrupted:
+            reason = "interrupted; add --resume to continue"
+            return SuitePart(kind=kind, status="partial", reason=reason)
+        except RobustmixError as error:
+            samples.tables.pop(key, None)
+            return SuitePart(kind=kind, status="failed", reason=error.line())
+        except Exception as error:
+            if not ready.origins:
+                raise
+            # Others' code: its faults are its suite's, not those of the whole evaluation.
+            samples.tables.pop(key, None)
+            said = f"error[E-PLUGIN]: {ready.origins[0].module} raised {type(error).__name__}"
+            return SuitePart(kind=kind, status="failed", reason=f"{said}: {error}"[:500])
+        part.origins = ready.origins
+        if ready.covered is not None:
+            name_subset(part, len(ready.covered), len(self.data))
+        return part
+
+    def _rows(self, samples: Samples, ready: Ready) -> Rows:
+        view = samples.view(ready.key, None if ready.covered is None else ready.covered.numpy())
+        return Rows.of(
+            view,
+            ready.key,
+            order=ready.prepared.order(view),
+            num_classes=self.robust.num_classes,
+            input_size=self.robust.input_size,
+            seed=self.seed,
+            token_patch=_as_tuple(token_patch(self.robust)),
+            subset=self.chosen is not None or ready.covered is not None,
+        )
+
+    def _plugins(self) -> list[OriginPart]:
+        """List all that is foreign: in the suites, the network and the data."""
+        found = [origin for ready in self.suites for origin in ready.origins]
+        for kind, table, name in (
+            ("arch", ARCHS, self.robust.info.arch),
+            ("dataset", DATASETS, self.whole.name),
+        ):
+            origin = table.origin(name)
+            if origin is not None:
+                found.append(_part_of(kind, name, origin))
+        found += [OriginPart.model_validate(dict(one)) for one in self.robust.info.plugins]
+        return list({(one.kind, one.name): one for one in found}.values())
+
+    def _model_part(self, checks: dict[str, Any]) -> ModelPart:
+        info, robust = self.robust.info, self.robust
+        recipe = without_folders(dict(info.recipe)) if info.recipe else None
+        return ModelPart(
+            source=info.source,
+            format=info.format,
+            sha256=info.sha256,
+            state_sha256=self.state_sha256,
+            arch=info.arch,
+            arch_options=dict(info.arch_options),
+            head=info.head,
+            weights=info.weights,
+            num_classes=robust.num_classes,
+            input_size=robust.input_size,
+            normalisation={
+                "mean": [round(v, 7) for v in robust.mean.flatten().tolist()],
+                "std": [round(v, 7) for v in robust.std.flatten().tolist()],
+            },
+            resize=list(robust.resize) if robust.resize else None,
+            token_patch=token_patch(robust),
+            class_map_sha256=info.class_map_sha256,
+            params=info.params,
+            trusted_pickle=info.trusted_pickle,
+            training={
+                "run_id": info.run_id,
+                "method": info.method,
+                "epoch": info.epoch,
+                "recipe": recipe,
+            },
+            checks=checks,
+        )
+
+
+def _as_tuple(patch: Any) -> tuple[float, ...] | None:
+    return None if patch is None else tuple(patch)
+
+
+def _ended(parts: Mapping[str, SuitePart]) -> Literal["success", "interrupted", "failed"]:
+    statuses = {part.status for part in parts.values()}
+    if statuses == {"ok"}:
+        return "success"
+    return "interrupted" if "partial" in statuses else "failed"
+
+
+def name_subset(part: SuitePart, n: int, of: int) -> None:
+    """Say in the note of each of a suite's metrics that it is of a part of the samples.
+
+    Args:
+        part: the suite's part of the report, changed in place.
+        n: samples that the suite covers.
+        of: samples that were evaluated.
+    """
+    said = f"{n} of {of} samples, chosen by the seed"
+    for name, metric in part.metrics.items():
+        note = f"{metric.note}; {said}" if metric.note else said
+        part.metrics[name] = metric.model_copy(update={"note": note})
+
+
+def _pixel_probe(data: ImageSet) -> str:
+    """Hash 64 evenly spaced images: data in memory has no file with a checksum."""
+    count = min(64, len(data))
+    indices = torch.arange(count) * len(data) // count
+    return hashlib.sha256(data.pixels.take(indices).cpu().numpy().tobytes()).hexdigest()
+
+
+def _describe_data(
+    data: ImageSet, whole: ImageSet, chosen: torch.Tensor | None, seed: int
+) -> dict[str, Any]:
+    subset = None
+    if chosen is not None:
+        subset = {"n": len(data), "of": len(whole), "seed": seed, "rule": "first of seeded order"}
+    return DatasetPart(
+        name=whole.name,
+        split=whole.split,
+        n=len(data),
+        n_total=len(whole),
+        subset=subset,
+        order_sha256=data.order_sha256,
+        class_names_sha256=data.class_names_sha256,
+        transform=data.transform,
+        files=[FilePart(name=f.name, sha256=f.sha256, verified=f.verified) for f in data.files],
+    ).model_dump(mode="json")

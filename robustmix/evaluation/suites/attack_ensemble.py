@@ -1,0 +1,212 @@
+"""AutoAttack: APGD-CE, APGD-T, FAB-T and Square, member by member over survivors."""
+
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robustmix.attacks import ATTACKS, CountingModel, Member, input_gradient
+from robustmix.attacks.autoattack import fork_keys
+from robustmix.evaluation.params import eps_name, recorded
+from robustmix.evaluation.suite import (
+    Batch,
+    Columns,
+    Context,
+    Done,
+    Part,
+    Passes,
+    same_predictions,
+)
+from robustmix.evaluation.suites.attack_rows import cost, pinned, rounded, scored, zeros_of
+from robustmix.evaluation.suites.attack_work import (
+    BLOCK,
+    SCORES,
+    TARGETS,
+    MemberDetails,
+    PreparedAttack,
+    Tools,
+    spent,
+)
+from robustmix.metrics.attacked import Attacked
+from robustmix.metrics.definition import share
+from robustmix.metrics.scores import FloatArray
+from robustmix.report.rows import Rows
+from robustmix.report.schema import JsonDict
+from robustmix.rng import sample_keys
+
+BATCH = 64
+"""Samples that come together, in the order of the data set, whatever the batch size is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble(PreparedAttack):
+    """AutoAttack: each member on the samples that no earlier one has broken."""
+
+    entry_name: str = recorded("autoattack", omit_default=True)
+    """Its name in the table; ``attack`` is what it may be called."""
+
+    members: tuple[str, ...]
+    steps: int
+    """Of APGD and FAB. Another number than 100 is another, weaker test and named so."""
+
+    queries: int
+    """Of Square; likewise for other numbers than 5,000."""
+
+    targets: str = "the 9 highest other classes, all of them if there are fewer"
+    reschedule: bool = False
+    restarts: int = 1
+    seed: str = "of the run, one key a sample"
+    batch: int = BATCH
+
+    @property
+    def entry(self) -> str:
+        """Name of the attack in the table."""
+        return self.entry_name
+
+    def passes(self, n: int) -> Passes:
+        """Bound the members' passes, as if no sample were broken."""
+        grades = (1 + TARGETS) * (self.steps + 1)
+        fab = TARGETS * self.steps  # each with up to four further passes of its searches
+        forwards = n * (3 + grades + 5 * fab + self.queries + 4 * SCORES)
+        backwards = n * (1 + grades + fab + TARGETS)
+        return Passes(len(self.members) + 1, forwards, backwards, most=True)
+
+    def parts(self, context: Context) -> list[Part]:
+        """List the identity and one part a member, on what the parts before it have left.
+
+        Raises:
+            UsageError: fewer than 4 classes, or no torchattacks.
+        """
+        tools = self.tools(context)
+        parts = [Part("clean", ("clean",), partial(self._clean, tools))]
+        for member in members_of(self, context.robust.num_classes):
+            before = ("clean", *self.members[: len(parts) - 1])
+
+            def survivors(done: Done, before: tuple[str, ...] = before) -> NDArray[np.int64]:
+                return np.flatnonzero(~broken_by([done[name, 0] for name in before]))
+
+            parts.append(
+                Part(
+                    member.name,
+                    (member.name,),
+                    partial(self._member, tools, member),
+                    select=survivors,
+                    batch_size=self.batch,
+                    block=BLOCK,
+                )
+            )
+        return parts
+
+    def _clean(self, tools: Tools, batch: Batch) -> Mapping[str, Columns]:
+        images, model = batch.pixels(), tools.context.model
+        gradient = input_gradient(model, images, batch.labels)
+        found = scored(model, batch, images, images, norm=self.norm, eps=0.0)
+        extra = {
+            "zero_gradient": zeros_of(gradient),
+            "clipped": torch.zeros(len(images)),
+            "uint8_correct": found["logits"].argmax(dim=1) == batch.labels,
+        }
+        return {"clean": tools.own(batch) | found | extra | cost(2, 1, len(images))}
+
+    def _member(self, tools: Tools, member: Member, batch: Batch) -> Mapping[str, Columns]:
+        images, model, eps = batch.pixels(), CountingModel(tools.context.model), float(self.eps)
+        keys = sample_keys(tools.context.seed, self.entry, eps_name(self.eps), 0, batch.sample_ids)
+        own = fork_keys(keys.to(images.device), member.number)
+        raw = member.attack(model, images, batch.labels, own)
+        found = scored(model, batch, images, raw, norm=self.norm, eps=eps)
+        again = rounded(model, batch, images, raw, norm=self.norm, eps=eps)
+        extra = {
+            "zero_gradient": torch.zeros(len(images)),  # that of the clean image counts
+            "clipped": pinned(images, raw, eps=eps),
+            "uint8_correct": again["logits"].argmax(dim=1) == batch.labels,
+        }
+        # In equal parts: a member may not tell its samples apart.
+        passes = cost(model.forwards / len(images), model.backwards / len(images), len(images))
+        return {member.name: tools.own(batch) | found | extra | passes}
+
+    def check(self, rows: Rows) -> None:
+        """Refuse an identity that changed a prediction."""
+        same_predictions(rows, "clean", "an attack with eps 0", code="E-EPS-ZERO")
+
+    def right(self, rows: Rows, eps: Fraction) -> FloatArray:
+        """Tell which images no member has broken, 0 or 1, (n,)."""
+        return (
+            rows.clean("correct") if eps == 0 else Attacked(rows, rows.conditions).after("correct")
+        )
+
+    def details(self, rows: Rows) -> dict[str, Any]:
+        """Tell of each member what it did."""
+        return {
+            "attack": self.attack,
+            "steps": self.steps,
+            "random_start": True,
+            "loss": "ce, dlr, margin",
+            "targeted": True,
+            "members": self._members(rows),
+        }
+
+    def _members(self, rows: Rows) -> list[MemberDetails]:
+        found, params = [], self._member_params(rows.num_classes)
+        done = [_tested(rows, "clean")]
+        for name in self.members:
+            done.append(_tested(rows, name))
+            found.append(
+                MemberDetails(
+                    name=name,
+                    params=params.get(name, {}),
+                    tried=int(done[-1]["tested"].sum()),
+                    broken=int(broken_by(done[-1:]).sum()),
+                    robust_acc=share(~broken_by(done), note=f"after {name}").metric(),
+                    forwards=spent(rows, "forwards", name),
+                    backwards=spent(rows, "backwards", name),
+                )
+            )
+        return found
+
+    def _member_params(self, num_classes: int) -> dict[str, JsonDict]:
+        # Not read off the members: a report is recomputed where torchattacks is not installed.
+        targets = min(TARGETS, num_classes - 1)
+        climb: JsonDict = {"steps": self.steps, "restarts": self.restarts}
+        return {
+            "apgd-ce": climb | {"loss": "ce"},
+            "apgd-t": climb | {"loss": "dlr", "targets": targets},
+            "fab-t": climb | {"targets": targets},
+            "square": {
+                "queries": self.queries,
+                "loss": "margin",
+                "reschedule": self.reschedule,
+                "restarts": self.restarts,
+            },
+        }
+
+
+def members_of(prepared: Ensemble, num_classes: int) -> tuple[Member, ...]:
+    """Make the members of an ensemble.
+
+    Raises:
+        UsageError: fewer than 4 classes, or no torchattacks.
+    """
+    made: tuple[Member, ...] = pkgutil.resolve_name(ATTACKS.row(prepared.entry).members)(
+        norm=prepared.norm,
+        eps=float(prepared.eps),
+        num_classes=num_classes,
+        steps=prepared.steps,
+        queries=prepared.queries,
+    )
+    return made
+
+
+def _tested(rows: Rows, condition: str) -> dict[str, FloatArray]:
+    return {name: rows.column(condition, name)[0] for name in ("tested", "correct")}
+
+
+def broken_by(rows: Sequence[Mapping[str, NDArray[Any]]]) -> NDArray[np.bool_]:
+    """Tell which samples are wrong in any of these conditions that tested them, (n,)."""
+    wrong = [(found["tested"] == 1) & (found["correct"] == 0) for found in rows]
+    return np.asarray(np.array(wrong).any(axis=0))

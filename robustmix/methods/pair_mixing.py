@@ -1,0 +1,75 @@
+"""One class for the methods that train one network on pairs: every image has one partner.
+
+A method adds what it is: the dataclass of its options, named by the annotation ``config``, and
+``mix``, which draws from ``rng``, applies a pure function and says whose labels weigh how much.
+"""
+
+from torch import Tensor, nn
+
+from robustmix.data.loader import Batch
+from robustmix.methods.losses import sources_cross_entropy
+from robustmix.methods.method import Setup, StepResult, top1
+from robustmix.methods.mixing import Blend, blend_cross_entropy
+
+
+class PairMixing(nn.Module):
+    """One network trained on what ``mix`` makes of each batch.
+
+    Args:
+        network: normalised images (N, 3, H, W) -> logits (N, K).
+        config: the method's options.
+        setup: its source of randomness, and what it must know of the images.
+    """
+
+    config: object
+    """The method's options; a method annotates its own dataclass here."""
+
+    one_lam = False
+    """Whether lam is one number for the batch and weighs the labels' mean losses, as MixUp's and
+    CutMix's authors have it; the sum over images is the same, but rounds otherwise."""
+
+    batch_mean_lambda = False
+    """Whether every image counts with the batch's mean weights, as some published code has it."""
+
+    def __init__(self, network: nn.Module, config: object, setup: Setup) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.rng = setup.rng
+        self.label_smoothing = setup.label_smoothing
+        self.mean, self.std = setup.mean, setup.std
+
+    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
+        """Mix a batch of normalised images; ``lam`` and ``perm`` replace what is drawn."""
+        raise NotImplementedError
+
+    def loss(self, logits: Tensor, labels: Tensor, blend: Blend) -> Tensor:
+        """Return the loss of mixed images: a float32 scalar.
+
+        Args:
+            logits: of the blended images, (N, K).
+            labels: of the batch before mixing, int64 (N,).
+            blend: whose labels weigh how much.
+        """
+        smoothing = self.label_smoothing
+        if self.one_lam:
+            lam = blend.weights[:, 0]
+            return sources_cross_entropy(logits, labels[blend.sources], lam, smoothing=smoothing)
+        return blend_cross_entropy(
+            logits, labels, blend, smoothing=smoothing, batch_mean_lambda=self.batch_mean_lambda
+        )
+
+    def result(self, logits: Tensor, batch: Batch, blend: Blend) -> StepResult:
+        """Return the loss and what is logged; ``top1`` counts an image's own label only."""
+        loss = self.loss(logits, batch.labels, blend)
+        own = batch.labels[blend.sources[0]]
+        return StepResult(loss, {"loss": loss.detach(), "top1": top1(logits, own)})
+
+    def training_step(self, batch: Batch) -> StepResult:
+        """Return the mixed loss of one batch, by draws of its own."""
+        blend = self.mix(batch)
+        return self.result(self.network(blend.images), batch, blend)
+
+    def classifier(self) -> nn.Module:
+        """Return the one network."""
+        return self.network

@@ -1,0 +1,151 @@
+"""The one table of drawings: what can be drawn of a suite; needs no matplotlib."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from robustmix.pages.elements import Picture
+from robustmix.pages.picture import NothingToDraw
+from robustmix.pages.svg import inline_svg
+from robustmix.report.text import plain
+from robustmix.tables import Row, Table
+
+if TYPE_CHECKING:
+    from robustmix.report.report import Report
+    from robustmix.report.schema import SuitePart
+
+Draw: TypeAlias = "Callable[[Sequence[Report], Sequence[str], Path], str]"
+"""Reports, keys of their suites, where to -> what the picture shows, in words."""
+
+
+@dataclass(frozen=True)
+class DrawingRow(Row):
+    """What is known of a drawing before it is imported."""
+
+    title: str = ""
+    """Its heading; ``{suites}`` stands for their names."""
+
+    together: bool = True
+    """Whether one picture takes several reports and suites; else there is one for each."""
+
+
+CURVES = "curves"
+
+DRAWINGS: "Table[Draw, DrawingRow]" = Table(
+    "drawing",
+    DrawingRow,
+    {
+        "reliability": DrawingRow(
+            "robustmix.pages.reliability:draw_suite_reliability",
+            "accuracy against confidence, before and after scaling",
+            title="Reliability of {suites}",
+            together=False,
+        ),
+        "heatmap": DrawingRow(
+            "robustmix.pages.heatmap:draw_heatmap",
+            "accuracy by corruption and severity",
+            title="Accuracy under corruptions ({suites})",
+            together=False,
+        ),
+        "attack-curves": DrawingRow(
+            "robustmix.pages.attack_curves:draw_attack_curves",
+            "accuracy against eps",
+            title="Accuracy against the radius of the attack",
+        ),
+        "occlusion-curves": DrawingRow(
+            "robustmix.pages.occlusion_curves:draw_occlusion",
+            "accuracy against the share of hidden patches",
+            title="Accuracy with hidden patches",
+        ),
+        "shuffle-curve": DrawingRow(
+            "robustmix.pages.curves:draw_curves",
+            "accuracy against the number of shuffled pieces",
+            title="Accuracy with shuffled patches",
+        ),
+        CURVES: DrawingRow(
+            "robustmix.pages.curves:draw_curves",
+            "the curves of any suite that names no other drawing",
+            title="Curves of {suites}",
+        ),
+    },
+)
+
+
+def drawings_of(part: "SuitePart") -> list[str]:
+    """Name what is drawn of a suite: what it asks for, else its curves.
+
+    A drawing of a plugin that is not installed here is passed over: the page is made without it.
+    """
+    known = [name for name in part.shown.drawings if name in DRAWINGS]
+    return known or [CURVES] * bool(part.curves)
+
+
+def suites_with(name: str, reports: "Sequence[Report]") -> list[str]:
+    """Give the keys of the suites of some reports that a drawing shows, each once."""
+    return list(
+        dict.fromkeys(
+            key
+            for report in reports
+            for key, part in report.content.ordered_suites().items()
+            if part.status == "ok" and name in drawings_of(part)
+        )
+    )
+
+
+def draw(name: str, reports: "Sequence[Report]", path: Path, *, suite: str = "") -> str:
+    """Draw one picture of some reports into a file.
+
+    Args:
+        name: of the drawing, a name of ``DRAWINGS``.
+        reports: at least one; a drawing that shows one alone takes the first.
+        path: PNG, SVG or PDF, by its suffix.
+        suite: key of the suite; if empty all that name the drawing, or the first of them if it
+            shows one alone.
+
+    Returns:
+        What the picture shows, in words.
+
+    Raises:
+        UsageError: there is no such drawing.
+        NothingToDraw: no suite of the reports has what it shows.
+        IncompleteError: the file cannot be written.
+    """
+    row = DRAWINGS.row(name)
+    suites = [key for key in suites_with(name, reports) if suite in ("", key)]
+    if not row.together:
+        reports, suites = reports[:1], suites[:1]
+    return DRAWINGS[name](reports, suites, path)
+
+
+def pictures_of(
+    reports: "Sequence[Report]", suites: Sequence[str], *, key: str
+) -> Iterator[Picture]:
+    """Make the pictures of some suites for a page, one for several where the drawing can.
+
+    Args:
+        reports: at least one.
+        suites: keys of the suites to draw.
+        key: of letters, digits and hyphens; ids in the pictures begin with it.
+    """
+    parts = [part for report in reports for part in report.content.ordered_suites().items()]
+    names = dict.fromkeys(
+        name for suite, part in parts if suite in suites for name in drawings_of(part)
+    )
+    number = 0
+    for name in names:
+        row = DRAWINGS.row(name)
+        shown = [suite for suite in suites_with(name, reports) if suite in suites]
+        alone = [([report], [suite]) for report in reports for suite in shown]
+        for of, chosen in [(list(reports), shown)] if row.together else alone:
+            title = (row.title or name).format(suites=", ".join(chosen))
+            if len(of) < len(reports):
+                title = f"{plain(of[0].content.run.name)}: {title}"
+            drawing = partial(DRAWINGS[name], of, chosen)
+            try:
+                svg = inline_svg(drawing, key=f"{key}-{number}", title=title)
+            except NothingToDraw:  # this report lacks the suite, or the suite has no curve
+                continue
+            yield Picture(title=title, alt=svg.description, svg=svg)
+            number += 1

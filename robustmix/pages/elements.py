@@ -1,0 +1,73 @@
+"""What a page is made of: sections of text, tables and pictures, ready to be shown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from robustmix.pages.svg import InlineSvg
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell of a table."""
+
+    text: str
+    kind: str = ""
+    """CSS classes: ``number``, ``note``, ``better``, ..."""
+
+    key: float | str | None = None
+    """What sorting goes by, where that is not the text; ``""`` sorts last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The head of a column."""
+
+    text: str
+    number: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A table; the first cell of a row names it."""
+
+    caption: str
+    heads: Sequence[Head]
+    rows: Sequence[Sequence[Cell]]
+    sortable: bool = False
+    folded: bool = False
+    """Whether it is shown on demand only; in print always."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A drawing, and what it shows in words."""
+
+    title: str
+    alt: str
+    svg: InlineSvg
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Names and values."""
+
+    title: str = ""
+    rows: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of the page with a heading."""
+
+    id: str
+    title: str
+    callouts: Sequence[str] = ()
+    text: Sequence[str] = ()
+    tables: Sequence[Grid] = ()
+    pictures: Sequence[Picture] = ()
+    facts: Sequence[Facts] = field(default=())
+
+
+def heads_of(*names: str, numbers: Sequence[str] = ()) -> list[Head]:
+    """Make the heads of columns; those of ``numbers`` are set to the right."""
+    return [Head(text=name, number=name in numbers) for name in names]

@@ -1,0 +1,254 @@
+"""The rows of one suite of a report, in the order that is asked for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustmix.errors import IntakeError
+from robustmix.metrics.definition import Definition, Shared, Undefined, Value, mean, share
+from robustmix.metrics.metric import Direction, Unit
+from robustmix.metrics.scores import FloatArray, IntArray
+from robustmix.report.samples import Samples, Table
+from robustmix.report.schema import ReportModel
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a suite's numbers are made from: its own rows and those of suite ``clean``."""
+
+    view: Samples
+    """The samples that the suite covers, with its table and those that all suites may read."""
+
+    suite: str
+    """Name of the suite's table in the view: its key without the protocol behind the ``@``."""
+
+    order: IntArray
+    """Positions in the view, (n,): the images that count, in the order they are taken."""
+
+    num_classes: int
+    input_size: tuple[int, int, int]
+    """Channels, height and width of the images."""
+
+    seed: int
+    """Of the run; subsets and folds follow from it."""
+
+    token_patch: tuple[float, ...] | None = None
+    """Height and width of a transformer's patches in pixels."""
+
+    subset: bool = False
+    """Whether these are a part of the data set's split."""
+
+    @classmethod
+    def of(
+        cls,
+        view: Samples,
+        key: str,
+        *,
+        num_classes: int,
+        input_size: tuple[int, int, int],
+        seed: int,
+        token_patch: tuple[float, ...] | None = None,
+        subset: bool = False,
+        order: IntArray | None = None,
+    ) -> "Rows":
+        """Take the samples of a view, all of them in their order unless one is given."""
+        return cls(
+            view,
+            key.partition("@")[0],
+            np.arange(len(view)) if order is None else order,
+            num_classes,
+            input_size,
+            seed,
+            token_patch,
+            subset,
+        )
+
+    @cached_property
+    def _shared(self) -> dict[str, Shared[Any]]:
+        return {}
+
+    def shared(self, key: str, compute: Callable[[FloatArray], Value]) -> Shared[Value]:
+        """Share what several numbers need of the same resamples, by a key of the caller's."""
+        return self._shared.setdefault(key, Shared(compute))
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.order)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """True classes, (n,)."""
+        return self.view.labels[self.order]
+
+    @cached_property
+    def sample_ids(self) -> tuple[str, ...]:
+        """Ids of the images, in this order."""
+        return tuple(self.view.sample_ids[i] for i in self.order)
+
+    @property
+    def table(self) -> Table:
+        """The suite's own rows, in the order of the view.
+
+        Raises:
+            Undefined: it has none.
+        """
+        found = self.view.tables.get(self.suite)
+        if found is None:
+            raise Undefined("there are no rows of this suite")
+        return found
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The conditions that the suite has rows of."""
+        return self.table.conditions
+
+    def column(self, condition: str, name: str, *, suite: str = "") -> FloatArray:
+        """Give a column of one condition, float64 (trials, n).
+
+        Args:
+            condition: one of ``conditions``.
+            name: of the column.
+            suite: another suite of the view, ``clean``; the rows' own if empty.
+
+        Raises:
+            Undefined: there is no such suite, condition or column.
+            IntakeError: a value is not finite, or a correctness neither 0 nor 1.
+        """
+        table = self.table if not suite else self.view.tables.get(suite)
+        if table is None or condition not in table.conditions or name not in table.columns:
+            raise Undefined(f"the rows have no {name} under this condition")
+        array = table.columns[name]
+        if array.ndim != 3 or array.dtype.kind not in "bifu":
+            raise Undefined(f"the column {name} is not one number a row")
+        rows = array[table.conditions.index(condition)][:, self.order]
+        values: FloatArray = rows.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise damaged(f"the column {name} has values that are not finite")
+        if name == "correct" and not np.isin(values, (0.0, 1.0)).all():
+            raise damaged("a row is neither right nor wrong")
+        return values
+
+    def mean(self, condition: str, name: str) -> FloatArray:
+        """Give a column of one condition, the mean over its trials, (n,)."""
+        columns = self.column(condition, name)
+        return np.asarray(columns[0] if len(columns) == 1 else columns.mean(axis=0))
+
+    def clean(self, name: str) -> FloatArray:
+        """Give a column of suite ``clean``, (n,)."""
+        found: FloatArray = self.column("clean", name, suite="clean")[0]
+        return found
+
+    def share(
+        self,
+        condition: str,
+        column: str = "correct",
+        *,
+        direction: Direction = "higher",
+        note: str | None = None,
+    ) -> Definition:
+        """Define the share of images whose column is 1, with Wilson's interval.
+
+        Of several trials it is the mean over images, with a normal interval.
+        """
+        values = self.mean(condition, column)
+        make = share if len(self.column(condition, column)) == 1 else mean
+        return make(values, direction=direction, note=note, column=(condition, column))
+
+    def average(
+        self,
+        condition: str,
+        column: str,
+        *,
+        direction: Direction = "higher",
+        unit: Unit = "fraction",
+        note: str | None = None,
+    ) -> Definition:
+        """Define the mean of a column over images, with a normal interval over images."""
+        values, of = self.mean(condition, column), (condition, column)
+        return mean(values, direction=direction, unit=unit, note=note, column=of)
+
+    def has(self, name: str) -> bool:
+        """Tell whether the suite's rows have a column."""
+        return name in self.table.columns
+
+
+def check_shapes(samples: Samples) -> None:
+    """Refuse a record that does not name its samples, or whose columns do not fit them.
+
+    Raises:
+        IntakeError: ids that occur twice, labels or columns of another number.
+    """
+    n = len(samples)
+    if n == 0 or samples.labels.shape != (n,) or len(set(samples.sample_ids)) != n:
+        raise damaged("labels or ids do not name each sample once")
+    for table in samples.tables.values():
+        covered = n
+        if table.positions is not None:
+            places = table.positions
+            if places.ndim != 1 or places.dtype.kind not in "iu" or len(places) == 0:
+                raise damaged("the samples of a suite are not named")
+            if places[0] < 0 or places[-1] >= n or (np.diff(places.astype(np.int64)) <= 0).any():
+                raise damaged("the samples of a suite are not in the record")
+            covered = len(places)
+        (first, *others) = {column.shape[:3] for column in table.columns.values()}
+        if others or first[:1] + first[2:] != (len(table.conditions), covered) or first[1] < 1:
+            raise damaged("columns of a suite do not fit its samples")
+
+
+def covered_view(content: ReportModel, samples: Samples, key: str) -> Samples:
+    """Give what a suite sees of a record: the samples that it covers, and what it may read.
+
+    Args:
+        content: the report, which says how many samples the suite covers.
+        samples: its record.
+        key: the suite's in the report.
+
+    Raises:
+        IntakeError: the rows are of another number of samples than the report states.
+    """
+    limit, table = content.protocol.limits.get(key), samples.tables.get(key)
+    positions = None if table is None else table.positions
+    if table is None and limit is not None:
+        # Imported only here: torch takes seconds, and most suites have rows that say it.
+        from robustmix.rng import seeded_subset
+
+        chosen = seeded_subset(content.run.seed, samples.sample_ids, limit)
+        positions = None if chosen is None else chosen.numpy()
+    count = len(samples) if positions is None else len(positions)
+    if limit is not None and count != min(limit, len(samples)):
+        raise damaged(f"a suite has rows of {count} samples, the report states {limit}")
+    return samples.view(key, positions)
+
+
+def rows_of(content: ReportModel, view: Samples, key: str, order: IntArray | None = None) -> Rows:
+    """Take the rows of a suite of a report.
+
+    Args:
+        content: the report.
+        view: what the suite sees of the record, see ``covered_view``.
+        key: the suite's in the report.
+        order: positions in the view, (n,); None: all of them as they stand.
+    """
+    patch = content.model.token_patch
+    return Rows.of(
+        view,
+        key,
+        order=order,
+        num_classes=content.model.num_classes,
+        input_size=content.model.input_size,
+        seed=content.run.seed,
+        token_patch=None if patch is None else tuple(patch),
+        subset=content.dataset.subset is not None or key in content.protocol.limits,
+    )
+
+
+def damaged(what: str) -> IntakeError:
+    """Make the error for a record that contradicts itself or its report."""
+    return IntakeError(
+        f"the per-sample record is damaged: {what}", "evaluate again", code="E-SAMPLES"
+    )
