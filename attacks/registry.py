@@ -98,7 +98,7 @@ def find_attack(name: str) -> "Attack[...]":
     if name.startswith(PREFIX):
         from robustmix.attacks.torchattacks_adapter import foreign_attack
 
-        return foreign_attack(name)
+        return foreign_attack(name.removeprefix(PREFIX))
     from robustmix.attacks.attack import attack_of
 
     return attack_of(ATTACKS.load(name))

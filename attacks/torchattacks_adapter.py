@@ -23,7 +23,6 @@ from robustmix.attacks.attack import Attack, attack_of
 from robustmix.attacks.ball import Norm, check_problem, lengths
 from robustmix.attacks.harness import BALL_TOLERANCE
 from robustmix.attacks.losses import nonfinite_logits
-from robustmix.attacks.registry import PREFIX
 from robustmix.errors import IncompleteError, UsageError, unknown_name
 from robustmix.types import Model
 
@@ -79,7 +78,7 @@ def torchattack(
             which some attacks make on their way, are clipped before it sees them.
         images: clean images, (N, C, H, W) in [0, 1].
         labels: true classes, int64 (N,).
-        name: class of torchattacks, e.g. ``PGD``, with or without the prefix ``torchattacks:``.
+        name: class of torchattacks, e.g. ``PGD``.
         eps: radius of the ball, in [0, 1] pixel units.
         norm: norm of the ball.
         seed: what the attack's random numbers follow from.
@@ -96,7 +95,6 @@ def torchattack(
         ValueError: the problem is invalid.
     """
     check_problem(model, images, labels, norm=norm, eps=eps, keys=None)
-    name = name.removeprefix(PREFIX)
     kind = _find(name)
     knobs = _knobs(kind, name, norm=norm, eps=eps, seed=seed, options=options or {})
     if not len(images) or eps == 0:  # some attacks divide by either
@@ -116,12 +114,11 @@ def foreign_attack(name: str) -> Attack[...]:
     """Make an attack of one of torchattacks, its further arguments those of the class.
 
     Args:
-        name: class of torchattacks, with or without the prefix ``torchattacks:``.
+        name: class of torchattacks, e.g. ``PGD``; the attack is called ``torchattacks:PGD``.
 
     Raises:
         UsageError: torchattacks is not installed, or it has no such attack.
     """
-    name = name.removeprefix(PREFIX)
     kind = _find(name)
 
     def run(
@@ -154,7 +151,7 @@ def _dressed(run: Any, kind: Any, name: str) -> Any:
     run.__signature__ = inspect.Signature(
         common + [one.replace(kind=one.KEYWORD_ONLY) for one in free], return_annotation=Tensor
     )
-    run.__name__ = run.__qualname__ = PREFIX + name
+    run.__name__ = run.__qualname__ = f"torchattacks:{name}"
     run.__annotations__ = run.__annotations__ | {"norm": Literal[norms]}
     run.__doc__ = kind.__doc__
     return run

@@ -55,7 +55,7 @@ class Calibrated:
 
 
 def default_out(source: str) -> Path:
-    """Return where the calibrated checkpoint of a model goes: beside its file.
+    """Say where the calibrated checkpoint of a model goes: beside its file.
 
     Example:
         >>> default_out("runs/a/last.pth").as_posix(), default_out("timm:vit@x").as_posix()

@@ -28,7 +28,7 @@ class BinSums(NamedTuple):
 
 
 def bin_index(confidence: FloatArray, bins: int) -> IntArray:
-    """Return the bin of each confidence: bin j (from 0) holds j < bins * c <= j + 1.
+    """Find the bin of each confidence: bin j (from 0) holds j < bins * c <= j + 1.
 
     Confidence 0 goes to the first bin and confidence 1 to the last.
     """
@@ -41,7 +41,7 @@ def bin_sums(
     bins: int,
     weights: Weights | None = None,
 ) -> BinSums:
-    """Return the sums within equal-width bins.
+    """Sum within equal-width bins.
 
     Args:
         confidence: largest probability of each sample, (n,), in [0, 1].
@@ -61,35 +61,35 @@ def _last(values: FloatArray) -> FloatArray:
 
 
 def ece(sums: BinSums) -> FloatArray:
-    """Return sum_j (n_j / n) |acc_j - conf_j|, (R,)."""
+    """Compute sum_j (n_j / n) |acc_j - conf_j|, (R,)."""
     return _last(np.abs(sums.correct - sums.confidence)) / _last(sums.n)
 
 
 def over_confidence(sums: BinSums) -> FloatArray:
-    """Return the part of the ECE from bins whose confidence exceeds their accuracy, (R,)."""
+    """Compute the part of the ECE from bins whose confidence exceeds their accuracy, (R,)."""
     return _last(np.maximum(sums.confidence - sums.correct, 0)) / _last(sums.n)
 
 
 def under_confidence(sums: BinSums) -> FloatArray:
-    """Return the part of the ECE from bins whose accuracy exceeds their confidence, (R,)."""
+    """Compute the part of the ECE from bins whose accuracy exceeds their confidence, (R,)."""
     return _last(np.maximum(sums.correct - sums.confidence, 0)) / _last(sums.n)
 
 
 def mce(sums: BinSums, min_n: float = 1) -> FloatArray:
-    """Return max_j |acc_j - conf_j| over bins of at least ``min_n`` samples, NaN if none, (R,)."""
+    """Find max_j |acc_j - conf_j| over bins of at least ``min_n`` samples, NaN if none, (R,)."""
     gaps = np.abs(sums.correct - sums.confidence) / np.maximum(sums.n, 1)
     widest = np.where(sums.n >= min_n, gaps, -1.0).max(axis=-1)
     return np.where(widest < 0, np.nan, widest)
 
 
 def rmsce(sums: BinSums) -> FloatArray:
-    """Return sqrt(sum_j (n_j / n) (acc_j - conf_j)^2), (R,)."""
+    """Compute sqrt(sum_j (n_j / n) (acc_j - conf_j)^2), (R,)."""
     squares = np.square(sums.correct - sums.confidence) / np.maximum(sums.n, 1)
     return np.sqrt(_last(squares) / _last(sums.n))
 
 
 def debiased(sums: BinSums) -> FloatArray:
-    """Return sum_j (n_j / n) [(acc_j - conf_j)^2 - acc_j (1 - acc_j) / (n_j - 1)], (R,).
+    """Compute sum_j (n_j / n) [(acc_j - conf_j)^2 - acc_j (1 - acc_j) / (n_j - 1)], (R,).
 
     Bins of fewer than two samples are left out; the value may be negative.
 
@@ -103,7 +103,7 @@ def debiased(sums: BinSums) -> FloatArray:
 
 
 def equal_mass_edges(n: int, bins: int) -> IntArray:
-    """Return the first position of each of the groups of ``n`` sorted samples.
+    """Find the first position of each of the groups of ``n`` sorted samples.
 
     The sizes differ by at most one, larger groups first; with fewer samples than bins there are
     ``n`` groups.
@@ -124,7 +124,7 @@ def repeat_sorted(values: FloatArray, weights: Weights) -> FloatArray:
 def adaptive_gaps(
     confidence: FloatArray, correct: npt.ArrayLike, weights: Weights | None = None
 ) -> FloatArray:
-    """Return correctness minus confidence in the order of rising confidence, (R, n).
+    """Give correctness minus confidence in the order of rising confidence, (R, n).
 
     Equal confidences keep the order of the samples.
     """
@@ -136,7 +136,7 @@ def adaptive_gaps(
 
 
 def equal_mass_error(gaps: FloatArray, bins: int) -> FloatArray:
-    """Return the sum over equal-count groups of |sum of gaps| / n, for sorted gaps (R, n)."""
+    """Sum |sum of gaps| / n over equal-count groups, for sorted gaps (R, n)."""
     n: int = gaps.shape[-1]
     return _last(np.abs(np.add.reduceat(gaps, equal_mass_edges(n, bins), axis=-1))) / n
 
@@ -144,7 +144,7 @@ def equal_mass_error(gaps: FloatArray, bins: int) -> FloatArray:
 def sorted_errors(
     confidence: FloatArray, correct: npt.ArrayLike, weights: Weights | None = None
 ) -> FloatArray:
-    """Return 1 for wrong and 0 for right in the order of falling confidence, (R, n)."""
+    """Give 1 for wrong and 0 for right in the order of falling confidence, (R, n)."""
     order = np.argsort(-confidence, kind="stable")
     errors = 1 - np.asarray(correct, dtype=np.float64)[order]
     if weights is None:
@@ -153,7 +153,7 @@ def sorted_errors(
 
 
 def aurc(errors: FloatArray) -> FloatArray:
-    """Return the mean over k of the error among the k most confident samples, (R,).
+    """Average over k the error among the k most confident samples, (R,).
 
     Args:
         errors: 1 for wrong and 0 for right, sorted by falling confidence, (R, n).
@@ -169,7 +169,7 @@ def aurc(errors: FloatArray) -> FloatArray:
 
 
 def accuracy_at(errors: FloatArray, percent: int) -> FloatArray:
-    """Return the accuracy of the most confident ``percent`` % of samples, rounded up, (R,)."""
+    """Compute the accuracy of the most confident ``percent`` % of samples, rounded up, (R,)."""
     kept: int = -(-errors.shape[-1] * percent // 100)
     return 1 - _last(errors[..., :kept]) / kept
 
@@ -177,7 +177,7 @@ def accuracy_at(errors: FloatArray, percent: int) -> FloatArray:
 def expected_calibration_error(
     confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 15
 ) -> float:
-    """Return the ECE over equal-width bins.
+    """Compute the ECE over equal-width bins.
 
     Args:
         confidence: largest probability of each sample, (n,), in [0, 1].
@@ -195,7 +195,7 @@ def expected_calibration_error(
 
 
 def ece_paper_tool(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10) -> float:
-    """Return what the analysis script published with AdAutoMix prints as ECE. It is not the ECE.
+    """Compute what the analysis script published with AdAutoMix prints as ECE. It is not the ECE.
 
     The script sorts the accuracies of the bins and their confidences independently and keeps the
     counts in the old order. Where accuracy rises with confidence over all bins the two agree;
@@ -205,7 +205,7 @@ def ece_paper_tool(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int 
 
 
 def paper_tool_error(sums: BinSums) -> FloatArray:
-    """Return what ``ece_paper_tool`` describes, of each replicate, (R,)."""
+    """Compute what ``ece_paper_tool`` describes, of each replicate, (R,)."""
     filled = np.maximum(sums.n, 1)
     accuracy = np.sort(sums.correct / filled, axis=-1)
     confidence = np.sort(sums.confidence / filled, axis=-1)
@@ -213,7 +213,7 @@ def paper_tool_error(sums: BinSums) -> FloatArray:
 
 
 def reliability_table(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int) -> list[Row]:
-    """Return one row a bin: edges, n, mean confidence, accuracy and its Wilson interval.
+    """Make one row a bin: edges, n, mean confidence, accuracy and its Wilson interval.
 
     An empty bin has n = 0 and null for the rest. A bin holds lo < confidence <= hi; the first one
     holds 0 as well.

@@ -185,12 +185,6 @@ def tace_15(rows: Rows) -> Definition:
 
 # Numbers whose bin count is a parameter
 
-_MEASURES: dict[str, Callable[[BinSums], FloatArray]] = {
-    "ece": binned.ece,
-    "mce": binned.mce,
-    "rmsce": binned.rmsce,
-}
-
 
 def binned_numbers(rows: Rows, bins: Sequence[int], *, paper_tool: bool = False) -> Numbers:
     """Define ``ece mce rmsce adaptive_ece classwise_ece`` with each number of bins.
@@ -200,9 +194,14 @@ def binned_numbers(rows: Rows, bins: Sequence[int], *, paper_tool: bool = False)
         bins: numbers of bins.
         paper_tool: add ``ece_paper_tool``, which is not an ECE; see there.
     """
+    measures: dict[str, Callable[[BinSums], FloatArray]] = {
+        "ece": binned.ece,
+        "mce": binned.mce,
+        "rmsce": binned.rmsce,
+    }
     numbers: Numbers = {
         ("", f"{name}_{b}"): partial(_of_bins, rows, measure, b, note=_noted(rows, b))
-        for name, measure in _MEASURES.items()
+        for name, measure in measures.items()
         for b in bins
     }
     numbers |= {("", f"adaptive_ece_{b}"): partial(_adaptive, rows, b) for b in bins}

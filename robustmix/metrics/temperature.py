@@ -107,7 +107,7 @@ class ScaledResult:
     """Reliability table after scaling, each sample by its own temperature."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the block ``temperature`` of a report; T is the geometric mean of the fits."""
+        """Make the block ``temperature`` of a report; T is the geometric mean of the fits."""
         return {
             "T": math.exp(sum(math.log(fit.T) for fit in self.fits) / len(self.fits)),
             "T_fits": [fit.T for fit in self.fits],
@@ -123,7 +123,7 @@ class ScaledResult:
 
 
 def fit_temperature(logits: Logits, labels: Labels) -> Temperature:
-    """Return the T that minimises the NLL of softmax(logits / T), with log T in [-3, 3].
+    """Find the T that minimises the NLL of softmax(logits / T), with log T in [-3, 3].
 
     The NLL is convex in 1/T, so its slope there, mean_i(E_p[z_i] - z_i,y), changes sign at most
     once; Brent's method finds that root in log T. Logits that do not depend on the class leave T
@@ -171,7 +171,7 @@ def fit_temperature(logits: Logits, labels: Labels) -> Temperature:
 
 
 def _nll_slope(logits: npt.NDArray[np.floating[Any]], labels: IntArray, inverse: float) -> float:
-    """Return the derivative of the mean NLL of softmax(inverse * logits) by ``inverse``."""
+    """Differentiate the mean NLL of softmax(inverse * logits) by ``inverse``."""
     total = 0.0
     for rows in row_blocks(*logits.shape):
         z = logits[rows].astype(np.float64)
@@ -183,7 +183,7 @@ def _nll_slope(logits: npt.NDArray[np.floating[Any]], labels: IntArray, inverse:
 
 
 def stratified_halves(labels: npt.ArrayLike, sample_ids: Sequence[str], seed: int) -> IntArray:
-    """Return 0 or 1 for each sample, (N,): halves that share every class and depend on ids only.
+    """Split the samples, 0 or 1 each, (N,): halves that share every class and depend on ids only.
 
     Within a class the samples are ordered by a hash of seed and id, and assigned in turn; the turn
     runs on from class to class. So class counts, and the halves, differ by at most one.
@@ -345,7 +345,7 @@ def refuse_overlap(scored: Iterable[str], fitted_to: Iterable[str]) -> None:
 
 
 def hash_ids(*lists: Iterable[str]) -> str:
-    """Return the SHA-256 of lists of ids, whatever the order within each."""
+    """Hash lists of ids by SHA-256, whatever the order within each."""
     text = "\x1e".join("\x1f".join(sorted(ids)) for ids in lists)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -81,7 +81,7 @@ def test_pgd_through_the_adapter_is_the_native_one(trained: Trained) -> None:
         "alpha": 0.03, "steps": 7, "random_start": False,
     }  # fmt: skip
     counting = CountingModel(trained.net)
-    theirs = torchattack(counting, x, y, name="torchattacks:PGD", eps=0.1, seed=0, options=options)
+    theirs = torchattack(counting, x, y, name="PGD", eps=0.1, seed=0, options=options)
     assert (counting.forwards, counting.backwards) == (7 * len(x), 7 * len(x))
     ours = pgd.outcome(trained.net, x, y, eps=0.1, step_size=0.03, steps=7, random_start=False)
     same = (theirs - known(ours.last)).abs().flatten(1).amax(dim=1) < 1e-6

@@ -21,6 +21,7 @@ from robustmix.evaluation.params import exact_name
 from robustmix.evaluation.plan import plan
 from robustmix.evaluation.recompute import recompute
 from robustmix.evaluation.suite import Prepared, Scene, all_numbers
+from robustmix.evaluation.suites.attack import Attack
 from robustmix.evaluation.suites.masking import Masking
 from robustmix.evaluation.suites.registry import name_of, read_suite
 from robustmix.metrics.intervals import wilson

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -15,6 +16,9 @@ from robustmix.evaluation.patches import (
     is_aligned,
     mask_count,
     nested_masks,
+    parse_grid,
+    parse_offset,
+    parse_ratios,
     patch_scores,
     patch_size,
     scope_ids,
@@ -167,6 +171,41 @@ def test_mask_scopes() -> None:
     for wrong in ("batch", "batch:0", "batch:x", "image", "sample:2"):
         with pytest.raises(UsageError, match="unknown mask scope"):
             scope_ids(wrong, positions, ids)
+
+
+def test_grids_ratios_and_offsets_are_read_exactly() -> None:
+    assert parse_grid("14x7") == (14, 7)
+    assert parse_offset("8,-2") == (8, -2)
+    assert parse_ratios("0,1/3,0.1") == (0, Fraction(1, 3), Fraction(1, 10))
+    # 0.1 eleven times is not 1.1 of binary numbers: the end belongs to the range.
+    assert parse_ratios("0:1:0.1") == tuple(Fraction(k, 10) for k in range(11))
+    assert parse_ratios("0.5:0.9:0.3") == (Fraction(1, 2), Fraction(4, 5))
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "code"),
+    [
+        (parse_grid, "8", "E-GRID"),
+        (parse_grid, "8x8x8", "E-GRID"),
+        (parse_grid, "x8", "E-GRID"),
+        (parse_grid, "9" * 5000 + "x8", "E-GRID"),
+        (parse_offset, "8", "E-OFFSET"),
+        (parse_offset, "a,b", "E-OFFSET"),
+        (parse_ratios, "0;1", "E-RATIOS"),
+        (parse_ratios, "1/0", "E-RATIOS"),
+        (parse_ratios, "0:1", "E-RATIOS"),
+        (parse_ratios, "0:1:-0.1", "E-RATIOS"),
+        (parse_ratios, "0:1:1/99999999", "E-RATIOS"),  # would fill the memory
+        (parse_ratios, "0,1e99999999", "E-RATIOS"),  # would take minutes
+    ],
+)
+def test_what_is_no_grid_ratio_or_offset_is_refused_in_a_short_line(
+    parse: Callable[[str], object], text: str, code: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(text)
+    assert caught.value.code == code
+    assert len(caught.value.line()) < 160
 
 
 @pytest.mark.parametrize("fill", FILLS)

@@ -10,23 +10,30 @@ import torch
 from torch import Tensor, nn
 
 from robustmix.errors import IncompleteError, UsageError
-from robustmix.evaluation.engine import padded
 from robustmix.evaluation.evaluate import evaluate
-from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.suites.shuffle import ShuffleSuite, piece_grid, shuffle_pieces
-from robustmix.models.robust_model import RobustModel
+from robustmix.evaluation.recompute import recompute, remake
+from robustmix.evaluation.suite import Scene
+from robustmix.evaluation.suites.shuffle import Shuffle, piece_grid, shuffle_pieces
+from robustmix.models.robust_model import RobustModel, padded
 from robustmix.pages.drawings import draw
 from robustmix.report.report import Report
 from robustmix.report.samples import Table
-from robustmix.report.schema import ShufflePart
+from robustmix.report.schema import SuitePart
 from robustmix.rng import permutations, sample_keys
-from tests.evaluation.test_occlusion import Counting, OnePatch, bright, pixels, reader
+from tests.evaluation.test_occlusion import (
+    Counting,
+    OnePatch,
+    bright,
+    pixels,
+    reader,
+    sized,
+    values,
+)
 from tests.evaluation.tiny import MEAN, STD, tiny_images, tiny_model
 
 
-def shuffle(report: Report) -> ShufflePart:
+def shuffle(report: Report) -> SuitePart:
     part = report.content.suites["shuffle"]
-    assert isinstance(part, ShufflePart)
     assert part.status == "ok", part.reason
     return part
 
@@ -57,14 +64,14 @@ def test_shuffling_equals_a_loop_over_pieces() -> None:
 
 def test_suite_equals_a_loop() -> None:
     data, robust = tiny_images(19), tiny_model()
-    suite = ShuffleSuite(pieces=(4, 8, 16), trials=3)
+    suite = Shuffle(pieces=(4, 8, 16), trials=3)
     part = shuffle(evaluate(robust, data, ["clean", suite], seed=4))
-    assert [(p.pieces, p.grid, p.x) for p in part.points] == [
-        (1, "1x1", 1.0), (4, "2x2", 4.0), (8, "2x4", 8.0), (16, "4x4", 16.0),
-    ]  # fmt: skip
+    curve = part.curve("shuffled")
+    assert (curve.at, curve.x) == (["1", "4", "8", "16"], [0, 2, 3, 4])
+    assert curve.ticks == ["1\n1x1", "4\n2x2", "8\n2x4", "16\n4x4"]
     images, model = pixels(data), padded(robust)
     accuracy = [float((model(images).argmax(dim=1) == data.labels).float().mean())]
-    for point, (pieces, grid) in enumerate([(4, (2, 2)), (8, (2, 4)), (16, (4, 4))], start=1):
+    for pieces, grid in ((4, (2, 2)), (8, (2, 4)), (16, (4, 4))):
         right = np.zeros((3, 19))
         for trial in range(3):
             name = f"{grid[0]}x{grid[1]}"
@@ -72,7 +79,7 @@ def test_suite_equals_a_loop() -> None:
             order = permutations(keys, pieces)
             cut = [moved(images[i], order[i].tolist(), *grid) for i in range(19)]
             right[trial] = model(torch.stack(cut)).argmax(dim=1) == data.labels
-        metrics = part.points[point].metrics
+        metrics = part.condition(str(pieces))
         assert metrics["acc"].value == pytest.approx(right.mean())
         assert metrics["trial_sd"].value == pytest.approx(right.mean(axis=1).std(ddof=1))
         accuracy.append(right.mean())
@@ -91,9 +98,9 @@ class MeanColour(nn.Module):
 
 def test_a_model_of_the_mean_colour_does_not_mind() -> None:
     robust = RobustModel(MeanColour(), mean=MEAN, std=STD, num_classes=3, input_size=(3, 32, 32))
-    part = shuffle(evaluate(robust, tiny_images(29, classes=3), ["clean", ShuffleSuite()]))
-    assert [p.pieces for p in part.points] == [1, 4, 16, 64, 256]
-    assert len({p.metrics["acc"].value for p in part.points}) == 1
+    part = shuffle(evaluate(robust, tiny_images(29, classes=3), ["clean", Shuffle()]))
+    assert [c.name for c in part.conditions] == ["1", "4", "16", "64", "256"]
+    assert len(set(values(part, "shuffled"))) == 1
     assert part.metrics["nauc_pieces256"].value == pytest.approx(1)
     assert part.metrics["nauc_pieces256"].unit == "score"
 
@@ -104,9 +111,9 @@ def test_pieces_land_everywhere_alike() -> None:
     images = data.pixels.take(torch.arange(400)).clone()
     images[:, :, 16:24, :8] = 0
     data = replace(data, pixels=type(data.pixels)(images))  # type: ignore[call-arg]
-    suite = ShuffleSuite(pieces=(16,), trials=4)
+    suite = Shuffle(pieces=(16,), trials=4)
     report = evaluate(reader(OnePatch()), data, ["clean", suite])
-    wrong = 1 - (shuffle(report).points[1].metrics["acc"].value or 0)
+    wrong = 1 - (values(shuffle(report), "shuffled")[1] or 0)
     assert abs(wrong - 1 / 16) < 4 * (15 / 256 / 1600) ** 0.5
     assert report.samples is not None
     rows = report.samples.tables["shuffle"].columns["correct"][1]
@@ -115,7 +122,7 @@ def test_pieces_land_everywhere_alike() -> None:
 
 @pytest.mark.parametrize("scope", ["sample", "batch:10"])
 def test_trap_17_results_do_not_depend_on_the_batch_size(scope: str) -> None:
-    suite = ShuffleSuite(pieces=(4, 64), trials=2, mask_scope=scope)
+    suite = Shuffle(pieces=(4, 64), trials=2, mask_scope=scope)
     tables = []
     for size in (1, 7, 100):
         report = evaluate(tiny_model(), tiny_images(41), ["clean", suite], batch_size=size)
@@ -127,11 +134,11 @@ def test_trap_17_results_do_not_depend_on_the_batch_size(scope: str) -> None:
 
 
 def test_the_identity_must_be_clean_and_everything_comes_back(tmp_path: Path) -> None:
-    data, suite = tiny_images(23), ShuffleSuite(pieces=(4,), trials=2, mask_scope="batch:5")
+    data, suite = tiny_images(23), Shuffle(pieces=(4,), trials=2, mask_scope="batch:5")
     report = evaluate(tiny_model(), data, ["clean", suite], out=tmp_path)
     assert recompute(Report.load(tmp_path)) == []
     part = shuffle(report)
-    assert part.points[0].metrics["acc"].value == report.metric("clean.top1").value
+    assert values(part, "shuffled")[0] == report.metric("clean.top1").value
     assert part.params["nonstandard"] == ["mask_scope"]
     assert report.samples is not None
     table = report.samples.tables["shuffle"]
@@ -141,9 +148,8 @@ def test_the_identity_must_be_clean_and_everything_comes_back(tmp_path: Path) ->
         **report.samples.tables,
         "shuffle": Table(table.conditions, {**table.columns, "pred": pred}),
     }
-    facts = {"seed": 0, "num_classes": 5, "input_size": [3, 32, 32], "subset": False}
     with pytest.raises(IncompleteError, match="one piece in its place") as caught:
-        suite.summarise(replace(report.samples, tables=tables), facts)
+        remake(Report(report.content, replace(report.samples, tables=tables)))
     assert caught.value.code == "E-IDENTITY"
 
 
@@ -154,7 +160,12 @@ def test_one_pass_a_grid_and_trial() -> None:
         evaluate(robust, tiny_images(16, classes=3), ["clean", *suites], batch_size=8)
         return net.images // 16
 
-    assert passes(ShuffleSuite(trials=3)) - passes() == 4 * 3 + 1
+    assert passes(Shuffle(trials=3)) - passes() == 4 * 3 + 1
+
+
+def pieces_of(suite: Shuffle, side: int) -> tuple[int, ...]:
+    robust, data = sized(side)
+    return suite.prepare(Scene(robust=robust, data=data, folder=Path())).pieces
 
 
 def test_pieces_depend_on_the_size() -> None:
@@ -165,20 +176,20 @@ def test_pieces_depend_on_the_size() -> None:
         28: (1, 4, 16),
     }
     for side, pieces in known.items():
-        assert ShuffleSuite().resolved((side, side)).pieces == pieces
+        assert pieces_of(Shuffle(), side) == pieces
     assert piece_grid(196) == (14, 14)
     assert piece_grid(32) == (4, 8)
     for wrong in (0, 3, 12):
         with pytest.raises(UsageError, match="make no grid"):
-            ShuffleSuite(pieces=(wrong,))
+            Shuffle(pieces=(wrong,))
     with pytest.raises(UsageError, match="does not divide"):
-        ShuffleSuite(pieces=(9,)).resolved((32, 32))
+        pieces_of(Shuffle(pieces=(9,)), 32)
     with pytest.raises(UsageError, match="no number of pieces"):
-        ShuffleSuite().resolved((31, 31))
+        pieces_of(Shuffle(), 31)
 
 
 def test_curves_are_drawn(tmp_path: Path) -> None:
-    report = evaluate(tiny_model(), tiny_images(9), ["clean", ShuffleSuite()], name="tiny run")
+    report = evaluate(tiny_model(), tiny_images(9), ["clean", Shuffle()], name="tiny run")
     draw("shuffle-curve", [report] * 4, tmp_path / "curves.svg")
     drawn = (tmp_path / "curves.svg").read_text(encoding="utf-8")
     assert drawn.count("<!-- tiny run -->") == 4

@@ -6,28 +6,34 @@ import numpy as np
 import pytest
 
 from robustmix.cli import console
+from robustmix.cli.app import run
 from robustmix.errors import IncompatibleError, IntakeError
 from robustmix.evaluation.evaluate import evaluate
 from robustmix.metrics.metric import Metric
 from robustmix.pages.overview_figure import draw_reports
+from robustmix.report.export import report_csv, report_markdown
 from robustmix.report.report import Report
 from robustmix.report.samples import Samples
-from robustmix.report.schema import ReportModel, Warn
-from robustmix.report.terminal import (
-    comparison_table,
-    error_lines,
-    headline,
-    sparkline,
-    summary_table,
-    warning_lines,
-)
-from tests.evaluation.test_engine import QUICK
+from robustmix.report.schema import ReportModel, Shown, SuitePart, VerdictPart, Warn
+from robustmix.report.terminal import Summary, error_lines, headline, summary_rows, warning_lines
+from robustmix.report.text import sparkline
 from tests.evaluation.tiny import tiny_images, tiny_model
 
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    return evaluate(tiny_model(), tiny_images(), QUICK, name="tiny")
+    return evaluate(
+        tiny_model(),
+        tiny_images(),
+        ["clean", "calibration", "corruption", "fgsm", "occlusion"],
+        name="tiny",
+        corruptions="gaussian_noise,brightness",
+        severity="1,4",
+        eps="8/255,2/255",
+        masking="off",
+        ratios="1/4,1/2",
+        trials=3,
+    )
 
 
 def test_save_and_load_give_the_same(tmp_path: Path, report: Report) -> None:
@@ -92,13 +98,22 @@ def damaged(value: dict[str, Any], how: str) -> Any:
     if how == "not ours":
         return {"kind": "something else"}
     if how == "newer":
-        return value | {"schema_version": "2.0"}
+        return value | {"schema_version": "3.0"}
+    if how == "nameless":
+        return {key: value[key] for key in value if key != "schema_version"}
     if how == "nan":
         value["suites"]["clean"]["metrics"]["top1"]["value"] = "NaN"
     if how == "no n":
         del value["suites"]["clean"]["metrics"]["top1"]["n"]
-    if how == "unknown suite":
-        value["suites"]["clean"]["kind"] = "magic"
+    if how == "kindless":
+        del value["suites"]["clean"]["kind"]
+    if how == "curve without numbers":
+        value["suites"]["fgsm"]["curves"][0]["at"][1] = "nowhere"
+    if how == "short curve":
+        del value["suites"]["fgsm"]["curves"][0]["x"][1]
+    if how == "ragged table":
+        table = {"name": "a", "caption": "", "columns": ["a", "b"], "rows": [[1, 2], [3]]}
+        value["suites"]["clean"]["tables"] = [table]
     return value
 
 
@@ -106,10 +121,14 @@ def damaged(value: dict[str, Any], how: str) -> Any:
     ("how", "error", "message"),
     [
         ("not ours", IntakeError, "not a robustmix report"),
-        ("newer", IncompatibleError, "schema version 2.0"),
+        ("newer", IncompatibleError, "schema version 3.0, this program reads 1.x and 2.x"),
+        ("nameless", IncompatibleError, "schema version none"),
         ("nan", IntakeError, "breaks the schema at suites.clean"),
         ("no n", IntakeError, "breaks the schema at suites.clean"),
-        ("unknown suite", IntakeError, "breaks the schema at suites.clean"),
+        ("kindless", IntakeError, "breaks the schema at suites.clean.kind"),
+        ("curve without numbers", IntakeError, "at suites.fgsm: .*a curve has places"),
+        ("short curve", IntakeError, "at suites.fgsm: .*a curve has places"),
+        ("ragged table", IntakeError, "at suites.clean.tables.0: .*as many values in each row"),
     ],
 )
 def test_damaged_reports_are_refused_in_one_line(
@@ -154,15 +173,28 @@ def test_a_sample_path_that_leaves_the_folder_is_not_followed(
 
 
 def test_newer_minor_fields_are_ignored(tmp_path: Path, report: Report) -> None:
-    value = json.loads(report.to_json()) | {"schema_version": "1.9", "new_field": 1}
+    value = json.loads(report.to_json()) | {"schema_version": "2.9", "new_field": 1}
+    value["suites"]["clean"]["new_field"] = {"a": 1}
     (tmp_path / "report.json").write_text(json.dumps(value))
     assert Report.load(tmp_path).metric("clean.top1") == report.metric("clean.top1")
 
 
-def test_the_schema_names_every_suite() -> None:
-    text = json.dumps(ReportModel.model_json_schema())
-    for part in ("CleanPart", "CalibrationPart", "CorruptionPart", "AttackPart", "OcclusionPart"):
-        assert part in text
+def test_one_number_is_found_by_its_path(report: Report) -> None:
+    part = report.content.suites["corruption"]
+    name = part.conditions[0].name
+    assert report.metric(f"corruption.acc[{name}]") == part.conditions[0].metrics["acc"]
+    assert report.metric("fgsm.robust_acc[0]").value == report.metric("clean.top1").value
+    for wrong in ("clean.top2", "clean.acc[fog/3]", f"corruption.top1[{name}]", "clean", "magic.a"):
+        with pytest.raises(KeyError):
+            report.metric(wrong)
+
+
+def test_the_schema_is_printed_and_names_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", "schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema == ReportModel.model_json_schema()
+    properties = schema["$defs"]["SuitePart"]["properties"]
+    assert {"kind", "metrics", "conditions", "curves", "verdicts", "shown"} <= set(properties)
 
 
 @pytest.mark.parametrize(
@@ -191,16 +223,72 @@ def rendered(table: object, width: int = 100) -> list[str]:
 
 
 def test_tables_fit_100_columns_and_hold_the_headlines(report: Report) -> None:
-    lines = rendered(summary_table(report))
+    lines = rendered(Summary(report))
     assert max(map(len, lines)) <= 100
     value = report.metric("clean.top1").value
     assert value is not None
     assert any("top1" in line and f"{100 * value:.2f} %" in line for line in lines)
-    both = rendered(comparison_table([report, report]))
-    assert max(map(len, both)) <= 100
-    assert any(line.count(f"{100 * value:.2f} %") == 2 for line in both)
-    for name, part in report.content.suites.items():
-        assert headline(name, part)
+    for part in report.content.suites.values():
+        assert headline(part)
+
+
+@pytest.mark.parametrize("width", [100, 80, 70])
+def test_no_digit_and_no_note_is_cut_off_in_a_narrow_terminal(report: Report, width: int) -> None:
+    content = report.content.model_copy(deep=True)
+    content.suites["fgsm@a-protocol-of-a-long-name"] = content.suites["fgsm"]
+    lines = rendered(Summary(Report(content)), width)
+    assert max(map(len, lines)) <= width
+    text, said = "\n".join(lines), " ".join("\n".join(lines).split())
+    assert "…" not in text
+    for key, part in content.suites.items():
+        for _, value, interval, _, note in summary_rows(part):
+            assert value in text
+            assert interval in text
+            # Below the table a note is whole; in it, it is broken between words.
+            assert f"{key}: {note}" in said or all(word in said for word in note.split())
+
+
+def test_numbers_of_conditions_are_indented_by_their_last_name(report: Report) -> None:
+    part = report.content.suites["corruption"]
+    labels = [label for label, _ in headline(part)]
+    groups = [c.name.partition(":")[2] for c in part.conditions if c.name.startswith("groups:")]
+    assert labels[-len(groups) :] == [f"  {group}" for group in groups]
+    part = part.model_copy(update={"shown": Shown(headline=["acc[fog/9]", "nothing"])})
+    assert headline(part) == []  # a stranger's file may name what it does not have
+
+
+def test_every_suite_has_a_row_whether_it_has_numbers_or_not(report: Report) -> None:
+    judged = VerdictPart(title="masking", verdict="not_assessable", reason="too few", n=7)
+    content = report.content.model_copy(deep=True)
+    content.suites = {
+        "judge": SuitePart(kind="judge", status="ok", verdicts=[judged]),
+        "mute": SuitePart(kind="mute", status="ok", shown=Shown(note="did its work")),
+        "late": SuitePart(kind="late", status="partial", reason="interrupted"),
+        "fgsm": content.suites["fgsm"].model_copy(update={"verdicts": [judged, judged]}),
+    }
+    rows = {key: summary_rows(part)[0] for key, part in content.suites.items()}
+    assert rows["judge"] == ("not assessable", "-", "-", "7", "too few")
+    assert rows["mute"] == ("ok", "-", "-", "-", "did its work")
+    assert rows["late"] == ("partial", "-", "-", "-", "interrupted")
+    twice = "masking: not assessable, masking: not assessable"
+    assert rows["fgsm"][-1] == f"linf, eps 8/255, {twice}"
+    shown = Report(content)
+    text = report_markdown(shown)
+    assert "| judge | not assessable | - | - | 7 |" in text
+    assert "| mute | ok | - | - | - |" in text
+    assert "| late | partial: interrupted | - | - | - |" in text
+    assert "judge,,verdict,,,,7,,,,too few,not assessable" in report_csv(shown).splitlines()
+    assert "fgsm,,verdict" not in report_csv(shown)
+
+
+def test_suites_are_shown_in_the_order_they_ran(report: Report) -> None:
+    content = report.content.model_copy(deep=True)
+    content.run.config["suites"] = ["fgsm", "clean", "gone"]
+    first = list(content.ordered_suites())
+    assert first[:2] == ["fgsm", "clean"]
+    assert first[2:] == sorted(set(content.suites) - {"fgsm", "clean"})
+    content.run.config = {}
+    assert list(content.ordered_suites()) == sorted(content.suites)
 
 
 def test_sparkline_ends() -> None:
@@ -224,7 +312,7 @@ def test_a_strangers_text_does_not_steer_the_terminal(
     content.suites["fgsm"].status = "failed"
     content.suites["fgsm"].reason = evil
     strange = Report(content)
-    console.table_result(summary_table(strange))
+    console.table_result(Summary(strange))
     for line in (*warning_lines(strange), *error_lines(strange)):
         console.say(line)
     shown = capsys.readouterr()

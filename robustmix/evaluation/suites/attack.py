@@ -164,7 +164,8 @@ class Attack(Suite):
         """Decide how the attack is run, by what its row in the table says it can do.
 
         Raises:
-            UsageError: it does not work in the norm, or with so few classes, or needs a package.
+            UsageError: it does not work in the norm or with so few classes, needs a package, or is
+                not what its row says.
         """
         norm, facts, options = self.chosen_norm, facts_of(self.attack), self.resolved()
         possible = attack_norms(self.attack)
@@ -196,6 +197,12 @@ class Attack(Suite):
         )
 
     def _search(self, norm: Norm, options: dict[str, Any]) -> Search:
+        if "steps" not in options:
+            raise UsageError(
+                f"the attack {self.attack} has no option steps, which one that is traced needs",
+                "register it without traced=True",
+                code="E-ATTACK-SIGNATURE",
+            )
         steps, sizes = options.pop("steps"), "step_size" in options
         size, targets = options.pop("step_size", None), options.pop("targets", None) or 0
         exact = None if size is None else coerced(Fraction, size)

@@ -291,16 +291,14 @@ class EachRadius(PreparedAttack):
         images, model, radius = batch.pixels(), tools.context.model, float(eps)
         zero = zeros_of(input_gradient(model, images, batch.labels))
         raw, forwards, backwards = self._attacked(tools, eps, images, batch)
+        found = scored(model, batch, images, raw, norm=self.norm, eps=radius)
         shared = tools.own(batch) | {
             "zero_gradient": zero,
             "clipped": pinned(images, raw, eps=radius),
         }
         # The gradient at the clean image is charged to the attack, and the scoring of its images.
-        rows = {
-            eps_name(eps): shared
-            | scored(model, batch, images, raw, norm=self.norm, eps=radius)
-            | {"forwards": forwards + 2, "backwards": backwards + 1}
-        }
+        spent = {"forwards": forwards + 2, "backwards": backwards + 1}
+        rows = {eps_name(eps): shared | found | spent}
         if eps == self.eps:
             once = cost(1, 0, len(images))
             identity = scored(model, batch, images, images, norm=self.norm, eps=0.0)

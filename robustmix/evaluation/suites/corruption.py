@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -54,7 +54,6 @@ from robustmix.evaluation.suites.official import (
 from robustmix.metrics.corrupted import SCALED, Corrupted, spread
 from robustmix.metrics.definition import Numbers, absent
 from robustmix.metrics.mce import MceReference, load_reference, mce, relative_mce, source_name
-from robustmix.metrics.metric import Metric
 from robustmix.metrics.scores import FloatArray, score_logits
 from robustmix.report.rows import Rows
 from robustmix.report.schema import Shown, SuitePart, Warn
@@ -206,34 +205,31 @@ class PreparedCorruption(Prepared):
     def found(self, rows: Rows, numbers: SuitePart) -> Found:
         """Report where the images come from, the worst condition, and the spread of errors."""
         under = {condition.name: condition.metrics for condition in numbers.conditions}
-        every = [(name, s) for name in self.corruptions for s in self.severities]
-        name, severity = min(every, key=lambda at: under[f"{at[0]}/{at[1]}"]["acc"].value or 0.0)
+
+        def value(name: str, severity: int, metric: str) -> float:
+            return under[f"{name}/{severity}"][metric].value or 0.0
+
+        every = [(name, severity) for name in self.corruptions for severity in self.severities]
+        name, severity = min(every, key=lambda condition: value(*condition, "acc"))
         endings = Corrupted(rows, self.paired).endings
         temperature = clean_temperatures(rows.view, rows.seed) if SCALED in endings else None
         spreads = {
             str(s): {
-                f"{metric}{end}": spread(
-                    [_value(under, c, s, metric + end) for c in self.corruptions]
-                )
-                for metric in ("ece_15", "gap")
-                for end in endings
+                metric: spread([value(corruption, s, metric) for corruption in self.corruptions])
+                for metric in (f"{stem}{end}" for stem in ("ece_15", "gap") for end in endings)
             }
             for s in self.severities
         }
-        details = {
-            "source": self.source,
-            "profile": self.profile,
-            "generator_version": self.generator_version,
+        said = ("source", "profile", "generator_version", "frost", "paired")
+        details: dict[str, Any] = {field: getattr(self, field) for field in said} | {
             "corruptions": list(self.corruptions),
             "severities": list(self.severities),
             "approximate": self.approximate,
-            "frost": self.frost,
             "complete": self._complete,
-            "paired": self.paired,
             "worst": {
                 "corruption": name,
                 "severity": severity,
-                "acc": under[f"{name}/{severity}"]["acc"].value,
+                "acc": value(name, severity, "acc"),
             },
             "calibration": {
                 "temperature": None if temperature is None else temperature[1],
@@ -463,13 +459,6 @@ def _fitted_to(calibration: Prepared | None) -> str:
     return TWO_FOLD
 
 
-def _value(
-    under: Mapping[str, Mapping[str, Metric]], name: str, severity: int, metric: str
-) -> float:
-    value = under[f"{name}/{severity}"][metric].value
-    return float("nan") if value is None else value
-
-
 def _temperature(context: Context) -> FloatArray | None:
     """Give the temperature of each sample, fitted on clean samples of which it is not one, (n,)."""
     found = clean_temperatures(context.record, context.seed)
@@ -490,10 +479,6 @@ def _scaled(temperature: FloatArray | None, batch: Batch, logits: Tensor) -> Col
         temperature=temperature[batch.indices.numpy()],
     )
     return {
-        f"{name}{SCALED}": torch.from_numpy(column.astype(np.float32))
-        for name, column in (
-            ("confidence", scores.confidence),
-            ("nll", scores.nll),
-            ("brier", scores.brier),
-        )
+        f"{name}{SCALED}": torch.from_numpy(getattr(scores, name).astype(np.float32))
+        for name in ("confidence", "nll", "brier")
     }

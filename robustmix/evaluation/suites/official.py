@@ -49,12 +49,12 @@ class CorruptedFiles(Protocol):
         ...
 
     def take(self, name: str, severity: int, indices: Tensor | Sequence[int]) -> Tensor:
-        """Return corrupted images uint8 (n, 3, H, W) for positions in the clean test set."""
+        """Read corrupted images uint8 (n, 3, H, W) for positions in the clean test set."""
         ...
 
 
 def benchmark_name(data: ImageSet) -> str:
-    """Return the name that corrupted sets and reference errors go by.
+    """Give the name that corrupted sets and reference errors go by.
 
     ImageNet and Tiny-ImageNet are read as folders of images; their class names tell them apart.
     """
@@ -68,7 +68,7 @@ def benchmark_name(data: ImageSet) -> str:
 
 
 def official_folder(data: ImageSet, data_dir: Path) -> Path | None:
-    """Return the folder of a data set's official corrupted images, None if it is not there."""
+    """Find the folder of a data set's official corrupted images, None if it is not there."""
     name = FOLDERS.get(benchmark_name(data))
     return data_dir / name if name is not None and (data_dir / name).is_dir() else None
 
@@ -151,7 +151,7 @@ class Stored:
 
 
 def as_stored(pixels: Pixels) -> Stored:
-    """Return the small pixels behind enlarged ones: corruption comes before any resizing."""
+    """Find the small pixels behind enlarged ones: corruption comes before any resizing."""
     if isinstance(pixels, SubsetPixels):
         inner = as_stored(pixels.pixels)
         return Stored(SubsetPixels(inner.pixels, pixels.chosen), inner.enlarge)
