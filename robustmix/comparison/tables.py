@@ -45,7 +45,8 @@ def _comparison_table(comparison: Comparison, alpha: float) -> Table:
         table.add_row(plain(suite), *[""] * 7)
         for verdict in told:
             said = "same" if verdict.a == verdict.b else "changed"
-            table.add_row(f"  {verdict.title}: {verdict.a} -> {verdict.b}", *[""] * 6, said)
+            title = "" if verdict.title == suite.partition("@")[0] else f"{verdict.title}: "
+            table.add_row(f"  {title}{verdict.a} -> {verdict.b}", *[""] * 6, said)
     return table
 
 

@@ -17,7 +17,7 @@ from robustmix.doctor.expectations import Device, expect, expect_close, expect_s
 from robustmix.doctor.known_models import MEAN, STD, convolutional_model, image_set, pixels
 from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.patches import filling, mask_count, nested_masks
-from robustmix.evaluation.suites.occlusion import OcclusionSuite
+from robustmix.evaluation.suites.occlusion import Occlusion
 from robustmix.rng import permutations, philox, sample_keys, uniform
 
 PHILOX_ZERO = (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)
@@ -131,7 +131,7 @@ def batches(device: Device) -> str:
     """An evaluation in batches of 10 and of 7 gives the same report, and disturbs no generator."""
     data, found = image_set(), []
     state, numpy_state = torch.get_rng_state(), _numpy_state()
-    suites = ("clean", OcclusionSuite(grid=(4, 4), trials=2))
+    suites = ("clean", Occlusion(grid=(4, 4), trials=2))
     for batch_size in (10, 7):
         model = convolutional_model(device, (3, 16, 16))
         report = evaluate(model, data, suites, batch_size=batch_size, device=str(device))

@@ -94,7 +94,7 @@ class Option:
             return coerced(self.hint, given)
         except RobustmixError:
             raise
-        except (TypeError, ValueError, ZeroDivisionError):
+        except (TypeError, ValueError, ArithmeticError):
             raise UsageError(
                 f"{self.flag} takes {self.form or _form(self.hint)}, got {str(given)[:80]!r}",
                 f"write {self.flag} {_example(self)}",
@@ -157,12 +157,12 @@ def coerced(hint: Any, given: object) -> Any:
 
 
 def _plain(hint: Any, given: object) -> Any:
-    if hint is Fraction:
-        return Fraction(given) if isinstance(given, str | int | Fraction) else _nearest(given)
     if hint is bool or isinstance(given, bool):
         if hint is not bool or not isinstance(given, bool):
             raise TypeError
         return given
+    if hint is Fraction:
+        return Fraction(given) if isinstance(given, str | int | Fraction) else _nearest(given)
     if hint in (int, float):
         return _number(hint, given)
     if not isinstance(given, (str, Path) if hint in (str, Path) else hint):

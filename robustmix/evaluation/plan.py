@@ -170,4 +170,8 @@ def every_option() -> dict[str, dict[str, Option]]:
 
 def _ordered(items: Iterable[Planned]) -> list[Planned]:
     order = {name: i for i, name in enumerate(suite_names())}
-    return sorted(items, key=lambda item: (order.get(item.name, len(order)), item.name))
+    # Of one name, that without a protocol behind it comes first.
+    return sorted(
+        items,
+        key=lambda item: (order.get(item.name, len(order)), item.name, item.preset is not None),
+    )

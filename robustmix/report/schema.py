@@ -299,6 +299,12 @@ class SuitePart(Part):
     can be compared where the suite is not installed."""
 
     @model_validator(mode="after")
+    def _named_apart(self) -> "SuitePart":
+        if len({condition.name for condition in self.conditions}) < len(self.conditions):
+            raise ValueError("each condition has a name of its own")
+        return self
+
+    @model_validator(mode="after")
     def _drawable(self) -> "SuitePart":
         """Refuse curves whose places have no numbers: whoever draws them need not look."""
         known = {condition.name: condition.metrics for condition in self.conditions}

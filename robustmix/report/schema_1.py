@@ -281,13 +281,13 @@ def _corruption(part: Corruption1) -> Added:
         note += f", {' and '.join(part.approximate)} approximate"
     # All 19 hold the 15: gating both would test the same images twice.
     gated = sorted(means, key=lambda name: ("all19" not in name, "main15" not in name, name))
-    each = {f"{one.corruption}/{one.severity}": one.metrics for one in part.conditions}
+    each = [(f"{one.corruption}/{one.severity}", one.metrics) for one in part.conditions]
     for kind, numbers in (
         ("groups", part.groups),
         ("by_severity", part.by_severity),
         ("by_corruption", part.by_corruption),
     ):
-        each |= {f"{kind}:{name}": {"acc_mean": metric} for name, metric in numbers.items()}
+        each += [(f"{kind}:{name}", {"acc_mean": metric}) for name, metric in numbers.items()]
     kept = (
         "source", "profile", "generator_version", "corruptions", "severities", "approximate",
         "frost", "complete", "paired", "worst", "calibration",
@@ -319,12 +319,12 @@ def _attack(part: Attack1) -> Added:
         "norm", "eps", "steps", "restarts", "space", "loss", "targeted", "nonmonotone", "attack",
         "step_size", "random_start", "members", "forwards", "backwards",
     )  # fmt: skip
-    points = {f"{point.x:.6g}": point.metrics for point in part.sweep}
+    points = [(f"{point.x:.6g}", point.metrics) for point in part.sweep]
     curve = CurvePart(
         name="sweep",
         x_label=f"eps in {part.norm}",
         x=[point.x for point in part.sweep],
-        at=list(points),
+        at=[name for name, _ in points],
         y="robust_acc",
         scale="symlog",
         ticks=[_radius(point.x) for point in part.sweep],
@@ -381,11 +381,11 @@ def _occlusion(part: Occlusion1) -> Added:
         mode: [f"{'' if mode == modes[0] else f'{mode}:'}{p.x:.6g}" for p in part.curves[mode]]
         for mode in modes
     }
-    each = {
-        name: point.metrics
+    each = [
+        (name, point.metrics)
         for mode in sorted(modes)
         for name, point in zip(names[mode], part.curves[mode], strict=True)
-    }
+    ]
     curves = [
         CurvePart(
             name=mode,
@@ -409,7 +409,7 @@ def _occlusion(part: Occlusion1) -> Added:
         "shown": _shown_curves(part, drawing="occlusion-curves").model_copy(
             update={
                 "note": sparkline([_value(point.metrics.get("acc")) for point in first]),
-                "own_choice": _own_choice(part, each, names),
+                "own_choice": _own_choice(part, dict(each), names),
             }
         ),
     }
@@ -427,19 +427,18 @@ def _own_choice(
 
 
 def _shuffle(part: Shuffle1) -> Added:
-    points = {str(point.pieces): point for point in part.points}
     curve = CurvePart(
         name="shuffled",
         x_label="shuffled pieces",
         x=[math.log2(point.pieces) for point in part.points],
-        at=list(points),
+        at=[str(point.pieces) for point in part.points],
         dotted="confidence",
         scale="log2",
-        ticks=[f"{pieces}\n{point.grid}" for pieces, point in points.items()],
+        ticks=[f"{point.pieces}\n{point.grid}" for point in part.points],
     )
     return {
-        "conditions": _conditions({pieces: point.metrics for pieces, point in points.items()}),
-        "curves": [curve] if points else [],
+        "conditions": _conditions((str(point.pieces), point.metrics) for point in part.points),
+        "curves": [curve] if part.points else [],
         "shown": _shown_curves(part, drawing="shuffle-curve"),
     }
 
@@ -480,8 +479,8 @@ def _kept(part: Suite1, *names: str) -> JsonDict:
     return part.model_dump(mode="json", include=set(names))
 
 
-def _conditions(each: dict[str, Metrics]) -> list[ConditionPart]:
-    return [ConditionPart(name=name, metrics=metrics) for name, metrics in each.items()]
+def _conditions(each: Iterable[tuple[str, Metrics]]) -> list[ConditionPart]:
+    return [ConditionPart(name=name, metrics=metrics) for name, metrics in each]
 
 
 def _value(metric: Metric | None) -> float:

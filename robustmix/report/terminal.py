@@ -1,5 +1,6 @@
 """Tables for the terminal: at most 100 columns, plain where colour is not wanted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -131,6 +132,27 @@ def summary_table(report: Report, *, notes: bool = True) -> Table:
         for i, cells in enumerate(summary_rows(part)):
             table.add_row("" if i else name, *cells[: None if notes else -1])
     return table
+
+
+def comparison_table(reports: Sequence[Report]) -> Table:
+    """Lay out the headline numbers of several reports side by side, those of the first."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("suite", no_wrap=True)
+    table.add_column("metric", no_wrap=True)
+    for report in reports:
+        table.add_column(plain(report.content.run.name), justify="right")
+    every = [report.content.suites for report in reports]
+    for key, part in reports[0].content.ordered_suites().items():
+        named = [(path, part.number(path)) for path in part.shown.headline]
+        for i, (path, metric) in enumerate((p, m) for p, m in named if m is not None):
+            found = [suites[key].number(path) if key in suites else None for suites in every]
+            cells = ["-" if one is None else show_value(one) for one in found]
+            table.add_row("" if i else key, f"{_label(path)} {_arrow(metric)}", *cells)
+    return table
+
+
+def _arrow(metric: Metric) -> str:
+    return {"higher": "↑", "lower": "↓", "neither": ""}[metric.direction]
 
 
 def warning_lines(report: Report) -> list[str]:

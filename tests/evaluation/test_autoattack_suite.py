@@ -1,6 +1,7 @@
 """Suite ``autoattack``: the cascade in units, its parameters and its honest n."""
 
 import importlib.util
+import json
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,29 @@ from torch import Tensor
 from robustmix.attacks import AUTOATTACK, Member, autoattack, ensemble
 from robustmix.data.images import ImageSet
 from robustmix.errors import UsageError
-from robustmix.evaluation.engine import padded
 from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.suites import autoattack as suite_module
-from robustmix.evaluation.suites.autoattack import MEMBERS, AutoAttackSuite, final_rows
-from robustmix.evaluation.suites.registry import DEFAULT_LIMITS, SUITES
+from robustmix.evaluation.suite import Scene
+from robustmix.evaluation.suites import attack as suite_module
+from robustmix.evaluation.suites.attack import Attack
+from robustmix.evaluation.suites.attack_ensemble import Ensemble, members_of
+from robustmix.evaluation.suites.attack_work import AttackDetails
+from robustmix.evaluation.suites.registry import find_suite, read_suite
+from robustmix.metrics.attacked import Attacked
+from robustmix.models.robust_model import padded
 from robustmix.report.report import Report
-from robustmix.report.schema import AttackPart
+from robustmix.report.rows import Rows
+from robustmix.report.schema import SuitePart
 from robustmix.rng import sample_keys
 from robustmix.types import Model
+from tests.evaluation.attacks import attack
 from tests.evaluation.test_engine import Stop, comparable
 from tests.evaluation.tiny import Net, tiny_images, tiny_model
 
 pytest.importorskip("torchattacks", reason="needs the torchattacks extra")
 
 EPS = Fraction(3, 255)
-SHORT = AutoAttackSuite(eps=EPS, steps=4, queries=30, masking=False)
+SHORT = attack("autoattack", eps=(EPS,), steps=4, queries=30)
 """Few enough steps that every member is left something to break."""
 
 
@@ -37,11 +44,24 @@ def pixels(data: ImageSet) -> Tensor:
     return data.pixels.take(torch.arange(len(data))).float() / 255
 
 
-def part(report: Report) -> AttackPart:
+MEMBERS = ("apgd-ce", "apgd-t", "fab-t", "square")
+
+
+def part(report: Report) -> SuitePart:
     found = report.content.suites["autoattack"]
-    assert isinstance(found, AttackPart)
     assert found.status == "ok", found.reason
     return found
+
+
+def details(report: Report) -> AttackDetails:
+    return AttackDetails.model_validate(part(report).details)
+
+
+def prepared(suite: Attack, classes: int = 5) -> Ensemble:
+    robust, data = tiny_model(classes=classes), tiny_images(4, classes=classes)
+    made = suite.prepare(Scene(robust=robust, data=data, folder=Path()))
+    assert isinstance(made, Ensemble)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -58,23 +78,29 @@ def report(folder: Path) -> Report:
 
 def test_trap_26_the_record_states_the_standard_parameters() -> None:
     """100 steps, at most 9 targets, 5,000 queries without rescheduling, keys and no clock."""
-    suite = AutoAttackSuite()
-    params = suite.params()
-    assert params["attack"] == suite.attack == AUTOATTACK == "autoattack-ta-equivalent"
+    made = prepared(attack("autoattack"))
+    params = made.params
+    assert params["attack"] == made.attack == AUTOATTACK == "autoattack-ta-equivalent"
     assert (params["steps"], params["queries"], params["reschedule"]) == (100, 5000, False)
     assert params["members"] == ["apgd-ce", "apgd-t", "fab-t", "square"]
     assert params["targets"].startswith("the 9 highest")
     assert "clock" not in str(params)
-    members = {member.name: member for member in suite.members(100)}
+    members = {member.name: member for member in members_of(made, 100)}
     assert tuple(members) == MEMBERS
-    for name in MEMBERS:
-        stated: dict[str, Any] = suite._member_params(name, 100)
+    for name, stated in made._member_params(100).items():
         done: dict[str, Any] = dict(members[name].params)
         done["restarts"] = done.pop("n_restarts", done.get("restarts"))
         assert stated.items() <= done.items()
-    assert suite._member_params("fab-t", 6)["targets"] == 5
-    for other in (AutoAttackSuite(steps=10), AutoAttackSuite(queries=1000)):
-        assert other.params()["attack"] == "autoattack-ta-equivalent-shortened"
+    assert made._member_params(6)["fab-t"]["targets"] == 5
+    for other in ({"steps": 10}, {"queries": 1000}):
+        shorter = prepared(attack("autoattack", **other)).params["attack"]
+        assert shorter == "autoattack-ta-equivalent-shortened"
+    again = read_suite("autoattack", json.loads(json.dumps(params)))
+    assert again == made
+
+
+def test_its_steps_are_no_options_of_a_command_line() -> None:
+    assert [one.name for one in find_suite("autoattack").options()] == ["norm", "eps", "masking"]
 
 
 def test_trap_26_a_run_with_one_seed_repeats_itself_and_with_another_does_not(
@@ -97,8 +123,8 @@ def test_the_suite_in_units_is_the_cascade_in_one_piece(report: Report) -> None:
     ).stages
     assert report.samples is not None
     table = report.samples.tables["autoattack"]
-    found = part(report)
-    for stage, member in zip(stages, found.members, strict=True):
+    metrics, members = part(report).metrics, details(report).members
+    for stage, member in zip(stages, members, strict=True):
         rows = table.at(stage.member)
         assert np.array_equal(rows["tested"], stage.tried.numpy())
         assert member.name == stage.member
@@ -110,10 +136,12 @@ def test_the_suite_in_units_is_the_cascade_in_one_piece(report: Report) -> None:
         held = float((~stage.broken).float().mean())
         assert member.robust_acc.value == pytest.approx(held)
         assert member.robust_acc.n == 103
-    assert found.metrics["robust_acc"].value == found.members[-1].robust_acc.value
-    assert found.metrics["error"].value == pytest.approx(float(stages[-1].broken.float().mean()))
-    assert sum(member.broken > 0 for member in found.members) > 1  # else the order is not tested
-    assert 0 < found.members[-1].tried < found.members[0].tried < 103
+    assert metrics["robust_acc"].value == members[-1].robust_acc.value
+    assert metrics["error"].value == pytest.approx(float(stages[-1].broken.float().mean()))
+    assert sum(member.broken > 0 for member in members) > 1  # else the order is not tested
+    assert 0 < members[-1].tried < members[0].tried < 103
+    (shown,) = part(report).tables
+    assert [row[:3] for row in shown.rows] == [[m.name, m.tried, m.broken] for m in members]
 
 
 def test_only_survivors_are_attacked_and_no_row_is_made_of_others(report: Report) -> None:
@@ -125,13 +153,18 @@ def test_only_survivors_are_attacked_and_no_row_is_made_of_others(report: Report
         assert np.array_equal(rows["tested"], alive)
         assert not rows["forwards"][~alive].any()
         alive = alive & rows["correct"].astype(bool)
-    final = final_rows(table)
-    assert np.array_equal(final["correct"].astype(bool), alive)
-    assert (final["linf"] <= float(EPS) + 1e-6).all()
+    rows_of = Rows.of(
+        report.samples.view("autoattack"), "autoattack", order=np.arange(103), num_classes=5,
+        input_size=(3, 32, 32), seed=2,
+    )  # fmt: skip
+    final = Attacked.of(rows_of)
+    assert final is not None
+    assert np.array_equal(final.after("correct") == 1, alive)
+    assert (final.after("linf") <= float(EPS) + 1e-6).all()
 
 
 def test_it_is_no_weaker_than_any_member_and_counts_its_passes(report: Report) -> None:
-    found = part(report)
+    found = details(report)
     assert found.attack == "autoattack-ta-equivalent-shortened"
     accs = [member.robust_acc.value or 0 for member in found.members]
     assert accs == sorted(accs, reverse=True)
@@ -175,7 +208,8 @@ def test_every_member_is_a_unit_that_is_not_made_again(
     def watched(**asked: Any) -> tuple[Member, ...]:
         return tuple(noting(member, made) for member in ensemble(**asked))
 
-    monkeypatch.setattr(suite_module, "ensemble", watched)
+    module = importlib.import_module("robustmix.attacks.autoattack")
+    monkeypatch.setattr(module, "ensemble", watched)
     resumed = evaluate(tiny_model(), tiny_images(), [SHORT], seed=2, out=tmp_path, resume=True)
     assert comparable(resumed) == comparable(report)
     assert list(dict.fromkeys(made)) == list(MEMBERS[len(finished) - 1 :])
@@ -192,8 +226,10 @@ def noting(member: Member, made: list[str]) -> Member:
 def test_by_default_a_thousand_samples_are_attacked_and_the_metric_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert DEFAULT_LIMITS == {"autoattack": 1000, "torchattacks": 1000}
-    monkeypatch.setitem(DEFAULT_LIMITS, "autoattack", 30)
+    limits = {name: find_suite(name).default_limit for name in ("fgsm", "pgd", "autoattack")}
+    assert limits == {"fgsm": None, "pgd": None, "autoattack": 1000}
+    assert find_suite("torchattacks:CW").default_limit == 1000
+    monkeypatch.setattr(suite_module, "LIMIT", 30)
     limited = evaluate(tiny_model(), tiny_images(), [SHORT])
     metric = limited.metric("autoattack.robust_acc")
     assert metric.n == 30
@@ -214,7 +250,6 @@ def test_what_cannot_be_done_is_said_before_any_work(
     with pytest.raises(UsageError, match="torchattacks is not installed"):
         evaluate(tiny_model(), tiny_images(), ["autoattack"], out=tmp_path / "a")
     assert not (tmp_path / "a").exists()
-    assert "autoattack" in SUITES
 
 
 def test_a_model_without_survivors_costs_nothing() -> None:
@@ -222,8 +257,9 @@ def test_a_model_without_survivors_costs_nothing() -> None:
     with torch.no_grad():
         wrong = (tiny_model()(pixels(data)).argmax(dim=1) + 1) % 5
     object.__setattr__(data, "labels", wrong)
-    found = part(evaluate(tiny_model(), data, [SHORT]))
+    report = evaluate(tiny_model(), data, [SHORT])
+    found, metrics = details(report), part(report).metrics
     assert [member.tried for member in found.members] == [0, 0, 0, 0]
-    assert found.metrics["robust_acc"].value == 0
-    assert found.metrics["asr"].value is None
+    assert metrics["robust_acc"].value == 0
+    assert metrics["asr"].value is None
     assert found.forwards == 60

@@ -13,24 +13,24 @@ from torch import Tensor, nn
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.evaluation import resume_store
-from robustmix.evaluation.engine import padded
 from robustmix.evaluation.evaluate import evaluate, exit_code
 from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.suites.corruption import CorruptionSuite
-from robustmix.evaluation.suites.fgsm import FgsmSuite
-from robustmix.evaluation.suites.occlusion import OcclusionSuite
+from robustmix.evaluation.suites.attack import Attack
+from robustmix.evaluation.suites.corruption import Corruption
+from robustmix.evaluation.suites.occlusion import Occlusion
 from robustmix.evaluation.warnings import suspected_order
 from robustmix.metrics.corrupted import SCALED
 from robustmix.models.checks import state_hash
+from robustmix.models.robust_model import padded
 from robustmix.report.report import Report
 from tests.evaluation.tiny import Net, tiny_images, tiny_model
 
 QUICK: list[Any] = [
     "clean",
     "calibration",
-    CorruptionSuite(corruptions="gaussian_noise,brightness", severities=(1, 4)),
-    FgsmSuite(sweep=(Fraction(2, 255),), masking=False),
-    OcclusionSuite(ratios=(Fraction(1, 4), Fraction(1, 2)), trials=3),
+    Corruption(corruptions="gaussian_noise,brightness", severity=(1, 4)),
+    Attack(attack="fgsm", sweep=(Fraction(2, 255),), masking="off"),
+    Occlusion(ratios=(Fraction(1, 4), Fraction(1, 2)), trials=3),
 ]
 
 
@@ -75,10 +75,11 @@ def test_every_aggregate_is_what_its_rows_give(tmp_path: Path) -> None:
 def test_a_changed_number_is_found(tmp_path: Path) -> None:
     evaluate(tiny_model(), tiny_images(), QUICK, out=tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
-    report["suites"]["corruption"]["conditions"][1]["metrics"]["acc"]["value"] += 1e-6
+    condition = report["suites"]["corruption"]["conditions"][1]
+    condition["metrics"]["acc"]["value"] += 1e-6
     (tmp_path / "report.json").write_text(json.dumps(report))
     (difference,) = recompute(Report.load(tmp_path))
-    assert difference.startswith("corruption.conditions[1].metrics.acc.value")
+    assert difference.startswith(f"corruption.conditions.{condition['name']}.metrics.acc.value")
 
 
 def test_clean_accuracy_by_hand() -> None:
@@ -140,7 +141,7 @@ def interrupted(tmp_path: Path) -> None:
         (lambda: {"seed": 1}, "model, data or seed"),
         (lambda: {"dataset": relabelled()}, "model, data or seed"),
         (lambda: {"dataset": repainted()}, "model, data or seed"),
-        (lambda: {"suites": ["clean", OcclusionSuite(trials=2)]}, "parameters of suite occlusion"),
+        (lambda: {"suites": ["clean", Occlusion(trials=2)]}, "parameters of suite occlusion"),
     ],
 )
 def test_units_of_another_evaluation_are_not_reused(
@@ -223,8 +224,8 @@ def test_a_model_that_changes_itself_fails() -> None:
 
 
 def test_a_model_that_answers_at_random_fails_the_identities() -> None:
-    fgsm = FgsmSuite(sweep=(), masking=False)
-    suites: list[Any] = ["clean", fgsm, OcclusionSuite(ratios=(), trials=1)]
+    fgsm = Attack(attack="fgsm", sweep=(), masking="off")
+    suites: list[Any] = ["clean", fgsm, Occlusion(ratios=(), trials=1)]
     model, data = tiny_model(Faulty("noisy")), tiny_images()
     before = torch.random.get_rng_state()
     report = evaluate(model, data, suites)

@@ -6,20 +6,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustmix.evaluation.engine import Suite
 from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.forecast import forecast
-from robustmix.evaluation.planned import Planned
+from robustmix.evaluation.plan import Planned
 from robustmix.evaluation.prepare import prepare
-from robustmix.evaluation.suites.autoattack import AutoAttackSuite
-from robustmix.evaluation.suites.clean import CleanSuite
-from robustmix.evaluation.suites.corruption import CorruptionSuite
-from robustmix.evaluation.suites.fgsm import FgsmSuite
-from robustmix.evaluation.suites.masking import MaskingSuite
-from robustmix.evaluation.suites.occlusion import OcclusionSuite
-from robustmix.evaluation.suites.paper_fgsm import PaperFgsmSuite
-from robustmix.evaluation.suites.pgd import PgdSuite
-from robustmix.evaluation.suites.shuffle import ShuffleSuite
+from robustmix.evaluation.suite import Suite
+from robustmix.evaluation.suites.attack import Attack
+from robustmix.evaluation.suites.clean import Clean
+from robustmix.evaluation.suites.corruption import Corruption
+from robustmix.evaluation.suites.fgsm import PaperFgsm
+from robustmix.evaluation.suites.masking import Masking
+from robustmix.evaluation.suites.occlusion import Occlusion
+from robustmix.evaluation.suites.registry import name_of
+from robustmix.evaluation.suites.shuffle import Shuffle
 from tests.evaluation.tiny import Net, tiny_images, tiny_model
 
 N = 40  # a multiple of eight, so that no batch is padded
@@ -45,46 +44,50 @@ def passes(suites: list[Suite]) -> int:
 @pytest.mark.parametrize(
     "suite",
     [
-        CorruptionSuite(corruptions="fog,contrast", severities=(1, 2, 5)),
-        FgsmSuite(masking=False),
-        FgsmSuite(masking=False, sweep=()),
-        PaperFgsmSuite(),
-        OcclusionSuite(trials=2),
-        OcclusionSuite(trials=3, fill="noise", modes=("random", "salient")),
-        OcclusionSuite(ratios=(Fraction(1, 2),), modes=("nonsalient",), saliency="smoothgrad"),
-        ShuffleSuite(trials=2),
+        Corruption(corruptions="fog,contrast", severity=(1, 2, 5)),
+        Attack(attack="fgsm", masking="off"),
+        Attack(attack="fgsm", masking="off", sweep=()),
+        PaperFgsm(),
+        Occlusion(trials=2),
+        Occlusion(trials=3, fill="noise", mode=("random", "salient")),
+        Occlusion(ratios=(Fraction(1, 2),), mode=("nonsalient",), saliency="smoothgrad"),
+        Shuffle(trials=2),
     ],
-    ids=lambda suite: suite.name,
+    ids=name_of,
 )
 def test_passes_that_can_be_foretold_are_exact(suite: Suite) -> None:
-    job = prepare(tiny_model(), tiny_images(N), [suite])
-    cost = forecast(job, batch_size=8, seconds=0.0).suites[-1]
+    whole = prepare(tiny_model(), tiny_images(N), [suite])
+    cost = forecast(whole, batch_size=8, seconds=0.0).suites[-1]
     assert not cost.most
-    assert cost.key == suite.name
-    made = passes([suite]) - passes([CleanSuite()])
+    assert cost.key == name_of(suite)
+    made = passes([suite]) - passes([Clean()])
     assert cost.forwards == made
 
 
 @pytest.mark.parametrize(
     "suite",
     [
-        PgdSuite(steps=4, masking=False),
-        PgdSuite(steps=3, restarts=2, targeted=True, loss="margin", masking=False),
-        MaskingSuite(samples=20),
-        AutoAttackSuite(steps=3, queries=20, masking=False),
+        Attack(attack="pgd", masking="off", own={"steps": 4}),
+        Attack(
+            attack="pgd",
+            masking="off",
+            own={"steps": 3, "restarts": 2, "targeted": True, "loss": "margin"},
+        ),
+        Masking(masking_samples=20),
+        Attack(attack="autoattack", masking="off", own={"steps": 3, "queries": 20}),
     ],
     ids=["pgd", "pgd-targeted", "masking", "autoattack"],
 )
 def test_bounds_hold(suite: Suite) -> None:
-    job = prepare(tiny_model(), tiny_images(N), [suite])
-    cost = forecast(job, batch_size=8, seconds=0.0).suites[-1]
-    part = evaluate(tiny_model(), tiny_images(N), [suite]).content.suites[suite.name]
+    whole = prepare(tiny_model(), tiny_images(N), [suite])
+    cost = forecast(whole, batch_size=8, seconds=0.0).suites[-1]
+    part = evaluate(tiny_model(), tiny_images(N), [suite]).content.suites[name_of(suite)]
     assert part.status == "ok"
     assert cost.most
     assert cost.forwards is not None
     assert cost.backwards is not None
-    assert 0 < part.forwards <= cost.forwards  # type: ignore[union-attr]
-    assert 0 < part.backwards <= cost.backwards  # type: ignore[union-attr]
+    assert 0 < part.details["forwards"] <= cost.forwards
+    assert 0 < part.details["backwards"] <= cost.backwards
 
 
 def test_what_cannot_be_broken_costs_nearly_the_bound() -> None:
@@ -93,17 +96,21 @@ def test_what_cannot_be_broken_costs_nearly_the_bound() -> None:
             return x.flatten(1)[:, :5] * 0 + torch.arange(5.0)
 
     data = tiny_images(N)
-    whole = prepare(tiny_model(Constant()), data, [PgdSuite(steps=10, masking=False)])
+    whole = prepare(
+        tiny_model(Constant()), data, [Attack(attack="pgd", masking="off", own={"steps": 10})]
+    )
     cost = forecast(whole, batch_size=8, seconds=0.0).suites[-1]
-    report = evaluate(tiny_model(Constant()), data, [PgdSuite(steps=10, masking=False)])
+    report = evaluate(
+        tiny_model(Constant()), data, [Attack(attack="pgd", masking="off", own={"steps": 10})]
+    )
     assert cost.forwards is not None
     right = report.metric("clean.top1").value
     assert right is not None
-    assert report.content.suites["pgd"].forwards > 0.8 * right * cost.forwards  # type: ignore[union-attr]
+    assert report.content.suites["pgd"].details["forwards"] > 0.8 * right * cost.forwards
 
 
 def test_a_part_costs_its_samples_and_time_is_passes_times_the_probe() -> None:
-    part = Planned(suite=FgsmSuite(masking=False), limit=16)
+    part = Planned(suite=Attack(attack="fgsm", masking="off"), limit=16)
     found = forecast(prepare(tiny_model(), tiny_images(N), [part]), batch_size=8, seconds=0.0)
     cost = found.suites[-1]
     assert (cost.n, cost.forwards, cost.backwards) == (16, 16 * 11, 16)

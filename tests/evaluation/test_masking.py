@@ -17,43 +17,41 @@ from robustmix.errors import UsageError
 from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.masking.behaviour import distance, watching
 from robustmix.evaluation.masking.gradients import probabilities
-from robustmix.evaluation.masking.probes import Found, check
+from robustmix.evaluation.masking.probes import Evidence, check
 from robustmix.evaluation.masking.strength import RADII, search_name, surface
-from robustmix.evaluation.masking.text import SINGLE_STEP, stands_alone
-from robustmix.evaluation.masking.verdict import judge, share_verdict, weigh
+from robustmix.evaluation.masking.verdict import judged, weigh
 from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.suites.fgsm import FgsmSuite
-from robustmix.evaluation.suites.masking import MaskingSuite
-from robustmix.evaluation.suites.pgd import PgdSuite
+from robustmix.evaluation.suites.attack_work import SINGLE_STEP, single_step_warnings
+from robustmix.evaluation.suites.masking import Masking, PreparedMasking
 from robustmix.report.report import Report
 from robustmix.report.samples import Table
-from robustmix.report.schema import (
-    AttackPart,
-    CheckPart,
-    MaskingPart,
-    MaskingVerdict,
-    SuitePart,
-)
+from robustmix.report.schema import CheckPart, SuitePart, VerdictPart
 from robustmix.rng import sample_keys
+from tests.evaluation.attacks import attack
 from tests.evaluation.maskers import MASKERS, Adaptive, Around, digits, robust, trained
 from tests.evaluation.test_engine import Stop, comparable
 
-SUITE = MaskingSuite(eps=Fraction(16, 255), samples=24)
+SIXTEEN = (Fraction(16, 255),)
+SUITE = Masking(eps=SIXTEEN, masking_samples=24)
 
 
 def few(n: int = 40) -> ImageSet:
     return digits().subset(range(n))
 
 
-def verdict(net: nn.Module, suite: MaskingSuite = SUITE, n: int = 40) -> MaskingVerdict:
+def verdict(net: nn.Module, suite: Masking = SUITE, n: int = 40) -> VerdictPart:
     part = evaluate(robust(net), few(n), [suite]).content.suites["masking"]
-    assert isinstance(part, MaskingPart)
     assert part.status == "ok", part.reason
-    assert part.masking is not None
-    return part.masking
+    return verdict_of(part)
 
 
-def statuses(found: MaskingVerdict) -> dict[str, str]:
+def verdict_of(part: SuitePart) -> VerdictPart:
+    (found,) = part.verdicts
+    assert found.title == "masking"
+    return found
+
+
+def statuses(found: VerdictPart) -> dict[str, str]:
     return {check.id: check.status for check in found.checks}
 
 
@@ -77,7 +75,7 @@ def test_a_plain_network_is_clean(seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("norm", "eps"), [("linf", Fraction(8, 255)), ("l2", Fraction(1, 2))])
 def test_a_plain_network_is_clean_on_all_samples(norm: Any, eps: Fraction) -> None:
-    found = verdict(trained(), MaskingSuite(norm=norm, eps=eps), n=500)
+    found = verdict(trained(), Masking(norm=norm, eps=(eps,)), n=500)
     assert found.verdict == "clean", found.reason
     assert found.n > 450
 
@@ -105,7 +103,7 @@ def test_a_planted_masker_is_caught(name: str) -> None:
 
 
 def test_a_model_that_adapts_itself_cannot_be_judged() -> None:
-    found = verdict(Adaptive(), replace(SUITE, samples=20))
+    found = verdict(Adaptive(), replace(SUITE, masking_samples=20))
     assert found.verdict == "not_assessable"
     assert statuses(found)["G11"] == "fail"
 
@@ -113,13 +111,12 @@ def test_a_model_that_adapts_itself_cannot_be_judged() -> None:
 def test_too_few_correct_samples_cannot_be_judged(tmp_path: Path) -> None:
     report = evaluate(robust(trained()), few(19), [SUITE], out=tmp_path)
     part = report.content.suites["masking"]
-    assert isinstance(part, MaskingPart)
-    assert part.masking is not None
-    assert part.masking.verdict == "not_assessable"
+    found = verdict_of(part)
+    assert found.verdict == "not_assessable"
     right = round(19 * (report.metric("clean.top1").value or 0))
     assert 10 < right < 20
-    assert f"{right} samples" in part.masking.reason
-    assert part.masking.n == right
+    assert f"{right} samples" in found.reason
+    assert found.n == right
     assert recompute(Report.load(tmp_path)) == []
     assert [w.code for w in report.content.warnings] == ["W-MASKING"]
 
@@ -127,11 +124,11 @@ def test_too_few_correct_samples_cannot_be_judged(tmp_path: Path) -> None:
 def test_a_surrogate_that_beats_the_white_box_shows_masking() -> None:
     """The masked model is the surrogate behind a stem without gradient: all attacks transfer."""
     plain, masked = robust(trained()), Around(Tensor.detach)
-    found = verdict(masked, SUITE.with_surrogate(plain))
+    found = verdict(masked, replace(SUITE, surrogate=plain))
     transfer = next(check for check in found.checks if check.id == "G7")
     assert transfer.status == "fail"
     assert (transfer.value or 0) > 0.5
-    itself = verdict(trained(), SUITE.with_surrogate(robust(trained())))
+    itself = verdict(trained(), replace(SUITE, surrogate=robust(trained())))
     same = next(check for check in itself.checks if check.id == "G7")
     assert same.status == "pass"
     assert itself.verdict == "clean"
@@ -140,10 +137,9 @@ def test_a_surrogate_that_beats_the_white_box_shows_masking() -> None:
 def test_a_surrogate_of_another_task_is_refused() -> None:
     from tests.evaluation.tiny import tiny_model
 
-    part = evaluate(robust(trained()), few(), [SUITE.with_surrogate(tiny_model())])
-    found = part.content.suites["masking"]
-    assert found.status == "failed"
-    assert "E-SURROGATE" in (found.reason or "")
+    with pytest.raises(UsageError) as caught:
+        evaluate(robust(trained()), few(), [replace(SUITE, surrogate=tiny_model())])
+    assert caught.value.code == "E-SURROGATE"
 
 
 # in the report
@@ -152,8 +148,10 @@ def test_a_surrogate_of_another_task_is_refused() -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("masking") / "run"
-    pgd = PgdSuite(eps=Fraction(16, 255), steps=3)
-    evaluate(robust(MASKERS["saturating temperature"]()), few(), ["fgsm", pgd, SUITE], out=out)
+    pgd = attack("pgd", eps=SIXTEEN, steps=3)
+    evaluate(
+        robust(MASKERS["saturating temperature"]()), few(), [attack("fgsm"), pgd, SUITE], out=out
+    )
     return out
 
 
@@ -161,16 +159,14 @@ def test_every_attack_suite_carries_the_verdict(folder: Path) -> None:
     report = Report.load(folder)
     assert list(report.content.ordered_suites()) == ["clean", "masking", "fgsm", "pgd"]
     masking = report.content.suites["masking"]
-    assert isinstance(masking, MaskingPart)
     for suite in ("fgsm", "pgd"):
         part = report.content.suites[suite]
-        assert isinstance(part, AttackPart)
-        assert part.masking == masking.masking
-        assert part.masking is not None
-        assert part.masking.verdict == "masked"
+        assert part.verdicts == masking.verdicts
+        assert verdict_of(part).verdict == "masked"
     (warning,) = [w for w in report.content.warnings if w.code == "W-MASKING"]
     assert "G9 fails" in warning.message
-    assert masking.forwards > 24 * 100
+    assert masking.details["forwards"] > 24 * 100
+    assert (masking.shown.note, masking.shown.section) == ("linf, eps 16/255", "Attacks")
     assert report.samples is not None
     assert int(report.samples.tables["masking"].at("pgd")["tested"].sum()) == 24
 
@@ -178,59 +174,68 @@ def test_every_attack_suite_carries_the_verdict(folder: Path) -> None:
 def test_the_verdict_comes_from_the_rows(folder: Path) -> None:
     report = Report.load(folder)
     assert recompute(report) == []
-    masking = report.content.suites["masking"]
-    assert isinstance(masking, MaskingPart)
-    assert masking.masking is not None
-    masking.masking.verdict = "clean"
-    assert any(line.startswith("masking.masking.verdict") for line in recompute(report))
+    verdict_of(report.content.suites["masking"]).verdict = "clean"
+    assert any(line.startswith("masking.verdicts[0].verdict") for line in recompute(report))
 
 
 def test_attacks_bring_the_check_along_unless_told_not_to() -> None:
-    plain = FgsmSuite(eps=Fraction(16, 255), sweep=())
+    plain = attack("fgsm", eps=SIXTEEN, sweep=(), masking="auto")
     report = evaluate(robust(trained()), few(25), [plain])
     assert list(report.content.suites) == ["clean", "masking", "fgsm"]
     assert report.content.protocol.params["masking"]["eps"] == "16/255"
-    off = evaluate(robust(trained()), few(25), [replace(plain, masking=False)])
+    off = evaluate(robust(trained()), few(25), [plain.with_options(masking="off")])
     assert list(off.content.suites) == ["clean", "fgsm"]
     part = off.content.suites["fgsm"]
-    assert isinstance(part, AttackPart)
-    assert part.masking is None
+    assert part.verdicts == []
     assert part.metrics == report.content.suites["fgsm"].metrics
 
 
 def test_fgsm_alone_is_told_not_to_be_trusted() -> None:
-    fgsm = FgsmSuite(sweep=(), masking=False)
-    pgd = PgdSuite(steps=1, masking=False)
+    fgsm, pgd = attack("fgsm", sweep=()), attack("pgd", steps=2)
     alone = evaluate(robust(trained()), few(25), [fgsm])
     assert [w.message for w in alone.content.warnings if w.code == "W-SINGLE-STEP"] == [SINGLE_STEP]
     beside = evaluate(robust(trained()), few(25), [fgsm, pgd])
     assert "W-SINGLE-STEP" not in [w.code for w in beside.content.warnings]
-    failed: dict[str, SuitePart] = {
-        "fgsm@quick": AttackPart(status="ok"), "pgd": AttackPart(status="failed")
-    }  # fmt: skip
-    assert stands_alone(failed)
-    assert not stands_alone({"pgd": AttackPart(status="ok")})
+    parts = {"fgsm@quick": under_attack(steps=1), "fgsm@p": under_attack(steps=1)}
+    parts |= {"pgd": under_attack(steps=20, status="failed"), "mine": under_attack(steps=0)}
+    told = [warn for key in parts for warn in single_step_warnings(key, parts)]
+    assert [(warn.code, warn.suite) for warn in told] == [("W-SINGLE-STEP", "fgsm")]
+    parts["pgd"].status = "ok"
+    assert not [warn for key in parts for warn in single_step_warnings(key, parts)]
 
 
-def test_a_preset_gets_the_verdict_of_its_own_check() -> None:
-    one = MaskingVerdict(verdict="clean", reason="", n=1)
-    two = MaskingVerdict(verdict="masked", reason="", n=2)
-    parts: dict[str, SuitePart] = {
-        "masking": MaskingPart(status="ok", masking=one),
-        "masking@quick": MaskingPart(status="ok", masking=two),
-        "pgd": AttackPart(status="ok"),
-        "pgd@quick": AttackPart(status="ok"),
-        "fgsm@standard": AttackPart(status="ok"),
-        "autoattack": AttackPart(status="failed"),
+def under_attack(*, steps: int = 1, status: Any = "ok") -> SuitePart:
+    return SuitePart(kind="attack", status=status, details={"steps": steps})
+
+
+def test_a_protocol_gets_the_verdict_of_its_own_check() -> None:
+    one = VerdictPart(title="masking", verdict="clean", reason="", n=1)
+    two = VerdictPart(title="masking", verdict="masked", reason="", n=2)
+    other = VerdictPart(title="something else", verdict="fine", reason="", n=3)
+    parts = {
+        "masking": SuitePart(kind="masking", status="ok", verdicts=[one]),
+        "masking@quick": SuitePart(kind="masking", status="ok", verdicts=[two]),
+        "pgd": under_attack(),
+        "pgd@quick": under_attack(),
+        "fgsm@standard": under_attack(),
+        "autoattack": under_attack(status="failed"),
+        "shuffle": SuitePart(kind="shuffle", status="ok"),
     }
-    share_verdict(parts)
-    found = {k: p.masking for k, p in parts.items() if isinstance(p, AttackPart)}
-    assert found == {"pgd": one, "pgd@quick": two, "fgsm@standard": one, "autoattack": None}
+    parts["pgd"].verdicts = [other, two]
+    judge = PreparedMasking(norm="linf", eps=SIXTEEN[0], samples=24, surrogate_sha256=None).judge
+    for key in ("masking", "masking@quick", "masking"):  # again changes nothing
+        judge(key, parts)
+    assert {key: part.verdicts for key, part in parts.items() if part.kind != "masking"} == {
+        "pgd": [other, one], "pgd@quick": [two], "fgsm@standard": [one], "autoattack": [],
+        "shuffle": [],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("batch", [1, 7])
 def test_checks_do_not_depend_on_the_batch_size(batch: int, by_100: Report) -> None:
-    other = evaluate(robust(trained()), few(), [replace(SUITE, samples=20)], batch_size=batch)
+    other = evaluate(
+        robust(trained()), few(), [replace(SUITE, masking_samples=20)], batch_size=batch
+    )
     assert comparable(other) == comparable(by_100)
     assert other.samples is not None
     assert by_100.samples is not None
@@ -240,11 +245,11 @@ def test_checks_do_not_depend_on_the_batch_size(batch: int, by_100: Report) -> N
 
 @pytest.fixture(scope="module")
 def by_100() -> Report:
-    return evaluate(robust(trained()), few(), [replace(SUITE, samples=20)], batch_size=100)
+    return evaluate(robust(trained()), few(), [replace(SUITE, masking_samples=20)], batch_size=100)
 
 
 def test_an_interrupted_check_resumes_to_the_same_report(tmp_path: Path, by_100: Report) -> None:
-    suites = [replace(SUITE, samples=20)]
+    suites = [replace(SUITE, masking_samples=20)]
     model = robust(trained())
     cut = evaluate(model, few(), suites, out=tmp_path, should_stop=Stop(8))
     assert cut.content.run.status == "interrupted"
@@ -313,7 +318,7 @@ def hand(**changes: Mapping[str, Any]) -> dict[str, CheckPart]:
         "pred": np.zeros(N, dtype=int), "correct": np.ones(N, dtype=bool), "logits": logits,
         "nll": np.full(N, 0.2), "margin": np.full(N, 2.0),
     }  # fmt: skip
-    return {c.id: c for c in judge(Found(table, clean, 4, ATTACKED)).checks}
+    return {c.id: c for c in judged(Evidence(table, clean, 4, ATTACKED)).checks}
 
 
 def first(k: int) -> Any:
@@ -478,4 +483,4 @@ def test_distance_by_hand() -> None:
 
 def test_masking_needs_twenty_samples() -> None:
     with pytest.raises(UsageError, match="--masking off"):
-        MaskingSuite(samples=19)
+        Masking(masking_samples=19)

@@ -619,7 +619,7 @@ def test_defaults_depend_on_the_size() -> None:
         (lambda: Occlusion(mode=("salent",)), "did you mean 'salient'"),
         (lambda: Occlusion(mode=()), "no mode"),
         (lambda: Occlusion(saliency="gradcm"), "did you mean 'gradcam'"),
-        (lambda: Occlusion(saliency_label="labl"), "did you mean 'label'"),
+        (lambda: Occlusion(saliency_label="labl"), "did you mean 'label'"),  # type: ignore[arg-type]
         (lambda: Occlusion(mask_scope="batch"), "unknown mask scope"),
         (lambda: Occlusion(rounding="up"), "unknown rounding"),  # type: ignore[arg-type]
         (lambda: prepared(Occlusion(ratios=(Fraction(1, 999),)), *sized(32)), "hide no patch"),

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from robustmix.attacks import paper_fgsm_step
 from robustmix.errors import UsageError
 from robustmix.evaluation.evaluate import evaluate
-from robustmix.evaluation.planned import Planned
-from robustmix.evaluation.suites.paper_fgsm import PaperFgsmSuite
+from robustmix.evaluation.plan import Planned
+from robustmix.evaluation.suites.fgsm import PaperFgsm
 from robustmix.models.robust_model import RobustModel
 from tests.evaluation.tiny import MEAN, STD, Net, tiny_images, tiny_model
 
@@ -18,7 +18,7 @@ EPS = 8 / 255
 
 def test_the_suite_equals_the_tool_on_the_normalised_tensor() -> None:
     data, model = tiny_images(), tiny_model()
-    report = evaluate(model, data, [Planned(suite=PaperFgsmSuite(), preset="paper-adautomix")])
+    report = evaluate(model, data, [Planned(suite=PaperFgsm(), preset="paper-adautomix")])
     pixels = data.pixels.take(torch.arange(len(data))).float() / 255
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
     z = ((pixels - mean) / std).double().requires_grad_()
@@ -44,7 +44,7 @@ def test_trap_01_02_the_tool_is_no_pixel_attack_and_not_called_one() -> None:
     mean, std = torch.full((3, 1, 1), 0.4), torch.full((3, 1, 1), 0.2)
     step = paper_fgsm_step(images, torch.ones_like(images), eps=EPS, mean=mean, std=std)
     torch.testing.assert_close(step - images, torch.full_like(images, EPS / 5))
-    report = evaluate(tiny_model(), tiny_images(20), [Planned(suite=PaperFgsmSuite(), preset="p")])
+    report = evaluate(tiny_model(), tiny_images(20), [Planned(suite=PaperFgsm(), preset="p")])
     assert "fgsm" not in report.content.suites
     assert report.content.suites["fgsm@p"].params["nonstandard"] is True
     assert report.content.suites["fgsm@p"].params["space"] == "normalised"
@@ -52,7 +52,7 @@ def test_trap_01_02_the_tool_is_no_pixel_attack_and_not_called_one() -> None:
 
 def test_a_model_that_resizes_is_refused() -> None:
     model = RobustModel(Net(), mean=MEAN, std=STD, num_classes=5, input_size=(3, 32, 32), resize=64)
-    report = evaluate(model, tiny_images(16), [Planned(suite=PaperFgsmSuite(), preset="p")])
+    report = evaluate(model, tiny_images(16), [Planned(suite=PaperFgsm(), preset="p")])
     assert report.content.suites["fgsm@p"].status == "failed"
     assert "resizes its images" in (report.content.suites["fgsm@p"].reason or "")
     assert UsageError("x", code="E-PAPER-FGSM").line().split(":")[0] in (

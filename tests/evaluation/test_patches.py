@@ -176,7 +176,7 @@ def test_mask_scopes() -> None:
 def test_grids_ratios_and_offsets_are_read_exactly() -> None:
     assert parse_grid("14x7") == (14, 7)
     assert parse_offset("8,-2") == (8, -2)
-    assert parse_ratios("0,1/3,0.1") == (0, Fraction(1, 3), Fraction(1, 10))
+    assert parse_ratios("0,1/3,0.1") == (Fraction(0), Fraction(1, 3), Fraction(1, 10))
     # 0.1 eleven times is not 1.1 of binary numbers: the end belongs to the range.
     assert parse_ratios("0:1:0.1") == tuple(Fraction(k, 10) for k in range(11))
     assert parse_ratios("0.5:0.9:0.3") == (Fraction(1, 2), Fraction(4, 5))

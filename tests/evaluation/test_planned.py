@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 
 from robustmix.errors import IncompatibleError, UsageError
-from robustmix.evaluation.engine import Suite
 from robustmix.evaluation.evaluate import evaluate
-from robustmix.evaluation.planned import Planned, seeded_subset
+from robustmix.evaluation.plan import Planned, plan
 from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.suites.calibration import CalibrationSuite
-from robustmix.evaluation.suites.corruption import CorruptionSuite
-from robustmix.evaluation.suites.fgsm import FgsmSuite
-from robustmix.evaluation.suites.registry import plan
+from robustmix.evaluation.suite import Suite
+from robustmix.evaluation.suites.attack import Attack
+from robustmix.evaluation.suites.calibration import Calibration
+from robustmix.evaluation.suites.corruption import Corruption
 from robustmix.report import Report
+from robustmix.rng import seeded_subset
 from tests.evaluation.tiny import tiny_images, tiny_model
 
 SUITES: list[str | Suite | Planned] = [
-    FgsmSuite(masking=False),
-    Planned(suite=FgsmSuite(masking=False), preset="quick", limit=40),
-    Planned(suite=CorruptionSuite(corruptions="fog,contrast", severities=(1, 3)), limit=30),
-    Planned(suite=CalibrationSuite(), preset="quick", limit=50),
+    Attack(attack="fgsm", masking="off"),
+    Planned(suite=Attack(attack="fgsm", masking="off"), preset="quick", limit=40),
+    Planned(suite=Corruption(corruptions="fog,contrast", severity=(1, 3)), limit=30),
+    Planned(suite=Calibration(), preset="quick", limit=50),
 ]
 
 
@@ -108,7 +108,7 @@ def test_rows_of_a_part_are_counted_and_framed(report: Report) -> None:
 
 def test_another_part_is_another_measurement(tmp_path: Path, report: Report) -> None:
     other: list[str | Suite | Planned] = [
-        Planned(suite=FgsmSuite(masking=False), preset="quick", limit=41),
+        Planned(suite=Attack(attack="fgsm", masking="off"), preset="quick", limit=41),
         *SUITES[2:],
         "fgsm",
     ]
@@ -121,8 +121,8 @@ def test_another_part_is_another_measurement(tmp_path: Path, report: Report) -> 
 
 
 def test_plan_puts_suites_in_order_once() -> None:
-    twice = Planned(suite=FgsmSuite(masking=False), preset="quick")
-    planned = plan([twice, "calibration", FgsmSuite()])
+    twice = Planned(suite=Attack(attack="fgsm", masking="off"), preset="quick")
+    planned = plan([twice, "calibration", Attack(attack="fgsm", masking="off")])
     assert [item.key for item in planned] == ["clean", "calibration", "fgsm", "fgsm@quick"]
     assert [item.key for item in plan([twice])] == ["clean", "fgsm@quick"]
     with pytest.raises(UsageError, match="fgsm@quick"):

@@ -1,6 +1,9 @@
 """Each suite against a plain recomputation, on models whose answers are known."""
 
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,15 +14,23 @@ from torch import Tensor, nn
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.errors import UsageError
 from robustmix.evaluation.evaluate import evaluate
-from robustmix.evaluation.names import SUITES as DESCRIBED
+from robustmix.evaluation.options import Option
+from robustmix.evaluation.params import eps_name
 from robustmix.evaluation.patches import mask_count, nested_masks
-from robustmix.evaluation.suites.attack import eps_name
-from robustmix.evaluation.suites.fgsm import FgsmSuite
-from robustmix.evaluation.suites.occlusion import OcclusionSuite
-from robustmix.evaluation.suites.plan import plan_suites
-from robustmix.evaluation.suites.registry import SUITES, select_suites
+from robustmix.evaluation.plan import every_option, plan
+from robustmix.evaluation.suite import Scene
+from robustmix.evaluation.suites.attack import Attack
+from robustmix.evaluation.suites.occlusion import Occlusion
+from robustmix.evaluation.suites.registry import (
+    find_suite,
+    name_of,
+    names_of_all,
+    suite_names,
+    suite_rows,
+)
+from robustmix.evaluation.suites.shuffle import Shuffle
 from robustmix.models.robust_model import RobustModel
-from robustmix.report.schema import SUITE_ORDER, AttackPart, OcclusionPart
+from robustmix.report.schema import SuitePart
 from robustmix.rng import sample_keys
 from tests.evaluation.tiny import MEAN, STD, tiny_images, tiny_model
 
@@ -28,36 +39,103 @@ def pixels(data: ImageSet) -> Tensor:
     return data.pixels.take(torch.arange(len(data))).float() / 255
 
 
-def test_every_suite_is_registered_and_described() -> None:
-    assert set(SUITES) == set(DESCRIBED)
-    assert tuple(SUITES) == SUITE_ORDER
-    assert {name: SUITES[name]().name for name in SUITES} == {name: name for name in SUITES}
+def fgsm(**options: Any) -> Attack:
+    return Attack(attack="fgsm", masking="off", **options)
 
 
-def test_suites_run_in_order_with_clean_first() -> None:
-    assert [s.name for s in select_suites(["occlusion", "fgsm"])] == ["clean", "fgsm", "occlusion"]
-    assert [s.name for s in select_suites(["all"])] == list(SUITES)
+def sweep(part: SuitePart) -> list[tuple[float, dict[str, float]]]:
+    """Give the radii of an attack's curve, and the numbers there."""
+    curve = part.curve("sweep")
+    found = []
+    for x, at in zip(curve.x, curve.at, strict=True):
+        metrics = part.condition(at)
+        assert all(metric.value is not None for metric in metrics.values())
+        found.append((x, {name: metric.value or 0.0 for name, metric in metrics.items()}))
+    return found
+
+
+def test_every_suite_is_described_and_found_by_its_name() -> None:
+    assert list(suite_rows()) == suite_names()
+    assert all(len(row.help) > 20 for row in suite_rows().values())
+    assert {name: name_of(find_suite(name)) for name in suite_names()} == {
+        name: name for name in suite_names()
+    }
+    assert suite_names()[:4] == ["clean", "calibration", "corruption", "masking"]
+
+
+def test_all_is_every_suite_but_attacks_that_are_part_of_another() -> None:
+    assert names_of_all() == [
+        "clean", "calibration", "corruption", "masking", "fgsm", "pgd", "autoattack",
+        "occlusion", "shuffle",
+    ]  # fmt: skip
+    assert set(suite_names()) - set(names_of_all()) == {"apgd", "square", "fab"}
+
+
+def keys(wanted: list[Any], **options: object) -> list[str]:
+    return [item.key for item in plan(wanted, options=options)]
+
+
+def test_suites_run_in_order_with_clean_first_and_the_check_before_attacks() -> None:
+    assert keys(["occlusion", "fgsm"]) == ["clean", "masking", "fgsm", "occlusion"]
+    assert keys(["occlusion", "fgsm"], masking="off") == ["clean", "fgsm", "occlusion"]
+    assert keys(["all"]) == names_of_all()
+    assert [item.key for item in plan()] == ["clean", "calibration"]
     with pytest.raises(UsageError, match="did you mean 'occlusion'"):
-        select_suites(["oclusion"])
+        plan(["oclusion"])
     with pytest.raises(UsageError, match="asked for twice"):
-        select_suites(["fgsm", FgsmSuite(masking=False)])
+        plan(["fgsm", fgsm()])
     with pytest.raises(UsageError, match="no suite"):
-        select_suites([])
+        plan([])
 
 
-def test_plan_gives_the_parameters_to_the_suites() -> None:
+def test_options_act_on_every_suite_that_has_them() -> None:
+    given = {"eps": "4/255,2/255", "grid": "4x4", "trials": 2, "masking": "off"}
+    found = {item.key: item.suite for item in plan(["fgsm", "occlusion", "shuffle"], options=given)}
     eps = (Fraction(4, 255), Fraction(2, 255))
-    planned = plan_suites(["fgsm", "occlusion"], eps=eps, grid=(4, 4), trials=2)
-    _, _, fgsm, occlusion = planned
-    assert isinstance(fgsm, FgsmSuite)
-    assert fgsm.radii == (Fraction(0), Fraction(2, 255), Fraction(4, 255))
-    assert fgsm.eps == Fraction(4, 255)
-    assert isinstance(occlusion, OcclusionSuite)
-    assert (occlusion.grid, occlusion.trials) == ((4, 4), 2)
-    with pytest.raises(UsageError, match="did you mean 'black'"):
-        plan_suites(["occlusion"], fill="blck")
-    with pytest.raises(UsageError, match="did you mean 'official'"):
-        plan_suites(["corruption"], corruption_source="offical")
+    assert found["fgsm"] == fgsm(eps=eps)
+    assert found["fgsm"].radii == (Fraction(0), Fraction(2, 255), Fraction(4, 255))  # type: ignore[attr-defined]
+    assert found["fgsm"].radius == Fraction(4, 255)  # type: ignore[attr-defined]
+    assert found["occlusion"] == Occlusion(grid=(4, 4), trials=2)
+    assert found["shuffle"] == Shuffle(trials=2)
+
+
+@pytest.mark.parametrize(
+    ("suites", "options", "said"),
+    [
+        (["occlusion"], {"fill": "blck"}, "did you mean 'black'"),
+        (["corruption"], {"corruption_source": "offical"}, "did you mean 'official'"),
+        (["clean"], {"fill": "mean"}, "--fill is an option of occlusion, and none of these is run"),
+        (["clean", "shuffle"], {"steps": 3}, "--steps is an option of pgd, apgd, fab"),
+        (["clean"], {"fil": "mean"}, "unknown option '--fil'; did you mean '--fill'"),
+        (["occlusion"], {"trials": "many"}, "--trials takes N, got 'many'"),
+        (["occlusion"], {"trials": 2.5}, "--trials takes N"),
+        (["clean"], {"confusion": "yes"}, "--confusion takes"),
+    ],
+)
+def test_an_option_that_cannot_act_says_why(
+    suites: list[str], options: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(suites, options=options)
+    assert said in caught.value.line()
+
+
+def test_every_option_has_its_help_and_is_called_as_its_flag() -> None:
+    options = [one for suite in every_option().values() for one in suite.values()]
+    assert len(options) > 40
+    bare = [option.name for option in options if len(option.help) < 10]
+    assert bare == []
+    assert all(option.flag == "--" + option.name.replace("_", "-") for option in options)
+
+
+def test_options_take_natural_python_values() -> None:
+    option = Option(name="eps", hint=tuple[Fraction, ...], default=None, help="")
+    assert option.value(8 / 255) == (Fraction(8, 255),)
+    assert option.value([Fraction(1, 3), "1/7"]) == (Fraction(1, 3), Fraction(1, 7))
+    assert option.value("8/255, 0.1") == (Fraction(8, 255), Fraction(1, 10))
+    for wrong in (None, True, [True], "a", "1/0", float("nan"), float("inf")):
+        with pytest.raises(UsageError):
+            option.value(wrong)
 
 
 # fgsm
@@ -65,19 +143,18 @@ def test_plan_gives_the_parameters_to_the_suites() -> None:
 
 def test_fgsm_suite_equals_the_formula() -> None:
     data, model = tiny_images(), tiny_model()
-    report = evaluate(model, data, ["clean", FgsmSuite(masking=False)])
+    report = evaluate(model, data, ["clean", fgsm()])
     part = report.content.suites["fgsm"]
-    assert isinstance(part, AttackPart)
     images = pixels(data).requires_grad_()
     (gradient,) = torch.autograd.grad(
         F.cross_entropy(model(images), data.labels, reduction="sum"), images
     )
     clean = model(images).argmax(dim=1) == data.labels
-    for point in part.sweep:
-        adversarial = (images + point.x * gradient.sign()).clamp(0, 1).detach()
+    for x, numbers in sweep(part):
+        adversarial = (images + x * gradient.sign()).clamp(0, 1).detach()
         wrong = model(adversarial).argmax(dim=1) != data.labels
-        assert point.metrics["error"].value == pytest.approx(float(wrong.float().mean()), abs=1e-7)
-        if point.x == float(Fraction(8, 255)):
+        assert numbers["error"] == pytest.approx(float(wrong.float().mean()), abs=1e-7)
+        if x == float(Fraction(8, 255)):
             broken = (clean & wrong).sum() / clean.sum()
             assert part.metrics["asr"].value == pytest.approx(float(broken), abs=1e-7)
             delta = float(wrong.float().mean() - (~clean).float().mean())
@@ -92,13 +169,13 @@ def test_fgsm_suite_equals_the_formula() -> None:
             assert part.metrics["linf"].value == pytest.approx(linf, rel=1e-5)
             l2 = float(moved.flatten(1).norm(dim=1).mean())
             assert part.metrics["l2"].value == pytest.approx(l2, rel=1e-5)
-    assert [round(point.x * 255) for point in part.sweep] == [0, 1, 2, 4, 8, 16, 32, 64, 255]
+    assert [round(x * 255) for x, _ in sweep(part)] == [0, 1, 2, 4, 8, 16, 32, 64, 255]
 
 
 def test_fgsm_rounds_and_clips_as_the_formula_says() -> None:
     data, model = tiny_images(), tiny_model()
     eps = Fraction(1, 20)  # 12.75 grey levels, so that rounding to 8 bits changes pixels
-    report = evaluate(model, data, ["clean", FgsmSuite(eps=eps, sweep=(), masking=False)])
+    report = evaluate(model, data, ["clean", fgsm(eps=(eps,), sweep=())])
     assert report.samples is not None
     images = pixels(data).requires_grad_()
     (gradient,) = torch.autograd.grad(
@@ -115,10 +192,9 @@ def test_fgsm_rounds_and_clips_as_the_formula_says() -> None:
 
 
 def test_fgsm_area_by_hand() -> None:
-    report = evaluate(tiny_model(), tiny_images(), ["clean", FgsmSuite(masking=False)])
+    report = evaluate(tiny_model(), tiny_images(), ["clean", fgsm()])
     part = report.content.suites["fgsm"]
-    assert isinstance(part, AttackPart)
-    a = [p.metrics["robust_acc"].value or 0.0 for p in part.sweep][:6]  # 0 1 2 4 8 16
+    a = [numbers["robust_acc"] for _, numbers in sweep(part)][:6]  # 0 1 2 4 8 16
     area = (a[0] + a[1]) / 2 + (a[1] + a[2]) / 2 + (a[2] + a[3]) + 2 * (a[3] + a[4])
     area += 4 * (a[4] + a[5])
     assert part.metrics["auc_eps_16"].value == pytest.approx(area / 16, abs=1e-9)
@@ -142,7 +218,7 @@ def test_trap_1_the_suite_moves_pixels_by_exactly_eps_whatever_the_normalisation
         name="red", split="test", pixels=TensorPixels(images), labels=torch.zeros(7).long(),
         sample_ids=tuple(map(str, range(7))), class_names=("red", "not"), mean=MEAN, std=STD,
     )  # fmt: skip
-    report = evaluate(robust, data, ["clean", FgsmSuite(eps=Fraction(5, 255), masking=False)])
+    report = evaluate(robust, data, ["clean", fgsm(eps=(Fraction(5, 255),))])
     part = report.content.suites["fgsm"]
     assert part.metrics["linf"].value == pytest.approx(5 / 255, abs=1e-6)
     # Red is above 0.5 by 3i levels and 1/2 of rounding, so eps = 5 levels turns samples 0 and 1.
@@ -156,7 +232,7 @@ def test_eps_names_are_exact_fractions() -> None:
     assert eps_name(Fraction(1)) == "255/255"
     assert eps_name(Fraction(1, 510)) == "0.00196078"
     with pytest.raises(UsageError, match=r"\[0, 1\]"):
-        FgsmSuite(eps=Fraction(8))
+        fgsm(eps=(Fraction(8),))
 
 
 # occlusion
@@ -164,10 +240,9 @@ def test_eps_names_are_exact_fractions() -> None:
 
 def test_occlusion_suite_equals_a_loop_over_masks() -> None:
     data, model = tiny_images(23), tiny_model()
-    suite = OcclusionSuite(grid=(4, 2), ratios=(Fraction(1, 3), Fraction(1)), trials=3)
+    suite = Occlusion(grid=(4, 2), ratios=(Fraction(1, 3), Fraction(1)), trials=3)
     report = evaluate(model, data, ["clean", suite], seed=5)
     part = report.content.suites["occlusion"]
-    assert isinstance(part, OcclusionPart)
     images, mean = pixels(data), torch.tensor(MEAN).view(3, 1, 1)
     want = []
     for trial in range(3):
@@ -178,14 +253,16 @@ def test_occlusion_suite_equals_a_loop_over_masks() -> None:
             for row, column in torch.nonzero(hidden[i, 0]).tolist():
                 masked[i, :, row, column] = mean[:, 0, 0]
         want.append((model(masked).argmax(dim=1) == data.labels).float().mean())
-    assert part.points[1].x == 3 / 8
-    assert part.points[1].metrics["acc"].value == pytest.approx(float(np.mean(want)), abs=1e-7)
+    curve = part.curve("random")
+    assert curve.x == [0, 3 / 8, 1]
+    accuracy, spread = part.along(curve), part.along(curve, "trial_sd")
+    assert accuracy[1].value == pytest.approx(float(np.mean(want)), abs=1e-7)
     sd = float(np.std(want, ddof=1))
-    assert part.points[1].metrics["trial_sd"].value == pytest.approx(sd, abs=1e-6)
+    assert spread[1].value == pytest.approx(sd, abs=1e-6)
     # Everything hidden: one prediction for all, hence the share of one class.
     (label,) = model(mean.expand(1, 3, 32, 32)).argmax(dim=1)
     share = float((data.labels == label).float().mean())
-    assert part.points[2].metrics["acc"].value == pytest.approx(share, abs=1e-7)
+    assert accuracy[2].value == pytest.approx(share, abs=1e-7)
 
 
 class OnePatch(nn.Module):
@@ -206,17 +283,25 @@ def test_trap_20_a_model_that_reads_one_patch_fails_when_that_patch_is_hidden() 
         name="bright", split="test", pixels=TensorPixels(images), labels=torch.ones(400).long(),
         sample_ids=tuple(map(str, range(400))), class_names=("dark", "bright"), mean=MEAN, std=STD,
     )  # fmt: skip
-    suite = OcclusionSuite(grid=(4, 4), ratios=(Fraction(1, 4), Fraction(3, 4)), trials=2)
+    suite = Occlusion(grid=(4, 4), ratios=(Fraction(1, 4), Fraction(3, 4)), trials=2)
     part = evaluate(robust, data, ["clean", suite]).content.suites["occlusion"]
-    assert isinstance(part, OcclusionPart)
-    for point, kept in zip(part.points[1:], (3 / 4, 1 / 4), strict=True):
-        assert abs((point.metrics["acc"].value or 0) - kept) < 4 * (3 / 16 / 800) ** 0.5
+    for accuracy, kept in zip(part.along(part.curve("random"))[1:], (3 / 4, 1 / 4), strict=True):
+        assert abs((accuracy.value or 0) - kept) < 4 * (3 / 16 / 800) ** 0.5
 
 
 def test_occlusion_defaults_depend_on_the_size() -> None:
-    small, large = (OcclusionSuite().resolved((s, s)) for s in (32, 224))
-    assert (small.grid, large.grid) == ((8, 8), (14, 14))
-    assert len(small.ratios or ()) == len(large.ratios or ()) == 11
-    assert small.ratios != large.ratios
+    def params(side: int, **options: Any) -> dict[str, Any]:
+        images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+        data = replace(tiny_images(2), pixels=TensorPixels(images))
+        return (
+            Occlusion(**options)
+            .prepare(Scene(robust=tiny_model(), data=data, folder=Path()))
+            .params
+        )
+
+    small, large = params(32), params(224)
+    assert (small["grid"], large["grid"]) == ("8x8", "14x14")
+    assert len(small["ratios"]) == len(large["ratios"]) == 11
+    assert small["ratios"] != large["ratios"]
     with pytest.raises(UsageError, match="does not divide"):
-        OcclusionSuite(grid=(7, 7)).resolved((32, 32))
+        params(32, grid=(7, 7))

@@ -1,6 +1,5 @@
 """Suites ``torchattacks:NAME``: a second implementation of ours, under our own rules."""
 
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,10 @@ import torch
 
 from robustmix.errors import UsageError
 from robustmix.evaluation.evaluate import evaluate
+from robustmix.evaluation.plan import plan
 from robustmix.evaluation.recompute import recompute
-from robustmix.evaluation.suites.attack_plan import AttackChoices
-from robustmix.evaluation.suites.fgsm import FgsmSuite
-from robustmix.evaluation.suites.pgd import PgdSuite
-from robustmix.evaluation.suites.plan import plan_suites
-from robustmix.evaluation.suites.registry import select_suites
-from robustmix.evaluation.suites.zoo import ZooSuite
 from robustmix.report.report import Report
-from robustmix.report.schema import AttackPart
+from tests.evaluation.attacks import attack
 from tests.evaluation.maskers import digits, robust, trained
 from tests.evaluation.test_engine import comparable
 from tests.evaluation.tiny import tiny_images, tiny_model
@@ -40,10 +34,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """All test digits under our FGSM and PGD-20 and under those of the package."""
     out = tmp_path_factory.mktemp("zoo") / "run"
     suites: list[Any] = [
-        FgsmSuite(sweep=(), masking=False),
-        PgdSuite(random_start=False, masking=False),
-        ZooSuite(attack="FGSM", masking=False),
-        ZooSuite(attack="PGD", options=TWENTY, masking=False),
+        attack("fgsm", sweep=()),
+        attack("pgd", random_start=False),
+        attack("torchattacks:FGSM"),
+        attack("torchattacks:PGD", **TWENTY),
     ]
     evaluate(robust(trained()), digits(), suites, out=out)
     return Report.load(out)
@@ -68,14 +62,13 @@ def test_they_run_last_and_are_recomputed_from_their_rows(report: Report) -> Non
     assert names == ["clean", "fgsm", "pgd", "torchattacks:FGSM", "torchattacks:PGD"]
     assert recompute(report) == []
     part = report.content.suites["torchattacks:PGD"]
-    assert isinstance(part, AttackPart)
-    assert part.attack == "torchattacks:PGD"
+    assert part.details["attack"] == "torchattacks:PGD"
     assert part.params["options"] == TWENTY
     assert part.metrics["error"].n == 500
-    assert part.steps == 20
+    assert part.details["steps"] == 20
     # 20 steps of one pass each way, the gradient of the clean image, three scorings.
-    assert part.forwards == 500 * (20 + 1 + 3)
-    assert part.backwards == 500 * 21
+    assert part.details["forwards"] == 500 * (20 + 1 + 3)
+    assert part.details["backwards"] == 500 * 21
 
 
 def test_trap_01_the_package_is_given_pixels(report: Report) -> None:
@@ -83,8 +76,7 @@ def test_trap_01_the_package_is_given_pixels(report: Report) -> None:
     assert report.metric("torchattacks:FGSM.max_linf").value == pytest.approx(8 / 255, abs=1e-6)
     clean = report.metric("clean.top1").value
     part = report.content.suites["torchattacks:FGSM"]
-    assert isinstance(part, AttackPart)
-    assert part.sweep[0].metrics["robust_acc"].value == clean
+    assert part.condition("0")["robust_acc"].value == clean
 
 
 @pytest.mark.parametrize("name", ["CW", "FAB"])
@@ -94,12 +86,10 @@ def test_trap_27_what_lies_outside_the_radius_does_not_count(name: str) -> None:
     data = digits().subset(range(40))
     errors = {}
     for levels in (1, 64):
-        suite = ZooSuite(
-            attack=name, eps=Fraction(levels, 255), options=options[name], masking=False
-        )
+        suite = attack(f"torchattacks:{name}", eps=(Fraction(levels, 255),), **options[name])
         found = evaluate(robust(trained()), data, [suite])
         assert found.samples is not None
-        rows = found.samples.tables[suite.name].at(f"{levels}/255")
+        rows = found.samples.tables[suite.attack].at(f"{levels}/255")
         assert rows["linf"].max() <= levels / 255 + 1e-6
         errors[levels] = (~rows["correct"].astype(bool)).mean()
         held = rows["linf"] == 0
@@ -111,7 +101,7 @@ def test_trap_27_what_lies_outside_the_radius_does_not_count(name: str) -> None:
 @pytest.mark.parametrize("batch", [1, 7, 100])
 def test_fixed_batches_make_numbers_independent_of_the_batch_size(batch: int) -> None:
     """PGD draws its start for a whole batch: the suite's batches are its own."""
-    suite = ZooSuite(attack="PGD", options={"steps": 2}, masking=False)
+    suite = attack("torchattacks:PGD", steps=2)
     plain = evaluate(tiny_model(), tiny_images(70), [suite])
     other = evaluate(tiny_model(), tiny_images(70), [suite], batch_size=batch)
     assert comparable(plain) == comparable(other)
@@ -122,37 +112,48 @@ def test_trap_25_the_package_seeds_nothing_but_itself() -> None:
 
     model, data = tiny_model(), tiny_images(20)
     before = torch.get_rng_state(), random.getstate()
-    evaluate(model, data, [ZooSuite(attack="PGD", options={"steps": 1}, masking=False)])
+    evaluate(model, data, [attack("torchattacks:PGD", steps=1)])
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
 
 
 def test_names_are_checked_before_any_work() -> None:
-    chosen = select_suites(["torchattacks:Square", "pgd", "torchattacks:CW"])
-    assert [suite.name for suite in chosen] == [
+    chosen = plan(["torchattacks:Square", "pgd", "torchattacks:CW"], options={"masking": "off"})
+    assert [item.key for item in chosen] == [
         "clean", "pgd", "torchattacks:CW", "torchattacks:Square",
     ]  # fmt: skip
     with pytest.raises(UsageError, match="did you mean 'PGDL2'"):
-        select_suites(["torchattacks:PGDL3"])
+        plan(["torchattacks:PGDL3"])
     with pytest.raises(UsageError, match="use autoattack"):
-        select_suites(["torchattacks:AutoAttack"])
+        plan(["torchattacks:AutoAttack"])
     with pytest.raises(UsageError, match="asked for twice"):
-        select_suites(["torchattacks:CW", "torchattacks:CW"])
+        plan(["torchattacks:CW", "torchattacks:CW"])
 
 
-def test_choices_reach_the_attacks_that_take_them() -> None:
-    choices = AttackChoices(steps=7, step_size=Fraction(1, 255), masking="off")
-    planned = plan_suites(["torchattacks:PGD", "torchattacks:FGSM"], attacks=choices)
-    _, fgsm, pgd = planned
-    assert fgsm == ZooSuite(attack="FGSM", masking=False)
-    assert pgd == replace(
-        ZooSuite(attack="PGD", masking=False), options={"steps": 7, "alpha": 1 / 255}
-    )
+def test_options_reach_the_attacks_that_take_them() -> None:
+    options = {"steps": "7", "step_size": "1/255", "masking": "off"}
+    planned = plan(["torchattacks:PGD", "torchattacks:FGSM"], options=options)
+    suites: dict[str, Any] = {item.key: item.suite for item in planned}
+    assert suites["torchattacks:FGSM"] == attack("torchattacks:FGSM")
+    asked = suites["torchattacks:PGD"]
+    assert asked == attack("torchattacks:PGD", steps=7, alpha=1 / 255)
+    report = evaluate(tiny_model(), tiny_images(4), [asked])
+    recorded = report.content.protocol.params["torchattacks:PGD"]["options"]
+    assert recorded == {"steps": 7, "alpha": 1 / 255}
 
 
-def test_an_option_the_attack_does_not_take_fails_the_suite(tmp_path: Path) -> None:
-    suite = ZooSuite(attack="FGSM", options={"steps": 3}, masking=False)
-    report = evaluate(tiny_model(), tiny_images(10), [suite], out=tmp_path)
-    part = report.content.suites["torchattacks:FGSM"]
-    assert part.status == "failed"
-    assert "E-OPTION" in (part.reason or "")
+def test_a_number_of_the_package_need_not_be_whole() -> None:
+    assert attack("torchattacks:CW", c="0.5", steps="3").own == {"c": 0.5, "steps": 3}
+
+
+def test_an_option_the_attack_does_not_take_is_refused() -> None:
+    with pytest.raises(UsageError, match="option of torchattacks:FGSM 'steps'"):
+        attack("torchattacks:FGSM", steps=3)
+
+
+def test_a_norm_the_attack_does_not_have_is_refused(tmp_path: Path) -> None:
+    assert attack("torchattacks:PGDL2").radius == Fraction(1, 2)
+    suites = [attack("torchattacks:PGDL2", norm="linf")]
+    with pytest.raises(UsageError, match="PGDL2 is an attack in l2, not linf"):
+        evaluate(tiny_model(), tiny_images(10), suites, out=tmp_path / "o")
+    assert not (tmp_path / "o").exists()

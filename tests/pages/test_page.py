@@ -387,6 +387,18 @@ def test_the_page_does_not_scroll_sideways(opened: Browser, width: int) -> None:
 
 
 @needs_browser
+def test_a_long_word_in_a_warning_is_broken(tmp_path: Path) -> None:
+    suites = {"a": SuitePart(kind="a", status="ok", shown=Shown(note="f9dc" * 30))}
+    warnings = [Warn(code="W-LONG", suite="a", message="c496" * 30)]
+    write_page([made_by_hand(suites, warnings=warnings)], tmp_path / "page.html")
+    with browser() as session:
+        session.open((tmp_path / "page.html").as_uri())
+        session.resize(500, 900)
+        width = "return Math.max(...[...document.querySelectorAll('p')].map(p => p.scrollWidth))"
+        assert 100 < session.run(width) <= 500
+
+
+@needs_browser
 def test_columns_sort_by_keyboard(opened: Browser) -> None:
     sort = """
         const head = document.querySelector('table.sortable th:nth-child(2) button');

@@ -15,7 +15,14 @@ from robustmix.report.export import report_csv, report_markdown
 from robustmix.report.report import Report
 from robustmix.report.samples import Samples
 from robustmix.report.schema import ReportModel, Shown, SuitePart, VerdictPart, Warn
-from robustmix.report.terminal import Summary, error_lines, headline, summary_rows, warning_lines
+from robustmix.report.terminal import (
+    Summary,
+    comparison_table,
+    error_lines,
+    headline,
+    summary_rows,
+    warning_lines,
+)
 from robustmix.report.text import sparkline
 from tests.evaluation.tiny import tiny_images, tiny_model
 
@@ -230,6 +237,13 @@ def test_tables_fit_100_columns_and_hold_the_headlines(report: Report) -> None:
     assert any("top1" in line and f"{100 * value:.2f} %" in line for line in lines)
     for part in report.content.suites.values():
         assert headline(part)
+    other = Report(report.content.model_copy(deep=True))
+    del other.content.suites["fgsm"]
+    both = rendered(comparison_table([report, other]))
+    assert max(map(len, both)) <= 100
+    assert any(line.count(f"{100 * value:.2f} %") == 2 and "top1 ↑" in line for line in both)
+    (attacked,) = (line.split() for line in both if "robust_acc ↑" in line)
+    assert attacked[-1] == "-"
 
 
 @pytest.mark.parametrize("width", [100, 80, 70])

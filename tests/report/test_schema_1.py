@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from robustmix.cli.app import run
-from robustmix.errors import IntakeError, RobustmixError
+from robustmix.errors import IntakeError
 from robustmix.evaluation.recompute import recompute
 from robustmix.report.export import report_csv, report_markdown
 from robustmix.report.migrate import migrate
@@ -20,7 +20,7 @@ from robustmix.report.schema_1 import upgraded
 from robustmix.report.terminal import Summary, summary_rows
 
 OLD = Path(__file__).parent / "data" / "made_by_0_1_0"
-VERDICT = "masking,,verdict,,,,20,,,,no check found a sign that the model hides its gradients,clean"
+VERDICT = "masking,,verdict,,,,20,,,,nothing suggests that the model hides its gradients,clean"
 
 
 def old() -> dict[str, Any]:
@@ -204,14 +204,13 @@ def test_junk_anywhere_is_refused_or_shown_never_a_crash() -> None:
         inner[last] = rng.choice(JUNK)
         try:
             report = Report(validated(value, Path("report.json")))
-        except RobustmixError as error:
-            assert "\n" not in error.line()
+        except IntakeError:
             continue
         read += 1
         assert report_csv(report)
         assert report_markdown(report)
         Console(file=StringIO(), width=80, markup=False).print(Summary(report))
-    assert 20 < read < 130
+    assert 5 < read < 145
 
 
 def test_what_is_given_stays_as_it_is() -> None:

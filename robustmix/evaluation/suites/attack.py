@@ -156,7 +156,7 @@ class Attack(Suite):
         if given.pop("targeted", False):
             given["targets"] = given.get("targets") or TARGETS
         if "step_size" in given and "step_size" not in known:
-            given["alpha"] = given.pop("step_size")
+            given["alpha"] = float(given.pop("step_size"))
         defaults = {} if self.attack.startswith(PREFIX) else known
         return {name: v for name, v in (defaults | given).items() if name not in NOT_ASKED}
 
