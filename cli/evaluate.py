@@ -48,14 +48,11 @@ def evaluate(
     ] = None,
     suite: Annotated[
         list[str] | None,
-        typer.Option(help="Suites, e.g. clean,corruption,fgsm, or all; repeatable."),
+        typer.Option(help="Suites, e.g. clean,fgsm, or all."),
     ] = None,
     protocol: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Named parameters (robustmix list protocols); --suite then chooses among its "
-            "suites; repeatable."
-        ),
+        typer.Option(help="Named options of several suites, e.g. standard; --suite then chooses."),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Data set [default: the checkpoint's].")
@@ -64,7 +61,7 @@ def evaluate(
         Path | None, typer.Option(help="Where data sets lie [default: $ROBUSTMIX_DATA].")
     ] = None,
     limit: Annotated[
-        str | None, typer.Option(help="Evaluate so many images (500) or that share (0.1).")
+        str | None, typer.Option(help="So many images (500) or that share (0.1).")
     ] = None,
     batch_size: Annotated[
         int, typer.Option(help="Images a forward pass; changes no number.")

@@ -110,3 +110,26 @@ def options_table(name: str) -> Table:
     if not table.rows:
         table.add_row("-", "it has no options")
     return table
+
+
+def options_page() -> str:
+    """Write the page of docs on every option of every suite, as Markdown."""
+    from robustmix.evaluation.suites.registry import find_suite, suite_rows
+
+    lines = [
+        "# Options of the suites",
+        "",
+        "Every option is a flag of `robustmix eval` and an argument of `robustmix.evaluate`, with",
+        "`_` for `-`. It acts on every suite of the run that has it; if none has, it is an error.",
+        "This page is written by `python scripts/options_page.py` from the suites themselves.",
+    ]
+    for name, row in suite_rows().items():
+        lines += ["", f"## {name}", "", f"{row.help[:1].upper()}{row.help[1:]}.", ""]
+        options = find_suite(name).options()
+        lines += (
+            ["| option | what it is | default |", "|---|---|---|"] if options else ["No options."]
+        )
+        for option in options:
+            cells = (f"`{option.spelling}`", option.help, option.default_text)
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustmix.errors import IntakeError
-from robustmix.metrics.definition import Numbers, summarise_metrics
+from robustmix.metrics.definition import Numbers, Undefined, summarise_metrics
 from robustmix.metrics.intervals import REPLICATES
 from robustmix.metrics.metric import Metric
 from robustmix.metrics.registry import metrics_for
@@ -91,9 +91,12 @@ def stored_logits(view: Samples) -> NDArray[np.floating[Any]]:
     """Give the clean logits of a record, (samples, classes), in the precision they were made in.
 
     Raises:
+        Undefined: there are none.
         IntakeError: they were stored in half precision: the confidences of rounded logits fall into
             other bins, so no number may be recomputed from them.
     """
+    if "clean" not in view.tables or "logits" not in view.tables["clean"].columns:
+        raise Undefined("the rows have no logits")
     logits = view.tables["clean"].at("clean")["logits"]
     if logits.dtype not in (np.float32, np.float64):
         raise IntakeError(

@@ -93,7 +93,7 @@ def _picture(image: Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"
 
 
 def image_from_file(path: Path) -> Tensor:
-    """Return a picture as uint8 (3, side, side): its centre, shrunk to 224, 64 or 32 pixels.
+    """Read a picture as uint8 (3, side, side): its centre, shrunk to 224, 64 or 32 pixels.
 
     Raises:
         IntakeError: the file is no picture.

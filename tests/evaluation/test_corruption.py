@@ -160,7 +160,8 @@ def test_recorded_severities_that_do_not_exist_are_refused() -> None:
         .params
     )
     assert Corruption.read(params).params == params
-    for damage in ({"severities": [0]}, {"severities": []}, {"source": "elsewhere"}):
+    damages: list[dict[str, Any]] = [{"severities": [0]}, {"severities": []}, {"source": "x"}]
+    for damage in damages:
         with pytest.raises(ValueError, match=r"1 to 5|none of"):
             Corruption.read(params | damage)
 

@@ -1,5 +1,7 @@
 """The table of metrics: a row is a number of its suite, with an interval, and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from robustmix.metrics.definition import Definition, Undefined, absent, mean
 from robustmix.metrics.from_logits import check_scores, rows_of_logits
 from robustmix.metrics.registry import METRICS, metrics_for
 from robustmix.report.rows import Rows
+from robustmix.report.samples import Table
 from tests.metrics.calibration_fixture import fixture
 
 
@@ -68,6 +71,10 @@ def test_what_every_row_of_the_table_gives() -> None:
 def test_scores_that_are_not_those_of_the_logits_are_refused() -> None:
     view = rows_of_logits(*fixture(), seed=0).view
     check_scores(view)
-    view.tables["clean"].columns["nll"][0, 0, 5] += 1e-6
+    columns = dict(view.tables["clean"].columns)
+    columns["nll"][0, 0, 5] += 1e-6
     with pytest.raises(IntakeError, match="nll of the clean samples"):
         check_scores(view)
+    del columns["logits"]
+    with pytest.raises(Undefined, match="no logits"):
+        check_scores(replace(view, tables={"clean": Table(("clean",), columns)}))

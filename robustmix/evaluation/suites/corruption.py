@@ -210,7 +210,7 @@ class PreparedCorruption(Prepared):
             return under[f"{name}/{severity}"][metric].value or 0.0
 
         every = [(name, severity) for name in self.corruptions for severity in self.severities]
-        name, severity = min(every, key=lambda condition: value(*condition, "acc"))
+        name, severity = min(every, key=lambda at: value(at[0], at[1], "acc"))
         endings = Corrupted(rows, self.paired).endings
         temperature = clean_temperatures(rows.view, rows.seed) if SCALED in endings else None
         spreads = {
