@@ -29,6 +29,11 @@ class AttackRow(Row):
     ``pgd`` and whose outcomes have ``first_step``, ``last`` and ``zero_gradient``: it is then told
     whether half or twice the steps find as much."""
 
+    step_passes: int = 0
+    """Most forward passes that a step of it makes (at most one goes back), or a query, where it has
+    an option ``steps`` or ``queries``: forecasts of what it costs go by that; 0: it is not known
+    before."""
+
     members: str = ""
     """``"module:function"`` that makes AutoAttack's members, which the suite runs one by one over
     what those before have left, so that an interrupted evaluation resumes between them."""
@@ -56,18 +61,21 @@ ATTACKS: "Table[Attack[...], AttackRow]" = Table(
             "robustmix.attacks.apgd:apgd",
             "PGD that sets its own step size, CE or DLR (Croce & Hein 2020)",
             norms=BOTH,
+            step_passes=1,
             part_of="autoattack",
         ),
         "square": AttackRow(
             "robustmix.attacks.square:square",
             "random search without gradients (Andriushchenko et al. 2020)",
             norms=BOTH,
+            step_passes=1,
             part_of="autoattack",
         ),
         "fab": AttackRow(
             "robustmix.attacks.fab:fab",
             "nearest decision boundaries, targeted (Croce & Hein 2020; torchattacks extra)",
             norms=BOTH,
+            step_passes=5,
             part_of="autoattack",
         ),
         "autoattack": AttackRow(

@@ -143,20 +143,23 @@ def preview(
     image: Annotated[Path | None, typer.Argument(help="A picture; else --dataset.")] = None,
     dataset: Annotated[str, typer.Option(help="Take a test image of this data set.")] = "digits",
     index: Annotated[int, typer.Option(help="Which one, from 0.")] = 0,
+    corruptions: Annotated[str, typer.Option(help="main, extra, all or names.")] = "all",
     data_dir: DataDir = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     frost_dir: FrostDir = None,
     out: Annotated[Path, typer.Option(help="PNG or SVG file.")] = Path("corruptions.png"),
 ) -> None:
-    """Draw one image with all corruptions at all severities; the file is printed on stdout."""
+    """Draw one image with its corruptions at all severities; the file is printed on stdout."""
     import torch
 
     from robustmix.data.datasets import load_dataset
     from robustmix.errors import UsageError
+    from robustmix.evaluation.suites.corruption import select_corruptions
     from robustmix.pages.contact_sheet import draw_contact_sheet, image_from_file
 
     if out.suffix not in (".png", ".svg"):
         raise UsageError(f"expected a .png or .svg file, got {out}")
+    names = select_corruptions(corruptions)
     if image is not None:
         pixels, sample_id, title = image_from_file(image), "0", image.name
     else:
@@ -166,6 +169,12 @@ def preview(
         pixels = data.pixels.take(torch.tensor([index]))[0]
         sample_id, title = data.sample_ids[index], f"{dataset}, test image {index}"
     draw_contact_sheet(
-        pixels, out, seed=seed, sample_id=sample_id, frost_dir=frost_dir, title=title
+        pixels,
+        out,
+        names=names,
+        seed=seed,
+        sample_id=sample_id,
+        frost_dir=frost_dir,
+        title=title,
     )
     console.result(str(out))

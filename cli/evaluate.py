@@ -109,6 +109,10 @@ def evaluate(
     if help or help_all:
         _show_help(context, words or [], everything=help_all)
         return
+    if resume and out is not None:
+        from robustmix.evaluation.evaluate import require_recorded
+
+        require_recorded(out)  # before its options, which nobody knows where it is not
     names = split_names(suite or [])
     own = [flag for parameter in context.command.params for flag in parameter.opts]
     from robustmix.cli.suite_options import split_words

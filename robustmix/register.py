@@ -1,9 +1,10 @@
-"""What others add: a suite, attack, metric, method, corruption, architecture or data set by a name.
+"""What others add by a name: a suite, attack, metric, method, corruption, architecture, data set.
 
 For files and modules that ``--import`` names on a command line, and for scripts that use robustmix.
 Each function registers the thing it is given, or the one that it decorates. Facts are the further
 fields of the rows of its table. Packages that are installed need no call: they name what they add
-by entry points of the groups ``robustmix.suites``, ``robustmix.attacks`` and so on.
+by entry points of the groups ``robustmix.suites``, ``robustmix.attacks`` and so on, and may use
+these functions all the same. ``docs/extend`` has a page on each kind.
 
 All raise ``UsageError`` for a name that is taken or a fact that there is not. Nothing here imports
 torch.
@@ -95,6 +96,21 @@ def arch(name: str, builder: object = None, help: str = "", **facts: Any) -> Dec
     from robustmix.models.names import ARCHS
 
     return _added(ARCHS, name, builder, help, facts)
+
+
+def saliency(name: str, thing: object = None, help: str = "", **facts: Any) -> Decorator:
+    """Register a source of saliency maps for the suite ``occlusion``.
+
+    Args:
+        name: what ``--saliency`` calls it.
+        thing: ``robustmix.saliency.sources.Explained`` -> maps (N, H, W), finite and not negative;
+            larger is more salient.
+        help: one line; by default the first one of its docstring.
+        facts: ``of_the_model``, false for one that does not ask the evaluated model.
+    """
+    from robustmix.saliency.registry import SALIENCY
+
+    return _added(SALIENCY, name, thing, help, facts)
 
 
 def dataset(

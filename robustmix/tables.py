@@ -174,10 +174,10 @@ class Table(Mapping[str, Thing], Generic[Thing, RowType]):
         """
         if not name or not all(c.isalnum() or c in "_-." for c in name):
             raise UsageError(f"'{name}' is no name for a {self.kind}", "use letters, digits, _ - .")
-        if name in self or name in self._reserved:
+        if name in self._reserved or (name in self and not self._said_before(name, target)):
             raise self._taken(name)
         try:
-            row = self._row(target, help, _origin_of(target), **facts)
+            row = self._row(target, help, self.origin(name) or _origin_of(target), **facts)
         except TypeError as error:
             # Python's words for a keyword that there is not, which the facts' names explain.
             known = [
@@ -205,6 +205,15 @@ class Table(Mapping[str, Thing], Generic[Thing, RowType]):
             self._search()
         return self._rows.get(name)
 
+    def _said_before(self, name: str, target: object) -> bool:
+        """Tell whether an entry point names the very thing that its module registers.
+
+        So one file serves both ways: given to ``--import``, and in a package that is installed.
+        """
+        module, of = getattr(target, "__module__", ""), getattr(target, "__qualname__", "")
+        known = self._rows[name]
+        return known.origin is not None and known.target == f"{module}:{of}"
+
     def _opened(self, name: str) -> RowType:
         """Return a row with its help and facts, for which foreign things may be imported.
 
@@ -213,6 +222,7 @@ class Table(Mapping[str, Thing], Generic[Thing, RowType]):
         row = self._rows[name]
         if not row.help:
             thing = _imported(row.target, self.kind, name)
+            row = self._rows[name]  # which its module may have registered meanwhile, with facts
             if isinstance(thing, self._row):
                 row = replace(thing, origin=row.origin)
                 thing = _imported(row.target, self.kind, name)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from robustmix.comparison.open_report import Source
-from robustmix.comparison.paths import MetricPath, matching_key
+from robustmix.comparison.paths import MetricPath, find_number
 from robustmix.comparison.suite_numbers import SuiteNumbers, suite_numbers
 from robustmix.errors import IncompatibleError
-from robustmix.metrics.definition import Undefined, metric_path
+from robustmix.metrics.definition import Undefined
 from robustmix.metrics.scores import IntArray
-from robustmix.report.report import Report, metrics_of
+from robustmix.report.report import Report
 from robustmix.report.rows import check_shapes, covered_view
 from robustmix.report.samples import Samples
 from robustmix.report.schema import ReportModel
@@ -240,6 +240,7 @@ def pair_warnings(pair: Pair) -> list[str]:
             f"W-TRANSFORM: the images were prepared differently ({plain(a.dataset.transform, 60)} "
             f"and {plain(b.dataset.transform, 60)})"
         )
+    lines += _plugin_warnings(a, b)
     if pair.n < pair.of:
         lines.append(
             f"W-SUBSET: {pair.n} of {pair.of} samples are in both reports; the statistics are of "
@@ -248,13 +249,29 @@ def pair_warnings(pair: Pair) -> list[str]:
     return lines
 
 
+def _plugin_warnings(a: ReportModel, b: ReportModel) -> list[str]:
+    """Say which suites are others' work and came from another version of it in each report."""
+    lines = []
+    for suite in a.suites.keys() & b.suites.keys():
+        of_b = {(origin.kind, origin.name): origin for origin in b.suites[suite].origins}
+        for origin in a.suites[suite].origins:
+            other = of_b.get((origin.kind, origin.name), origin)
+            if other != origin:
+                lines.append(
+                    f"W-PLUGIN: {origin.kind} {plain(origin.name)} came from "
+                    f"{plain(origin.module)} {plain(origin.version, 40)} in A, from "
+                    f"{plain(other.module)} {plain(other.version, 40)} in B"
+                )
+    return sorted(set(lines))
+
+
 def own_choice(source: Source, path: MetricPath) -> bool:
     """Tell whether a number hangs on an order of patches that each model chooses itself."""
     part = source.content.suites.get(path.suite)
     if part is None or not part.shown.own_choice:
         return False
-    key = matching_key([(condition, name) for condition, name, _ in metrics_of(part)], path)
-    return key is not None and metric_path(*key) in part.shown.own_choice
+    found = find_number(part, path)
+    return found is not None and found[0] in part.shown.own_choice
 
 
 def one_sided(a: Sequence[Source], b: Sequence[Source]) -> list[str]:

@@ -27,12 +27,7 @@ class MetricPath:
     """Empty for a number of the whole suite; else ``fog/3``, ``groups:noise``, ``8/255``, ..."""
 
     def __str__(self) -> str:
-        return f"{self.suite}.{self.within}"
-
-    @property
-    def within(self) -> str:
-        """The place within the suite, as its part of the report writes it."""
-        return metric_path(self.condition, self.metric)
+        return f"{self.suite}.{metric_path(self.condition, self.metric)}"
 
 
 def parse_path(text: str) -> MetricPath:
@@ -64,9 +59,15 @@ def all_metrics(content: ReportModel) -> Iterator[tuple[MetricPath, Metric]]:
 
 def find_metric(part: SuitePart, path: MetricPath) -> Metric | None:
     """Find a number of a suite; that of a radius also by its value, ``8/255`` or 0.0313725."""
-    found = {(condition, name): metric for condition, name, metric in metrics_of(part)}
-    key = matching_key(found, path)
-    return None if key is None else found[key]
+    found = find_number(part, path)
+    return None if found is None else found[1]
+
+
+def find_number(part: SuitePart, path: MetricPath) -> tuple[str, Metric] | None:
+    """Find a number of a suite, with its place as the report writes it: ``acc[0.25]``."""
+    known = {(condition, name): metric for condition, name, metric in metrics_of(part)}
+    key = matching_key(known, path)
+    return None if key is None else (metric_path(*key), known[key])
 
 
 def matching_key(keys: Collection[tuple[str, str]], path: MetricPath) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from robustmix.comparison.paths import MetricPath, find_metric, matching_key
+from robustmix.comparison.paths import MetricPath, find_number, matching_key
 from robustmix.errors import IncompatibleError, IntakeError, RobustmixError
 from robustmix.metrics.definition import Definition, Numbers, Undefined
 from robustmix.metrics.registry import METRICS
@@ -48,10 +48,11 @@ class SuiteNumbers:
 
     def _of_column(self, path: MetricPath) -> Definition:
         """Define a number whose maker is not installed as the mean that the report says it is."""
-        metric, column = find_metric(self.part, path), self.part.columns.get(path.within)
-        if metric is None or column is None:
+        found = find_number(self.part, path)
+        column = None if found is None else self.part.columns.get(found[0])
+        if found is None or column is None:
             raise Undefined(self._missing(path))
-        values = self.rows.mean(*column)
+        metric, values = found[1], self.rows.mean(*column)
         return Definition(
             n=len(values),
             values=values,

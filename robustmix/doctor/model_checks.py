@@ -17,12 +17,12 @@ from robustmix.doctor.expectations import (
 )
 from robustmix.doctor.known_models import MEAN, SIZE, STD, Linear, convolutional_model, unit_images
 from robustmix.errors import IntakeError
-from robustmix.evaluation.engine import guarded, padded
+from robustmix.evaluation.engine import guarded
 from robustmix.models.checkpoint import Checkpoint, save_checkpoint
 from robustmix.models.checks import buffers_hash, looks_like_probabilities
 from robustmix.models.load import load_model
 from robustmix.models.registry import build_model
-from robustmix.models.robust_model import RobustModel
+from robustmix.models.robust_model import RobustModel, padded
 
 
 def normalisation(device: Device) -> str:

@@ -6,9 +6,12 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from robustmix.attacks.registry import ATTACKS
+from robustmix.corruptions.registry import CORRUPTIONS
 from robustmix.data.images import ImageSet
 from robustmix.errors import IncompatibleError, UsageError
 from robustmix.evaluation.evaluation import Evaluation
@@ -16,9 +19,13 @@ from robustmix.evaluation.plan import Wanted
 from robustmix.evaluation.prepare import prepare
 from robustmix.evaluation.progress import EvalProgress, Silence
 from robustmix.evaluation.resume_store import UnitStore
+from robustmix.evaluation.suites.registry import SUITES
+from robustmix.metrics.registry import METRICS
 from robustmix.models.robust_model import RobustModel
 from robustmix.report.report import REPORT_FILE, Report
+from robustmix.saliency.registry import SALIENCY
 from robustmix.signals import stop_on_signals
+from robustmix.tables import Table, require_plugins
 
 DEFAULT_BATCH = 128
 
@@ -92,6 +99,8 @@ def evaluate(
     """
     if batch_size < 1:
         raise UsageError(f"expected --batch-size >= 1, got {batch_size}")
+    if resume and out is not None:
+        require_recorded(out)
     evaluation = prepare(
         model,
         dataset,
@@ -121,6 +130,20 @@ def evaluate(
         if stop.signal is not None:
             report.interrupted_by = stop.signal
         return report
+
+
+def require_recorded(out: Path | str) -> None:
+    """Ask for the foreign parts of the evaluation that is to be continued in ``out``.
+
+    To be asked before anything else: a suite that is not here would only be an unknown name.
+
+    Raises:
+        IntakeError: one is not here; where it came from is said.
+    """
+    if (Path(out) / REPORT_FILE).exists():
+        recorded = Report.load(out, samples=False).content.tool.plugins
+        needed: list[Table[Any, Any]] = [SUITES, ATTACKS, METRICS, CORRUPTIONS, SALIENCY]
+        require_plugins([plugin.model_dump() for plugin in recorded], needed)
 
 
 @contextlib.contextmanager

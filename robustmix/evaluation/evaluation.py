@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 import robustmix
-from robustmix.data.datasets import DATASETS
 from robustmix.data.images import ImageSet
+from robustmix.data.manifests import DATASETS
 from robustmix.environment import describe_environment, timestamp
 from robustmix.errors import RobustmixError
 from robustmix.evaluation.engine import Engine, Interrupted, guarded
@@ -23,12 +23,12 @@ from robustmix.evaluation.progress import EvalProgress
 from robustmix.evaluation.protocols import PROTOCOLS
 from robustmix.evaluation.resume_store import UnitStore
 from robustmix.evaluation.suite import Context, Prepared, summarise
-from robustmix.evaluation.suites.registry import origin_of
+from robustmix.evaluation.suites.registry import SUITES
 from robustmix.evaluation.warnings import find_warnings
 from robustmix.files import hash_json
 from robustmix.metrics.registry import METRICS
 from robustmix.models.checks import sanity_checks, state_hash
-from robustmix.models.registry import ARCHS
+from robustmix.models.names import ARCHS
 from robustmix.models.robust_model import RobustModel, padded
 from robustmix.report.report import Report, without_folders
 from robustmix.report.rows import Rows
@@ -78,7 +78,7 @@ class Ready:
 
 def origins_of(name: str, prepared: Prepared) -> list[OriginPart]:
     """List the foreign suite, attack, corruptions and metrics that make a suite's numbers."""
-    found = [("suite", name, origin_of(name))]
+    found = [("suite", name, SUITES.origin(name))]
     found += prepared.foreign()
     for path in METRICS:
         if path.partition(".")[0] == prepared.kind:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 from robustmix.errors import RobustmixError, UsageError, unknown_name
-from robustmix.evaluation.params import exact_name
+from robustmix.evaluation.params import exact_name, read_fraction
 
 _PARSE, _SHOWN, _FORM = "parse", "shown", "form"
 
@@ -92,8 +92,8 @@ class Option:
             return self.parse(given)
         try:
             return coerced(self.hint, given)
-        except RobustmixError:
-            raise
+        except RobustmixError as error:
+            raise UsageError(f"{self.flag}: {error.message}", error.hint, code=error.code) from None
         except (TypeError, ValueError, ArithmeticError):
             raise UsageError(
                 f"{self.flag} takes {self.form or _form(self.hint)}, got {str(given)[:80]!r}",
@@ -162,7 +162,9 @@ def _plain(hint: Any, given: object) -> Any:
             raise TypeError
         return given
     if hint is Fraction:
-        return Fraction(given) if isinstance(given, str | int | Fraction) else _nearest(given)
+        if isinstance(given, str):
+            return read_fraction(given)
+        return Fraction(given) if isinstance(given, int | Fraction) else _nearest(given)
     if hint in (int, float):
         return _number(hint, given)
     if not isinstance(given, (str, Path) if hint in (str, Path) else hint):

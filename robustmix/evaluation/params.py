@@ -103,7 +103,7 @@ def decode(hint: Any, value: Any) -> Any:
     if origin in (dict, Mapping) or origin is types.MappingProxyType:
         return {key: decode(arguments[1], item) for key, item in value.items()}
     if hint is Fraction:
-        return Fraction(value)
+        return read_fraction(value) if isinstance(value, str) else Fraction(value)
     if is_dataclass(hint):
         return read_params(typing.cast(type[Any], hint), value)
     return _checked(hint, value)
@@ -144,6 +144,18 @@ def _key(one: "Field[Any]") -> str:
 
 def _has_default(one: "Field[Any]") -> bool:
     return one.default is not MISSING or one.default_factory is not MISSING
+
+
+def read_fraction(text: str) -> Fraction:
+    """Read a number exactly, ``8/255`` or ``0.03``; text may be a stranger's.
+
+    Raises:
+        ValueError, ZeroDivisionError: it is no number, or written too long.
+    """
+    # The exact value of 1e999999999 takes minutes and gigabytes to make.
+    if len(text) > 40 or len(text.lower().partition("e")[2]) > 3:
+        raise ValueError("no number is written so long")
+    return Fraction(text.strip())
 
 
 def eps_name(eps: Fraction) -> str:

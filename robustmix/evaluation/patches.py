@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustmix.errors import UsageError
+from robustmix.evaluation.params import read_fraction
 from robustmix.models.robust_model import RobustModel
 from robustmix.rng import normal, permutations
 
@@ -34,7 +35,7 @@ network says of a patch it ignores is rounding, which must not order patches."""
 
 
 def mask_count(ratio: Fraction, patches: int, rule: CountRule = "half-up") -> int:
-    """Return how many patches a ratio hides, in exact rational arithmetic.
+    """Count how many patches a ratio hides, in exact rational arithmetic.
 
     Args:
         ratio: share of the patches, in [0, 1].
@@ -54,7 +55,7 @@ def mask_count(ratio: Fraction, patches: int, rule: CountRule = "half-up") -> in
 
 
 def patch_size(size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
-    """Return the height and width of a patch.
+    """Give the height and width of a patch.
 
     Raises:
         UsageError: the grid does not divide the image; nothing is cropped silently.
@@ -70,7 +71,7 @@ def patch_size(size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
 
 
 def token_patch(robust: RobustModel) -> list[float] | None:
-    """Return height and width of a transformer's patches in pixels of the model's images.
+    """Give height and width of a transformer's patches in pixels of the model's images.
 
     None for a network that does not cut images into tokens.
     """
@@ -111,7 +112,7 @@ def is_aligned(
 
 
 def scope_ids(scope: str, indices: Tensor, sample_ids: Sequence[str]) -> list[str]:
-    """Return the id that each sample's mask is drawn for.
+    """Give the id that each sample's mask is drawn for.
 
     Args:
         scope: ``sample``, or ``batch:100``: one mask for every 100 samples that follow each other
@@ -186,8 +187,8 @@ def parse_ratios(text: str) -> tuple[Fraction, ...]:
     """
     try:
         if ":" not in text:
-            return tuple(map(read_ratio, text.split(",")))
-        start, end, step = map(read_ratio, text.split(":"))
+            return tuple(map(read_fraction, text.split(",")))
+        start, end, step = map(read_fraction, text.split(":"))
         if step <= 0 or (end - start) / step > MOST_RATIOS:
             raise ValueError
         return tuple(start + i * step for i in range(int((end - start) / step) + 1))
@@ -195,18 +196,6 @@ def parse_ratios(text: str) -> tuple[Fraction, ...]:
         raise UsageError(
             f"cannot read ratios '{text[:80]}'", "write 0,0.1,0.5 or 0:1:0.1", code="E-RATIOS"
         ) from None
-
-
-def read_ratio(text: str) -> Fraction:
-    """Read one share, exactly.
-
-    Raises:
-        ValueError, ZeroDivisionError: it is no number.
-    """
-    # The exact value of 1e99999999 takes minutes and gigabytes to make.
-    if len(text) > 40 or len(text.lower().partition("e")[2]) > 3:
-        raise ValueError("no share is written so long")
-    return Fraction(text)
 
 
 def parse_offset(text: str) -> tuple[int, int]:
@@ -225,18 +214,18 @@ def parse_offset(text: str) -> tuple[int, int]:
 
 
 def as_ranks(order: Tensor) -> Tensor:
-    """Return the place of every patch in an order of patches; both int64 (N, patches)."""
+    """Give the place of every patch in an order of patches; both int64 (N, patches)."""
     places = torch.arange(order.shape[1], device=order.device).expand_as(order)
     return torch.empty_like(order).scatter_(1, order, places)
 
 
 def random_ranks(keys: Tensor, patches: int) -> Tensor:
-    """Return uniformly random rankings, int64 (N, patches), one a key (N,)."""
+    """Draw uniformly random rankings, int64 (N, patches), one a key (N,)."""
     return as_ranks(permutations(keys, patches))
 
 
 def patch_scores(maps: Tensor, grid: tuple[int, int], offset: tuple[int, int] = (0, 0)) -> Tensor:
-    """Return the sum of each patch over the largest of its image, float64 (N, patches).
+    """Give the sum of each patch over the largest of its image, float64 (N, patches).
 
     It is a whole number of units of ``TIE``, from 0 to 2^20; all 0 for a map that is 0 everywhere.
 
@@ -253,7 +242,7 @@ def patch_scores(maps: Tensor, grid: tuple[int, int], offset: tuple[int, int] = 
 
 
 def score_ranks(scores: Tensor, *, largest_first: bool, ties: Tensor | None = None) -> Tensor:
-    """Return the ranking by score, int64 (N, patches).
+    """Rank patches by score, int64 (N, patches).
 
     Args:
         scores: (N, patches).
@@ -274,7 +263,7 @@ def hidden_pixels(
     grid: tuple[int, int],
     offset: tuple[int, int] = (0, 0),
 ) -> Tensor:
-    """Return which pixels are hidden, bool (N, 1, H, W).
+    """Tell which pixels are hidden, bool (N, 1, H, W).
 
     Args:
         ranks: ranking of the patches, int64 (N, patches).
@@ -293,7 +282,7 @@ def hidden_pixels(
 def nested_masks(
     keys: Tensor, counts: Sequence[int], size: tuple[int, int], grid: tuple[int, int]
 ) -> Tensor:
-    """Return which pixels random masks hide, bool (len(counts), N, 1, H, W).
+    """Tell which pixels random masks hide, bool (len(counts), N, 1, H, W).
 
     Every sample has one permutation of its patches; a count hides the first of it, so a larger
     count hides a superset.
@@ -317,7 +306,7 @@ def filling(
     patch: tuple[int, int],
     keys: Tensor,
 ) -> Tensor:
-    """Return what hidden pixels show, broadcastable to ``images``, in [0, 1].
+    """Make what hidden pixels show, broadcastable to ``images``, in [0, 1].
 
     Args:
         images: float32 (N, 3, H, W) in [0, 1].

@@ -9,9 +9,11 @@ from robustmix.evaluation.evaluation import name_subset
 from robustmix.evaluation.suite import Prepared, summarise
 from robustmix.evaluation.suites.registry import read_suite
 from robustmix.metrics.definition import Undefined
+from robustmix.metrics.registry import METRICS
 from robustmix.report.report import Report
 from robustmix.report.rows import covered_view, rows_of
 from robustmix.report.schema import SuitePart
+from robustmix.tables import require_plugins
 
 TOLERANCE = 1e-9
 """Relative; sums may round differently on another machine."""
@@ -22,7 +24,7 @@ def remake(report: Report) -> dict[str, SuitePart]:
 
     Raises:
         IntakeError: the report has no per-sample record, it lacks the rows of a suite, or a suite
-            is not known here.
+            or metric is not known here.
     """
     if report.samples is None:
         raise IntakeError("the report's per-sample record is not beside it", "restore samples.npz")
@@ -34,6 +36,8 @@ def remake(report: Report) -> dict[str, SuitePart]:
             continue
         params = content.protocol.params.get(key, {})
         suites[key] = read_suite(key, params, part.origins)
+        # Else the numbers of a metric that is not here would look as if the rows denied them.
+        require_plugins([origin.model_dump() for origin in part.origins], [METRICS])
         try:
             view = covered_view(content, report.samples, key)
             rows = rows_of(content, view, key, suites[key].order(view))

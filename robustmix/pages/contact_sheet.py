@@ -1,5 +1,6 @@
 """All corruptions of one image at all severities, as one picture."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,19 @@ def draw_contact_sheet(
     image: Tensor,
     path: Path,
     *,
+    names: Sequence[str] = NAMES,
     seed: int = 0,
     sample_id: str = "0",
     profile: str | None = None,
     frost_dir: Path | None = None,
     title: str = "",
 ) -> None:
-    """Draw an image beside its 19 x 5 corruptions into a PNG or SVG, by the suffix of ``path``.
+    """Draw an image beside its corruptions, all five severities, into a PNG or SVG by its suffix.
 
     Args:
         image: uint8 (3, H, W).
         path: where to.
+        names: the corruptions.
         seed: of everything random.
         sample_id: the image's stable name; with the same seed an evaluation sees these images.
         profile: severity constants; by the size of the image if None.
@@ -41,7 +44,7 @@ def draw_contact_sheet(
     from matplotlib.figure import Figure
 
     # Two blocks side by side, each a column of names and one for clean and every severity.
-    half, block = (len(NAMES) + 1) // 2, len(SEVERITIES) + 2
+    half, block = (len(names) + 1) // 2, len(SEVERITIES) + 2
     cell, head = SIDE / 100, 0.5
     width, height = 2 * (block - 0.2) * cell, (half + head) * cell
     figure = Figure(figsize=(width, height), dpi=100)
@@ -58,7 +61,7 @@ def draw_contact_sheet(
         hspace=0.06,
     )
     figure.text(0.01, 0.995, title, va="top", fontsize=11)
-    for number, name in enumerate(NAMES):
+    for number, name in enumerate(names):
         row, side = number % half, number // half
         cells = [image] + [
             corrupt(

@@ -48,7 +48,7 @@ class Report:
         return found
 
     def to_frame(self) -> pd.DataFrame:
-        """Return every number: suite, condition, metric, value, ci_low, ci_high, n, unit, ..."""
+        """Tabulate every number: suite, condition, metric, value, ci_low, ci_high, n, unit, ..."""
         rows = [
             {
                 "suite": suite,
@@ -69,7 +69,7 @@ class Report:
         return pd.DataFrame(rows)
 
     def to_json(self) -> str:
-        """Return the text of the report file: sorted keys, two spaces, no NaN."""
+        """Write the text of the report file: sorted keys, two spaces, no NaN."""
         value = self.content.model_dump(mode="json")
         return (
             json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"

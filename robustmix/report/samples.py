@@ -45,12 +45,12 @@ class Table:
         return int(next(iter(self.columns.values())).shape[1])
 
     def at(self, condition: str, trial: int = 0) -> dict[str, Array]:
-        """Return the columns (samples, ...) of one condition and trial."""
+        """Give the columns (samples, ...) of one condition and trial."""
         row = self.conditions.index(condition)
         return {name: column[row, trial] for name, column in self.columns.items()}
 
     def take(self, positions: NDArray[np.int64]) -> "Table":
-        """Return the rows of some of the table's samples, in that order."""
+        """Take the rows of some of the table's samples, in that order."""
         return Table(
             self.conditions,
             {name: column[:, :, positions] for name, column in self.columns.items()},
@@ -79,7 +79,7 @@ class Samples:
         )
 
     def view(self, key: str, positions: NDArray[np.int64] | None = None) -> "Samples":
-        """Return what the suite ``key`` sees, as if there were no other samples and suites.
+        """Give what the suite ``key`` sees, as if there were no other samples and suites.
 
         Args:
             key: e.g. ``fgsm@quick``, whose table the view calls ``fgsm``.
@@ -106,7 +106,7 @@ class Samples:
         )
 
     def clean_logits(self) -> NDArray[np.float32]:
-        """Return the logits of suite ``clean``, float32 (samples, classes)."""
+        """Give the logits of suite ``clean``, float32 (samples, classes)."""
         return self.tables["clean"].at("clean")["logits"].astype(np.float32, copy=False)
 
     def save(self, path: Path) -> None:
@@ -165,7 +165,7 @@ class Samples:
             ) from error
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a sample, suite, condition and trial; logits are left out."""
+        """Make one row a sample, suite, condition and trial; logits are left out."""
         frames = []
         for suite, table in self.tables.items():
             covered = np.arange(len(self)) if table.positions is None else table.positions

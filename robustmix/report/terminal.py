@@ -22,12 +22,12 @@ LONG = 1000
 
 
 def show_value(metric: Metric) -> str:
-    """Return a number as people read it: fractions in percent with two decimals."""
+    """Write a number as people read it: fractions in percent with two decimals."""
     return show_number(metric.value, metric.unit)
 
 
 def show_interval(metric: Metric) -> str:
-    """Return the interval in the unit of the value, or a dash."""
+    """Write the interval in the unit of the value, or a dash."""
     if metric.ci is None:
         return "-"
     low, high = (show_number(end, metric.unit) for end in metric.ci)
@@ -156,7 +156,7 @@ def _arrow(metric: Metric) -> str:
 
 
 def warning_lines(report: Report) -> list[str]:
-    """Return the first warnings, one line each, and how many more there are."""
+    """Give the first warnings, one line each, and how many more there are."""
     warnings = report.content.warnings
     lines = [
         f"warning[{plain(w.code)}]: {plain(w.message, LONG)}" for w in warnings[:WARNINGS_SHOWN]
@@ -166,6 +166,6 @@ def warning_lines(report: Report) -> list[str]:
 
 
 def error_lines(report: Report) -> list[str]:
-    """Return why suites failed, one line each; the table breaks it into pieces."""
+    """Say why suites failed, one line each; the table breaks it into pieces."""
     parts = report.content.ordered_suites().values()
     return [plain(p.reason, LONG) for p in parts if p.status == "failed" and p.reason]

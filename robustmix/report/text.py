@@ -9,7 +9,7 @@ _MARKDOWN = {ord(c): f"&#{ord(c)};" for c in "&<>|`*_[]()!#@\\~"}
 
 
 def plain(text: object, limit: int = 200) -> str:
-    r"""Return text on one line without control, direction or surrogate characters, cut short.
+    r"""Put text on one line without control, direction or surrogate characters, cut short.
 
     Escape sequences of a terminal, line breaks of a log and reversed text would let a name in a
     report pass for output of ours.
@@ -26,7 +26,7 @@ def plain(text: object, limit: int = 200) -> str:
 
 
 def markdown(text: object, limit: int = 200) -> str:
-    """Return text that Markdown and HTML show as it is, also in a cell of a table.
+    """Write text so that Markdown and HTML show it as it is, also in a cell of a table.
 
     Example:
         >>> markdown("<b>|x")
@@ -36,7 +36,7 @@ def markdown(text: object, limit: int = 200) -> str:
 
 
 def spreadsheet(text: object) -> str:
-    """Return text that no spreadsheet takes for a formula.
+    """Write text so that no spreadsheet takes it for a formula.
 
     Example:
         >>> spreadsheet("=1+1"), spreadsheet("clean")

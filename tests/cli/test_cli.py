@@ -35,7 +35,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("command", "code", "line"),
     [
         (["nonsense"], 2, "error[E-USAGE]: No such command 'nonsense'; see robustmix --help"),
-        (["eval"], 2, "error[E-USAGE]: Missing argument 'model'; see robustmix --help"),
+        (
+            ["eval"],
+            2,
+            "error[E-USAGE]: expected one model; robustmix eval MODEL --suite",
+        ),
+        (["eval", "x.pth", "y.pth"], 2, "error[E-USAGE]: expected one model, got x.pth y.pth"),
         (["eval", "x.pth", "--batch-size", "many"], 2, "error[E-USAGE]: Invalid value"),
         (
             ["eval", "x.pth", "--suite", "oclusion"],
@@ -47,14 +52,31 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
             2,
             "error[E-EPS]: eps is in [0, 1] pixel units, got 8; did you mean 8/255?",
         ),
-        (["eval", "x.pth", "--eps", "a/b"], 2, "error[E-EPS]: cannot read eps 'a/b'"),
-        (["eval", "x.pth", "--severity", "7"], 2, "error[E-SEVERITY]: severities are 1 to 5"),
+        (
+            ["eval", "x.pth", "--suite", "pgd", "--eps", "a/b"],
+            2,
+            "error[E-EPS]: cannot read 'a/b' as a length",
+        ),
+        (
+            ["eval", "x.pth", "--severity", "3"],
+            2,
+            "error[E-UNUSED-OPTION]: --severity is an option of corruption, and none of these is",
+        ),
+        (
+            ["eval", "x.pth", "--suite", "corruption", "--severity", "7"],
+            2,
+            "error[E-SEVERITY]: severities are 1 to 5",
+        ),
         (
             ["eval", "x.pth", "--suite", "corruption", "--corruptions", "pixlate"],
             2,
             "error[E-UNKNOWN-CORRUPTION]: unknown corruption 'pixlate'; did you mean 'pixelate'?",
         ),
-        (["eval", "x.pth", "--grid", "8"], 2, "error[E-GRID]: cannot read grid '8'"),
+        (
+            ["eval", "x.pth", "--suite", "occlusion", "--grid", "8"],
+            2,
+            "error[E-GRID]: cannot read grid '8'",
+        ),
         (["eval", "x.pth", "--limit", "-3"], 2, "error[E-USAGE]: cannot read limit '-3'"),
         (["eval", "nowhere.pth"], 3, "error["),
         (["list", "arch"], 2, "error[E-UNKNOWN-LIST]: unknown list 'arch'; did you mean 'archs'?"),

@@ -1,3 +1,4 @@
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,22 @@ from robustmix.comparison.measure import Options
 from robustmix.comparison.paired import Counted
 from robustmix.comparison.rules import RuleSet, parse_amount, parse_assertion, rules_from
 from robustmix.errors import IncompleteError, IntakeError, UsageError
+from robustmix.evaluation.suites.attack import Attack
+from robustmix.evaluation.suites.corruption import Corruption
+from robustmix.evaluation.suites.occlusion import Occlusion
+from robustmix.evaluation.suites.shuffle import Shuffle
 from robustmix.report.report import Report
 from robustmix.testing import assert_no_regression
-from tests.comparison.reports import DEFAULT_GATE, base, damaged, report_of, saved, sibling
-from tests.comparison.test_pair import changed, set_in
+from tests.comparison.reports import (
+    DEFAULT_GATE,
+    base,
+    changed,
+    damaged,
+    report_of,
+    saved,
+    set_in,
+    sibling,
+)
 
 QUICK = Options(replicates=400, function_replicates=200)
 
@@ -260,6 +273,117 @@ def test_numbers_that_the_rows_do_not_give_are_refused() -> None:
         run(forged, None, {"metric": "clean.top1", "kind": "absolute", "limit": 0.9})
 
 
+FORGED: list[tuple[str, Any, str]] = [
+    ("n", 180, "it is of 200 samples, the report states 180"),
+    ("ci", [0.97, 0.99], "the rows give the interval"),
+    ("direction", "lower", "higher is better, the report differs"),
+    ("unit", "score", "it is in fraction"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "told"), FORGED, ids=[f[0] for f in FORGED])
+def test_all_that_a_report_states_of_a_number_is_held_against_its_rows(
+    field: str, value: object, told: str
+) -> None:
+    forged = [
+        changed(r, set_in("suites", "clean", "metrics", "top1", field, to=value))
+        for r in (base(), sibling())
+    ]
+    with pytest.raises(IntakeError, match=told):
+        run(forged[0], None, {"metric": "clean.top1", "kind": "absolute", "limit": 0.1})
+    with pytest.raises(IntakeError, match=told):
+        run(forged[1], forged[0], {"metric": "clean.top1", "kind": "no-drop"})
+
+
+def test_a_maximum_has_no_test_and_is_still_what_its_rows_give() -> None:
+    loose = {"metric": "clean.nll_max", "kind": "no-drop", "tolerance": "900%"}
+    assert run(sibling(), base(), loose).exit_code == 0
+    document = run(sibling(), base(), {"metric": "clean.nll_max", "kind": "significant"})
+    assert document.exit_code == 4
+    assert document.rules[0].message == (
+        "cannot be tested: resampling cannot show how much larger a maximum could be"
+    )
+    forged = changed(sibling(), set_in("suites", "clean", "metrics", "nll_max", "value", to=0.1))
+    for rule in (loose, {"metric": "clean.nll_max", "kind": "absolute", "limit": 9}):
+        with pytest.raises(IntakeError, match=r"clean\.nll_max is not what the per-sample record"):
+            run(forged, None if rule["kind"] == "absolute" else base(), rule)
+
+
+def test_a_search_is_judged_by_all_that_it_reports() -> None:
+    pgd = Attack(attack="pgd", eps=(Fraction(2, 255),), masking="off").with_options(steps=4)
+    suites = ("clean", pgd)
+    a, b = (report_of(seed=seed, suites=suites, limit=60) for seed in (0, 1))
+    names = [f"pgd.{name}" for name in ("error_last", "error_half_steps", "unconverged")]
+    document = run(b, a, *({"metric": name, "kind": "significant"} for name in names))
+    assert {result.outcome for result in document.rules} <= {"pass", "fail"}
+    assert all(result.p is not None for result in document.rules)
+    wrong = []
+    for report in (a, b):
+        assert report.samples is not None
+        last = report.samples.tables["pgd"].at("2/255")["last_pred"]
+        wrong.append((last != report.samples.labels).mean())
+    assert document.rules[0].delta == pytest.approx(wrong[1] - wrong[0])
+
+
+def test_what_takes_long_keeps_to_few_resamples() -> None:
+    names = (
+        "calibration.ece_15",
+        "calibration.classwise_ece_15",
+        "corruption.ece_15[brightness/4]",
+    )
+    many = Options(replicates=400, function_replicates=300)
+    rules = rules_from({"rule": [{"metric": name, "kind": "significant"} for name in names]})
+    document = check(sibling(), base(), rules, options=many)
+    methods = [result.ci_method for result in document.rules]
+    assert methods == ["bootstrap/300", "bootstrap/200", "bootstrap/300"]
+
+
+def clean_hits(report: Report) -> dict[str, bool]:
+    assert report.samples is not None
+    hits = report.samples.tables["clean"].at("clean")["correct"]
+    return dict(zip(report.samples.sample_ids, hits, strict=True))
+
+
+OLD = Path(__file__).parents[1] / "report" / "data" / "made_by_0_1_0"
+
+
+def test_a_baseline_made_by_0_1_0_gates() -> None:
+    suites = (
+        "clean",
+        "calibration",
+        Corruption(corruptions="fog,jpeg", severity=(1, 3)),
+        Attack(attack="fgsm", masking="off"),
+        Occlusion(
+            mode=("random", "salient"), trials=2, grid=(4, 4),
+            ratios=tuple(Fraction(k, 4) for k in (0, 1, 2, 4)),
+        ),
+        Shuffle(pieces=(4, 16), trials=2),
+    )  # fmt: skip
+    candidate = report_of(seed=1, suites=suites, limit=46, name="today", confusion=True)
+    old = Report.load(OLD)
+    document = check(candidate, OLD, options=QUICK)
+    assert document.verdict in ("pass", "fail", "inconclusive")
+    assert [result.path for result in document.rules] == [
+        "clean.top1", "corruption.acc_mean_selected2_subset", "fgsm.robust_acc",
+        "occlusion.auc_mean_random_4x4", "shuffle.auc_pieces16",
+    ]  # fmt: skip
+    assert {result.n for result in document.rules} == {46}
+    for result in document.rules:
+        assert result.baseline == old.metric(result.path).value
+        assert result.value == candidate.metric(result.path).value
+    then, now = clean_hits(old), clean_hits(candidate)
+    cells = [(bool(then[name]), bool(now[name])) for name in then]
+    both, only_then = cells.count((True, True)), cells.count((True, False))
+    only_now, neither = cells.count((False, True)), cells.count((False, False))
+    effect = Counted(both, only_then, only_now, neither)
+    assert document.rules[0].ci == effect.interval(0.05)
+    assert "not gated: calibration: no accuracy" in document.notes
+    assert "not gated: masking: the candidate does not have it" in document.notes
+    forged = changed(old, set_in("suites", "clean", "metrics", "top1", "value", to=0.1))
+    with pytest.raises(IntakeError, match=r"clean\.top1 is not what the per-sample record gives"):
+        check(candidate, forged, options=QUICK)
+
+
 def test_what_there_is_to_check_must_be_said() -> None:
     with pytest.raises(UsageError, match="nothing to check"):
         check(base())
@@ -295,13 +419,11 @@ def test_options_of_the_default_rules() -> None:
 
 def test_own_saliency_is_for_information() -> None:
     def ranked(value: dict[str, Any]) -> None:
-        part = value["suites"]["occlusion"]
-        part["saliency"] = {"source": "gradxinput"}
-        for name in list(part["metrics"]):
-            part["metrics"][name.replace("random", "salient")] = part["metrics"].pop(name)
+        shown = value["suites"]["occlusion"]["shown"]
+        shown["own_choice"] = [name for name in shown["compared"] if "auc" in name]
 
     a, b = changed(base(), ranked), changed(sibling(), ranked)
-    rule = {"metric": "occlusion.auc_mean_salient_8x8", "kind": "no-drop"}
+    rule = {"metric": "occlusion.auc_mean_random_8x8", "kind": "no-drop"}
     document = run(b, a, rule)
     assert one(document) == "inconclusive"
     assert "for information" in document.rules[0].message

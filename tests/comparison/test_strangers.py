@@ -33,7 +33,7 @@ from robustmix.errors import RobustmixError
 from robustmix.report.export import report_csv, report_markdown
 from robustmix.report.report import Report
 from robustmix.report.terminal import summary_table, warning_lines
-from tests.comparison.reports import base, damaged, saved
+from tests.comparison.reports import base, damaged, rows_of, said, saved, with_glare, with_verdict
 
 QUICK = Options(replicates=100, function_replicates=100)
 SCRIPT = '<script>alert("x")</script>'
@@ -67,8 +67,10 @@ class Originals:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.good, self.bad = folder / "good", folder / "bad"
-        saved(base(), self.good)
-        saved(damaged(), self.bad)
+        # With what the columns of a foreign suite and a verdict's words add to a report.
+        saved(with_verdict(with_glare(base(), rows_of(1)), said("clean", "pass")), self.good)
+        worse = with_glare(damaged(), rows_of(1, loss=0.3))
+        saved(with_verdict(worse, said("masked", "fail")), self.bad)
         self.text = (self.bad / "report.json").read_text(encoding="utf-8")
         self.value, self.better = (
             json.loads((side / "report.json").read_text(encoding="utf-8"))

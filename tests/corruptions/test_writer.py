@@ -206,8 +206,9 @@ def test_generated_files_do_not_pass_for_released_ones(tmp_path: Path) -> None:
     from robustmix.errors import UsageError
 
     with pytest.raises(UsageError, match="generated, not the released"):
-        Corruption(corruption_source="official")._official(tmp_path)
-    assert Corruption(corruption_source="auto")._official(tmp_path) is None  # images are made
+        Corruption(corruption_source="official")._official(tmp_path, ["fog"])
+    made = Corruption(corruption_source="auto")._official(tmp_path, ["fog"])
+    assert made is None  # images are generated
 
 
 def test_a_corruption_of_others_is_written_and_verified(tmp_path: Path) -> None:

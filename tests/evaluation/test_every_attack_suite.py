@@ -18,10 +18,11 @@ from robustmix.attacks import attack as search
 from robustmix.errors import UsageError
 from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.recompute import recompute
+from robustmix.evaluation.suite import Scene
 from robustmix.evaluation.suites.attack import Attack
 from robustmix.evaluation.suites.registry import find_suite, read_suite
 from robustmix.report.report import Report
-from robustmix.report.samples import Samples
+from robustmix.report.samples import Samples, Table
 from robustmix.rng import sample_keys
 from robustmix.types import Model
 from tests.evaluation.attacks import attack
@@ -169,7 +170,7 @@ def test_its_numbers_are_what_its_rows_say(case: Case, tmp_path: Path) -> None:
 
 @every
 def test_its_numbers_depend_neither_on_the_batch_size_nor_on_the_day(case: Case) -> None:
-    found = []
+    found: list[Table] = []
     for batch_size in (7, 64, 64):
         torch.manual_seed(len(found))  # what strangers draw from must not matter
         report = evaluate(tiny_model(), tiny_images(N), [case.suite], batch_size=batch_size)
@@ -179,6 +180,19 @@ def test_its_numbers_depend_neither_on_the_batch_size_nor_on_the_day(case: Case)
     for other in others:
         for name, column in first.columns.items():
             assert np.array_equal(column, other.columns[name]), name
+
+
+@every
+def test_it_costs_no_more_than_was_foretold(case: Case) -> None:
+    prepared = case.suite.prepare(Scene(robust=tiny_model(), data=tiny_images(N), folder=Path()))
+    foretold = prepared.passes(N)
+    if case.name in ("noise", "torchattacks:PGD"):
+        assert foretold == (4, None, None, False)
+        return
+    details = evaluate(tiny_model(), tiny_images(N), [case.suite]).content.suites[case.name].details
+    assert details["forwards"] <= (foretold.forwards or 0) < 12 * details["forwards"]
+    assert details["backwards"] <= (foretold.backwards or 0)
+    assert foretold.most == (case.name != "fgsm")
 
 
 @every

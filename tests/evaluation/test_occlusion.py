@@ -609,6 +609,9 @@ def test_defaults_depend_on_the_size() -> None:
     assert (small.ratios, large.ratios) == (SMALL, TENTHS)
     assert small.params["masked"] == [0, 3, 6, 10, 13, 19, 26, 32, 45, 58, 64]
     assert small.params["nonstandard"] == []
+    # Of ratios that hide equally many patches the smallest is recorded: .1 and .15 hide two of 16.
+    coarse = prepared(Occlusion(grid=(4, 4)), *sized(32))
+    assert coarse.params["ratios"][:4] == ["0", "1/20", "1/10", "1/5"]
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,7 @@ def test_every_suite_has_a_row_whether_it_has_numbers_or_not(report: Report) -> 
     assert rows["late"] == ("partial", "-", "-", "-", "interrupted")
     twice = "masking: not assessable, masking: not assessable"
     assert rows["fgsm"][-1] == f"linf, eps 8/255, {twice}"
+    assert {note for *_, note in summary_rows(content.suites["fgsm"])[1:]} == {""}
     shown = Report(content)
     text = report_markdown(shown)
     assert "| judge | not assessable | - | - | 7 |" in text

@@ -15,7 +15,8 @@ from robustmix.errors import IntakeError
 from robustmix.evaluation.recompute import recompute
 from robustmix.report.export import report_csv, report_markdown
 from robustmix.report.migrate import migrate
-from robustmix.report.report import Report, metrics_of, validated
+from robustmix.report.report import Report, validated
+from robustmix.report.schema import SuitePart
 from robustmix.report.schema_1 import upgraded
 from robustmix.report.terminal import Summary, summary_rows
 
@@ -118,8 +119,32 @@ def test_a_suite_that_did_not_end_well_is_taken_as_it_is(tmp_path: Path) -> None
     value = old()
     value["suites"]["occlusion"] = {"kind": "occlusion", "status": "failed", "reason": "no boxes"}
     part = validated(value, tmp_path).suites["occlusion"]
-    assert (part.status, part.reason, part.curves) == ("failed", "no boxes", [])
-    assert not list(metrics_of(part))
+    assert part == SuitePart(kind="occlusion", status="failed", reason="no boxes")
+
+
+def test_a_gate_watches_the_mean_over_all_corruptions_where_there_are_several(
+    tmp_path: Path,
+) -> None:
+    value = old()
+    metrics = value["suites"]["corruption"]["metrics"]
+    for name in ("acc_mean_main15", "acc_mean_all19", "ece_15_mean_scaled_all19"):
+        metrics[name] = metrics["acc_mean_selected2_subset"]
+    shown = validated(value, tmp_path).suites["corruption"].shown
+    assert shown.gated == ["acc_mean_all19"]
+    means = ["acc_mean_all19", "acc_mean_main15", "acc_mean_selected2_subset"]
+    assert shown.headline[:3] == means
+    assert shown.compared == [*means, "ece_15_mean_selected2_subset"]
+
+
+def test_suites_keep_their_order_in_a_merged_report_which_did_not_note_it(tmp_path: Path) -> None:
+    value = old()
+    value["run"]["config"] = {"merged": ["a", "b"]}
+    value["suites"]["torchattacks:PGD"] = value["suites"]["fgsm"]
+    value["suites"]["fgsm@quick"] = value["suites"]["fgsm"]
+    assert list(validated(value, tmp_path).ordered_suites()) == [
+        *("clean", "calibration", "corruption", "masking", "fgsm", "fgsm@quick"),
+        *("occlusion", "shuffle", "torchattacks:PGD"),
+    ]
 
 
 def test_the_members_of_an_ensemble_become_a_table(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ class Attack(Suite):
     """The attack's own options that were given, by their names."""
 
     def __post_init__(self) -> None:
-        if self.norm is not None or self.eps is not None:
+        if (self.norm, self.eps, self.sweep) != (None, None, None):
             check_threat(self.chosen_norm, (*(self.eps or ()), *(self.sweep or ())))
             headline_radius(self.chosen_norm, self.eps)
         if self.masking not in ("auto", "off"):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustmix.attacks import CountingModel, Norm, input_gradient, verify
 from robustmix.errors import IncompleteError, UsageError
-from robustmix.evaluation.params import eps_name
+from robustmix.evaluation.params import eps_name, read_fraction
 from robustmix.evaluation.suite import Batch, Columns, Context
 from robustmix.metrics.attacked import EIGHT_BIT
 from robustmix.types import Model
@@ -41,11 +41,11 @@ def parse_length(text: str) -> Fraction:
         UsageError: it is no number.
     """
     try:
-        if len(text) <= 40:  # Fraction("1e999999999") would not end
-            return Fraction(text.strip())
+        return read_fraction(text)
     except (ValueError, ZeroDivisionError):
-        pass
-    raise UsageError(f"cannot read '{text[:40]}' as a length", "write 8/255 or 0.03", code="E-EPS")
+        raise UsageError(
+            f"cannot read '{text[:40]}' as a length", "write 8/255 or 0.03", code="E-EPS"
+        ) from None
 
 
 def check_threat(norm: str, lengths: Sequence[Fraction], *, what: str = "eps") -> None:

@@ -275,6 +275,19 @@ class EachRadius(PreparedAttack):
         """Every radius, rising from 0."""
         return self.sweep or (Fraction(0), self.eps)
 
+    def passes(self, n: int) -> Passes:
+        """Bound the passes by the steps or queries of an attack that says what these cost."""
+        each = ATTACKS.row(self.attack).step_passes if self.attack in ATTACKS else 0
+        steps, queries = self._told("steps", 0), self._told("queries", 0)
+        if not each or not (steps or queries):
+            return Passes(len(self.radii) + 1, None, None)
+        goals = self._told("restarts", 1) * (self._told("targets", 0) or 1)
+        searches = len(self.radii) - 1
+        # A search and the gradient at the clean image, then the clean and the rounded images.
+        forwards = searches * (goals * (each * (steps + queries) + SCORES) + 2) + 2
+        backwards = searches * (goals * (steps + 1) + 1)
+        return Passes(len(self.radii) + 1, n * forwards, n * backwards, most=True)
+
     def parts(self, context: Context) -> list[Part]:
         """List a pass a radius; that of the headline also scores radius 0 and rounded images."""
         tools, parts = self.tools(context), []
@@ -355,20 +368,19 @@ class EachRadius(PreparedAttack):
 
     def details(self, rows: Rows) -> dict[str, Any]:
         """Give what the options say, by the names that attacks have for the same things."""
-
-        def told(name: str, default: Result) -> Result:
-            value = self.options.get(name, default)
-            # A stranger may call something else so.
-            return value if type(value) is type(default) else default
-
         return {
             "attack": self.attack,
-            "steps": told("steps", told("queries", 0)),
-            "restarts": told("restarts", 1),
-            "random_start": told("random_start", False),
-            "loss": told("loss", "its own"),
-            "targeted": told("targets", 0) > 0,
+            "steps": self._told("steps", self._told("queries", 0)),
+            "restarts": self._told("restarts", 1),
+            "random_start": self._told("random_start", False),
+            "loss": self._told("loss", "its own"),
+            "targeted": self._told("targets", 0) > 0,
         }
+
+    def _told(self, name: str, default: Result) -> Result:
+        """Give an option by its usual name; a stranger may call something else so."""
+        value = self.options.get(name, default)
+        return value if type(value) is type(default) else default
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -367,7 +367,7 @@ class Corruption(Suite):
         """
         data, names = scene.data, select_corruptions(self.corruptions)
         severities = tuple(sorted(set(self.severity)))
-        folder = self._official(official_folder(data, scene.folder))
+        folder = self._official(official_folder(data, scene.folder), names)
         generated = folder is None
         frost_dir = self.frost_dir if generated else None
         profile = self._profile(data) if generated else None
@@ -393,9 +393,13 @@ class Corruption(Suite):
             frost_dir=frost_dir,
         )
 
-    def _official(self, folder: Path | None) -> Path | None:
+    def _official(self, folder: Path | None, names: Sequence[str]) -> Path | None:
         """Give the folder to read from; None if the images are to be made."""
-        if self.corruption_source == "generate":
+        foreign = [name for name in names if name not in NAMES]
+        # No released files hold those of others, and all images of a suite are of one source: auto
+        # must not make fog anew, only because something else was asked for beside it.
+        alone = self.corruption_source == "auto" and len(foreign) == len(names)
+        if self.corruption_source == "generate" or alone:
             return None
         if folder is not None and read_record(folder) is not None:
             if self.corruption_source == "official":
@@ -410,6 +414,12 @@ class Corruption(Suite):
                 "there are no official corruption files for this data set in the data folder",
                 "use --corruption-source generate, or unpack CIFAR-10-C, CIFAR-100-C, "
                 "Tiny-ImageNet-C or ImageNet-C there",
+                code="E-CORRUPTION-SOURCE",
+            )
+        if folder is not None and foreign:
+            raise UsageError(
+                f"{folder} holds the benchmark's corruptions, and {foreign[0]} is none of them",
+                f"give --corruption-source generate, or --corruptions {foreign[0]} by itself",
                 code="E-CORRUPTION-SOURCE",
             )
         return folder

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robustmix.errors import IncompleteError, UsageError, unknown_name
 from robustmix.evaluation.options import option
-from robustmix.evaluation.params import recorded, unrecorded
+from robustmix.evaluation.params import read_fraction, recorded, unrecorded
 from robustmix.evaluation.patches import (
     CONSTANT_FILLS,
     COUNT_RULES,
@@ -31,7 +31,6 @@ from robustmix.evaluation.patches import (
     patch_scores,
     patch_size,
     random_ranks,
-    read_ratio,
     scope_ids,
     scope_size,
     score_ranks,
@@ -156,7 +155,7 @@ class PreparedOcclusion(Prepared):
     ratios: tuple[Fraction, ...] = recorded(
         # As fractions, not decimals: 0.1 of older reports' records is 1/10.
         encode=lambda ratios: [str(ratio) for ratio in ratios],
-        decode=lambda ratios: tuple(map(read_ratio, ratios)),
+        decode=lambda ratios: tuple(map(read_fraction, ratios)),
     )
     """Shares of hidden patches, rising from 0, each of another number of patches."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from robustmix.attacks.registry import ATTACKS, PREFIX
 from robustmix.errors import IntakeError, unknown_name
 from robustmix.report.schema import OriginPart
-from robustmix.tables import Origin, Row, Table
+from robustmix.tables import Row, Table
 
 if TYPE_CHECKING:
     from robustmix.evaluation.suite import Prepared, Suite
@@ -91,11 +91,6 @@ def name_of(suite: "Suite") -> str:
             return name
     # One that is not in the table is a variant of one that is, as a published tool's FGSM.
     return kind.called or kind.__name__.lower()
-
-
-def origin_of(name: str) -> Origin | None:
-    """Give where a suite or an attack comes from that is not robustmix's own."""
-    return SUITES.origin(name) or ATTACKS.origin(name)
 
 
 def read_suite(

@@ -42,7 +42,7 @@ IDENTITY = 1
 
 
 def piece_grid(pieces: int) -> tuple[int, int]:
-    """Return rows and columns of so many pieces: n x n, or n x 2n.
+    """Give rows and columns of so many pieces: n x n, or n x 2n.
 
     Raises:
         UsageError: the number is neither a square nor twice a square.
@@ -64,7 +64,7 @@ def piece_grid(pieces: int) -> tuple[int, int]:
 
 
 def shuffle_pieces(images: Tensor, order: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return images whose piece j, counted row by row, is piece ``order[j]`` of the original.
+    """Make images whose piece j, counted row by row, is piece ``order[j]`` of the original.
 
     Args:
         images: (N, C, H, W).
