@@ -54,7 +54,8 @@ class CorruptionRow(Row):
     """One corruption of the table."""
 
     group: str = "other"
-    """Those of a group share a mean and a block of the heat map."""
+    """Those of a group share a mean. A block of the heat map has those of the benchmark's groups;
+    all that is not of the benchmark stands in the last one."""
 
     benchmark: Benchmark | None = None
     """Of the benchmark's 15 or of its 4 for validation. None for all others: sets of a fixed name

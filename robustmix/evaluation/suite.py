@@ -9,6 +9,7 @@ answers what the work is, what it costs, what every number is, and what is to be
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeAlias
 
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 from robustmix.errors import IncompleteError
 from robustmix.evaluation.options import Option, options_of
 from robustmix.evaluation.params import encode_params, read_params
-from robustmix.metrics.definition import Numbers, summarise_metrics
-from robustmix.metrics.registry import metrics_for
+from robustmix.metrics.definition import Definition, Numbers, absent, summarise_metrics
+from robustmix.metrics.registry import METRICS, metrics_for
 from robustmix.metrics.scores import IntArray
 from robustmix.report.rows import Rows
 from robustmix.report.samples import Array, Samples, Table
@@ -299,9 +300,21 @@ class Suite:
 
 def all_numbers(prepared: Prepared, rows: Rows) -> Numbers:
     """Define every number of a suite: its own, then those registered for its kind."""
-    own = prepared.numbers(rows)
-    registered = metrics_for(prepared.kind, rows).items()
-    return own | {("", name): define for name, define in registered if ("", name) not in own}
+    numbers = dict(prepared.numbers(rows))
+    for name, define in metrics_for(prepared.kind, rows).items():
+        origin = METRICS.origin(f"{prepared.kind}.{name}")
+        # A fault of others' metric must not fail the suite: without clean there is no other suite.
+        made = define if origin is None else partial(_or_absent, define, rows.n, origin)
+        numbers.setdefault(("", name), made)
+    return numbers
+
+
+def _or_absent(define: Callable[[], Definition], n: int, origin: Origin) -> Definition:
+    try:
+        return define()
+    except Exception as error:
+        told = f"{origin.module} raised {type(error).__name__}: {error}"[:200]
+        return absent(n, told, direction="neither")
 
 
 def summarise(prepared: Prepared, rows: Rows, *, foreign: bool = False) -> SuitePart:

@@ -206,7 +206,7 @@ def resolve_recipe(
     sets: Iterable[str] = (),
     overrides: Mapping[str, object] | None = None,
 ) -> Recipe:
-    """Return the recipe of a run: defaults < preset < file < ``sets`` < ``overrides``.
+    """Return the recipe of a run: defaults < preset < file < (``sets`` < ``overrides``).
 
     A layer that names another method drops the options that the layers below gave to theirs, and
     what they said of its generator.
@@ -224,8 +224,9 @@ def resolve_recipe(
     layers = [
         preset_dict(preset) if preset else {},
         read_recipe_dict(file) if file else {},
-        dict(map(parse_set, sets)),
-        {key: value for key, value in (overrides or {}).items() if value is not None},
+        # One layer: --method mixup must not drop what --set method.alpha=0.4 says beside it.
+        dict(map(parse_set, sets))
+        | {key: value for key, value in (overrides or {}).items() if value is not None},
     ]
     merged: dict[str, Any] = {}
     for layer in layers:

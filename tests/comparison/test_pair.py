@@ -277,6 +277,14 @@ def test_groups_are_means_over_runs() -> None:
         compare_groups([base(), base()], [sibling()])
 
 
+def test_values_of_groups_without_a_test_are_means_too() -> None:
+    sides, path = ([base(), sibling()], [damaged()]), parse_path("clean.nll_max")
+    row = compare_groups(*sides, metrics=[path], options=QUICK).comparisons[0].metrics[0]
+    values = [r.metric("clean.nll_max").value for r in (base(), sibling(), damaged())]
+    assert row.a == pytest.approx((values[0] + values[1]) / 2)  # type: ignore[operator]
+    assert (row.b, row.verdict) == (values[2], "not tested")
+
+
 def test_the_spread_between_runs_is_not_understated() -> None:
     """Runs whose metric is constant over images: the variance of their mean is s^2 / k."""
     levels = np.array([0.50, 0.53, 0.55, 0.61])

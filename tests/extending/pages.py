@@ -147,7 +147,7 @@ def typed(line: str) -> Said:
     assert program == "robustmix"
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run([*arguments, *_smaller(arguments)])
+        code = run([*arguments[:1], *_smaller(arguments), *arguments[1:]])
     return Said(out.getvalue(), err.getvalue(), code)
 
 
@@ -157,7 +157,7 @@ def _smaller(arguments: list[str]) -> list[str]:
         return ["--limit", str(IMAGES), "--progress", "none"]
     if command.startswith("train"):
         return ["--limit-train", "96", "--set", "limit_val=20", "--progress", "none"]
-    return ["--limit", "7"] if command == "corrupt generate" else []
+    return []
 
 
 def captioned(page: str) -> dict[str, list[list[str]]]:

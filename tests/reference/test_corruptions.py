@@ -1,7 +1,7 @@
 """Corruptions against stored outputs of the generation scripts, value for value.
 
 Deterministic corruptions must be equal. Random ones are fed the scripts' own draws (numpy's legacy
-generator, seeded as stored) and must then be equal too; the production draws are compared in
+generator, seeded as stored) and must then be equal too, but for a level here and there; the production draws are compared in
 distribution. What was measured is printed at the end of the session.
 """
 
@@ -36,6 +36,7 @@ from robustmix.corruptions.snow import Snow
 from robustmix.corruptions.spatter import Spatter
 from robustmix.corruptions.speckle_noise import SpeckleNoise
 from tests.corruptions.cifar import cifar100_test, needs_cifar100
+from tests.reference.tolerances import EPS
 from tests.reference.vectors import reference_params
 
 Array: TypeAlias = NDArray[np.float64]
@@ -195,8 +196,9 @@ def test_random_corruptions_are_equal_given_the_draws(path: Path) -> None:
         got = CORRUPTIONS[name].apply(clean, draws, severity, "cifar")
         share, most = off_by(got, expected)
         figure = f"{path.stem}: share of values off, given draws"
-        ROWS.append(Row(name, severity, figure, share, 0))
-        if most:
+        allowed = ONE_LEVEL.get(name, 0.0)
+        ROWS.append(Row(name, severity, figure, share, allowed))
+        if share > allowed or most > 1:
             wrong.append((name, severity, share, most))
     assert not wrong
 
@@ -225,6 +227,11 @@ def deviation_limit(difference: Array) -> float:
     error = squares.std() / np.sqrt(len(squares)) / (2 * squares.mean())
     return float(4 * np.sqrt(2) * error + 0.005)
 
+
+# Share of values that may be off by one level, given the scripts' draws. Both corruptions round a
+# layer of their own to grey levels before they add it, by a library whose order of operations is
+# not known to the bit; 8e-5 and 3e-5 have been seen. The others have no such layer.
+ONE_LEVEL = {"snow": 5e-4, "spatter": 5e-4}
 
 # What the textures that stand in for the photographs may differ by, as a share of each statistic;
 # everything else has half a percent.
@@ -313,9 +320,7 @@ def test_constants(path: Path) -> None:
         for profile, table in RADIUS_SIGMA.items():
             for severity in SEVERITIES:
                 kernel = disk_kernel(*table[severity - 1]).numpy()
-                # Half a unit in the last place: the imagenet kernels were made with fused
-                # multiply-adds.
-                limit = 0 if profile != "imagenet" else 2e-9
-                np.testing.assert_allclose(
-                    kernel, file[f"defocus_kernel_{profile}_{severity}"], rtol=0, atol=limit
-                )
+                want = file[f"defocus_kernel_{profile}_{severity}"]
+                # A unit in the last place: these were made with fused multiply-adds.
+                limit = EPS * want.max() if profile == "imagenet" else 0
+                np.testing.assert_allclose(kernel, want, rtol=0, atol=limit)

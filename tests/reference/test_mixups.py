@@ -28,7 +28,11 @@ from robustmix.methods.saliencymix import SaliencyMixDraws, saliencymix
 from robustmix.methods.smoothmix import SmoothMixDraws, smoothmix
 from robustmix.methods.snapmix import SnapMixDraws, same_class_doubled, snapmix
 from robustmix.methods.transmix import transmix_lam
+from tests.reference.tolerances import SCALAR, close, image_limit
 from tests.reference.vectors import reference_params
+
+PASTES = ("cutmix", "resizemix", "saliencymix", "gridmix", "attentivemix", "transmix")
+"""Whose images hold pixels of the others as they are; SnapMix enlarges what it pastes."""
 
 Case = dict[str, np.ndarray]
 
@@ -42,12 +46,22 @@ def cases(path: Path, prefix: str) -> Iterator[tuple[str, Case]]:
 
 
 def check(name: str, case: Case, got: Mixed, perm: torch.Tensor) -> None:
-    error = (got.images - torch.from_numpy(case["out"])).abs().max()
-    assert float(error) <= 5e-7, name
-    assert got.lam == pytest.approx(float(case["lam_out"]), abs=1e-12), name
+    check_images(name, case, got.images)
+    check_lam(name, torch.tensor(got.lam), case["lam_out"])
     labels = torch.from_numpy(case["label"])
     assert labels.tolist() == case["y_a"].tolist(), name
     assert labels[perm].tolist() == case["y_b"].tolist(), name
+
+
+def check_images(name: str, case: Case, got: torch.Tensor) -> None:
+    want = torch.from_numpy(case["out"])
+    # A paste moves pixels and makes none.
+    close(f"{name} images", got, want, 0.0 if name.startswith(PASTES) else image_limit(want))
+
+
+def check_lam(name: str, got: torch.Tensor, want: np.ndarray) -> None:
+    """Of the batch, or of each image."""
+    close(f"{name} lam", got, torch.from_numpy(np.asarray(want)), SCALAR)
 
 
 @pytest.mark.parametrize("path", reference_params("mixups_*.npz"))
@@ -66,11 +80,6 @@ def test_cutmix(path: Path) -> None:
             lam=float(case["lam_in"]), row=int(case["cx"]), col=int(case["cy"]), perm=perm
         )
         check(name, case, cutmix(torch.from_numpy(case["img"]), draws), perm)
-
-
-def close(got: torch.Tensor, want: np.ndarray, name: str) -> None:
-    assert got.shape == want.shape, name
-    assert float((got - torch.from_numpy(want)).abs().max()) <= 5e-7, name
 
 
 @pytest.mark.parametrize("path", reference_params("mixups_*.npz"))
@@ -97,9 +106,7 @@ def test_saliencymix_geometry(path: Path) -> None:
         assert corners == case["box_x1y1x2y2"].tolist(), name
         draws = SaliencyMixDraws(lam=float(case["lam_in"]), perm=perm)
         got = saliencymix(images, draws, centres.expand(len(perm), 2), one_box=True)
-        lam = float(got.lam[0])
-        assert got.lam.tolist() == [lam] * len(perm)
-        assert lam == pytest.approx(float(case["lam_out"]), abs=5e-7)
+        check_lam(name, got.lam, np.broadcast_to(case["lam_out"], len(perm)).copy())
         check(name, case, Mixed(got.images, float(case["lam_out"])), perm)
 
 
@@ -113,7 +120,8 @@ def test_saliency_is_opencv_s(path: Path) -> None:
         off = np.abs(got.astype(int) - stored.astype(int))
         assert off.max() <= 1, name
         assert (off > 0).mean() <= 1 / 500, name
-        assert peaks(torch.from_numpy(got)[None])[0].tolist() == case["peak_rc"].tolist(), name
+        row, col = peaks(torch.from_numpy(got)[None])[0].tolist()
+        assert stored[row, col] + 1 >= stored.max(), name
 
 
 @pytest.mark.parametrize("path", reference_params("mixups_*.npz"))
@@ -155,9 +163,9 @@ def test_smoothmix(path: Path) -> None:
             perm=perm,
         )
         got = smoothmix(torch.from_numpy(case["img"]), draws)
-        close(got.images, case["out"], name)
+        check_images(name, case, got.images)
         # The vectors are of label = "swapped", which gives the own label the partner's share.
-        assert 1 - got.lam == pytest.approx(float(case["lam_out"]), abs=5e-7), name
+        check_lam(name, torch.tensor(1 - got.lam), case["lam_out"])
 
 
 @pytest.mark.parametrize("path", reference_params("mixups_*.npz"))
@@ -177,12 +185,12 @@ def test_transmix(path: Path) -> None:
         draws = CutMixDraws(
             lam=float(case["lam_in"]), row=int(case["cx"]), col=int(case["cy"]), perm=perm
         )
-        close(cutmix(images, draws).images, case["out"], name)
+        check_images(name, case, cutmix(images, draws).images)
         attention = torch.from_numpy(case["attn"])
         side = int(attention.shape[1] ** 0.5)
         size = (images.shape[2], images.shape[3])
         got = transmix_lam(draws, size, attention.view(-1, side, side))
-        close(got, case["lam_out"], name)
+        check_lam(name, got, case["lam_out"])
 
 
 @pytest.mark.parametrize("path", reference_params("mixups_*.npz"))
@@ -200,11 +208,11 @@ def test_snapmix(path: Path) -> None:
             perm=perm,
         )
         got = snapmix(images, draws, torch.from_numpy(case["cam"]))
-        close(got.images, case["out"], name)
+        check_images(name, case, got.images)
         labels = torch.from_numpy(case["label"])
         own, partner = same_class_doubled(got.own, got.partner, labels, labels[perm])
-        close(own, case["lam_out"], name)
-        close(partner, case["lam_b_out"], name)
+        check_lam(name, own, case["lam_out"])
+        check_lam(name, partner, case["lam_b_out"])
 
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.201)
@@ -230,8 +238,8 @@ def test_puzzlemix(path: Path) -> None:
         images, saliency = torch.from_numpy(case["img"]), torch.from_numpy(case["grad"])
         got = puzzlemix(images, saliency, draws, config, mean=CIFAR_MEAN, std=CIFAR_STD)
         assert (got.labels.numpy() == case["graphcut_masks"]).all(), name
-        close(got.images, case["out"], name)
-        assert got.lam.tolist() == case["lam_out"].tolist(), name
+        check_images(name, case, got.images)
+        check_lam(name, got.lam, case["lam_out"])
 
 
 @pytest.mark.parametrize("path", reference_params("mixups_*.npz"))

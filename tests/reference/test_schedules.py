@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from robustmix.methods.momentum_pair import ema_momentum
 from robustmix.training.schedules import WARMUP_RATIO, Schedule, learning_rate
+from tests.reference.tolerances import CURVE, close, largest
 from tests.reference.vectors import reference_params
 
 
@@ -50,6 +52,11 @@ def expected(iterations: np.ndarray, curve: np.ndarray, epochs: int) -> list[flo
     ]
 
 
+def check(name: str, got: list[float], want: np.ndarray) -> None:
+    curve = torch.from_numpy(want)
+    close(name, torch.tensor(got, dtype=torch.float64), curve, CURVE * largest(curve))
+
+
 @pytest.mark.parametrize("curve", ["lr", "lr_mixblock"])
 @pytest.mark.parametrize("path", reference_params("schedules*.npz"))
 def test_learning_rates(path: Path, curve: str) -> None:
@@ -61,7 +68,7 @@ def test_learning_rates(path: Path, curve: str) -> None:
             assert found, name
             want = vectors[f"{name}/{curve}"]
             got = expected(vectors[f"{name}/iter"], want, int(found[1]))
-            np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-16, err_msg=name)
+            check(name, got, want)
 
 
 def momentum_settings(iterations: np.ndarray, curve: np.ndarray) -> tuple[int, float, float, float]:
@@ -86,4 +93,4 @@ def test_momentum_of_the_teacher(path: Path) -> None:
             total, base, end, start = momentum_settings(iterations, want)
             assert start > 0, name
             got = [ema_momentum(int(i), total, base=base, end=end, start=start) for i in iterations]
-            np.testing.assert_allclose(got, want, rtol=1e-14, err_msg=name)
+            check(name, got, want)

@@ -108,6 +108,11 @@ def test_another_method_does_not_inherit_options() -> None:
     assert plain.method_options == {}
     both = {"method.alpha": 0.9, "method": "cutmix"}
     assert with_overrides(mixed, both).method_options == {"alpha": 0.9}
+    # As README's command has it: the flag --method beside --set method.alpha.
+    flag = resolve_recipe(sets=["method.alpha=0.4"], overrides={"method": "mixup"})
+    assert (flag.method, flag.method_options) == ("mixup", {"alpha": 0.4})
+    won = resolve_recipe(sets=["method=mixup", "lr=0.6"], overrides={"method": "cutmix"})
+    assert (won.method, won.lr) == ("cutmix", 0.6)
     same = with_overrides(resolve_recipe(overrides=both), {"method": "cutmix"})
     assert same.method_options == {"alpha": 0.9}
 
