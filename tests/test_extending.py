@@ -754,8 +754,9 @@ def test_released_files_do_not_hold_a_corruption_of_others(tmp_path: Path) -> No
         alone = evaluate([Corruption(corruptions="mine", severity=(1,))])
         details = alone.content.suites["corruption"].details
         assert (details["source"], details["corruptions"]) == ("generated", ["mine"])
-        for names, source in (("mine,fog", "auto"), ("mine", "official")):
-            suite = Corruption(corruptions=names, severity=(1,), corruption_source=source)  # type: ignore[arg-type]
+        both = Corruption(corruptions="mine,fog", severity=(1,))
+        official = Corruption(corruptions="mine", severity=(1,), corruption_source="official")
+        for suite in (both, official):
             with pytest.raises(UsageError) as caught:
                 evaluate([suite])
             assert caught.value.line() == (
@@ -763,7 +764,7 @@ def test_released_files_do_not_hold_a_corruption_of_others(tmp_path: Path) -> No
                 "corruptions, and mine is none of them; give --corruption-source generate, or "
                 "--corruptions mine by itself"
             )
-        made = evaluate([replace(suite, corruptions="mine,fog", corruption_source="generate")])
+        made = evaluate([replace(both, corruption_source="generate")])
         assert made.content.suites["corruption"].details["source"] == "generated"
 
 
@@ -858,6 +859,8 @@ SCRIPT = """
 import json, sys
 import robustmix
 from robustmix.cli.app import run
+from robustmix.corruptions import NAMES
+from robustmix.evaluation.suites.corruption import select_corruptions
 from tests.extending.pages import TABLES
 
 for kind, table in TABLES.items():
@@ -865,6 +868,7 @@ for kind, table in TABLES.items():
         if table.origin(name) is not None:
             found = table.load(name)
             print("found", kind, name, table.origin(name), callable(found) or found.name)
+assert select_corruptions("all") == NAMES
 print("group", TABLES["corruption"].row("posterise").group)
 assert not any(table.refused for table in TABLES.values())
 sys.exit(

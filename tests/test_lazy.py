@@ -51,7 +51,9 @@ def test_names_are_those_that_type_checkers_see(package: str) -> None:
         if source == package:
             assert getattr(module, name) is import_module(f"{package}.{name}")
         else:
-            assert getattr(module, name) is getattr(import_module(source), name)
+            shown, defined = getattr(module, name), getattr(import_module(source), name)
+            # Or equal: a test before this one may have put an equal tuple back.
+            assert shown is defined or shown == defined
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nonsense'"):
         module.nonsense  # noqa: B018
 

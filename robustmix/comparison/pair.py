@@ -241,6 +241,7 @@ def pair_warnings(pair: Pair) -> list[str]:
             f"and {plain(b.dataset.transform, 60)})"
         )
     lines += _plugin_warnings(a, b)
+    lines += _other_plugins(a, b)
     if pair.n < pair.of:
         lines.append(
             f"W-SUBSET: {pair.n} of {pair.of} samples are in both reports; the statistics are of "
@@ -252,7 +253,7 @@ def pair_warnings(pair: Pair) -> list[str]:
 def _plugin_warnings(a: ReportModel, b: ReportModel) -> list[str]:
     """Say which suites are others' work and came from another version of it in each report."""
     lines = []
-    for suite in a.suites.keys() & b.suites.keys():
+    for suite in sorted(a.suites.keys() & b.suites.keys()):
         of_b = {(origin.kind, origin.name): origin for origin in b.suites[suite].origins}
         for origin in a.suites[suite].origins:
             other = of_b.get((origin.kind, origin.name), origin)
@@ -263,6 +264,25 @@ def _plugin_warnings(a: ReportModel, b: ReportModel) -> list[str]:
                     f"{plain(other.module)} {plain(other.version, 40)} in B"
                 )
     return sorted(set(lines))
+
+
+def _other_plugins(a: ReportModel, b: ReportModel) -> Iterator[str]:
+    """Name what others made, and not alike for both: equal parameters may then mean different."""
+    for suite in sorted(a.suites.keys() & b.suites.keys()):
+        left, right = (
+            {
+                (one.kind, one.name): f"{one.module} {one.version}"
+                for one in of.suites[suite].origins
+            }
+            for of in (a, b)
+        )
+        for kind, name in sorted(left.keys() & right.keys()):
+            before, now = left[kind, name], right[kind, name]
+            if before != now:
+                yield (
+                    f"W-PLUGIN: {plain(kind)} {plain(name, 60)} of suite {plain(suite)} is by "
+                    f"{plain(before, 80)} in one report and by {plain(now, 80)} in the other"
+                )
 
 
 def own_choice(source: Source, path: MetricPath) -> bool:

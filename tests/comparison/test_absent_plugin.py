@@ -93,6 +93,18 @@ def test_a_stated_value_that_its_column_does_not_give_is_refused() -> None:
         check(b, assertions=[parse_assertion("glare.score>=0.1")], options=QUICK)
 
 
+def test_another_version_of_the_plugin_is_told() -> None:
+    a, b = with_glare(base(), rows_of(1)), with_glare(sibling(), rows_of(2))
+    b.content.suites["glare"].origins[0].version = "1.3"
+    told = (
+        "W-PLUGIN: suite glare of suite glare is by glare_suite 1.2 in one report and by "
+        "glare_suite 1.3 in the other"
+    )
+    assert told in compare(a, b, options=QUICK).comparisons[0].warnings
+    assert told in check(b, a, options=QUICK).warnings
+    assert told not in compare(a, a, options=QUICK).comparisons[0].warnings
+
+
 def test_an_absent_metric_of_a_suite_that_is_here() -> None:
     def with_metric(report: Report) -> Report:
         content = report.content.model_copy(deep=True)

@@ -20,8 +20,6 @@ from tests.reference.tolerances import (
 )
 from tests.reference.vectors import Case, cases, reference_params
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def generator_of(case: Case) -> AdaptiveMask:
     cfg = case.cfg

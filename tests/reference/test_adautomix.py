@@ -24,8 +24,6 @@ from tests.reference.tolerances import (
 )
 from tests.reference.vectors import Case, cases, reference_params
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def method_of(case: Case, passes: Literal["auto", "plain"]) -> AdAutoMix:
     cfg = case.cfg

@@ -35,8 +35,6 @@ from tests.reference.tolerances import (
 )
 from tests.reference.vectors import Case, cases, reference_params
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # By what the vectors call it: what ours is called, and how far off it may be.
 TERMS = {
     "loss_total": ("loss", loss_limit),

@@ -1,8 +1,9 @@
 """Corruptions against stored outputs of the generation scripts, value for value.
 
 Deterministic corruptions must be equal. Random ones are fed the scripts' own draws (numpy's legacy
-generator, seeded as stored) and must then be equal too, but for a level here and there; the production draws are compared in
-distribution. What was measured is printed at the end of the session.
+generator, seeded as stored) and must then be equal too, but for a level here and there in two of
+them; the production draws are compared in distribution. What was measured is printed at the end of
+the session.
 """
 
 from collections.abc import Callable, Iterator
@@ -228,9 +229,9 @@ def deviation_limit(difference: Array) -> float:
     return float(4 * np.sqrt(2) * error + 0.005)
 
 
-# Share of values that may be off by one level, given the scripts' draws. Both corruptions round a
-# layer of their own to grey levels before they add it, by a library whose order of operations is
-# not known to the bit; 8e-5 and 3e-5 have been seen. The others have no such layer.
+# Share of values that may be off by one level, given the scripts' draws. These two add in float32
+# what often makes a whole grey level but for rounding (2 in 1,000 values of snow, most of spatter),
+# and are then truncated. The others add in float64, or what is no whole level. Met: 8e-5 and 3e-5.
 ONE_LEVEL = {"snow": 5e-4, "spatter": 5e-4}
 
 # What the textures that stand in for the photographs may differ by, as a share of each statistic;
@@ -321,6 +322,7 @@ def test_constants(path: Path) -> None:
             for severity in SEVERITIES:
                 kernel = disk_kernel(*table[severity - 1]).numpy()
                 want = file[f"defocus_kernel_{profile}_{severity}"]
-                # A unit in the last place: these were made with fused multiply-adds.
-                limit = EPS * want.max() if profile == "imagenet" else 0
+                # Those were made with fused multiply-adds, which round once where ours round twice,
+                # in two passes of five.
+                limit = 4 * EPS * want.max() if profile == "imagenet" else 0
                 np.testing.assert_allclose(kernel, want, rtol=0, atol=limit)

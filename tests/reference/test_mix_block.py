@@ -15,8 +15,6 @@ from robustmix.methods.generators.mix_block import (
 from tests.reference.tolerances import GRADIENT, MASK, close, gradient_limits, running_limits
 from tests.reference.vectors import Case, cases, reference_params
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 MARGIN = 0.1  # of the mask loss, for all cases (README of the vectors)
 
 

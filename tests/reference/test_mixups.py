@@ -121,7 +121,7 @@ def test_saliency_is_opencv_s(path: Path) -> None:
         assert off.max() <= 1, name
         assert (off > 0).mean() <= 1 / 500, name
         row, col = peaks(torch.from_numpy(got)[None])[0].tolist()
-        assert stored[row, col] + 1 >= stored.max(), name
+        assert int(stored.max()) - int(stored[row, col]) <= 1, name
 
 
 @pytest.mark.parametrize("path", reference_params("mixups_*.npz"))
