@@ -193,3 +193,14 @@ def test_a_report_holds_presets_side_by_side(tmp_path: Path) -> None:
     table = report.samples.tables["occlusion@paper-adautomix"]
     assert table.trials == 1
     assert np.isfinite(table.columns["confidence"].astype(float)).all()
+
+
+def test_options_act_on_the_published_tools_suites_too() -> None:
+    def eps(**options: object) -> object:
+        planned = plan(None, protocols=["paper-adautomix"], scene=CIFAR, options=options)
+        (found,) = (item.suite for item in planned if item.key == "fgsm@paper-adautomix")
+        return prepared(found).params["eps"]
+
+    assert (eps(), eps(eps="4/255,2/255")) == ("8/255", "4/255")
+    with pytest.raises(UsageError, match="--eps is an option of"):
+        plan(None, protocols=["hendrycks"], scene=CIFAR, options={"eps": "4/255"})

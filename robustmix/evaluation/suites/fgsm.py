@@ -11,6 +11,7 @@ import torch
 from robustmix.attacks import input_gradient, paper_fgsm_step
 from robustmix.attacks.ball import lengths
 from robustmix.errors import UsageError
+from robustmix.evaluation.options import option
 from robustmix.evaluation.params import exact_name
 from robustmix.evaluation.suite import (
     Batch,
@@ -23,6 +24,7 @@ from robustmix.evaluation.suite import (
     Scene,
     Suite,
 )
+from robustmix.evaluation.suites.attack_rows import check_threat, headline_radius, parse_eps
 from robustmix.evaluation.suites.attack_work import (
     AttackDetails,
     shown_attack,
@@ -132,6 +134,15 @@ class PaperFgsm(Suite):
     recorded: ClassVar[type[Prepared]] = PreparedPaperFgsm
     called: ClassVar[str] = "fgsm"
 
+    eps: tuple[Fraction, ...] | None = option(
+        None, parse=parse_eps, form="8/255", shown="8/255, as the tool has it"
+    )
+    """What is added to the normalised tensor; of several the first."""
+
+    def __post_init__(self) -> None:
+        check_threat("linf", self.eps or ())
+        headline_radius("linf", self.eps)
+
     def prepare(self, scene: Scene) -> PreparedPaperFgsm:
         """Take the tool's eps, which it adds to the normalised tensor."""
-        return PreparedPaperFgsm(eps=Fraction(8, 255))
+        return PreparedPaperFgsm(eps=headline_radius("linf", self.eps))
