@@ -73,7 +73,7 @@ GROWTH = 4.0
 """By this the limits of a step grow to the next. The recorded rates are large, so what is off is
 enlarged by learning [2 to 5 times in the median, 3 times in the worst of all]."""
 
-KINK = 2e-5
+KINK = 5e-5
 """Of the largest input of a ReLU: smaller ones may have either sign [median of the largest error of
 a call 5e-6; largest input whose sign differed 7.5e-6]."""
 
