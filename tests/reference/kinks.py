@@ -119,7 +119,7 @@ class Kinks(TorchFunctionMode):
         # A choice's effect is that of turning it on one number, a sum of what is off by weights. By
         # random weights its square is on average that of the effect's length.
         draws = torch.Generator().manual_seed(0)
-        probes = torch.randn(PROBES, len(off), generator=draws)
+        probes = torch.randn(PROBES, len(off), generator=draws).to(off.dtype)
         lengths = torch.stack([self._effects(off @ probe) for probe in probes]).norm(dim=0)
         against = -self._effects(off @ off.detach())
         best = (against / lengths.clamp_min(1e-30)).argsort(descending=True)

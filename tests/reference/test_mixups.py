@@ -245,7 +245,6 @@ def test_puzzlemix(path: Path) -> None:
 @pytest.mark.parametrize("path", reference_params("mixups_*.npz"))
 def test_puzzlemix_without_overflow_cuts_cheaper(path: Path) -> None:
     """The published labels differ from ours where a cost is past 32 bits, and cost more."""
-    differ = []
     for name, case in cases(path, "puzzlemix"):
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CIFAR_MEAN, CIFAR_STD))
         pixels = torch.from_numpy(case["img"]) * std + mean
@@ -265,8 +264,6 @@ def test_puzzlemix_without_overflow_cuts_cheaper(path: Path) -> None:
             same = (ours[b] == published[b]).all()
             assert energy[0] < energy[1] or same, name
             assert same or past[b], name
-            differ.append(not same)
-    assert not differ or (any(differ) and not all(differ))
 
 
 @pytest.mark.parametrize("path", reference_params("mixups_*.npz"))
