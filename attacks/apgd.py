@@ -88,7 +88,7 @@ def apgd(
 
     Raises:
         ValueError: an argument is invalid.
-        IncompleteError: the model returned NaN or infinite logits.
+        IncompleteError: the model returned NaN or infinite logits, or gives no gradient.
 
     Reference:
         Croce and Hein 2020, arXiv:2003.01690, algorithm 1 and section 3.

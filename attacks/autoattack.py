@@ -208,7 +208,7 @@ def autoattack(
     Raises:
         UsageError: fewer than 4 classes, which targeted DLR needs, or no torchattacks.
         ValueError: an argument is invalid.
-        IncompleteError: the model returned NaN or infinite logits.
+        IncompleteError: the model returned NaN or infinite logits, or gives no gradient.
 
     Reference:
         Croce and Hein 2020, arXiv:2003.01690, section 5.

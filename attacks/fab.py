@@ -59,7 +59,7 @@ def fab(
     Raises:
         UsageError: torchattacks is not installed.
         ValueError: an argument is invalid.
-        IncompleteError: the model returned NaN or infinite logits.
+        IncompleteError: the model returned NaN or infinite logits, or gives no gradient.
 
     Reference:
         Croce and Hein 2020, arXiv:1907.02044; targeted as in arXiv:2003.01690, section 4.

@@ -22,7 +22,7 @@ def input_gradient(model: Model, images: Tensor, labels: Tensor) -> Tensor:
 
     Raises:
         ValueError: a module of the model is in train mode.
-        IncompleteError: the model returned NaN or infinite logits.
+        IncompleteError: the model returned NaN or infinite logits, or gives no gradient.
     """
     check_eval(model)
     return slope(model, images, Goal("ce", labels)).gradient
@@ -64,7 +64,7 @@ def fgsm(
 
     Raises:
         ValueError: an argument is invalid, such as an eps outside [0, 1].
-        IncompleteError: the model returned NaN or infinite logits.
+        IncompleteError: the model returned NaN or infinite logits, or gives no gradient.
 
     Reference:
         Goodfellow et al. 2015, arXiv:1412.6572, section 4.

@@ -188,10 +188,12 @@ def slope(model: Model, images: Tensor, goal: Goal) -> Slope:
 
     The losses are summed, not averaged, over the batch: a mean would scale small gradients
     towards zero as the batch grows, and their sign with them. Where the logits do not depend on
-    the images by any differentiable path, the gradient is zero.
+    the images by any path that can be differentiated, there is none: an attack that went on with
+    zeros would return the clean images as its best.
 
     Raises:
-        IncompleteError: a logit is NaN or infinite (``E-NONFINITE``).
+        IncompleteError: a logit is NaN or infinite (``E-NONFINITE``), or there is no gradient at
+            all (``E-NO-GRADIENT``).
     """
     with torch.enable_grad():
         probe = images.detach().requires_grad_()
@@ -201,7 +203,7 @@ def slope(model: Model, images: Tensor, goal: Goal) -> Slope:
         if loss.requires_grad:
             (gradient,) = torch.autograd.grad(loss.sum(), probe, allow_unused=True)
     if gradient is None:
-        gradient = torch.zeros_like(images)
+        raise no_gradient()
     return Slope(loss.detach().to(images.dtype), goal.reached(logits.detach()), gradient)
 
 
@@ -218,6 +220,17 @@ def nonfinite_logits() -> IncompleteError:
         "the model returned NaN or infinite logits under attack",
         "look for a division or a logarithm of zero in it",
         code="E-NONFINITE",
+    )
+
+
+def no_gradient() -> IncompleteError:
+    """Make the error for a model whose logits cannot be differentiated by the images."""
+    return IncompleteError(
+        "the model gives no gradient: its logits do not depend on the images by any path that can "
+        "be differentiated",
+        "take torch.no_grad(), detach() and casts to integers out of its forward pass, or use an "
+        "attack without gradients such as square",
+        code="E-NO-GRADIENT",
     )
 
 

@@ -69,7 +69,7 @@ def pgd(
 
     Raises:
         ValueError: an argument is invalid.
-        IncompleteError: the model returned NaN or infinite logits.
+        IncompleteError: the model returned NaN or infinite logits, or gives no gradient.
 
     Reference:
         Madry et al. 2018, arXiv:1706.06083, section 2.1.

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from robustmix.attacks.attack import Attack, attack_of
 from robustmix.attacks.ball import Norm, check_problem, lengths
 from robustmix.attacks.harness import BALL_TOLERANCE
-from robustmix.attacks.losses import nonfinite_logits
+from robustmix.attacks.losses import no_gradient, nonfinite_logits
 from robustmix.errors import IncompleteError, UsageError, unknown_name
 from robustmix.types import Model
 
@@ -227,7 +227,9 @@ class _ImagesOnly(torch.autograd.Function):
             (gradient,) = torch.autograd.grad(
                 ctx.logits, ctx.images, weights, retain_graph=True, allow_unused=True
             )
-        return None, torch.zeros_like(ctx.images) if gradient is None else gradient
+        if gradient is None:
+            raise no_gradient()
+        return None, gradient
 
 
 def _find(name: str) -> Any:

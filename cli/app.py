@@ -1,6 +1,7 @@
 """The ``robustmix`` program: its commands, and how errors become one line and an exit code."""
 
 import sys
+import traceback
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Annotated, NamedTuple
@@ -18,15 +19,17 @@ from robustmix.cli.doctor import doctor
 from robustmix.cli.evaluate import EXAMPLES, evaluate
 from robustmix.cli.listing import listing
 from robustmix.cli.methods import methods
+from robustmix.cli.recipes import recipes
 from robustmix.cli.report import report
 from robustmix.cli.train import train
-from robustmix.errors import RobustmixError, UsageError
+from robustmix.errors import EXIT_CODES, LONGEST, IncompleteError, UsageError, explained
 from robustmix.tables import import_plugin
+from robustmix.text import shortened
 
 HELP = "Train image classifiers with mixup methods and measure how robust the result is."
-EXIT_CODES = (
-    "Exit codes: 0 ok, 1 gate failed, 2 usage, 3 model or data, 4 incomplete, 5 incompatible, "
-    "130/143 interrupted."
+# Markdown, of which typer keeps no line breaks but those between paragraphs.
+EPILOG = "\n\n".join(
+    ["Exit codes", *(f"- {code}: {meaning}" for code, meaning in EXIT_CODES.items())]
 )
 
 ANYWHERE = (
@@ -36,9 +39,9 @@ ANYWHERE = (
 app = typer.Typer(
     name="robustmix",
     help=HELP,
-    epilog=EXIT_CODES,
+    epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode="markdown",  # rich would take [default: x] for markup
     pretty_exceptions_enable=False,  # a traceback of ours must not print tensors or secrets
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -82,6 +85,7 @@ app.command()(compare)
 app.command()(check)
 app.add_typer(corrupt, name="corrupt")
 app.add_typer(methods, name="methods")
+app.add_typer(recipes, name="recipes")
 app.add_typer(report, name="report")
 app.command()(demo)
 app.command()(doctor)
@@ -129,31 +133,62 @@ def _split(arguments: Sequence[str]) -> _Arguments:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code.
 
+    Whatever happens is an exit code of the table and at most one line on stderr; only under
+    ``--debug`` are exceptions raised, for who called to show.
+
     Args:
         arguments: without the program's name; those of the process by default.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with console.streams() as streams:
+        code = _run(arguments)
+        streams.out.flush()
+        if streams.full is not None and code in (0, 1):
+            lost = streams.full.strerror or streams.full
+            console.error(
+                IncompleteError(
+                    f"cannot write to stdout: {lost}", "free disk space", code="E-WRITE"
+                ).line()
+            )
+            code = IncompleteError.exit_code
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     try:
         split = _split(arguments)
         for where in split.plugins:
             import_plugin(where)
         # The whole line goes to the commands too: reports record how they were made.
         return app(args=split.rest, standalone_mode=False, obj=tuple(arguments)) or 0
-    except RobustmixError as error:
-        if "--debug" in takewhile(lambda word: word != "--", arguments):
-            raise
-        console.error(error.line())
-        return error.exit_code
+    except typer.Exit as stop:
+        return stop.exit_code
     except (typer.Abort, KeyboardInterrupt):
         console.error("error[E-INTERRUPTED]: interrupted")
         return 130
-    except typer.Exit as stop:
-        return stop.exit_code
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: what was added may call sys.exit(0)
+        return _told(error, debug="--debug" in takewhile(lambda word: word != "--", arguments))
+
+
+def _told(error: BaseException, *, debug: bool) -> int:
+    """Say what an exception means, and return its exit code."""
+    if hasattr(error, "format_message"):
         # The parser's own complaints: their class lies in a private module of typer.
-        if not hasattr(error, "format_message"):
-            raise
-        message = " ".join(str(error.format_message()).split())
+        message = " ".join(str(error.format_message()).split()).rstrip(".")
         if message:
-            console.error(f"error[E-USAGE]: {message.rstrip('.')}; see robustmix --help")
-        return 2
+            message = shortened(message, LONGEST)
+            console.error(f"error[E-USAGE]: {message}; see robustmix --help")
+        return UsageError.exit_code
+    if isinstance(error, SystemExit) and _raised_by_typer(error):
+        return UsageError.exit_code if error.code else 0
+    if debug:
+        raise error
+    told = explained(error)
+    console.error(told.line())
+    return told.exit_code
+
+
+def _raised_by_typer(error: SystemExit) -> bool:
+    """Tell whether the program ends itself: after it has installed or done shell completion."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_globals["__name__"].partition(".")[0] == "typer"

@@ -9,7 +9,20 @@ from rich import box
 from rich.table import Table
 
 from robustmix.cli import console
-from robustmix.cli.model_options import Arch, Head, ImgSize, Mean, NumClasses, Std, Weights
+from robustmix.cli.model_options import (
+    AllowDownload,
+    Arch,
+    ExpectSha256,
+    Head,
+    ImgSize,
+    Mean,
+    NormPreset,
+    NumClasses,
+    OverrideCheckpoint,
+    Std,
+    TrustCheckpoint,
+    Weights,
+)
 from robustmix.errors import UsageError
 
 
@@ -42,8 +55,13 @@ def calibrate(
     img_size: ImgSize = None,
     mean: Mean = None,
     std: Std = None,
+    norm_preset: NormPreset = None,
     head: Head = None,
     weights: Weights = None,
+    expect_sha256: ExpectSha256 = None,
+    trust_checkpoint: TrustCheckpoint = False,
+    override_checkpoint: OverrideCheckpoint = False,
+    allow_download: AllowDownload = False,
 ) -> None:
     """Fit a temperature on images that are not scored and write a calibrated checkpoint.
 
@@ -64,8 +82,13 @@ def calibrate(
         input_size=None if img_size is None else (3, img_size, img_size),
         mean=None if mean is None else parse_triple(mean),
         std=None if std is None else parse_triple(std),
+        norm_preset=norm_preset,
         head=head,
         weights=weights,
+        expect_sha256=expect_sha256,
+        trust_checkpoint=trust_checkpoint,
+        override_checkpoint=override_checkpoint,
+        allow_download=allow_download,
     )
     target = out or default_out(model)
     done = calibrate_model(

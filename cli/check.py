@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,14 +11,6 @@ from robustmix.errors import RobustmixError, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from robustmix.comparison.document import CheckDocument
-    from robustmix.comparison.rules import Kind
-
-GATES = {
-    "point": "no-drop",
-    "significant": "significant",
-    "non-inferiority": "non-inferiority",
-    "improvement": "improvement",
-}
 
 
 def check(
@@ -53,7 +45,16 @@ def check(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail when the data cannot decide.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the resamples; 0 if not given.")] = None,
+    allow_unverified: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unverified", help="Believe numbers that no per-sample record verifies."
+        ),
+    ] = False,
+    expect_sha256: Annotated[
+        str | None, typer.Option(help="Digest that the report's samples.npz must have.")
+    ] = None,
     update_baseline: Annotated[
         bool,
         typer.Option("--update-baseline", help="Put the report in the place of the baseline."),
@@ -79,7 +80,7 @@ def check(
     try:
         document = _judge(
             report, baseline, rules, metric, gate, margin, tolerance, alpha, strict, seed,
-            update_baseline,
+            allow_unverified, expect_sha256, update_baseline,
         )  # fmt: skip
     except RobustmixError as error:
         if loud:
@@ -91,11 +92,15 @@ def check(
         return
     printed = _write(document, junit, json, markdown, csv)
     _show(document, printed, loud)
-    if update_baseline and document.exit_code in (0, 1):
+    if update_baseline:
         from robustmix.comparison.open_report import open_report
         from robustmix.comparison.open_report import update_baseline as replace_baseline
 
-        console.say(f"baseline replaced: {replace_baseline(open_report(report), str(baseline))}")
+        if document.exit_code in (0, 1):
+            place = replace_baseline(open_report(report), str(baseline))
+            console.say(f"baseline replaced: {place}")
+        else:
+            console.say(f"baseline not replaced, for the report is {document.verdict}")
     raise typer.Exit(document.exit_code)
 
 
@@ -109,36 +114,32 @@ def _judge(
     tolerance: list[str] | None,
     alpha: float | None,
     strict: bool,
-    seed: int,
+    seed: int | None,
+    allow_unverified: bool,
+    expect_sha256: str | None,
     update_baseline: bool,
 ) -> "CheckDocument | None":
     """Judge the report; None if there was no baseline yet and now is one."""
     from robustmix.comparison.check import check as check_report
+    from robustmix.comparison.check import gate_kind
     from robustmix.comparison.measure import Options
-    from robustmix.comparison.open_report import open_report, report_file
-    from robustmix.comparison.open_report import update_baseline as replace_baseline
-    from robustmix.comparison.rules import check_alpha, parse_amount, parse_assertion
+    from robustmix.comparison.rules import GATES, check_alpha, parse_amount, parse_assertion
 
     if gate is not None and gate not in GATES:
         raise unknown_name("gate", gate, GATES)
-    if rules is not None and (gate or margin or tolerance):
-        raise UsageError(
-            "--gate, --margin and --tolerance are of the default rules", "leave out --rules"
-        )
     if update_baseline and baseline is None:
         raise UsageError("--update-baseline needs --baseline", "say which one to replace")
     if alpha is not None:
         check_alpha(alpha)
-    kind = cast("Kind", GATES[gate or ("point" if tolerance else "non-inferiority")])
     assertions = [parse_assertion(text) for text in metric or []]
     amounts = [parse_amount(text, "tolerance") for text in tolerance or []]
     width = None if margin is None else parse_amount(margin, "margin")
-    if update_baseline and baseline and not baseline.startswith("git:"):
-        place = Path(baseline)
-        if not report_file(place if place.suffix == ".json" else place / "report.json").exists():
-            made = replace_baseline(open_report(report), baseline)
-            console.say(f"there was no baseline: {made} is one now, and nothing was checked")
-            return None
+    kind = None if gate is None else GATES[gate]
+    gate_kind(rules is not None, baseline is not None, kind, width, amounts)
+    if seed is not None and baseline is None:
+        raise UsageError("--seed is of resamples, and rules without a baseline have none")
+    if update_baseline and baseline and _made_first(report, baseline, expect_sha256):
+        return None
     return check_report(
         report,
         baseline,
@@ -149,8 +150,31 @@ def _judge(
         tolerances=amounts,
         alpha=alpha,
         strict=strict,
-        options=Options(seed=seed),
+        allow_unverified=allow_unverified,
+        expect_sha256=expect_sha256,
+        options=None if seed is None else Options(seed=seed),
     )
+
+
+def _made_first(report: Path, baseline: str, expect_sha256: str | None) -> bool:
+    """Make the report the baseline where there is none yet; tell whether it was."""
+    from robustmix.comparison.open_report import check_record_sha256, open_report
+    from robustmix.comparison.open_report import update_baseline as replace_baseline
+    from robustmix.comparison.verify import check_rows, check_statements
+    from robustmix.report.report import report_path
+
+    place = Path(baseline)
+    place = place if place.suffix == ".json" else place / "report.json"
+    if baseline.startswith("git:") or report_path(place).exists():
+        return False
+    source = open_report(report)
+    if expect_sha256 is not None:
+        check_record_sha256(source, expect_sha256)
+    check_rows(source)
+    check_statements(source, [])
+    made = replace_baseline(source, baseline)
+    console.say(f"there was no baseline: {made} is one now, and nothing was checked")
+    return True
 
 
 def _write(

@@ -58,7 +58,12 @@ def compare(
         raise UsageError("expected --replicates from 100 to 1000000 and --seed >= 0")
     paths = [parse_path(text) for text in metric] if metric else None
     suites = split_names(suite) if suite else None
-    width = parse_amount(margin, "margin").of("fraction", 0.0, what="--margin")
+    if paths is not None and (suites is not None or everything):
+        raise UsageError("--metric names all that is compared", "leave out --suite and --all")
+    amount = parse_amount(margin, "margin")
+    if amount.unit == "%":
+        raise UsageError("--margin is in points, not in per cent of a value", "write 1pp")
+    width = amount.of("fraction", 0.0, what="--margin")
     if group:
         if reports or allow_subset or html or len(group) != 2:
             raise UsageError(

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from robustmix.cli import console
 from robustmix.cli.options import parse_limit
+from robustmix.errors import IntakeError
 
 if TYPE_CHECKING:
     from robustmix.corruptions.writer import Written
@@ -103,7 +104,7 @@ def verify(
     data_dir: DataDir = None,
     against: Annotated[Path | None, typer.Option(help="Another set to compare with.")] = None,
 ) -> None:
-    """Check the structure, labels, resemblance and checksums of a set; exit 1 if one is wrong.
+    """Check the structure, labels, resemblance and checksums of a set; exit 3 if one is wrong.
 
     The clean images are compared too, if they are in the data folder.
     """
@@ -131,7 +132,7 @@ def verify(
             "ok" if row.ok else "wrong",
         )
     console.table_result(table)
-    raise typer.Exit(0 if all(row.ok for row in rows) else 1)
+    raise typer.Exit(0 if all(row.ok for row in rows) else IntakeError.exit_code)
 
 
 def _yes(known: bool | None) -> str:

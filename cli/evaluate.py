@@ -8,13 +8,16 @@ import typer
 
 from robustmix.cli import console
 from robustmix.cli.model_options import (
+    AllowDownload,
     Arch,
     ClassMap,
     ExpectSha256,
     Head,
     ImgSize,
     Mean,
+    NormPreset,
     NumClasses,
+    OverrideCheckpoint,
     Std,
     TrustCheckpoint,
     Weights,
@@ -64,7 +67,7 @@ def evaluate(
         str | None, typer.Option(help="So many images (500) or that share (0.1).")
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(help="Images a forward pass; changes no number.")
+        int, typer.Option(min=1, max=10**9, help="Images a forward pass; changes no number.")
     ] = 128,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -92,11 +95,14 @@ def evaluate(
     img_size: ImgSize = None,
     mean: Mean = None,
     std: Std = None,
+    norm_preset: NormPreset = None,
     class_map: ClassMap = None,
     head: Head = None,
     weights: Weights = None,
     expect_sha256: ExpectSha256 = None,
     trust_checkpoint: TrustCheckpoint = False,
+    override_checkpoint: OverrideCheckpoint = False,
+    allow_download: AllowDownload = False,
     help: Annotated[bool, typer.Option("--help", "-h", help="Show this.")] = False,
     help_all: Annotated[
         bool, typer.Option("--help-all", help="Show every option of every suite.")
@@ -133,7 +139,7 @@ def evaluate(
     from robustmix.evaluation.progress import open_progress
     from robustmix.models.load import load_model
     from robustmix.progress import progress_kind
-    from robustmix.report.terminal import Summary, error_lines, warning_lines
+    from robustmix.report.terminal import Summary, error_lines, note_lines, warning_lines
     from robustmix.runs import evaluation_folder
 
     protocols = split_names(protocol or [])
@@ -147,11 +153,14 @@ def evaluate(
         input_size=None if img_size is None else (3, img_size, img_size),
         mean=None if mean is None else parse_triple(mean),
         std=None if std is None else parse_triple(std),
+        norm_preset=norm_preset,
         class_map=class_map,
         head=head,
         weights=weights,
         expect_sha256=expect_sha256,
         trust_checkpoint=trust_checkpoint,
+        override_checkpoint=override_checkpoint,
+        allow_download=allow_download,
     )
     if dry_run:
         shown.close()
@@ -169,10 +178,8 @@ def evaluate(
         )
         _show_forecast(evaluation, forecast(evaluation, batch_size=batch_size), json=json)
         return
-    folder = out or evaluation_folder(
-        Path(given[0]).stem,
-        {"arguments": [a for a in context.obj if a not in ("--json", "--force")]},
-    )
+    own_words = [a for a in context.obj if a not in ("--json", "--force", "--resume", "--debug")]
+    folder = out or evaluation_folder(Path(given[0]).stem, {"arguments": own_words}, earlier=resume)
     try:
         report = run_evaluation(
             robust,
@@ -196,7 +203,7 @@ def evaluate(
     finally:
         shown.close()
     console.say(Summary(report))
-    for line in warning_lines(report):
+    for line in (*note_lines(report), *warning_lines(report)):
         console.say(line)
     for line in error_lines(report):
         console.error(line)

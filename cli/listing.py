@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table as ShownTable
 
 from robustmix.cli import console
+from robustmix.cli.recipes import show_rows
 from robustmix.errors import unknown_name
 from robustmix.tables import Row, Table
 
@@ -77,15 +78,6 @@ def _protocols() -> Rows:
     return {name: protocol.help for name, protocol in PROTOCOLS.items()}
 
 
-def _recipes() -> Rows:
-    from robustmix.training.recipe import list_recipes, preset_dict
-
-    return {
-        name: f"{text} (extrapolated)" if preset_dict(name).get("extrapolated") else text
-        for name, text in list_recipes().items()
-    }
-
-
 def _saliency() -> Rows:
     from robustmix.saliency.registry import SALIENCY
 
@@ -108,18 +100,27 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "methods": _methods,
     "metrics": _metrics,
     "protocols": _protocols,
-    "recipes": _recipes,
     "saliency": _saliency,
     "suites": _suites,
 }
 
 
+RECIPES = "recipes"
+ALL = (*KINDS, RECIPES)
+
+
 def listing(
-    kind: Annotated[str, typer.Argument(help="One of " + ", ".join(KINDS) + ".")],
+    kind: Annotated[str, typer.Argument(help="One of " + ", ".join(sorted(ALL)) + ".")],
 ) -> None:
     """List what there is of a kind: architectures, attacks, methods, recipes and so on."""
+    if kind == RECIPES:
+        from robustmix.training.catalogue import list_rows
+
+        show_rows(list_rows())
+        console.say("robustmix recipes shows, compares and copies them; its list has filters.")
+        return
     if kind not in KINDS:
-        raise unknown_name("list", kind, KINDS)
+        raise unknown_name("list", kind, ALL)
     table = ShownTable(box=box.SIMPLE_HEAD)
     table.add_column(kind.removesuffix("s"), no_wrap=True)
     table.add_column("what it is")

@@ -63,9 +63,9 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Print a method's card: paper, deviations, cost, options, and what recipes set."""
-    from robustmix.training.recipe import list_recipes, preset_dict
+    from robustmix.training.catalogue import list_rows
 
-    card = method_card(name, {recipe: preset_dict(recipe) for recipe in list_recipes()})
+    card = method_card(name, {row.name: row.as_toml() for row in list_rows() if row.method == name})
     if as_json:
         console.result(json.dumps(dataclasses.asdict(card), indent=2))
         return

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from robustmix.models.names import NORM_PRESETS
+
 Arch = Annotated[
     str | None, typer.Option(help="Backbone of a bare state dict.", rich_help_panel="Model")
 ]
@@ -12,6 +14,13 @@ NumClasses = Annotated[int | None, typer.Option(help="Number of classes.", rich_
 ImgSize = Annotated[int | None, typer.Option(help="Side of the images.", rich_help_panel="Model")]
 Mean = Annotated[str | None, typer.Option(help="Normalisation, R,G,B.", rich_help_panel="Model")]
 Std = Annotated[str | None, typer.Option(help="Normalisation, R,G,B.", rich_help_panel="Model")]
+NormPreset = Annotated[
+    str | None,
+    typer.Option(
+        help="Normalisation by name, in place of --mean and --std: " + ", ".join(NORM_PRESETS),
+        rich_help_panel="Model",
+    ),
+]
 ClassMap = Annotated[
     Path | None, typer.Option(help="CSV of output,label.", rich_help_panel="Model")
 ]
@@ -28,4 +37,20 @@ ExpectSha256 = Annotated[
 TrustCheckpoint = Annotated[
     bool,
     typer.Option("--trust-checkpoint", help="Run the file's own code.", rich_help_panel="Model"),
+]
+OverrideCheckpoint = Annotated[
+    bool,
+    typer.Option(
+        "--override-checkpoint",
+        help="Obey --img-size and the normalisation also where the checkpoint says otherwise.",
+        rich_help_panel="Model",
+    ),
+]
+AllowDownload = Annotated[
+    bool,
+    typer.Option(
+        "--allow-download",
+        help="Fetch published weights that are not in the local cache.",
+        rich_help_panel="Model",
+    ),
 ]

@@ -11,9 +11,16 @@ def parse_limit(text: str) -> int | float:
         (500, 0.1)
     """
     try:
-        return int(text) if text.isdecimal() else _share(text)
+        return _count(text) if text.isdecimal() else _share(text)
     except ValueError:
         raise UsageError(f"cannot read limit '{text}'", "write 500 or 0.1") from None
+
+
+def _count(text: str) -> int:
+    count = int(text)  # a ValueError for more digits than Python reads
+    if not count:
+        raise ValueError
+    return count
 
 
 def _share(text: str) -> float:
@@ -32,6 +39,8 @@ def parse_triple(text: str) -> tuple[float, float, float]:
     """
     try:
         red, green, blue = (float(item) for item in text.split(","))
+        if not all(0 <= value <= 1 for value in (red, green, blue)):  # NaN is not either
+            raise ValueError
     except ValueError:
         raise UsageError(f"cannot read '{text}'", "write three numbers, R,G,B in [0, 1]") from None
     return red, green, blue
@@ -55,6 +64,6 @@ def parse_bins(text: str) -> tuple[int, ...]:
         (10, 20)
     """
     items = [item.strip() for item in text.split(",")]
-    if not all(item.isdecimal() for item in items):
+    if not all(item.isdecimal() and len(item) < 10 for item in items):
         raise UsageError(f"cannot read bin counts '{text}'", "write 10,15", code="E-BINS")
     return tuple(int(item) for item in items)

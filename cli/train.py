@@ -1,20 +1,42 @@
 """``robustmix train``."""
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from robustmix.cli import console
 from robustmix.cli.options import parse_limit
+from robustmix.cli.recipes import as_toml, complete_recipe_name, resolved_from
+from robustmix.errors import UsageError
+from robustmix.progress import progress_kind
+
+if TYPE_CHECKING:
+    from robustmix.training.recipe import Recipe
+    from robustmix.training.resolve import Resolved
+
+MOST_SEEDS = 1000
+"""Runs of one command."""
 
 
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="Packaged recipe (robustmix list recipes) or a TOML file.")
+        str | None,
+        typer.Argument(
+            help="DATASET-ARCH-METHOD[-EPOCHS|-VARIANT] (robustmix recipes list) or a TOML file.",
+            autocompletion=complete_recipe_name,
+        ),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="digits, cifar10, cifar100 or folder:PATH.")
+    ] = None,
+    protocol_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATASET",
+            help="With folder:PATH: augment, normalise and test as this data set is.",
+        ),
     ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Where data sets lie [default: $ROBUSTMIX_DATA].")
@@ -30,7 +52,10 @@ def train(
         float | None, typer.Option(help="Learning rate the schedule falls to.")
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(help="Seed of everything random; several (0,1,2) are runs of their own."),
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help="fp32, or bf16 for autocast in the forward pass.")
     ] = None,
@@ -52,6 +77,13 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Any recipe key, e.g. --set method.alpha=0.5; repeatable."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the recipe, its steps, and the time and memory of a step measured here.",
+        ),
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Run folder [default: one in runs/ named by the recipe].")
@@ -74,13 +106,9 @@ def train(
 
     The path of the last checkpoint is printed on stdout.
     """
-    from robustmix.progress import progress_kind
-    from robustmix.runs import training_folder
-    from robustmix.training.loop import train as train_recipe
-    from robustmix.training.recipe import recipe_to_dict, resolve_recipe
-
     overrides = {
         "dataset": dataset,
+        "protocol_of": protocol_of,
         "arch": arch,
         "method": method,
         "epochs": epochs,
@@ -88,35 +116,95 @@ def train(
         "lr": lr,
         "min_lr": min_lr,
         "weight_decay": weight_decay,
-        "seed": seed,
         "precision": precision,
         "method.teacher": None if teacher is None else str(teacher.absolute()),
         "method.feature_stage": feature_stage,
         "limit_train": None if limit_train is None else parse_limit(limit_train),
     }
-    is_file = recipe is not None and (recipe.endswith(".toml") or Path(recipe).is_file())
-    resolved = resolve_recipe(
-        None if is_file else recipe,
-        file=Path(recipe) if recipe is not None and is_file else None,
-        sets=sets or (),
-        overrides=overrides,
-    )
-    folder = out or training_folder(
-        recipe_to_dict(resolved), resolved.dataset, resolved.arch, resolved.method
-    )
-    result = train_recipe(
-        resolved,
-        out=folder,
-        data_dir=data_dir,
-        device=device,
-        resume=resume,
-        force=force,
-        progress=progress_kind(progress),
-        picture_every=picture_every,
-        allow_download=allow_download,
-    )
+    given = recipe is not None or sets or any(value is not None for value in overrides.values())
+    if out is not None and (out / "recipe.toml").is_file() and not given and seed is None:
+        recipe = str(out / "recipe.toml")  # nothing else was said: the run that is there
+    seeds = [None] if seed is None else parse_seeds(seed)
+    resolved = [resolved_from(recipe, sets or (), {**overrides, "seed": one}) for one in seeds]
+    if dry_run:
+        _show_dry_run(resolved[0], len(resolved), data_dir, device)
+        return
+    if len(seeds) > 1 and resume not in ("auto", "never"):
+        raise UsageError("--resume CKPT continues one run", "give one --seed")
+    for one in resolved:
+        _train(
+            one.recipe,
+            out=_folder(out, one.recipe, several=len(seeds) > 1),
+            data_dir=data_dir,
+            device=device,
+            resume=resume,
+            force=force,
+            progress=progress_kind(progress),
+            picture_every=picture_every,
+            allow_download=allow_download,
+        )
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds of ``0``, ``0,1,2`` or ``0-4``.
+
+    Raises:
+        UsageError: something else, or one twice.
+
+    Example:
+        >>> parse_seeds("3,0-2")
+        [3, 0, 1, 2]
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,19})(?:-(\d{1,19}))?\s*", part)
+        if match is None:
+            raise UsageError(f"--seed {text}: '{part}' is no seed", "give 0, or several: 0,1,2")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not 0 <= last - first < MOST_SEEDS:
+            raise UsageError(f"--seed {text}: {part} is no range of seeds", "write 0-4")
+        seeds += range(first, last + 1)
+    if len(set(seeds)) != len(seeds):
+        raise UsageError(f"--seed {text} names a seed twice", "name each once")
+    if len(seeds) > MOST_SEEDS:
+        raise UsageError(f"--seed names {len(seeds)} seeds", f"name at most {MOST_SEEDS}")
+    return seeds
+
+
+def _folder(out: Path | None, recipe: "Recipe", *, several: bool) -> Path:
+    from robustmix.runs import training_folder
+    from robustmix.training.recipe import recipe_to_dict
+
+    if out is None:
+        names = (recipe.dataset, recipe.arch, recipe.method)
+        return training_folder(recipe_to_dict(recipe), *names)
+    return out / f"seed-{recipe.seed}" if several else out
+
+
+def _train(recipe: "Recipe", **options: Any) -> None:
+    """Train one run; print its checkpoint, and leave with its exit code if it was stopped."""
+    from robustmix.training.loop import train as train_recipe
+
+    result = train_recipe(recipe, **options)
     if result.interrupted:
         console.say(f"stopped after epoch {result.epochs}; run the same command to continue")
+    elif result.already:
+        console.say(f"finished already ({result.epochs} epochs); nothing trained")
     console.result(str(result.last))
     if result.interrupted:
         raise typer.Exit(128 + result.signal if result.signal else 4)
+
+
+def _show_dry_run(
+    resolved: "Resolved", runs: int, data_dir: Path | None, device: str
+) -> None:
+    from robustmix.training.dry_run import dry_run
+
+    found = dry_run(
+        resolved.recipe,
+        data_dir=data_dir,
+        device=device,
+        say=console.say,
+    )
+    # TOML with comments: what is printed can be saved and trained.
+    console.result(as_toml(resolved) + "\n" + "\n".join(f"# {line}" for line in found.lines(runs)))

@@ -5,6 +5,7 @@ five severities of the 10 000 test images in the archive's order, one after the 
 stay on disk, mapped into memory; only the images asked for are read.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 from robustmix.corruptions.names import SEVERITIES, canonical_name
 from robustmix.corruptions.registry import CORRUPTIONS
 from robustmix.errors import IntakeError, UsageError, unknown_name
+from robustmix.files import regular_file
 
 CLASSES = {"cifar10": 10, "cifar100": 100}
 """Data sets that a corrupted test set was released for, and their numbers of classes."""
@@ -184,12 +186,13 @@ def correlation(images: Tensor, others: Tensor) -> Tensor:
 
 
 def _load(path: Path) -> NDArray[np.generic]:
+    if not os.path.lexists(path):
+        raise IntakeError(f"no file {path}", _EXTRACT)
+    regular_file(path, hint=_EXTRACT)
     try:
         # Unlike ``np.load`` this opens nothing but plain arrays: no pickle, no zip file.
         return np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError as error:
-        raise IntakeError(f"no file {path}", _EXTRACT) from error
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy raises nearly anything for a damaged header
         raise IntakeError(f"cannot read {path}: {error}", _EXTRACT) from error
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from robustmix.corruptions.names import NAMES, SEVERITIES, canonical_name
 from robustmix.errors import IntakeError, UsageError, unknown_name
+from robustmix.files import regular_file
 
 SIDES = {"tiny-imagenet": 64, "imagenet-1k": 224}
 """Data sets that a corrupted test set was released for as folders, and the side of its images."""
@@ -214,8 +215,9 @@ def _difference(
 def _read(path: Path, side: int) -> Tensor:
     from PIL import Image
 
+    regular_file(path, what="image", hint=_EXTRACT)
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=("JPEG", "PNG")) as opened:  # some others start programs
             image = opened.convert("RGB")
     except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
         raise IntakeError(f"cannot decode {path}: {_reason(error)}", _EXTRACT) from error

@@ -8,6 +8,7 @@ own copy of the originals.
 
 import functools
 import hashlib
+import io
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
 from robustmix.errors import IntakeError
+from robustmix.files import regular_file
 from robustmix.rng import normal, uniform
 
 WEIGHTS: Severities[tuple[float, float]] = {
@@ -74,6 +76,9 @@ PHOTOGRAPHS: tuple[tuple[str, str], ...] = (
     ("frost5.jpg", "5fc6a19df4a429ba68abdcc8f8a4278d4c9f81c9ccafd2c92ab0c8cf8992ebd2"),
 )
 """Names and sha256 of the five pictures that are ever used; the benchmark ships a sixth."""
+
+LARGEST = 2**26
+"""Bytes of a picture that are read; the largest of the benchmark's has a few millions."""
 
 
 class Textures(NamedTuple):
@@ -141,13 +146,13 @@ def photographs(folder: Path, scale: float) -> Textures:
     loaded = []
     for name, sha256 in PHOTOGRAPHS:
         path = Path(folder) / name
+        hint = "point --frost-dir at the six frost pictures of the benchmark"
+        regular_file(path, hint=hint, code="E-FROST", limit=LARGEST)
         try:
             content = path.read_bytes()
         except OSError as error:
             raise IntakeError(
-                f"cannot read {path}: {error.strerror}",
-                "point --frost-dir at the six frost pictures of the benchmark",
-                code="E-FROST",
+                f"cannot read {path}: {error.strerror}", hint, code="E-FROST"
             ) from error
         if hashlib.sha256(content).hexdigest() != sha256:
             raise IntakeError(
@@ -155,7 +160,7 @@ def photographs(folder: Path, scale: float) -> Textures:
                 "download it again, or leave --frost-dir out for the built-in textures",
                 code="E-FROST",
             )
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(content)) as picture:  # what was hashed, not read once more
             pixels = np.asarray(picture.convert("RGB"))
         loaded.append(shrunk(torch.from_numpy(pixels.copy()).permute(2, 0, 1), scale))
     return Textures("photographs", tuple(loaded), torch.zeros(len(SLOTS), 3, dtype=torch.float64))

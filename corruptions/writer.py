@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,21 @@ from robustmix.corruptions import frost
 from robustmix.corruptions.corrupt import corrupt
 from robustmix.corruptions.names import GENERATOR_VERSION, SEVERITIES, choose_profile
 from robustmix.errors import IncompatibleError, IntakeError
-from robustmix.files import atomic_path, canonical_json, write_text
+from robustmix.files import (
+    atomic_file,
+    hash_json,
+    make_folder,
+    regular_file,
+    remove_leftovers,
+    write_text,
+)
 from robustmix.rng import GENERATOR
 
 SIDECAR = "robustmix-corruptions.json"
 """Beside the arrays: how they were made, and their checksums. Released folders have none."""
+
+LARGEST_RECORD = 2**20
+"""Bytes of it that are read; it takes five thousand."""
 
 BLOCK = 512
 """Images worked on at once."""
@@ -49,7 +60,7 @@ class SetParams:
     generator_version: str = GENERATOR_VERSION
     generator: str = GENERATOR
     arithmetic: str = "exact"
-    """The only one there is: what the benchmark's scripts compute, value for value."""
+    """The only one there is: what the benchmark's scripts compute; README says where it differs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,39 +127,37 @@ def write_set(
         dataset=dataset,
         split=split,
         n=n,
-        ids_sha256=hashlib.sha256(canonical_json(list(sample_ids)).encode()).hexdigest(),
+        ids_sha256=hash_json(list(sample_ids)),
         height=height,
         width=width,
         seed=seed,
         profile=chosen,
         frost=ice,
     )
+    make_folder(out)
     record = _open_record(out, params, force)
-    for left in out.glob(".*.npy.*.tmp"):
-        left.unlink(missing_ok=True)  # of a run that was killed while it wrote
+    remove_leftovers(out, below=False)
     written = []
     for name in names:
         path = out / f"{name}.npy"
         begun = time.monotonic()
         reused = _is_whole(path, record["files"].get(name))
         if not reused:
-            with atomic_path(path) as temporary:
-                array = np.lib.format.open_memmap(
-                    temporary,
-                    mode="w+",
-                    dtype=np.uint8,
-                    shape=(len(SEVERITIES) * n, height, width, 3),
+            with atomic_file(path) as file:
+                shape = (len(SEVERITIES) * n, height, width, 3)
+                # Written block by block, not mapped: a full disk ends a process that maps a file.
+                np.lib.format.write_array_header_1_0(
+                    file, {"descr": "|u1", "fortran_order": False, "shape": shape}
                 )
-                _fill(array, take, name, seed, sample_ids, chosen, frost_dir)
-                array.flush()
-                del array
-                record["files"][name] = _digests(temporary)
+                for block in _blocks(take, name, seed, sample_ids, chosen, frost_dir):
+                    file.write(block.data)
+            record["files"][name] = _digests(path)
             _save_record(out, record)
         done = Written(name=name, path=path, seconds=time.monotonic() - begun, reused=reused)
         written.append(done)
         on_file(done)
     if not _is_whole(out / "labels.npy", record["files"].get("labels")):
-        with atomic_path(out / "labels.npy") as temporary, open(temporary, "wb") as file:
+        with atomic_file(out / "labels.npy") as file:
             stored = labels.cpu().numpy()
             narrow = np.promote_types(np.uint8, np.min_scalar_type(int(stored.max())))
             np.save(file, np.tile(stored.astype(narrow), len(SEVERITIES)))
@@ -164,29 +173,42 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         IntakeError: the record is damaged.
     """
     path = Path(folder) / SIDECAR
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
+    again = "generate the set again with --force"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record["params"], dict) or not isinstance(record["files"], dict):
-            raise TypeError("params and files are tables")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntakeError(
-            f"cannot read {path}: {error}", "generate the set again with --force"
-        ) from error
+        text = regular_file(path, limit=LARGEST_RECORD, hint=again).read_text(encoding="utf-8")
+        record = json.loads(text)
+        _check_record(record)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise IntakeError(f"cannot read {path}: {error}", again) from error
     return dict(record)
 
 
+def _check_record(record: Any) -> None:
+    """Raise ValueError, KeyError or TypeError unless the record has what its readers ask for."""
+    if not isinstance(record["params"], dict) or not isinstance(record["files"], dict):
+        raise TypeError("params and files are no tables")
+    for key, most in (("n", 2**31), ("height", 2**13), ("width", 2**13)):
+        if type(record["params"][key]) is not int or not 0 < record["params"][key] <= most:
+            raise ValueError(f"{key} is not in 1 to {most}")
+    if not isinstance(record["params"]["dataset"], str):
+        raise TypeError("the data set is no name")
+    for name, known in record["files"].items():
+        if type(known["bytes"]) is not int or not isinstance(known["sha256"], str):
+            raise TypeError(f"the size or checksum of {name} is none")
+
+
 def _open_record(out: Path, params: SetParams, force: bool) -> dict[str, Any]:
-    found = read_record(out)
+    found = None if force else read_record(out)
     wanted = asdict(params)
-    if found is None and (out / "labels.npy").exists() and not force:
+    if found is None and not force and (out / "labels.npy").exists():
         raise IncompatibleError(
             f"{out} holds a corrupted set that robustmix did not make",
             "choose another --out, or replace it with --force",
             code="E-EXISTS",
         )
-    if found is not None and not force:
+    if found is not None:
         kept = found["params"]
         differs = [key for key in wanted if key != "frost" and kept.get(key) != wanted[key]]
         if kept.get("frost") and wanted["frost"] and kept["frost"] != wanted["frost"]:
@@ -213,17 +235,17 @@ def _is_whole(path: Path, known: Any) -> bool:
     return bool(known) and path.exists() and path.stat().st_size == known["bytes"]
 
 
-def _fill(
-    array: NDArray[np.uint8],
+def _blocks(
     take: Callable[[Tensor], Tensor],
     name: str,
     seed: int,
     sample_ids: Sequence[str],
     profile: str,
     frost_dir: Path | None,
-) -> None:
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images of a file in their order, uint8 (m, H, W, 3) each."""
     n = len(sample_ids)
-    for s, severity in enumerate(SEVERITIES):
+    for severity in SEVERITIES:
         for start in range(0, n, BLOCK):
             stop = min(start + BLOCK, n)
             images = corrupt(
@@ -235,7 +257,7 @@ def _fill(
                 profile=profile,
                 frost_dir=frost_dir,
             )
-            array[s * n + start : s * n + stop] = images.cpu().permute(0, 2, 3, 1).numpy()
+            yield np.ascontiguousarray(images.cpu().permute(0, 2, 3, 1).numpy())
 
 
 def _digests(path: Path) -> dict[str, Any]:

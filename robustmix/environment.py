@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 import torch
 
 from robustmix.errors import UsageError
+from robustmix.text import shortened
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "pydantic")
+
+DEVICES = ("cpu", "cuda", "mps")
 
 
 def choose_device(name: str) -> torch.device:
@@ -22,10 +25,14 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in DEVICES:  # such as meta, which computes nothing
+            raise NotImplementedError
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
+    except (RuntimeError, AssertionError, ValueError, TypeError):
         raise UsageError(
-            f"there is no device '{name}' here", "use --device auto or cpu", code="E-DEVICE"
+            f"there is no device '{shortened(name, 100)}' here",
+            "use --device auto or cpu",
+            code="E-DEVICE",
         ) from None
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())

@@ -1,7 +1,25 @@
 """The errors a user can cause, each with a code, one line of text and an exit code."""
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+from robustmix.text import plain, shortened
+
+EXIT_CODES = {
+    0: "ok",
+    1: "a rule of `check` is violated; means nothing else",
+    2: "usage: an option, name or value is invalid",
+    3: "model or data: a file is missing, damaged or not what it claims to be",
+    4: "incomplete: a run or suite could not be completed, or a result not be written",
+    5: "incompatible: reports, runs or formats that do not belong together",
+    70: "internal: a fault of robustmix, or of what was added to it; `--debug` shows the traceback",
+    130: "interrupted by Ctrl-C; 143: by SIGTERM; 129: by SIGHUP",
+}
+"""What the process exits with, and why."""
+
+LONGEST = 1000
+"""Most characters of a message, and of a hint, in an error line; files can hold long names."""
 
 
 class RobustmixError(Exception):
@@ -24,8 +42,9 @@ class RobustmixError(Exception):
         super().__init__(f"{message}; {hint}" if hint else message)
 
     def line(self) -> str:
-        """Return the one line that the command line prints."""
-        return f"error[{self.code}]: " + " ".join(str(self).split())
+        """Return the one line that the command line prints, clean and cut whatever it quotes."""
+        parts = (shortened(part, LONGEST) for part in (self.message, self.hint) if part)
+        return f"error[{self.code}]: " + plain(" ".join("; ".join(parts).split()), 3 * LONGEST)
 
 
 class UsageError(RobustmixError, ValueError):
@@ -56,6 +75,64 @@ class IncompatibleError(RobustmixError):
     default_code = "E-INCOMPATIBLE"
 
 
+class InternalError(RobustmixError):
+    """What nobody foresaw (exit 70)."""
+
+    exit_code = 70
+    default_code = "E-INTERNAL"
+
+
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
+"""What backends say that raise a plain RuntimeError."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception means that memory ran out, of whatever device."""
+    if isinstance(error, MemoryError):
+        return True
+    # torch's own class is a RuntimeError too; torch is not imported to find out.
+    said = f"{type(error).__name__} {_said(error)}".lower()
+    return isinstance(error, RuntimeError) and any(
+        words in said for words in (*_MEMORY, "outofmemoryerror")
+    )
+
+
+def explained(error: BaseException) -> RobustmixError:
+    """Return what the command line says of an exception that no command caught.
+
+    A file of the user's that cannot be opened, a full disk and memory that ran out are the user's
+    to mend; anything else is an ``InternalError``.
+    """
+    if isinstance(error, RobustmixError):
+        return error
+    if out_of_memory(error):
+        return IncompleteError(
+            "memory ran out", "give a smaller --batch-size or another --device", code="E-MEMORY"
+        )
+    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+        where = "" if error.filename is None else f" {error.filename}"
+        return IncompleteError(
+            f"cannot write{where}: {error.strerror}", "free disk space", code="E-WRITE"
+        )
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return IntakeError(
+            f"cannot use {error.filename}: {error.strerror}", "check the path", code="E-FILE"
+        )
+    said = shortened(_said(error), LONGEST // 2)
+    return InternalError(
+        f"{type(error).__name__}" + (f": {said}" if said else ""),
+        "unexpected: run the same command with --debug for the traceback, and report it",
+    )
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return " ".join(str(error).split())
+    except Exception:  # of a stranger's class, whose __str__ may be broken too
+        return ""
+
+
 def unknown_name(what: str, name: str, known: Iterable[str], *, code: str = "") -> UsageError:
     """Return the error for a name that does not exist, suggesting the nearest one.
 
@@ -69,7 +146,7 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, code: str = "") 
         >>> unknown_name("suite", "occlusoin", ["clean", "occlusion"]).line()
         "error[E-UNKNOWN-SUITE]: unknown suite 'occlusoin'; did you mean 'occlusion'?"
     """
-    known = sorted(known)
+    known, name = sorted(known), shortened(name, 100)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else "choose from " + ", ".join(known)
     return UsageError(

@@ -21,10 +21,19 @@ def training_folder(recipe: dict[str, object], *names: str) -> Path:
     return runs_folder() / f"{_safe('-'.join(names))}-{hash_json(recipe)[:4]}"
 
 
-def evaluation_folder(model: str, asked: dict[str, object]) -> Path:
-    """Return ``runs/<date>-<model>-<hash4>``, the hash being over what was asked for."""
-    today = date.today().isoformat()
-    return runs_folder() / f"{today}-{_safe(model)}-{hash_json(asked)[:4]}"
+def evaluation_folder(model: str, asked: dict[str, object], *, earlier: bool = False) -> Path:
+    """Return ``runs/<date>-<model>-<hash4>``, the hash being over what was asked for.
+
+    Args:
+        model: its name.
+        asked: what was asked for.
+        earlier: take the latest folder of the same name and hash, whatever its date, if there is
+            one: it is to be continued.
+    """
+    name = f"{_safe(model)}-{hash_json(asked)[:4]}"
+    found = sorted(runs_folder().glob(f"{'[0-9]' * 4}-[0-9][0-9]-[0-9][0-9]-{name}"))
+    today = runs_folder() / f"{date.today().isoformat()}-{name}"
+    return found[-1] if earlier and found else today
 
 
 def _safe(name: str) -> str:

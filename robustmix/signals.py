@@ -1,4 +1,4 @@
-"""Stopping a run between two steps: SIGINT and SIGTERM become a request."""
+"""Stopping a run between two steps: SIGINT, SIGTERM and SIGHUP become a request."""
 
 import contextlib
 import signal
@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-_CAUGHT = (signal.SIGINT, signal.SIGTERM)
+_CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, what schedulers and containers send, and what a closed terminal sends."""
 
 
 class StopRequest:
@@ -23,8 +24,9 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_signals(also: Callable[[], bool] | None = None) -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request to stop; a second SIGINT stops at once.
+    """Turn the first of the signals into a request to stop; a second SIGINT stops at once.
 
+    SIGHUP stays ignored where the process was started so, as ``nohup`` does.
     Outside the main thread Python allows no handlers; then only ``also`` can ask for a stop.
 
     Args:
@@ -40,7 +42,9 @@ def stop_on_signals(also: Callable[[], bool] | None = None) -> Iterator[StopRequ
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    previous = {number: signal.signal(number, note) for number in _CAUGHT}
+    detached = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    heard = [number for number in _CAUGHT if number != signal.SIGHUP or not detached]
+    previous = {number: signal.signal(number, note) for number in heard}
     try:
         yield request
     finally:

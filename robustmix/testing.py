@@ -21,6 +21,7 @@ def assert_no_regression(
     rules: RuleSet | Sequence[Rule] | Mapping[str, object] | Path | str | None = None,
     *,
     strict: bool = False,
+    allow_unverified: bool = False,
     options: Options | None = None,
 ) -> CheckDocument:
     """Fail a test if a report is worse than the rules allow.
@@ -30,6 +31,7 @@ def assert_no_regression(
         baseline: what it is held against; also ``git:REF:PATH``.
         rules: a TOML file, its content as a dict, rules, or None: no accuracy is worse by a point.
         strict: whether to fail also where the data cannot decide.
+        allow_unverified: whether to believe numbers that no per-sample record verifies.
         options: replicates and seed of the statistics.
 
     Returns:
@@ -44,7 +46,14 @@ def assert_no_regression(
         rules = rules_from(rules)
     elif rules is not None and not isinstance(rules, RuleSet | Path | str):
         rules = RuleSet(rules=tuple(rules))
-    document = check(report, baseline, rules, strict=strict, options=options)
+    document = check(
+        report,
+        baseline,
+        rules,
+        strict=strict,
+        allow_unverified=allow_unverified,
+        options=options,
+    )
     if document.exit_code != 0:
         bad = [result for result in document.rules if result.outcome != "pass"]
         lines = [f"{result.outcome}: {result.rule}: {result.message}" for result in bad]

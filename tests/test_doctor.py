@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,14 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from robustmix.doctor import CHECKS, attack_checks, input_checks, metric_checks, model_checks
+from robustmix.doctor import (
+    CHECKS,
+    attack_checks,
+    expectations,
+    input_checks,
+    metric_checks,
+    model_checks,
+)
 from robustmix.doctor.machine import find_data, probe_speed
 from robustmix.doctor.run import examine, run_check
 from robustmix.errors import UsageError
@@ -29,10 +37,29 @@ Patch = pytest.MonkeyPatch
 def test_every_check_passes_here(name: str) -> None:
     finding = run_check(name, CPU)
     assert finding.ok, finding.line
-    assert finding.line == f"ok {name}: {finding.detail}"
+    assert finding.line == f"ok {name}: {finding.detail} ({finding.tolerance})"
     assert finding.detail
     assert "\n" not in finding.line
     assert finding.about.endswith(".")
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_every_check_names_the_tolerances_that_it_uses(name: str, monkeypatch: Patch) -> None:
+    used: set[float] = set()
+
+    def watched(found: Any, known: Any, what: str, *, within: float) -> None:
+        used.add(within)
+        expectations.expect_close(found, known, what, within=within)
+
+    for module in (attack_checks, input_checks, metric_checks, model_checks):
+        monkeypatch.setattr(module, "expect_close", watched)
+    finding = run_check(name, CPU)
+    assert finding.ok, finding.line
+    named = {float(number) for number in re.findall(r"1e-\d+", finding.tolerance)}
+    assert named == used - {0}
+    assert ("exact" in finding.tolerance) == (not named or 0 in used)
+    wrong = re.search("bit for bit|equal|same bits", f"{finding.about} {finding.detail}")
+    assert not (named and wrong), finding.line
 
 
 def half_the_radius(patch: Patch) -> None:
@@ -397,7 +424,7 @@ def test_an_unexpected_error_is_a_finding(monkeypatch: Patch) -> None:
 
     monkeypatch.setattr(input_checks, "jpeg_round_trip", missing)
     assert run_check("jpeg", CPU).line == (
-        "FAILED jpeg: AttributeError: module 'PIL' has no attribute 'Image'"
+        "FAILED jpeg: AttributeError: module 'PIL' has no attribute 'Image' (exact)"
     )
 
 

@@ -21,10 +21,18 @@ from robustmix.comparison.document import (
 )
 from robustmix.comparison.formatting import show, show_change, show_p, show_range, unit_word
 from robustmix.comparison.measure import Measured, Options, measure, metric_at, stated_wrongly
-from robustmix.comparison.open_report import Source, open_baseline, open_report
+from robustmix.comparison.named import refuse_misnamed
+from robustmix.comparison.open_report import (
+    Source,
+    check_record_sha256,
+    open_baseline,
+    open_report,
+    told_apart,
+)
 from robustmix.comparison.pair import Pair, align, own_choice, pair_warnings
 from robustmix.comparison.paths import MetricPath, accuracy_paths
 from robustmix.comparison.rules import (
+    GATES,
     Amount,
     Kind,
     Rule,
@@ -33,10 +41,12 @@ from robustmix.comparison.rules import (
     load_rules,
 )
 from robustmix.comparison.verdicts import alike, subject, verdict_rows, verdict_warnings, worse
+from robustmix.comparison.verify import check_rows, check_statements
 from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, UsageError
 from robustmix.metrics.metric import Metric
 from robustmix.report.report import Report
 from robustmix.report.text import plain
+from robustmix.report.trust import report_doubts
 
 EXIT_CODES: dict[Outcome, int] = {
     "pass": 0,
@@ -48,6 +58,8 @@ EXIT_CODES: dict[Outcome, int] = {
 _GRAVEST: tuple[Outcome, ...] = ("incompatible", "incomplete", "fail", "inconclusive")
 _TESTED: tuple[Kind, ...] = ("significant", "non-inferiority")
 _ROUNDING = 1e-12
+UNVERIFIED = "W-UNVERIFIED"
+"""Code of the warning of a number that was believed."""
 
 
 def check(
@@ -56,11 +68,13 @@ def check(
     rules: RuleSet | Path | str | None = None,
     *,
     assertions: Sequence[Rule] = (),
-    gate: Kind = "non-inferiority",
+    gate: Kind | None = None,
     margin: Amount | None = None,
     tolerances: Sequence[Amount] = (),
     alpha: float | None = None,
     strict: bool = False,
+    allow_unverified: bool = False,
+    expect_sha256: str | None = None,
     options: Options | None = None,
 ) -> CheckDocument:
     """Judge a report by rules.
@@ -71,29 +85,87 @@ def check(
         rules: a rule set or a TOML file. None takes the default: each accuracy of the baseline is
             tested for non-inferiority with a margin of one point.
         assertions: absolute rules that are added, see ``parse_assertion``.
-        gate: kind of the default rules.
-        margin: of the default rules.
+        gate: kind of the default rules, ``non-inferiority`` unless there are tolerances.
+        margin: of the default rules, if they are of kind ``non-inferiority``.
         tolerances: of the default rules, if they are of kind ``no-drop``.
         alpha: level of tests, in place of the rule set's.
         strict: whether *inconclusive* is a failure.
+        allow_unverified: whether numbers that no rows verify are taken as they are stated; else
+            what they decide is *incomplete*.
+        expect_sha256: digest that the candidate's per-sample record must have.
         options: replicates and seed.
 
     Raises:
-        UsageError: invalid rules, or nothing to check.
-        IntakeError: a report is missing or damaged, or a number is not what its rows give.
+        UsageError: invalid rules, a rule on a metric that no suite has, an option that does
+            nothing here, or nothing to check.
+        IntakeError: a report is missing or damaged, contradicts its rows, or its record is another
+            than was expected.
         IncompatibleError: a report of a newer schema.
         IncompleteError: the baseline has no accuracy that default rules could watch.
     """
     candidate = open_report(report)
     base = None if baseline is None else open_baseline(baseline)
+    if expect_sha256 is not None:
+        check_record_sha256(candidate, expect_sha256)
+    kind = gate_kind(rules is not None, base is not None, gate, margin, tolerances)
     chosen = rules if isinstance(rules, RuleSet) else None if rules is None else load_rules(rules)
     if chosen is None:
-        chosen = _default(base, bool(assertions), gate, margin, tolerances)
+        chosen = _default(base, bool(assertions), kind, margin, tolerances)
     chosen = replace(chosen, rules=(*chosen.rules, *assertions), strict=strict or chosen.strict)
     if alpha is not None:
+        if chosen.rules and not compares(chosen):
+            raise UsageError("--alpha is of tests, and no rule is one", "leave it out")
         chosen = replace(chosen, alpha=alpha)
     options = replace(options or Options(), alpha=chosen.alpha)
-    return _Gate(candidate, base, chosen, options).judge()
+    candidate, *others = told_apart([candidate, *([] if base is None else [base])])
+    base = others[0] if others else None
+    return _Gate(candidate, base, chosen, options, allow_unverified, tuple(assertions)).judge()
+
+
+def compares(rules: RuleSet) -> bool:
+    """Tell whether any rule holds the report against a baseline."""
+    return any(rule.kind != "absolute" for rule in rules.rules)
+
+
+def gate_kind(
+    own_rules: bool,
+    baseline: bool,
+    gate: Kind | None,
+    margin: Amount | None,
+    tolerances: Sequence[Amount],
+) -> Kind:
+    """Choose the kind of the default rules, refusing options that would do nothing.
+
+    Args:
+        own_rules: whether rules were given, so that there are no default ones.
+        baseline: whether there is a baseline.
+        gate: see ``check``, as for the other arguments.
+        margin: likewise.
+        tolerances: likewise.
+
+    Raises:
+        UsageError: who gives a margin must not get a gate without it.
+    """
+    given = {"--gate": gate, "--margin": margin, "--tolerance": tolerances or None}
+    names = " and ".join(name for name, value in given.items() if value is not None)
+    if names and own_rules:
+        raise UsageError(
+            "--gate, --margin and --tolerance are of the default rules", "leave out --rules"
+        )
+    if names and not baseline:
+        raise UsageError(
+            f"{names} is of rules against a baseline, and there is none",
+            "add --baseline REPORT, or leave it out",
+        )
+    kind = gate or ("no-drop" if tolerances and margin is None else "non-inferiority")
+    called = next(name for name, of in GATES.items() if of == kind)
+    if margin is not None and kind != "non-inferiority":
+        hint = "write --tolerance" if kind == "no-drop" else "leave it out"
+        raise UsageError(f"--margin is of --gate non-inferiority, not of --gate {called}", hint)
+    if tolerances and kind != "no-drop":
+        hint = "write --margin" if kind == "non-inferiority" else "leave it out"
+        raise UsageError(f"--tolerance is of --gate point, not of --gate {called}", hint)
+    return kind
 
 
 def _default(
@@ -127,9 +199,18 @@ class _Gate:
     base: Source | None
     rules: RuleSet
     options: Options
+    allow_unverified: bool = False
+    assertions: tuple[Rule, ...] = ()
+    """Those of the rules that were given one by one."""
 
     def judge(self) -> CheckDocument:
         pair, refusal = self._pair()
+        if not refusal:
+            # First of all: what is made of rows that contradict each other means nothing.
+            for source in self._sources:
+                check_rows(source)
+        named = self.assertions if self.rules.is_default else self.rules.rules
+        refuse_misnamed([rule.path for rule in named], self._sources)
         compared = list(dict.fromkeys(r.path for r in self.rules.rules if r.kind != "absolute"))
         found: dict[MetricPath, Measured] = {}
         if pair is not None:
@@ -139,10 +220,13 @@ class _Gate:
                 raise _not_from_rows(one.path, one.reason or "")
         results = [self._result(rule, pair, refusal, found) for rule in self.rules.rules]
         results = self._adjusted(results)
-        results += self._broken_suites(results)
+        results += [*self._broken_suites(results), *self._untrusted(), *self._refused(refusal)]
         verdicts = [] if pair is None else _comparable_verdicts(pair)
         doubts = [] if pair is None else self._doubts(pair, verdicts)
         outcome = overall([*results, *doubts]) if results else overall([])
+        if outcome not in ("incompatible", "incomplete"):
+            for source in self._sources:
+                check_statements(source, [rule.path for rule in self.rules.rules])
         strict_failure = self.rules.strict and outcome == "inconclusive"
         return CheckDocument(
             verdict=outcome,
@@ -157,10 +241,13 @@ class _Gate:
             notes=self._unwatched(verdicts, results),
         )
 
+    @property
+    def _sources(self) -> list[Source]:
+        return [self.candidate] if self.base is None else [self.candidate, self.base]
+
     def _pair(self) -> tuple[Pair | None, str]:
-        comparing = any(rule.kind != "absolute" for rule in self.rules.rules)
         if self.base is None:
-            if comparing:
+            if compares(self.rules):
                 raise UsageError(
                     "rules that compare need a baseline", "add --baseline REPORT", code="E-RULES"
                 )
@@ -186,7 +273,7 @@ class _Gate:
             raise UsageError(
                 f"{plain(rule.path)} has no better direction", "write an absolute rule"
             )
-        if one.unverified:
+        if one.unverified and not self.allow_unverified:
             return _blank(rule, "incomplete", f"cannot be verified: {one.reason}")
         if own_choice(pair.a, rule.path) and not pair.same_model:
             told = "each model chose its own patches, so this is for information"
@@ -200,7 +287,8 @@ class _Gate:
             "improvement": _improved,
         }
         blank = _filled(_blank(rule, "pass", ""), one, self.options.alpha)
-        return judges[rule.kind](rule, one, blank)
+        judged = judges[rule.kind](rule, one, blank)
+        return _unverified(judged, one.reason or "") if one.unverified else judged
 
     def _absolute(self, rule: Rule) -> RuleResult:
         metric, reason = metric_at(self.candidate.content, rule.path)
@@ -212,6 +300,8 @@ class _Gate:
         problem, reason = wrong
         if problem == "damaged":
             raise _not_from_rows(rule.path, reason)
+        if self.allow_unverified:
+            return _unverified(_judge_absolute(rule, metric), reason)
         return _blank(rule, "incomplete", reason)
 
     def _adjusted(self, results: Sequence[RuleResult]) -> list[RuleResult]:
@@ -240,9 +330,9 @@ class _Gate:
                 message=f"suite {plain(name)} is {part.status}: {plain(part.reason or '')}",
             )
             for name, part in content.ordered_suites().items()
-            if part.status in ("failed", "partial") and name not in spoken_of
+            if part.status != "ok" and name not in spoken_of
         ]
-        whole = all(part.status in ("ok", "skipped") for part in content.suites.values())
+        whole = all(part.status == "ok" for part in content.suites.values())
         if content.run.status != "success" and whole:
             broken.append(
                 RuleResult(
@@ -255,6 +345,36 @@ class _Gate:
                 )
             )
         return broken
+
+    def _untrusted(self) -> list[RuleResult]:
+        """Give a row to each report whose model does not repeat its answers."""
+        return [
+            RuleResult(
+                rule=f"the model of {plain(source.label, 60)} repeats its answers",
+                kind="suite",
+                path="model",
+                suite=plain(doubt.suite or "clean"),
+                outcome="incomplete",
+                message=plain(doubt.message, 400),
+            )
+            for source in self._sources
+            for doubt in report_doubts(source.content)
+        ]
+
+    def _refused(self, refusal: str) -> list[RuleResult]:
+        """Say that the baseline is of something else, where no rule would."""
+        if not refusal or compares(self.rules):
+            return []
+        return [
+            RuleResult(
+                rule="the baseline can be compared",
+                kind="suite",
+                path="baseline",
+                suite="baseline",
+                outcome="incompatible",
+                message=plain(refusal, 400),
+            )
+        ]
 
     def _doubts(self, pair: Pair, rows: Sequence[VerdictRow]) -> list[RuleResult]:
         """Give a row to each verdict that got worse: it says that numbers may be too good.
@@ -297,7 +417,9 @@ class _Gate:
         self, pair: Pair | None, results: Sequence[RuleResult], verdicts: Sequence[VerdictRow]
     ) -> list[str]:
         lines = [] if pair is None else pair_warnings(pair)
+        lines += [result.message for result in results if UNVERIFIED in result.message]
         lines += [line for result in results if (line := theatre(result)) is not None]
+        lines += [line for result in results if (line := cannot_fail(result)) is not None]
         lines += verdict_warnings(verdicts, ("the baseline", "the candidate"))
         if pair is not None and not pair.same_model:
             lines.append(SINGLE_RUNS)
@@ -356,6 +478,21 @@ def theatre(result: RuleResult) -> str | None:
     )
 
 
+def cannot_fail(result: RuleResult) -> str | None:
+    """Warn of a rule that allows a fraction to lose all that there is; None if it does not."""
+    if result.kind not in ("non-inferiority", "no-drop") or result.unit != "fraction":
+        return None
+    if result.baseline is None or result.limit is None:
+        return None
+    left = result.baseline if result.direction == "higher" else 1 - result.baseline
+    if result.limit < left:
+        return None
+    return (
+        f"W-CANNOT-FAIL: {plain(result.path)} allows a loss of {show(result.limit, result.unit)} "
+        f"{unit_word(result.unit)}, and the baseline has {show(left, result.unit)} to lose"
+    )
+
+
 def _not_from_rows(path: MetricPath, reason: str) -> IntakeError:
     return IntakeError(
         f"{plain(path)} is not what the per-sample record gives: {reason}",
@@ -373,6 +510,11 @@ def _blank(rule: Rule, outcome: Outcome, message: str) -> RuleResult:
         outcome=outcome,
         message=plain(message, 400),
     )
+
+
+def _unverified(result: RuleResult, reason: str) -> RuleResult:
+    told = f"{UNVERIFIED}: {result.path} is taken as it is stated, for {reason}"
+    return result.model_copy(update={"message": plain(f"{result.message}; {told}", 400)})
 
 
 def _filled(result: RuleResult, one: Measured, alpha: float) -> RuleResult:
@@ -435,11 +577,28 @@ def _gain(one: Measured) -> tuple[int, float]:
     return sign, sign * one.delta
 
 
+def _loss(amount: Amount, one: Measured, what: str) -> float:
+    """Give the loss that an amount allows, in the metric's unit.
+
+    Raises:
+        UsageError: it is of another unit, or no loss exceeds it.
+    """
+    assert one.a is not None
+    assert one.value_a is not None
+    if amount.unit == "%" and amount.number >= 100 and one.a.direction == "higher":
+        raise UsageError(
+            f"{what} {amount} of {plain(one.path)} allows every loss, so the rule could not fail",
+            "give what the metric may lose, such as 1%",
+            code="E-MARGIN",
+        )
+    return amount.of(one.a.unit, one.value_a, what=what)
+
+
 def _no_drop(rule: Rule, one: Measured, result: RuleResult) -> RuleResult:
     assert one.a is not None
     assert one.value_a is not None
     unit, base = one.a.unit, one.value_a
-    allowed = [amount.of(unit, base, what="the tolerance") for amount in rule.tolerances] or [0.0]
+    allowed = [_loss(amount, one, "the tolerance") for amount in rule.tolerances] or [0.0]
     limit = max(allowed) if rule.loosest else min(allowed)
     _, gain = _gain(one)
     fails = -gain > limit + _ROUNDING * max(1.0, abs(base))
@@ -461,7 +620,7 @@ def _non_inferior(rule: Rule, one: Measured, result: RuleResult) -> RuleResult:
     assert one.effect is not None
     assert one.a is not None
     assert one.value_a is not None
-    margin = rule.margin.of(one.a.unit, one.value_a, what="the margin")
+    margin = _loss(rule.margin, one, "the margin")
     sign, _ = _gain(one)
     effect = one.effect
     p = effect.p_below(-margin) if sign > 0 else effect.p_above(margin)

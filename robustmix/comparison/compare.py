@@ -14,7 +14,8 @@ from robustmix.comparison.document import (
     Verdict,
 )
 from robustmix.comparison.measure import Measured, Options, measure, measure_groups
-from robustmix.comparison.open_report import Source, open_report
+from robustmix.comparison.named import is_suite, refuse_misnamed
+from robustmix.comparison.open_report import Source, open_report, told_apart
 from robustmix.comparison.pair import (
     Pair,
     align,
@@ -31,7 +32,7 @@ from robustmix.comparison.paths import (
     headline_paths,
 )
 from robustmix.comparison.verdicts import verdict_rows, verdict_warnings
-from robustmix.errors import UsageError
+from robustmix.errors import UsageError, unknown_name
 from robustmix.metrics.scores import FloatArray
 from robustmix.report.report import Report
 from robustmix.report.schema import ReportModel
@@ -82,15 +83,15 @@ def compare(
         options: replicates, level and seed.
 
     Raises:
-        UsageError: nothing to compare with.
+        UsageError: nothing to compare with, or a metric or suite that no report has.
         IntakeError: a report or its record is missing or damaged.
         IncompatibleError: they are not of the same images, or a suite was run differently.
     """
     if not others:
         raise UsageError("expected two reports or more", "robustmix compare A.json B.json")
     options = options or Options()
-    first = open_report(a)
-    pairs = [align(first, open_report(other), allow_subset=allow_subset) for other in others]
+    first, *rest = told_apart([open_report(where) for where in (a, *others)])
+    pairs = [align(first, other, allow_subset=allow_subset) for other in rest]
     measured = []
     for pair in pairs:
         paths = _select([pair.a, pair.b], metrics, everything, suites)
@@ -144,12 +145,14 @@ def compare_groups(
         options: likewise; all metrics take ``function_replicates``.
 
     Raises:
-        UsageError: a side without reports, or the same report twice.
+        UsageError: a side without reports, the same report twice, or a metric or suite that no
+            report has.
         IntakeError: a report or its record is missing or damaged.
         IncompatibleError: they are not of the same images, or a suite was run differently.
     """
     options = options or Options(function_replicates=GROUP_REPLICATES)
-    sides = [open_report(where) for where in a], [open_report(where) for where in b]
+    opened = told_apart([open_report(where) for where in (*a, *b)])
+    sides = opened[: len(a)], opened[len(a) :]
     _check_sides(sides)
     pairs = [[align(left, right) for right in sides[1]] for left in sides[0]]
     paths = _select([*sides[0], *sides[1]], metrics, everything, suites)
@@ -219,7 +222,9 @@ def _select(
     suites: Sequence[str] | None,
 ) -> list[MetricPath]:
     """Choose what to compare: what every side has, unless metrics were named."""
+    _check_suites(sources, suites or ())
     if metrics is not None:
+        refuse_misnamed(metrics, sources)
         return list(metrics)
     first, *others = (source.content for source in sources)
     wanted = _numbers_of(first) if everything else headline_paths(first)
@@ -234,6 +239,13 @@ def _select(
             code="E-NOTHING",
         )
     return chosen
+
+
+def _check_suites(sources: Sequence[Source], suites: Sequence[str]) -> None:
+    known = {key for source in sources for key in source.content.suites}
+    for name in suites:
+        if name not in known and not is_suite(name):
+            raise unknown_name("suite", plain(name, 60), map(plain, known))
 
 
 def _numbers_of(content: ReportModel) -> list[MetricPath]:

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from robustmix.comparison.open_report import Source
-from robustmix.comparison.pair import Pair
+from robustmix.comparison.pair import NO_ROWS, Pair
 from robustmix.comparison.paired import (
     Counted,
     Effect,
@@ -20,6 +20,7 @@ from robustmix.comparison.paired import (
 from robustmix.comparison.paths import MetricPath, find_metric
 from robustmix.comparison.suite_numbers import suite_numbers
 from robustmix.errors import IncompatibleError
+from robustmix.metrics.agreement import disagreement
 from robustmix.metrics.definition import Definition, Undefined
 from robustmix.metrics.intervals import bootstrap_rng, resample
 from robustmix.metrics.metric import Metric
@@ -34,8 +35,6 @@ MOSTLY = 0.95
 """Share of the resamples that a metric must be defined in."""
 
 _DRAWS = 2**21
-_AGREE = 1e-6
-"""Relative difference between a stated value and that of the rows; columns may be float32."""
 
 Problem = Literal["incomplete", "incompatible", "damaged"]
 
@@ -64,7 +63,7 @@ class Measured:
     """The problem in words, or why there is no test."""
 
     unverified: bool = False
-    """Whether there are rows that do not tell if the stated values are true."""
+    """Whether no rows tell if the stated values are true."""
 
     effect: Effect | None = None
     value_a: float | None = None
@@ -154,7 +153,10 @@ def _without_test(one: Measured, reason: str, *, unverified: bool = False) -> Me
 
 def _defined(pair: Pair, one: Measured) -> tuple[Measured, tuple[Definition, Definition] | None]:
     """Give both definitions of a metric, held against what the reports state; None for no test."""
-    return (_identical(one), None) if pair.same_report else _of_rows(pair, one)
+    if not pair.same_report:
+        return _of_rows(pair, one)
+    same = _identical(one)
+    return same if pair.has_rows else replace(same, unverified=True, reason=NO_ROWS), None
 
 
 def _of_rows(pair: Pair, one: Measured) -> tuple[Measured, tuple[Definition, Definition] | None]:
@@ -166,7 +168,7 @@ def _of_rows(pair: Pair, one: Measured) -> tuple[Measured, tuple[Definition, Def
     except Undefined as error:
         if partial:
             return _failed(one, "incomplete", f"not known of the common samples: {error}"), None
-        return _without_test(one, str(error), unverified=pair.has_rows), None
+        return _without_test(one, str(error), unverified=True), None
     (a, value_a), (b, value_b) = sides
     if a.column != b.column:
         # Where no plugin says it, the reports do, and a stranger's might name a better column.
@@ -188,29 +190,19 @@ def _of_rows(pair: Pair, one: Measured) -> tuple[Measured, tuple[Definition, Def
 
 def _disagreement(stated: Metric, definition: Definition, value: float) -> str | None:
     """Say how a report's number differs from what its rows give, None if it does not."""
-    assert stated.value is not None
-    if not _close(stated.value, value):
-        return f"the rows give {value:.6g}, the report states {stated.value:.6g}"
-    if stated.n != definition.counted:
-        return f"it is of {definition.counted} samples, the report states {stated.n}"
-    # The direction says what is worse, so a rule turns round with it.
-    if (stated.unit, stated.direction) != (definition.unit, definition.direction):
-        return f"it is in {definition.unit}, {definition.direction} is better, the report differs"
-    if definition.interval in ("wilson", "normal"):  # those of resamples cost too much
-        made = definition.metric()
-        if (stated.ci is None) != (made.ci is None) or not all(
-            map(_close, stated.ci or (), made.ci or ())
-        ):
-            return f"the rows give the interval {made.ci}, the report states {stated.ci}"
-    return None
-
-
-def _close(stated: float, value: float) -> bool:
-    return abs(stated - value) <= _AGREE * max(1.0, abs(stated))
+    # Without an interval, which may take long: a gate makes it again where a rule asks for it.
+    made = Metric.model_construct(
+        value=value,
+        unit=definition.unit,
+        direction=definition.direction,
+        n=definition.counted,
+        ci=None,
+    )
+    return disagreement(stated, made, interval=False)
 
 
 def stated_wrongly(source: Source, path: MetricPath, stated: Metric) -> tuple[Problem, str] | None:
-    """Hold a report's number against its rows; None if they agree, or if there are no rows.
+    """Hold a report's number against its rows; None if they agree.
 
     Returns:
         The problem and its reason: ``damaged``, or ``incomplete`` where the rows do not tell.
@@ -220,7 +212,7 @@ def stated_wrongly(source: Source, path: MetricPath, stated: Metric) -> tuple[Pr
     """
     samples = source.report.samples
     if samples is None:
-        return None
+        return "incomplete", f"cannot be verified: {NO_ROWS}"
     check_shapes(samples)
     try:
         view = covered_view(source.content, samples, path.suite)
@@ -325,7 +317,13 @@ def _functions(
                 if (a.n, counts[i]) == (n, count):
                     drawn[i].append(b.resampled(weights) - a.resampled(weights))
     return {
-        i: _resampled(found[i], np.concatenate(parts), options, same=pair.same_model)
+        i: _resampled(
+            found[i],
+            np.concatenate(parts),
+            options,
+            sides=tuple([one] for one in functions[i]),
+            same=pair.same_model,
+        )
         for i, parts in drawn.items()
     }
 
@@ -341,6 +339,7 @@ def _resampled(
     differences: FloatArray,
     options: Options,
     *,
+    sides: Sequence[Sequence[Definition]],
     same: bool = False,
     label: str = "bootstrap",
 ) -> Measured:
@@ -352,7 +351,30 @@ def _resampled(
         return _identical(one)
     # The standard deviation of the resamples is the standard error already.
     mdd = minimal_detectable(float(defined.std()), 1, alpha=options.alpha)
-    return _with_effect(one, Resampled(defined, label), mdd=mdd)
+    assert one.delta is not None, "what has definitions has values"
+    below, above = chance_of_difference(*sides)
+    effect = Resampled.around(one.delta, defined, label, below, above)
+    return _with_effect(one, effect, mdd=mdd + max(below, above))
+
+
+def chance_of_difference(a: Sequence[Definition], b: Sequence[Definition]) -> tuple[float, float]:
+    """Give by how much chance may have made B - A too large, and too small, on average.
+
+    Args:
+        a: definitions of the runs of side A, whose numbers are averaged.
+        b: of side B.
+    """
+    (raised_a, lowered_a), (raised_b, lowered_b) = (
+        np.mean([_chance(one) for one in side], axis=0).tolist() for side in (a, b)
+    )
+    return raised_b + lowered_a, lowered_b + raised_a
+
+
+def _chance(definition: Definition) -> tuple[float, float]:
+    if definition.chance is None:
+        return 0.0, 0.0
+    chance = definition.chance()
+    return chance.raised, chance.lowered
 
 
 def measure_groups(
@@ -410,7 +432,7 @@ def _measure_group(
     few = replace(options, function_replicates=_replicates([*sides[0], *sides[1]], options))
     runs = [_drawn_runs(side, few, stream) for stream, side in enumerate(sides, 2)]
     differences = runs[1] - runs[0]
-    return _resampled(one, differences, options, label="two-level bootstrap")
+    return _resampled(one, differences, options, sides=sides, label="two-level bootstrap")
 
 
 def _drawn_runs(side: Sequence[Definition], options: Options, stream: int) -> FloatArray:

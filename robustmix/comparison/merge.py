@@ -10,12 +10,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from robustmix.errors import IncompatibleError, IntakeError, UsageError
+from robustmix.errors import IncompatibleError, IntakeError, RobustmixError, UsageError
 from robustmix.evaluation.recompute import remake
 from robustmix.files import hash_json
 from robustmix.report.report import Report
+from robustmix.report.rows import check_shapes
 from robustmix.report.samples import Samples, Table
-from robustmix.report.schema import SuitePart
+from robustmix.report.schema import JsonDict, SuitePart
 from robustmix.report.text import plain
 
 _SHARED = "clean", "calibration"
@@ -44,6 +45,20 @@ def merge_reports(reports: Sequence[Report]) -> Report:
         raise UsageError("expected two reports or more", "robustmix report merge A B --out DIR")
     for report in reports:
         _check(report, reports[0])
+        check_shapes(_samples(report))
+    try:
+        return _joined(reports)
+    except (LookupError, ValueError, TypeError) as error:
+        if isinstance(error, RobustmixError):
+            raise
+        raise IntakeError(
+            f"the records do not hold the rows that the reports state ({type(error).__name__})",
+            "find out which with `robustmix report validate`",
+            code="E-REPORT",
+        ) from None
+
+
+def _joined(reports: Sequence[Report]) -> Report:
     ids = [frozenset(_samples(report).sample_ids) for report in reports]
     if all(one == ids[0] for one in ids[1:]):
         return _joined_suites(reports)
@@ -91,17 +106,36 @@ def _joined_suites(reports: Sequence[Report]) -> Report:
         other = _samples(report)
         if other.sample_ids != samples.sample_ids:
             raise _refused("the samples stand in another order")
+        if not _same_pixels(first, report):
+            raise _refused("the pixels of the samples differ")
         for key, part in report.content.suites.items():
             if key in content.suites:
                 _check_shared(key, first, report)
                 continue
             content.suites[key] = part
-            content.protocol.params[key] = report.content.protocol.params[key]
+            content.protocol.params[key] = _params(report, key)
             if key in report.content.protocol.limits:
                 content.protocol.limits[key] = report.content.protocol.limits[key]
             if key in other.tables:
                 samples.tables[key] = other.tables[key]
     return _finished(Report(content, samples), reports, content.suites)
+
+
+def _same_pixels(left: Report, right: Report) -> bool:
+    """Tell whether two reports are of the same pixels; older ones do not say of which they are."""
+    hashes = {r.content.dataset.pixels_sha256 for r in (left, right)} - {None}
+    return len(hashes) < 2
+
+
+def _params(report: Report, key: str) -> JsonDict:
+    params = report.content.protocol.params.get(key)
+    if params is None:
+        raise IntakeError(
+            f"{plain(report.content.run.name)} does not state the parameters of suite {plain(key)}",
+            "evaluate again",
+            code="E-REPORT",
+        )
+    return params
 
 
 def _check_shared(key: str, first: Report, other: Report) -> None:
@@ -141,6 +175,7 @@ def _joined_shards(reports: Sequence[Report]) -> Report:
         update={
             "n": len(names),
             "subset": None,
+            "pixels_sha256": None,  # each shard has one of its own images
             "order_sha256": hashlib.sha256("\n".join(samples.sample_ids).encode()).hexdigest(),
         }
     )
@@ -169,7 +204,7 @@ def _summarised(report: Report) -> Report:
     for key, part in content.suites.items():
         if part.status != "ok":
             raise _refused(f"suite {plain(key)} is {part.status}")
-        if "batch:" in str(content.protocol.params[key].get("mask_scope", "")):
+        if "batch:" in str(_params(report, key).get("mask_scope", "")):
             raise _refused(f"suite {plain(key)} shares masks among the samples of a batch")
     parts = remake(report)
     for key, part in parts.items():

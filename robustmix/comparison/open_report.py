@@ -1,15 +1,26 @@
 """Reports as the two sides of a comparison: from a file, a folder, a git revision or memory."""
 
 import hashlib
+import re
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from robustmix.comparison.paths import all_metrics
 from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, UsageError
 from robustmix.files import atomic_path, file_digest
-from robustmix.report.report import REPORT_FILE, Report, read_report
+from robustmix.report.reading import unreadable
+from robustmix.report.report import (
+    REPORT_FILE,
+    SAMPLES_FILE,
+    Report,
+    find_record,
+    read_report,
+    report_path,
+    without_folders,
+)
 from robustmix.report.schema import ReportModel
 from robustmix.report.text import plain
 
@@ -28,11 +39,20 @@ class Source:
     """Of the report file."""
 
     path: Path | None = None
+    given: str = ""
+    """Path or address as it was typed; empty for a report in memory."""
 
     @property
     def content(self) -> ReportModel:
         """The report's content."""
         return self.report.content
+
+    @property
+    def record_sha256(self) -> str | None:
+        """Of the per-sample record that was read with the report; None if none was."""
+        if self.path is None or self.report.samples is None:
+            return None
+        return next(a.sha256 for a in self.content.artifacts if a.kind == "samples")
 
 
 def open_report(where: Path | str | Report) -> Source:
@@ -50,14 +70,66 @@ def open_report(where: Path | str | Report) -> Source:
         return _checked(
             Source(where, plain(where.content.run.name), hashlib.sha256(text).hexdigest())
         )
-    path = report_file(Path(where))
+    path = report_path(where)
     report = Report.load(path)
-    return _checked(Source(report, plain(report.content.run.name), file_digest(path), path))
+    try:
+        digest = file_digest(path)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    return _checked(Source(report, plain(report.content.run.name), digest, path, str(where)))
 
 
-def report_file(path: Path) -> Path:
-    """Find the report file that a path means."""
-    return path / REPORT_FILE if path.is_dir() else path
+def check_record_sha256(source: Source, expected: str) -> None:
+    """Refuse a report whose per-sample record is another than was expected.
+
+    Raises:
+        UsageError: what is expected is no SHA-256.
+        IntakeError: the record is another, or there is none.
+    """
+    if re.fullmatch(r"[0-9a-fA-F]{64}", expected) is None:
+        raise UsageError(
+            "--expect-sha256 wants 64 hexadecimal digits",
+            "write what sha256sum says of samples.npz",
+            code="E-CHECKSUM",
+        )
+    if source.record_sha256 != expected.lower():
+        told = source.record_sha256
+        raise IntakeError(
+            f"the per-sample record of {plain(source.label)} is not the expected one"
+            + (f" but {told[:12]}" if told else ", for there is none"),
+            "give the report whose samples.npz has that digest",
+            code="E-CHECKSUM",
+        )
+
+
+def told_apart(sources: Sequence[Source]) -> list[Source]:
+    """Call reports whose runs have one name as whoever gave them did: by their paths.
+
+    Paths are cut to what tells them apart: documents of a comparison are published.
+    """
+    names = [source.label for source in sources]
+    twice = {name for name in names if names.count(name) > 1}
+    paths = [source.given for source in sources if source.label in twice and source.given]
+    return [
+        replace(source, label=plain(_tail(source.given, paths)))
+        if source.label in twice and source.given
+        else source
+        for source in sources
+    ]
+
+
+def _tail(given: str, others: Sequence[str]) -> str:
+    """Give an absolute path's last names, as few as no other path has; other text as it is."""
+    if without_folders(given) == given:
+        return given
+    parts = Path(given).parts
+    for count in range(1, len(parts)):
+        tail = parts[-count:]
+        if tail != (REPORT_FILE,) and all(
+            other == given or Path(other).parts[-count:] != tail for other in others
+        ):
+            return "/".join(tail)
+    return given
 
 
 def _checked(source: Source) -> Source:
@@ -102,16 +174,17 @@ def _open_git(address: str) -> Source:
         # With filters: a record kept in Git LFS is its content, not the pointer to it.
         file.write_bytes(_git("cat-file", "--filters", f"{revision}:{path}", address=address))
         content = read_report(file)
-        record = next((a for a in content.artifacts if a.kind == "samples"), None)
-        if record is not None and Path(record.path).name:
-            beside = (Path(path).parent / Path(record.path).name).as_posix()
+        named = [Path(a.path).name for a in content.artifacts if a.kind == "samples"]
+        # Also where it is not named: that a record is there and was struck out is to be found.
+        for name in sorted({*named, SAMPLES_FILE} - {""}):
             try:
+                beside = (Path(path).parent / name).as_posix()
                 rows = _git("cat-file", "--filters", f"{revision}:{beside}", address=address)
-                (Path(folder) / Path(record.path).name).write_bytes(rows)
+                (Path(folder) / name).write_bytes(rows)
             except (IntakeError, OSError, ValueError):
-                pass  # not committed: a baseline without rows, which a rule may do with
+                pass  # not committed: a baseline without rows, which ends as incomplete
         source = open_report(file)
-        return Source(source.report, source.label, source.sha256)
+        return Source(source.report, source.label, source.sha256, given=address)
 
 
 def _git(*arguments: str, address: str) -> bytes:
@@ -157,7 +230,7 @@ def update_baseline(candidate: Source, where: str) -> Path:
             "no baseline is made of that",
             "finish it with eval --resume",
         )
-    record = next((a for a in candidate.content.artifacts if a.kind == "samples"), None)
+    record = find_record(candidate.content, candidate.path)
     if record is None or candidate.report.samples is None:
         raise IncompatibleError(
             "the candidate has no per-sample record, and such a baseline can be tested against "
@@ -167,7 +240,6 @@ def update_baseline(candidate: Source, where: str) -> Path:
         )
     with atomic_path(target) as report_copy:
         report_copy.write_bytes(candidate.path.read_bytes())
-        name = Path(record.path).name
-        with atomic_path(target.parent / name) as rows_copy:
-            rows_copy.write_bytes((candidate.path.parent / name).read_bytes())
+        with atomic_path(target.parent / record.path) as rows_copy:
+            rows_copy.write_bytes((candidate.path.parent / record.path).read_bytes())
     return target

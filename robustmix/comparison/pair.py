@@ -19,6 +19,8 @@ from robustmix.report.samples import Samples
 from robustmix.report.schema import ReportModel
 from robustmix.report.text import plain
 
+NO_ROWS = "a report came without its per-sample record"
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:
@@ -56,7 +58,7 @@ class Pair:
         views = []
         for source in (self.a, self.b):
             if source.report.samples is None:
-                raise Undefined("a report came without its per-sample record")
+                raise Undefined(NO_ROWS)
             views.append(covered_view(source.content, source.report.samples, suite))
         orders = common_order(*views)
         sizes = {len(view) for view in views} | {len(orders[0])}
@@ -161,6 +163,10 @@ def data_differences(a: Report, b: Report, *, subset: bool = False) -> Iterator[
             ("number of samples", left.dataset.n, right.dataset.n),
             ("choice of the subset", left.dataset.subset, right.dataset.subset),
         )
+        pixels = left.dataset.pixels_sha256, right.dataset.pixels_sha256
+        # Reports of older versions do not have it, and in another order it is another.
+        if None not in pixels and left.dataset.order_sha256 == right.dataset.order_sha256:
+            yield from _fields(("pixels of the images", *pixels))
     yield from _sample_differences(a, b, subset)
 
 

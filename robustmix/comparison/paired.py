@@ -199,24 +199,41 @@ class Resampled:
 
     replicates: FloatArray
     label: str = "bootstrap"
+    below: float = 0.0
+    """How much larger chance may have made the difference, on average, than it is."""
+
+    above: float = 0.0
+    """How much smaller."""
+
+    @classmethod
+    def around(
+        cls, difference: float, replicates: FloatArray, label: str, below: float, above: float
+    ) -> "Resampled":
+        """Put the resamples around the difference itself.
+
+        Resamples repeat on top of the difference what chance has done to it: of two calibration
+        errors, it has raised that of the better model more. Their mean is off by as much.
+        """
+        return cls(replicates - replicates.mean() + difference, label, below, above)
 
     @property
     def method(self) -> str:
         """Percentile interval; how many resamples."""
-        return f"{self.label}/{len(self.replicates)}"
+        widened = "+chance" if self.below or self.above else ""
+        return f"{self.label}{widened}/{len(self.replicates)}"
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """Give the percentile interval."""
+        """Give the percentile interval, widened by what chance may have done on average."""
         low, high = np.quantile(self.replicates, [alpha / 2, 1 - alpha / 2])
-        return float(low), float(high)
+        return float(low) - self.below, float(high) + self.above
 
     def p_below(self, limit: float) -> float:
         """Give the share of resamples at or above the limit; one is added to both counts."""
-        return self._share(self.replicates >= limit)
+        return self._share(self.replicates + self.above >= limit)
 
     def p_above(self, limit: float) -> float:
         """Give the share of resamples at or below the limit, likewise."""
-        return self._share(self.replicates <= limit)
+        return self._share(self.replicates - self.below <= limit)
 
     def p_zero(self) -> float:
         """Give twice the smaller share."""

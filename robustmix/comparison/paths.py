@@ -65,9 +65,16 @@ def find_metric(part: SuitePart, path: MetricPath) -> Metric | None:
 
 def find_number(part: SuitePart, path: MetricPath) -> tuple[str, Metric] | None:
     """Find a number of a suite, with its place as the report writes it: ``acc[0.25]``."""
+    key = find_key(part, path)
+    if key is None:
+        return None
     known = {(condition, name): metric for condition, name, metric in metrics_of(part)}
-    key = matching_key(known, path)
-    return None if key is None else (metric_path(*key), known[key])
+    return metric_path(*key), known[key]
+
+
+def find_key(part: SuitePart, path: MetricPath) -> tuple[str, str] | None:
+    """Find condition and name of a number of a suite as the report has them."""
+    return matching_key({(at, name): None for at, name, _ in metrics_of(part)}, path)
 
 
 def matching_key(keys: Collection[tuple[str, str]], path: MetricPath) -> tuple[str, str] | None:

@@ -2,7 +2,6 @@
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +11,28 @@ from robustmix.comparison.paths import MetricPath, parse_path
 from robustmix.errors import IntakeError, UsageError, unknown_name
 from robustmix.metrics.metric import Unit
 from robustmix.report.text import plain
+from robustmix.toml_files import read_toml
 
 Kind = Literal["absolute", "no-drop", "significant", "non-inferiority", "improvement"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+GATES: dict[str, Kind] = {
+    "point": "no-drop",
+    "significant": "significant",
+    "non-inferiority": "non-inferiority",
+    "improvement": "improvement",
+}
+"""What ``--gate`` calls the kinds of rules against a baseline."""
+
 DEFAULT_MARGIN = "1pp"
+MOST_PERCENT = 1000
+"""Of the baseline's value: an error may grow to so much more of itself and still be allowed."""
+
+MOST: dict[Unit, float] = {
+    "fraction": 1, "percent": 100, "nats": 100, "score": 100, "pixels": 1000, "images": 10**9,
+}  # fmt: skip
+"""A loss that is as large as this or larger cannot happen, so a rule that allows it cannot fail."""
+
 _SUSPICIOUS = 0.2
 """A tolerance of a fraction above this is taken for a slip of the unit."""
 
@@ -42,11 +58,14 @@ class Amount:
             what: how to call it in a message.
 
         Raises:
-            UsageError: percentage points of something that is no percentage, or a bare number
-                that is probably one.
+            UsageError: percentage points of something that is no percentage, a bare number that is
+                probably one, or so much that no loss is larger.
         """
+        self.check_loss(what)
         if self.unit == "%":
             return abs(base) * self.number / 100
+        if self.unit == "" and self.number >= MOST[unit] and unit != "fraction":
+            raise _boundless(f"{what} {self} {unit}")
         if self.unit == "pp":
             if unit not in ("fraction", "percent"):
                 raise _ambiguous(f"{what} {self} of a metric in {unit}", "write a plain number")
@@ -57,6 +76,24 @@ class Amount:
                 f"did you mean {self.number:g}pp (points) or {self.number:g}% (of the value)?",
             )
         return self.number
+
+    def check_loss(self, what: str) -> None:
+        """Refuse an amount that no loss exceeds, whatever the metric.
+
+        Raises:
+            UsageError: it is one.
+        """
+        most = {"pp": 100, "%": MOST_PERCENT}.get(self.unit, math.inf)
+        if self.number >= most and (self.unit == "pp" or self.number > most):
+            raise _boundless(f"{what} {self}")
+
+
+def _boundless(what: str) -> UsageError:
+    return UsageError(
+        f"{what} allows every loss, so the rule could not fail",
+        "give what the metric may lose, such as 0.5pp",
+        code="E-MARGIN",
+    )
 
 
 def _ambiguous(what: str, hint: str) -> UsageError:
@@ -107,6 +144,11 @@ class Rule:
 
     margin: Amount = field(default_factory=lambda: parse_amount(DEFAULT_MARGIN, "margin"))
     """``non-inferiority``: loss that would not matter."""
+
+    def __post_init__(self) -> None:
+        self.margin.check_loss("the margin")
+        for amount in self.tolerances:
+            amount.check_loss("the tolerance")
 
     def __str__(self) -> str:
         words: dict[str, str] = {
@@ -218,10 +260,12 @@ def load_rules(path: Path | str) -> RuleSet:
         UsageError: a key, kind, unit or metric is invalid.
     """
     try:
-        value = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        value = read_toml(Path(path), what="rules")
+    except IntakeError as error:
         raise IntakeError(
-            f"cannot read the rules in {path}: {plain(error)}", "see docs/ci.md", code="E-RULES"
+            f"cannot read the rules in {path}: {plain(error.message)}",
+            "see docs/ci.md",
+            code="E-RULES",
         ) from None
     return rules_from(value)
 

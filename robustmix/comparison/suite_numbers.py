@@ -44,6 +44,7 @@ class SuiteNumbers:
         key = matching_key(self.numbers, path)
         with _readable(self.part):
             definition = self._of_column(path) if key is None else self.numbers[key]()
+            definition = definition.by_rules(self.rows.rules)
             return definition, definition.estimate()
 
     def _of_column(self, path: MetricPath) -> Definition:

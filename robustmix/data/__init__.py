@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from robustmix.data.manifests import Manifest as Manifest
     from robustmix.data.manifests import list_manifests as list_manifests
     from robustmix.data.manifests import load_manifest as load_manifest
+    from robustmix.data.preparation import TestTransform as TestTransform
     from robustmix.data.verify import verify_dataset as verify_dataset
 
 __getattr__, __dir__, __all__ = lazy_exports_of(__name__)

@@ -17,6 +17,12 @@ from torch import Tensor
 from robustmix.data.images import FileRecord, ImageSet, TensorPixels
 from robustmix.data.manifests import Manifest, ManifestFile, Split
 from robustmix.errors import IntakeError
+from robustmix.files import regular_file
+
+MOST_BYTES = 2**30
+"""Of a file that is read before its checksum is known; the largest official one has 155 MB."""
+
+_EXTRACT = "extract the official archive again"
 
 
 class Layout(NamedTuple):
@@ -187,6 +193,8 @@ def _read_checked(
     known = manifest.file(path)
     place = root / path
     try:
+        place.stat()
+        regular_file(place, hint=_EXTRACT, code="E-DATA", limit=max(known.bytes or 0, MOST_BYTES))
         content = place.read_bytes()
     except OSError as error:
         raise _missing(manifest, place, root, error) from error
@@ -213,7 +221,7 @@ def check_content(content: bytes, known: ManifestFile, place: Path) -> str:
         size += f", expected {known.bytes:,}" if known.bytes is not None else ""
         raise IntakeError(
             f"{place} is damaged or another file: {kind} {found}, expected {expected}{size}",
-            "extract the official archive again",
+            _EXTRACT,
             code="E-CHECKSUM",
         )
     return sha256
@@ -238,7 +246,7 @@ def _missing(manifest: Manifest, place: Path, root: Path, error: OSError) -> Int
 
 
 def _damaged(path: Path, what: str) -> IntakeError:
-    return IntakeError(f"{path}: {what}", "extract the official archive again", code="E-DATA")
+    return IntakeError(f"{path}: {what}", _EXTRACT, code="E-DATA")
 
 
 def _text(value: object, path: Path) -> str:

@@ -3,10 +3,15 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
 PadMode: TypeAlias = Literal["reflect", "zero"]
+RandPolicy: TypeAlias = Literal["fixmatch", "increasing"]
+RGB: TypeAlias = tuple[int, int, int]
+
+CIFAR_FILL: RGB = (114, 123, 125)
+"""CIFAR's mean colour with red and blue exchanged: OpenMixup fills RGB images with a BGR colour."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +63,16 @@ class Augment:
     rand_std: float = 0.5
     """Standard deviation of their levels."""
 
+    rand_policy: RandPolicy = "fixmatch"
+    """Operations to choose among: ``fixmatch`` is CIFAR's set, ``increasing`` ImageNet's
+    (timm's ``rand-...-inc1``), whose every operation is stronger at a higher level."""
+
+    rand_fill: RGB = CIFAR_FILL
+    """Red, green and blue, from 0 to 255, of what turning, shearing and moving uncover."""
+
+    erase_prob: float = 0.0
+    """Share of the images that have one rectangle replaced by normal noise after normalisation."""
+
     def __post_init__(self) -> None:
         if self.padding < 0:
             raise ValueError(f"expected padding >= 0, got {self.padding}")
@@ -65,12 +80,23 @@ class Augment:
             raise ValueError(f"expected 0 < scale[0] <= scale[1] <= 1, got {self.scale}")
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"expected 0 < ratio[0] <= ratio[1], got {self.ratio}")
+        self._check_rand()
+        if not 0 <= self.erase_prob <= 1:
+            raise ValueError(f"expected 0 <= erase_prob <= 1, got {self.erase_prob}")
+        for name, value in (("size", self.size), ("resize", self.resize)):
+            if value is not None and value < 1:
+                raise ValueError(f"expected {name} >= 1, got {value}")
+
+    def _check_rand(self) -> None:
         if self.rand_ops < 0:
             raise ValueError(f"expected rand_ops >= 0, got {self.rand_ops}")
         if not 0 <= self.rand_magnitude <= 10:
             raise ValueError(f"expected 0 <= rand_magnitude <= 10, got {self.rand_magnitude}")
         if not 0 <= self.rand_std < math.inf:
             raise ValueError(f"expected a finite rand_std >= 0, got {self.rand_std}")
-        for name, value in (("size", self.size), ("resize", self.resize)):
-            if value is not None and value < 1:
-                raise ValueError(f"expected {name} >= 1, got {value}")
+        if self.rand_policy not in get_args(RandPolicy):
+            raise ValueError(f"expected rand_policy fixmatch or increasing, got {self.rand_policy}")
+        if len(self.rand_fill) != 3 or not all(0 <= value <= 255 for value in self.rand_fill):
+            raise ValueError(
+                f"expected rand_fill as three values from 0 to 255, got {self.rand_fill}"
+            )

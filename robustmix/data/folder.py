@@ -1,32 +1,37 @@
-"""Image files in one folder a class, decoded in threads batch by batch.
+"""Image files in one folder a class, decoded in threads batch by batch."""
 
-Every image is converted to RGB. EXIF orientation is ignored, as the reference loaders
-(torchvision, timm) do: what the file stores is what the network sees.
-"""
-
-import contextlib
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from robustmix.data.augment import Augment, Interpolation
+from robustmix.data.decode import (
+    WHITE,
+    Header,
+    check_area,
+    greatest,
+    open_rgb,
+    read_header,
+    white_level,
+)
 from robustmix.data.images import FileRecord, ImageSet, TensorPixels
-from robustmix.data.manifests import Split, load_manifest
+from robustmix.data.listing import Listing, list_folder, unreadable
+from robustmix.data.manifests import Split
+from robustmix.data.preparation import TestTransform, shorter_side
+from robustmix.data.protocol import folder_protocol
 from robustmix.data.transforms import crop_box
 from robustmix.errors import IntakeError
 
-EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
 SMALL = 64
 """Square images up to this side are used as they are, without resizing."""
 
@@ -44,70 +49,26 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-class Header(NamedTuple):
-    """What an image file says of itself."""
-
-    width: int
-    height: int
-    mode: str
-
-
 def in_threads(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
     """Return ``work`` of each item, in order; decoding releases the interpreter's lock."""
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
         return list(pool.map(work, items))
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as image:
-            yield image
-    except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
-        what = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise IntakeError(
-            f"cannot decode {path}: {what}", "replace or remove the file", code="E-DATA"
-        ) from error
-
-
-def open_rgb(path: Path) -> Image.Image:
-    """Return the decoded image, converted to RGB, EXIF orientation ignored.
-
-    Raises:
-        IntakeError: the file is no image, or is cut off.
-    """
-    with _opened(path) as image:
-        if isinstance(image.info.get("transparency"), bytes):
-            # The same colours as in one step, without Pillow's warning about the lost alpha.
-            return image.convert("RGBA").convert("RGB")
-        return image.convert("RGB")
-
-
-def read_header(path: Path) -> Header:
-    """Return size and colour mode without decoding the pixels.
-
-    Raises:
-        IntakeError: the file is no image.
-    """
-    with _opened(path) as image:
-        return Header(image.width, image.height, image.mode)
-
-
 def resize_shorter(image: Image.Image, side: int, interpolation: Interpolation) -> Image.Image:
     """Resize so that the shorter side is ``side``, as torchvision's ``Resize`` does."""
-    width, height = image.size
-    if width <= height:
-        size = (side, int(side * height / width))
-    else:
-        size = (int(side * width / height), side)
+    size = shorter_side(*image.size, side)
     return image if size == image.size else image.resize(size, _FILTERS[interpolation])
 
 
-def resize_and_centre(image: Image.Image, side: int) -> Image.Image:
-    """Resize the shorter side to 256/224 of ``side`` (bicubic) and cut the central square."""
-    image = resize_shorter(image, int(side * 256 / 224), "bicubic")
-    left, top = round((image.width - side) / 2), round((image.height - side) / 2)
-    return image.crop((left, top, left + side, top + side))
+def prepared(image: Image.Image, transform: TestTransform) -> Image.Image:
+    """Resize an image and cut its central square; where it is smaller than that, add black."""
+    if transform.resize is not None:
+        image = resize_shorter(image, transform.resize, transform.interpolation)
+    if transform.crop is None:
+        return image
+    left, top = transform.corner(*image.size)
+    return image.crop((left, top, left + transform.crop, top + transform.crop))
 
 
 def _tensor(image: Image.Image) -> Tensor:
@@ -119,26 +80,29 @@ class FilePixels:
     """Pixels of image files, decoded whenever they are taken; always on the CPU."""
 
     paths: tuple[Path, ...]
-    side: int
-    """Side of the square that evaluation sees."""
+    size: tuple[int, int, int]
+    """Channels, height and width of one image as evaluation sees it."""
 
-    as_stored: bool = False
-    """Whether the files have that size already, so that nothing is resized."""
-
-    @property
-    def size(self) -> tuple[int, int, int]:
-        """Channels, height and width of one image."""
-        return 3, self.side, self.side
+    transform: TestTransform
+    white: Mapping[str, float] = field(default_factory=dict)
+    """The number that is white in files that do not say it, by Pillow's mode."""
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def take(self, indices: Tensor) -> Tensor:
-        """Return images uint8 (n, 3, side, side), with the evaluation transform."""
+        """Return images uint8 (n, 3, height, width), prepared for testing.
+
+        Raises:
+            IntakeError: a file cannot be decoded, or does not get the others' size.
+        """
 
         def load(index: int) -> Tensor:
-            image = open_rgb(self.paths[index])
-            return _tensor(image if self.as_stored else resize_and_centre(image, self.side))
+            path = self.paths[index]
+            stored = open_rgb(path, self.white)
+            if prepared_size(path, stored.size, self.transform) != self.size:
+                raise _misfit(path, stored.size, self.transform)
+            return _tensor(prepared(stored, self.transform))
 
         return torch.stack(in_threads(load, indices.tolist()))
 
@@ -157,8 +121,9 @@ class FilePixels:
 
         def load(item: tuple[int, Tensor]) -> Tensor:
             index, row = item
-            image = open_rgb(self.paths[index])
+            image = open_rgb(self.paths[index], self.white)
             if augment.resize is not None:
+                check_area(self.paths[index], *shorter_side(*image.size, augment.resize))
                 image = resize_shorter(image, augment.resize, augment.interpolation)
             box = crop_box(image.height, image.width, row, scale=augment.scale, ratio=augment.ratio)
             cut = image.crop((box.left, box.top, box.left + box.width, box.top + box.height))
@@ -171,114 +136,111 @@ class FilePixels:
         return self
 
 
-class Listing(NamedTuple):
-    """The images of one split: sorted classes, and files sorted within each class."""
+@dataclass(frozen=True, eq=False)
+class KeptFiles(TensorPixels):
+    """Pixels of image files held in memory: uint8 (N, 3, H, W)."""
 
-    root: Path
-    classes: tuple[str, ...]
-    files: tuple[str, ...]  # relative to root, forward slashes
-    labels: tuple[int, ...]
+    paths: tuple[Path, ...]
+    """The files they were read from."""
+
+    def to(self, device: torch.device) -> "KeptFiles":
+        """Return the pixels on ``device``."""
+        return KeptFiles(self.images.to(device), self.paths)
 
 
-def list_folder(path: Path, split: Split) -> Listing:
-    """Find the images of one split of a folder data set.
+def prepared_size(
+    path: Path, size: tuple[int, int], transform: TestTransform
+) -> tuple[int, int, int] | None:
+    """Return channels, height and width of an image file that is prepared for testing.
 
-    ``path`` holds ``train`` and ``test`` (or ``val``) with one folder a class each; or the class
-    folders themselves, which are then the test split.
+    Args:
+        path: the file.
+        size: its width and height.
+        transform: what is done to it.
+
+    Returns:
+        None if a crop does not fit into it.
 
     Raises:
-        IntakeError: nothing is there, a class has no images, or the test split has a class that
-            the training split lacks.
+        IntakeError: it is so narrow that it would be resized to too many pixels.
     """
-    if not path.is_dir():
-        raise IntakeError(f"no folder at {path}", "check the path", code="E-DATA")
-    roots = {
-        kind: next((path / name for name in names if (path / name).is_dir()), None)
-        for kind, names in SPLIT_FOLDERS.items()
-    }
-    root = roots[split]
-    if root is None and not any(roots.values()) and split == "test":
-        root = path
-    if root is None:
-        raise IntakeError(
-            f"{path} has no {split} split",
-            f"put one folder a class below {path / SPLIT_FOLDERS[split][0]}",
-            code="E-DATA",
-        )
-    found = {name: _images_below(root, name) for name in _subfolders(root)}
-    train_root = roots["train"]
-    classes = _subfolders(root if train_root is None else train_root)
-    extra = sorted(set(found) - set(classes))
-    if extra:
-        raise IntakeError(
-            f"{root / extra[0]} is a class that {train_root} does not have",
-            "give both splits the same class folders",
-            code="E-DATA",
-        )
-    empty = [name for name in found if not found[name]]
-    if empty or len(classes) < 2:
-        what = (
-            f"{root / empty[0]} holds no images" if empty else f"{root} has not two class folders"
-        )
-        raise IntakeError(what, f"known extensions: {' '.join(EXTENSIONS)}", code="E-DATA")
-    places = {name: label for label, name in enumerate(classes)}
-    return Listing(
-        root=root,
-        classes=tuple(classes),
-        files=tuple(file for name in found for file in found[name]),
-        labels=tuple(places[name] for name in found for _ in found[name]),
+    width, height = transform.resized(*size)
+    check_area(path, width, height)
+    if transform.crop is None:
+        return 3, height, width
+    return (3, transform.crop, transform.crop) if transform.crop <= min(width, height) else None
+
+
+def _misfit(path: Path, size: tuple[int, int], transform: TestTransform) -> IntakeError:
+    width, height = size
+    why = "does not get the size of the others" if transform.crop is None else "is too small"
+    return IntakeError(
+        f"{path} has {width}x{height} pixels and {why} under the test transform "
+        f"'{transform.text()}'",
+        "give one that resizes and crops, e.g. 'resize256-bicubic+centercrop224'",
+        code="E-TRANSFORM",
     )
 
 
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."
-    )
+def prepare_files(
+    paths: tuple[Path, ...],
+    headers: Sequence[Header],
+    transform: TestTransform,
+    white: Mapping[str, float],
+) -> FilePixels:
+    """Return pixels of image files, prepared as said.
+
+    Args:
+        paths: the files.
+        headers: of the first of them, at least of one.
+        transform: what is done to each.
+        white: see ``FilePixels``.
+
+    Raises:
+        IntakeError: an image is smaller than the crop, or they do not get one size.
+    """
+    size = prepared_size(paths[0], headers[0][:2], transform)
+    for path, header in zip(paths, headers, strict=False):
+        if size is None or prepared_size(path, header[:2], transform) != size:
+            raise _misfit(path, header[:2], transform)
+    assert size is not None
+    return FilePixels(paths, size, transform, white)
 
 
-def _images_below(root: Path, name: str) -> list[str]:
-    files = [
-        (Path(folder) / file).relative_to(root).as_posix()
-        for folder, _, names in os.walk(root / name)
-        for file in names
-        if file.lower().endswith(EXTENSIONS) and not file.startswith(".")
-    ]
-    for file in files:
-        if not file.isprintable():
-            raise IntakeError(
-                f"the name of {root / file!s} is not printable UTF-8", "rename it", code="E-DATA"
-            )
-    return sorted(files)
-
-
-def load_folder(path: Path, split: Split, img_size: int | None) -> ImageSet:
+def load_folder(
+    path: Path, split: Split, img_size: int | None, test_transform: TestTransform | None = None
+) -> ImageSet:
     """Return one split of a folder of images.
 
-    Square images of one size up to 64 pixels are used as they are (unless ``img_size`` is another
-    size); all others are resized (shorter side, bicubic, 256/224 of ``img_size``) and cropped
-    centrally to ``img_size``.
+    Without a transform, square images of one size up to 64 pixels are used as they are (unless
+    ``img_size`` is another size); all others are resized (shorter side, bicubic, 256/224 of
+    ``img_size``) and cropped centrally to ``img_size``.
 
     Args:
         path: the folder, see ``list_folder``.
         split: ``train`` or ``test``.
         img_size: side of the images in pixels; None keeps small images and makes others 224.
+        test_transform: how they are prepared instead.
 
     Returns:
         Images sorted by path; ids are ``folder/<split>/<class>/<file>``, wherever the folder is.
 
     Raises:
-        IntakeError: see ``list_folder``; or a file cannot be decoded.
+        IntakeError: see ``list_folder``; a file cannot be decoded; or the images do not get one
+            size (``E-TRANSFORM``).
     """
     listing = list_folder(path, split)
-    paths = tuple(listing.root / file for file in listing.files)
-    headers = in_threads(read_header, paths if len(paths) <= SCANNED_FILES else paths[:1])
+    paths = _paths(listing)
+    headers = _headers(paths)
+    white = _white_levels(path, split, dict(zip(paths, headers, strict=False)))
     stored = _stored_side(headers, all_read=len(headers) == len(paths))
-    as_stored = stored is not None and img_size in (None, stored)
-    side = stored if stored is not None and as_stored else img_size or 224
-    pixels: FilePixels | TensorPixels = FilePixels(paths, side, as_stored)
-    if as_stored and 3 * side * side * len(paths) <= MEMORY_BYTES:
-        pixels = TensorPixels(pixels.take(torch.arange(len(paths))))
-    normalisation = load_manifest("imagenet-1k").normalisation
+    kept = stored is not None and img_size in (None, stored)
+    own = folder_protocol(stored if stored is not None and kept else img_size or 224, kept)
+    transform = own.test_transform if test_transform is None else test_transform
+    pixels: FilePixels | TensorPixels = prepare_files(paths, headers, transform, white)
+    small = stored is not None and 3 * stored * stored * len(paths) <= MEMORY_BYTES
+    if small and transform.text() == "none":
+        pixels = KeptFiles(pixels.take(torch.arange(len(paths))), paths)
     return ImageSet(
         name=f"folder:{path.resolve().name}",
         split=split,
@@ -286,14 +248,42 @@ def load_folder(path: Path, split: Split, img_size: int | None) -> ImageSet:
         labels=torch.tensor(listing.labels, dtype=torch.int64),
         sample_ids=tuple(f"folder/{split}/{file}" for file in listing.files),
         class_names=listing.classes,
-        mean=normalisation.mean,
-        std=normalisation.std,
-        transform="none"
-        if as_stored
-        else f"resize{int(side * 256 / 224)}-bicubic+centercrop{side}",
+        mean=own.mean,
+        std=own.std,
+        transform=transform.text(),
+        own_transform=None if test_transform is None else own.test_transform.text(),
         files=(_listing_record(listing, paths),),
-        notes=tuple(_mode_notes(headers, len(paths))),
+        notes=(*listing.notes, *_mode_notes(headers, len(paths), white)),
     )
+
+
+def _paths(listing: Listing) -> tuple[Path, ...]:
+    return tuple(listing.root / file for file in listing.files)
+
+
+def _headers(paths: tuple[Path, ...]) -> list[Header]:
+    return in_threads(read_header, paths if len(paths) <= SCANNED_FILES else paths[:1])
+
+
+def _white_levels(path: Path, split: Split, headers: Mapping[Path, Header]) -> dict[str, float]:
+    """Find which number is white, one for all files of a mode in both splits.
+
+    A dark image alone would be taken for one of fewer bits.
+    """
+    modes = WHITE.keys() & {header.mode for header in headers.values()}
+    if not modes:
+        return {}
+    try:
+        others = _paths(list_folder(path, "train" if split == "test" else "test"))
+    except IntakeError:  # there is no other split
+        others = ()
+    known = {**dict(zip(others, _headers(others), strict=False)), **headers}
+    levels = {}
+    for mode in sorted(modes):
+        files = [file for file, header in known.items() if header.mode == mode]
+        top, file = max(zip(in_threads(greatest, files), files, strict=True))
+        levels[mode] = white_level(mode, top, file)
+    return levels
 
 
 def _stored_side(headers: list[Header], *, all_read: bool) -> int | None:
@@ -302,13 +292,14 @@ def _stored_side(headers: list[Header], *, all_read: bool) -> int | None:
     return width if all_read and len(sizes) == 1 and width == height <= SMALL else None
 
 
-def _mode_notes(headers: list[Header], files: int) -> Iterable[str]:
+def _mode_notes(headers: list[Header], files: int, white: Mapping[str, float]) -> Iterable[str]:
     if len(headers) < files:
         yield f"colour modes were not counted: more than {SCANNED_FILES:,} files"
         return
     modes = Counter(header.mode for header in headers if header.mode != "RGB")
     if modes:
-        kinds = ", ".join(f"{count} {mode}" for mode, count in sorted(modes.items()))
+        said = {mode: f"{mode} of 0 to {level:g}" for mode, level in white.items()}
+        kinds = ", ".join(f"{n} {said.get(mode, mode)}" for mode, n in sorted(modes.items()))
         yield f"{modes.total()} of {files} images converted to RGB ({kinds})"
 
 
@@ -316,7 +307,11 @@ def _listing_record(listing: Listing, paths: tuple[Path, ...]) -> FileRecord:
     """Return a digest that changes when a file is added, removed, renamed or changes its size."""
     digest = hashlib.sha256()
     for file, path in zip(listing.files, paths, strict=True):
-        digest.update(f"{file}\0{path.stat().st_size}\n".encode())
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise unreadable(path, error) from error
+        digest.update(f"{file}\0{size}\n".encode())
     return FileRecord(
         name="listing (relative paths and sizes)", sha256=digest.hexdigest(), verified=False
     )

@@ -86,6 +86,9 @@ class ImageSet:
     transform: str = "none"
     """What the loader did to the stored pixels, e.g. ``resize256-bicubic+centercrop224``."""
 
+    own_transform: str | None = None
+    """What it would have done unasked; None where it was not told what to do."""
+
     files: tuple[FileRecord, ...] = ()
     superclass: tuple[int, ...] | None = None
     """Coarse label of each class (CIFAR-100 only)."""

@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 
 from robustmix.data.augment import Augment as Augment
+from robustmix.data.erasing import draw_erasing, erase
 from robustmix.data.folder import FilePixels
 from robustmix.data.images import ImageSet, Pixels, SubsetPixels
 from robustmix.data.manifests import Manifest, list_manifests, load_manifest
+from robustmix.data.protocol import dataset_protocol, usual_augment
 from robustmix.data.rand_augment import draw_rand_ops, rand_augment
+from robustmix.data.rand_increasing import POLICIES
 from robustmix.data.resized import ResizedPixels
 from robustmix.data.transforms import (
     BOX_UNIFORMS,
@@ -34,9 +37,7 @@ class Batch(NamedTuple):
 def default_augment(data: ImageSet | Manifest) -> Augment:
     """Return the training augmentation that the published recipes use for a data set.
 
-    Images that were resized on loading (CIFAR at 224) get a random resized crop of at least 80 %
-    of the area. A set without a manifest gets CIFAR's padding and cropping up to 32 pixels, and
-    a random resized crop above.
+    See ``dataset_protocol``; of a set without a manifest ``usual_augment``.
 
     Args:
         data: images or a manifest.
@@ -45,21 +46,13 @@ def default_augment(data: ImageSet | Manifest) -> Augment:
         ValueError: the manifest is of a set that nobody trains on, such as CIFAR-10-C.
     """
     if isinstance(data, Manifest):
-        if data.train_augment is None:
-            raise ValueError(f"{data.name} is an evaluation set and has no training augmentation")
-        return data.train_augment
+        return dataset_protocol(data, None).augment
     _, height, width = data.input_size
-    if data.name in list_manifests():
-        manifest = load_manifest(data.name)
-        published = default_augment(manifest)
-        if manifest.image_size in (None, (height, width)):
-            return published
-        return Augment(
-            kind="random-resized-crop", flip=published.flip, size=height, scale=(0.8, 1.0)
-        )
-    if max(height, width) <= 32:
-        return Augment(kind="crop-flip")
-    return Augment(kind="random-resized-crop", size=height)
+    if data.name not in list_manifests():
+        return usual_augment(max(height, width))
+    manifest = load_manifest(data.name)
+    own_size = manifest.image_size == (height, width)
+    return dataset_protocol(manifest, None if own_size else height).augment
 
 
 def batches_per_epoch(n: int, batch_size: int, drop_last: bool) -> int:
@@ -108,8 +101,12 @@ def train_batches(
     for number in range(start, batches_per_epoch(len(data), batch_size, drop_last)):
         indices = permutation[number * batch_size : (number + 1) * batch_size]
         images = augmented(data.pixels, indices, augment, draws).to(device)
+        images = normalise(images, data.mean, data.std)
+        if augment.erase_prob > 0:
+            erasing = draw_erasing(len(indices), draws)
+            images = erase(images, erasing, prob=augment.erase_prob)
         yield Batch(
-            images=normalise(images, data.mean, data.std),
+            images=images,
             labels=labels[indices.to(device)],
             indices=indices,
         )
@@ -118,7 +115,7 @@ def train_batches(
 def augmented(
     pixels: Pixels, indices: Tensor, augment: Augment, generator: torch.Generator
 ) -> Tensor:
-    """Return augmented images, uint8 (n, 3, H, W).
+    """Return augmented images, uint8 (n, 3, H, W); what is erased is so after normalisation.
 
     The numbers drawn depend on the count of images and on nothing about them.
 
@@ -131,14 +128,16 @@ def augmented(
     images = _cropped(pixels, indices, augment, generator)
     if augment.rand_ops == 0:
         return images
+    policy = POLICIES[augment.rand_policy]
     draws = draw_rand_ops(
         len(indices),
         augment.rand_ops,
         magnitude=augment.rand_magnitude,
         std=augment.rand_std,
         generator=generator,
+        choices=len(policy.operations),
     )
-    return rand_augment(images, draws)
+    return rand_augment(images, draws, policy=policy, fill=augment.rand_fill)
 
 
 def _cropped(

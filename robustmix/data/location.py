@@ -14,8 +14,16 @@ def data_folder(data_dir: Path | None) -> Path:
         '/data'
     """
     if data_dir is not None:
-        return Path(data_dir).expanduser()
+        return expanded(data_dir)
     named = os.environ.get("ROBUSTMIX_DATA")
     if named:
-        return Path(named).expanduser()
+        return expanded(named)
     return platformdirs.user_data_path("robustmix", appauthor=False) / "data"
+
+
+def expanded(path: Path | str) -> Path:
+    """Return a path with ``~`` written out; of a user who is not there it stays a name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from robustmix.data.augment import Augment
+from robustmix.data.preparation import TestTransform
 from robustmix.errors import IntakeError, UsageError, unknown_name
 from robustmix.tables import Row, Table
 
@@ -112,6 +113,8 @@ class Manifest:
 
     train_augment: Augment | None
     eval_transform: str
+    """How test images are prepared, as ``TestTransform.text`` writes it."""
+
     clean_of: str | None = None
     """For a corrupted set: the data set whose test images were corrupted."""
 
@@ -124,6 +127,10 @@ class Manifest:
             raise ValueError(f"{self.name}: expected num_classes >= 2, got {self.num_classes}")
         if not self.normalisations:
             raise ValueError(f"{self.name}: expected at least one normalisation")
+        try:
+            TestTransform.parse(self.eval_transform)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: eval_transform: {error}") from None
         paths = [file.path for file in self.archives + self.files]
         if len(set(paths)) != len(paths):
             raise ValueError(f"{self.name}: a path occurs twice")
@@ -132,6 +139,11 @@ class Manifest:
     def normalisation(self) -> Normalisation:
         """The normalisation used by default."""
         return self.normalisations[0]
+
+    @property
+    def test_transform(self) -> TestTransform:
+        """How test images are prepared."""
+        return TestTransform.parse(self.eval_transform)
 
     def file(self, path: str) -> ManifestFile:
         """Return the extracted file at ``path``.
@@ -204,6 +216,20 @@ def load_manifest(name: str) -> Manifest:
     return _packaged(name)
 
 
+def needed_files(name: str) -> list[str]:
+    """Return the paths below the data folder that a data set is read from.
+
+    That of a packaged manifest is read without being checked, which lists do not wait for.
+
+    Raises:
+        UsageError: there is no manifest of that name.
+    """
+    if DATASETS.origin(name) is None and name in _packaged_names():
+        files_: list[dict[str, Any]] = json.loads(_packaged_text(name)).get("files", [])
+        return [str(file["path"]) for file in files_ if not file.get("optional")]
+    return [file.path for file in load_manifest(name).files if not file.optional]
+
+
 def manifest_of(name: str, source: ManifestSource | None) -> Manifest:
     """Return the manifest of a data set that others register.
 
@@ -251,7 +277,8 @@ def _first_of(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"].removeprefix("Value error, ")
 
 
 def _bad_manifest(name: str, why: str) -> IntakeError:
@@ -269,10 +296,13 @@ def _packaged_names() -> frozenset[str]:
     return frozenset(name.removesuffix(".json") for name in found if name.endswith(".json"))
 
 
+def _packaged_text(name: str) -> str:
+    return (files("robustmix") / "data_manifests" / f"{name}.json").read_text(encoding="utf-8")
+
+
 @functools.cache
 def _packaged(name: str) -> Manifest:
-    text = (files("robustmix") / "data_manifests" / f"{name}.json").read_text(encoding="utf-8")
-    manifest = parse_manifest(text)
+    manifest = parse_manifest(_packaged_text(name))
     if manifest.name != name:
         raise ValueError(f"the manifest {name}.json calls itself {manifest.name}")
     return manifest

@@ -12,7 +12,7 @@ from PIL import Image
 from robustmix.corruptions import corrupt
 from robustmix.corruptions.jpeg_compression import jpeg_round_trip
 from robustmix.corruptions.names import NAMES
-from robustmix.data.folder import open_rgb
+from robustmix.data.decode import open_rgb
 from robustmix.doctor.expectations import Device, expect, expect_close, expect_same
 from robustmix.doctor.known_models import MEAN, STD, convolutional_model, image_set, pixels
 from robustmix.evaluation.evaluate import evaluate
@@ -69,7 +69,7 @@ def uint8_wrap(device: Device) -> str:
 
 
 def jpeg(device: Device) -> str:
-    """Grey pictures pass our JPEG arithmetic as they pass Pillow's codec, bit for bit."""
+    """Grey pictures pass our JPEG arithmetic as they pass Pillow's codec, value for value."""
     grey = pixels(1, (3, 32, 48))[0, 0]
     for quality in (25, 80):
         file = io.BytesIO()
@@ -128,7 +128,7 @@ def mask_fill(device: Device) -> str:
 
 
 def batches(device: Device) -> str:
-    """An evaluation in batches of 10 and of 7 gives the same report, and disturbs no generator."""
+    """Batches of 10 and of 7 give the same numbers, and an evaluation disturbs no generator."""
     data, found = image_set(), []
     state, numpy_state = torch.get_rng_state(), _numpy_state()
     suites = ("clean", Occlusion(grid=(4, 4), trials=2))

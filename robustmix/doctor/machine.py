@@ -26,30 +26,35 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 def find_data(data_dir: Path | None) -> dict[str, str]:
-    """Return ``found``, ``missing``, ``incomplete`` or ``embedded`` for every data set by name.
+    """Return ``found``, ``missing``, ``incomplete``, ``embedded`` or ``unreadable`` for data sets.
 
     Sizes are compared with the manifest, checksums are not computed.
     """
     root = data_folder(data_dir)
     found: dict[str, str] = {}
     for name in DATASETS:
-        wanted = [file for file in load_manifest(name).files if not file.optional]
-        if not wanted:
-            found[name] = "embedded"
-            continue
-        there = [file for file in wanted if (root / file.path).is_file()]
-        right = [
-            file
-            for file in there
-            if file.bytes is None
-            or not file.bytes_exact
-            or (root / file.path).stat().st_size == file.bytes
-        ]
-        if not there:
-            found[name] = "missing"
-        else:
-            found[name] = "found" if len(right) == len(wanted) else "incomplete"
+        try:
+            found[name] = _state(root, name)
+        except OSError:
+            found[name] = "unreadable"
     return found
+
+
+def _state(root: Path, name: str) -> str:
+    wanted = [file for file in load_manifest(name).files if not file.optional]
+    if not wanted:
+        return "embedded"
+    there = [file for file in wanted if (root / file.path).is_file()]
+    right = [
+        file
+        for file in there
+        if file.bytes is None
+        or not file.bytes_exact
+        or (root / file.path).stat().st_size == file.bytes
+    ]
+    if not there:
+        return "missing"
+    return "found" if len(right) == len(wanted) else "incomplete"
 
 
 def probe_speed(device: torch.device, *, seconds: float = 1.5) -> dict[str, Any]:

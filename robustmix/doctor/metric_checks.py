@@ -51,7 +51,7 @@ def fixture() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
 
 
 def calibration(device: Device) -> str:
-    """Every calibration metric of the fixture, to 1e-7."""
+    """Every calibration metric of the fixture is the known one."""
     logits, labels = fixture()
     metrics = calibration_metrics(logits, labels, seed=0, replicates=0).metrics
     for name, known in KNOWN.items():

@@ -27,13 +27,16 @@ class Finding:
     about: str
     """What should hold."""
 
+    tolerance: str
+    """How nearly it should."""
+
     traps: tuple[int, ...]
     seconds: float
 
     @property
     def line(self) -> str:
         """The line that the command prints."""
-        return f"{'ok' if self.ok else 'FAILED'} {self.name}: {self.detail}"
+        return f"{'ok' if self.ok else 'FAILED'} {self.name}: {self.detail} ({self.tolerance})"
 
 
 def run_check(name: str, device: torch.device) -> Finding:
@@ -53,7 +56,15 @@ def run_check(name: str, device: torch.device) -> Finding:
         detail, ok = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", False
     about = (check.run.__doc__ or "").partition("\n")[0]
     seconds = time.perf_counter() - begun
-    return Finding(name=name, ok=ok, detail=detail, about=about, traps=check.traps, seconds=seconds)
+    return Finding(
+        name=name,
+        ok=ok,
+        detail=detail,
+        about=about,
+        tolerance=check.tolerance,
+        traps=check.traps,
+        seconds=seconds,
+    )
 
 
 def run_checks(device: torch.device, names: Sequence[str] = ()) -> Iterator[Finding]:

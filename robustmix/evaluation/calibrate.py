@@ -98,7 +98,8 @@ def calibrate_model(
     Raises:
         UsageError: the model is calibrated already, a file is in the way, or there are no held-out
             images to fit to.
-        IntakeError: the images do not fit, or the model cannot be written as a checkpoint.
+        IntakeError: the images do not fit or, as a whole or by halves, do not determine a
+            temperature; or the model cannot be written as a checkpoint.
         IncompleteError: a logit is not finite, a file cannot be written, or the written checkpoint
             does not give the scaled logits.
     """
@@ -118,7 +119,9 @@ def calibrate_model(
     with guarded(where):
         split = score_split(padded(robust), images, where)
         fit = fit_temperature(split.logits, split.labels)
+        _refuse_undetermined(fit.reason)
         folds = two_fold_temperature(split.logits, split.labels, split.sample_ids, seed=seed)
+        _refuse_undetermined(folds.reason)
         before = score_logits(split.logits, split.labels)
         report = {
             "kind": "robustmix.calibration",
@@ -133,11 +136,6 @@ def calibrate_model(
             "scored_by": "two folds of the held-out images",
             **{name: metric.model_dump(mode="json") for name, metric in folds.metrics.items()},
         }
-        if fit.bound_hit:
-            report["notes"].append(
-                "W-TEMPERATURE-BOUND: the temperature lies at the end of what is searched; the "
-                "logits are of an odd scale, or too few images were fitted to"
-            )
         checkpoint = _checkpoint(robust, source, images, _record(fit, found))
         _check_written(checkpoint, out.name, padded(robust), images, where)
     save_checkpoint(out, checkpoint)
@@ -150,6 +148,15 @@ def calibrate_model(
         bins_before=reliability_table(before.confidence, before.correct, 15),
         bins_after=folds.bins_15,
     )
+
+
+def _refuse_undetermined(reason: str | None) -> None:
+    if reason is not None:
+        raise IntakeError(
+            f"the held-out images do not determine a temperature: {reason}",
+            "name more, or harder ones, with --calib-data",
+            code="E-TEMPERATURE",
+        )
 
 
 def _check_target(robust: RobustModel, out: Path, report_path: Path, force: bool) -> None:

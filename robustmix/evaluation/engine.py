@@ -5,26 +5,36 @@ padded (``robustmix.models.robust_model.padded``).
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustmix.arrays import Array
 from robustmix.errors import IncompleteError
+from robustmix.evaluation.faults import out_of_memory
 from robustmix.evaluation.progress import EvalProgress, Silence
-from robustmix.evaluation.resume_store import BLOCK, UnitStore
-from robustmix.evaluation.suite import Batch, Context, Part, Prepared
+from robustmix.evaluation.resume_store import BLOCK, Kept, Unit, UnitStore
+from robustmix.evaluation.suite import Batch, Columns, Context, Part, Prepared
 from robustmix.metrics.scores import score_logits
 from robustmix.models.checks import buffers_hash
-from robustmix.report.samples import Array, Table
+from robustmix.models.robust_model import PAD
+from robustmix.report.samples import Table
+from robustmix.signals import StopRequest
+
+SMALLER = 4
+"""By what the batch is divided once memory has run out."""
 
 
-class Interrupted(Exception):
-    """The user asked to stop; finished units are kept."""
+class Interrupted(BaseException):
+    """The user asked to stop; what is done is kept.
+
+    No ``Exception``: attacks of others that catch these must not go on.
+    """
 
 
 @dataclass
@@ -35,11 +45,28 @@ class Engine:
     store: UnitStore
     batch_size: int
     progress: EvalProgress = field(default_factory=Silence)
-    should_stop: Callable[[], bool] = lambda: False
+    stop: StopRequest = field(default_factory=StopRequest)
     resumed_units: int = 0
+
+    def __post_init__(self) -> None:
+        """Let every pass of the model answer signals: a batch of a long attack takes minutes."""
+        model = self.context.model
+
+        def answering(images: Tensor) -> Tensor:
+            if self.stop.signal is not None:
+                self._stop()
+            return model(images)
+
+        self.context = replace(self.context, model=answering)
+
+    def _stop(self) -> NoReturn:
+        self.progress.stopping()
+        raise Interrupted
 
     def run(self, suite: Prepared, key: str, positions: Tensor | None = None) -> Table | None:
         """Do the work of a suite that is not done yet and return its rows (None if it has none).
+
+        Where memory runs out, it goes on once with a smaller batch, which changes no number.
 
         Args:
             suite: what to do.
@@ -48,8 +75,20 @@ class Engine:
 
         Raises:
             IncompleteError: a logit is not finite, or the model changed while it was evaluated.
-            Interrupted: ``should_stop`` said so; finished units are on disk.
+            Interrupted: it was asked to stop; what is done is on disk.
         """
+        try:
+            return self._run(suite, key, positions)
+        except Exception as error:
+            if not out_of_memory(error) or self.batch_size <= PAD:
+                raise
+        # Only here is the failed batch's memory free: the error held on to it.
+        self.batch_size = max(PAD, self.batch_size // SMALLER)
+        if self.context.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return self._run(suite, key, positions)
+
+    def _run(self, suite: Prepared, key: str, positions: Tensor | None) -> Table | None:
         context = self.context.cut(positions)
         parts = suite.parts(context)
         self.progress.start(key, len(parts) * len(context.data))
@@ -81,50 +120,81 @@ class Engine:
     def _part(
         self, context: Context, key: str, part: Part, chosen: Tensor
     ) -> dict[str, dict[str, Array]]:
-        unit_name = f"{part.name}-t{part.trial}"
         size = min(part.block or BLOCK, BLOCK)
-        blocks = []
         self.progress.advance(key, part.name, len(context.data) - len(chosen))
-        for block, start in enumerate(range(0, len(chosen), size)):
-            if self.should_stop():
-                raise Interrupted
-            indices = chosen[start : start + size]
-            arrays = self.store.get(key, unit_name, block)
-            if arrays is None:
-                arrays = self._block(context, key, part, indices)
-                self.store.put(key, unit_name, block, arrays)
-            else:
-                self.resumed_units += 1
-                self.progress.advance(key, part.name, len(indices))
-            blocks.append(arrays)
+        blocks = [
+            self._block(context, key, part, block, chosen[start : start + size])
+            for block, start in enumerate(range(0, len(chosen), size))
+        ]
         columns: dict[str, dict[str, Array]] = {condition: {} for condition in part.conditions}
-        joined = {n: np.concatenate([b[n] for b in blocks]) for n in (blocks[0] if blocks else ())}
-        for name, array in joined.items():
+        for name, array in _joined(blocks).items():
             condition, _, column = name.rpartition("|")
             columns[condition][column] = array
         return columns
 
-    def _block(self, context: Context, key: str, part: Part, indices: Tensor) -> dict[str, Array]:
-        collected: dict[str, list[Tensor]] = {}
-        for chunk in torch.split(indices, part.batch_size or self.batch_size):
-            for condition, columns in part.compute(_batch(context, chunk)).items():
-                for name, column in columns.items():
-                    collected.setdefault(f"{condition}|{name}", []).append(column.detach())
-            self.progress.advance(key, part.name, len(chunk))
-        arrays: dict[str, Array] = {}
-        data = context.data
-        ids = [data.sample_ids[i] for i in indices.tolist()]
-        for found, tensors in collected.items():
-            condition, _, name = found.rpartition("|")
-            column = torch.cat(tensors).cpu()
-            if name != "logits":
-                arrays[found] = column.numpy()
-                continue
-            scores = score_logits(column, data.labels[indices], sample_ids=ids)
-            arrays |= {f"{condition}|{k}": v for k, v in score_columns(scores).items()}
-            if part.keep_logits:
-                arrays[found] = column.numpy()
-        return arrays
+    def _block(
+        self, context: Context, key: str, part: Part, block: int, indices: Tensor
+    ) -> Mapping[str, Array]:
+        """Give the rows of a unit: those that are kept, and those of the samples that are left."""
+        if self.stop():
+            self._stop()
+        ids = [context.data.sample_ids[i] for i in indices.tolist()]
+        unit = Unit(key, f"{part.name}-t{part.trial}", block, ids)
+        kept = self.store.get(unit) or Kept(0, {})
+        self.progress.advance(key, part.name, kept.n)
+        if kept.n == len(ids):
+            self.resumed_units += 1
+            return kept.arrays
+        found: list[_Found] = []
+        try:
+            # What is kept ends with a batch, so batches of a size of their own stay what they were.
+            for chunk in torch.split(indices[kept.n :], part.batch_size or self.batch_size):
+                if found and self.stop():
+                    self._stop()
+                found.append(_Found(chunk, part.compute(_batch(context, chunk))))
+                self.progress.advance(key, part.name, len(chunk))
+        except Interrupted:
+            if found:
+                self.store.put(unit, _added(context, part, kept, found))
+            raise
+        whole = _added(context, part, kept, found)
+        self.store.put(unit, whole)
+        return whole.arrays
+
+
+class _Found(NamedTuple):
+    """What a part computed of some samples."""
+
+    indices: Tensor
+    rows: Mapping[str, Columns]
+
+
+def _added(context: Context, part: Part, kept: Kept, found: Sequence[_Found]) -> Kept:
+    """Put the rows of some batches behind those that were kept, scores in the place of logits."""
+    columns: dict[str, list[Tensor]] = {}
+    for one in found:
+        for condition, of in one.rows.items():
+            for name, column in of.items():
+                columns.setdefault(f"{condition}|{name}", []).append(column.detach())
+    indices = torch.cat([one.indices for one in found])
+    ids = [context.data.sample_ids[i] for i in indices.tolist()]
+    arrays: dict[str, Array] = {}
+    for name, tensors in columns.items():
+        condition, _, kind = name.rpartition("|")
+        column = torch.cat(tensors).cpu()
+        if kind != "logits":
+            arrays[name] = column.numpy()
+            continue
+        scores = score_logits(column, context.data.labels[indices], sample_ids=ids)
+        arrays |= {f"{condition}|{k}": v for k, v in score_columns(scores).items()}
+        if part.keep_logits:
+            arrays[name] = column.numpy()
+    return Kept(kept.n + len(ids), _joined([kept.arrays, arrays] if kept.n else [arrays]))
+
+
+def _joined(pieces: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    names = pieces[0] if pieces else ()
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in names}
 
 
 def _spread(

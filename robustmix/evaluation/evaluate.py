@@ -1,8 +1,6 @@
 """``robustmix.evaluate``: a model and an image set become a report."""
 
 import contextlib
-import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,13 +11,15 @@ from torch import nn
 from robustmix.attacks.registry import ATTACKS
 from robustmix.corruptions.registry import CORRUPTIONS
 from robustmix.data.images import ImageSet
-from robustmix.errors import IncompatibleError, UsageError
+from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.evaluation.evaluation import Evaluation
 from robustmix.evaluation.plan import Wanted
 from robustmix.evaluation.prepare import prepare
 from robustmix.evaluation.progress import EvalProgress, Silence
 from robustmix.evaluation.resume_store import UnitStore
 from robustmix.evaluation.suites.registry import SUITES
+from robustmix.files import discard, remove_leftovers
+from robustmix.locks import run_lock
 from robustmix.metrics.registry import METRICS
 from robustmix.models.robust_model import RobustModel
 from robustmix.report.report import REPORT_FILE, Report
@@ -28,6 +28,11 @@ from robustmix.signals import stop_on_signals
 from robustmix.tables import Table, require_plugins
 
 DEFAULT_BATCH = 128
+UNITS = "units"
+"""Folder of what is done of an evaluation, beside its report."""
+
+MOST_BATCH = 1_000_000
+"""Largest batch; no device takes more, and counters of the network's kernels end at 2^31."""
 
 
 def evaluate(
@@ -67,16 +72,19 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         seed: of everything random.
         out: folder for ``report.json`` and ``samples.npz``; None writes nothing.
-        resume: take over the finished units of an interrupted evaluation in ``out``.
+        resume: take over what an interrupted evaluation left in ``out``.
         force: discard what an earlier evaluation left in ``out``.
         keep_going: evaluate the other suites if one cannot begin, e.g. because its files are
             damaged; else that is an error before anything is computed.
         name: a name for the report; the model's by default.
         argv: the command line, for the record.
         progress: hooks that are told how far the evaluation is.
-        should_stop: asked before every unit of work; true stops as SIGINT does.
+        should_stop: asked before every batch; true stops as SIGINT does.
         options: options of the suites by name, as Python values or as text, e.g. ``eps="4/255"``,
             ``trials=3``; each acts on every suite that has it.
+
+    SIGINT, SIGTERM and SIGHUP stop it before the next pass of the network; what is done is kept. A
+    second SIGINT stops it at once.
 
     Returns:
         The report; its ``content.run.status`` is ``success`` when every suite is ``ok``. A failed
@@ -86,7 +94,7 @@ def evaluate(
         UsageError: an argument is invalid, or an option is one of no suite that is run.
         IntakeError: the model, the data or the files of a suite are missing, damaged or do not fit.
         IncompatibleError: ``resume`` met units of another model, data set or parameters.
-        IncompleteError: the report could not be written.
+        IncompleteError: the report could not be written, or another run works in ``out``.
 
     Example:
         >>> import robustmix
@@ -97,8 +105,12 @@ def evaluate(
         >>> evaluate(model, "digits", ["clean"], limit=20).metric("clean.top1").n
         20
     """
-    if batch_size < 1:
-        raise UsageError(f"expected --batch-size >= 1, got {batch_size}")
+    if not 1 <= batch_size <= MOST_BATCH:
+        raise UsageError(f"expected --batch-size from 1 to {MOST_BATCH}, got {batch_size}"[:200])
+    if resume and force:
+        raise UsageError("--resume and --force exclude each other", "give one of them")
+    if resume and out is None:
+        raise UsageError("there is nothing to resume without out", "name the folder as out")
     if resume and out is not None:
         require_recorded(out)
     evaluation = prepare(
@@ -116,18 +128,19 @@ def evaluate(
         argv=argv,
     )
     with _workspace(out, resume=resume, force=force) as place:
-        finished = _already_done(place, evaluation) if resume and out is not None else None
+        store = UnitStore(place / UNITS)
+        finished = _already_done(place, evaluation, store) if resume else None
         if finished is not None:
+            store.remove()  # a kill after the report was written may have left them
             return finished
-        store = UnitStore(place / "units")
         store.open(evaluation.identity(), resume=resume)
         with stop_on_signals(should_stop) as stop:
             report = evaluation.run(store, batch_size, progress or Silence(), stop)
-        if out is not None:
-            report.save(place)
-            if report.content.run.status == "success":
-                store.remove()
-        if stop.signal is not None:
+            if out is not None:
+                report.save(place)
+                if report.content.run.status == "success":
+                    store.remove()
+        if report.content.run.status == "interrupted":
             report.interrupted_by = stop.signal
         return report
 
@@ -153,34 +166,52 @@ def _workspace(out: Path | str | None, *, resume: bool, force: bool) -> Iterator
             yield Path(temporary)
         return
     place = Path(out)
-    if force:
-        shutil.rmtree(place / "units", ignore_errors=True)
-    elif not resume and (place / REPORT_FILE).exists() and not (place / "units").exists():
-        raise UsageError(
-            f"{place} already holds a report",
-            "choose another --out, or add --force to replace it",
-            code="E-EXISTS",
-        )
-    yield place
+    with run_lock(place):
+        remove_leftovers(place, below=False)
+        remove_leftovers(place / UNITS)
+        if force:
+            discard(place / UNITS)
+        elif not resume and (place / REPORT_FILE).exists() and not (place / UNITS).exists():
+            raise UsageError(
+                f"{place} already holds a report",
+                "choose another --out, or add --force to replace it",
+                code="E-EXISTS",
+            )
+        yield place
 
 
-def _already_done(place: Path, evaluation: Evaluation) -> Report | None:
+def _already_done(place: Path, evaluation: Evaluation, store: UnitStore) -> Report | None:
+    """Give the report that lies there if it is this evaluation's and complete.
+
+    None where there is none, or where the units beside it are this evaluation's: it is then the
+    report that the evaluation was to replace.
+
+    Raises:
+        IncompatibleError: it is of another evaluation.
+    """
     if not (place / REPORT_FILE).exists():
         return None
-    report = Report.load(place)
-    if report.content.run.status != "success":
+    # Without the samples, which a kill between the two files may have left newer than the report.
+    run = Report.load(place, samples=False).content.run
+    continued = store.belongs_to(evaluation.identity())
+    if run.status != "success" or (continued and run.fingerprint != evaluation.fingerprint):
         return None
-    if report.content.run.fingerprint != evaluation.fingerprint:
+    if run.fingerprint != evaluation.fingerprint:
         raise IncompatibleError(
             f"the report in {place} is of another model, data set or parameters",
             "choose another --out, or add --force to replace it",
             code="E-RESUME",
         )
-    return report
+    try:
+        return Report.load(place)
+    except IntakeError:
+        if not continued:
+            raise
+        return None  # the evaluation is finished from its units, and its samples written again
 
 
 def exit_code(report: Report) -> int:
     """Return what a process that made this report exits with."""
     if report.interrupted_by is not None:
-        return 130 if report.interrupted_by == signal.SIGINT else 143
+        return 128 + report.interrupted_by
     return 0 if report.content.run.status == "success" else 4

@@ -1,33 +1,35 @@
 """One evaluation, everything decided: it runs the suites and makes the report."""
 
-import hashlib
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 
 import robustmix
+from robustmix.data.content import pixels_sha256
 from robustmix.data.images import ImageSet
 from robustmix.data.manifests import DATASETS
 from robustmix.environment import describe_environment, timestamp
 from robustmix.errors import RobustmixError
 from robustmix.evaluation.engine import Engine, Interrupted, guarded
+from robustmix.evaluation.faults import suite_fault
 from robustmix.evaluation.patches import token_patch
 from robustmix.evaluation.plan import Planned
 from robustmix.evaluation.progress import EvalProgress
 from robustmix.evaluation.protocols import PROTOCOLS
+from robustmix.evaluation.repeats import CHECKED, Repeats
 from robustmix.evaluation.resume_store import UnitStore
-from robustmix.evaluation.suite import Context, Prepared, summarise
+from robustmix.evaluation.suite import Context, Prepared, summarise, to_unit
 from robustmix.evaluation.suites.registry import SUITES
-from robustmix.evaluation.warnings import find_warnings
+from robustmix.evaluation.warnings import find_warnings, smaller_batch
 from robustmix.files import hash_json
 from robustmix.metrics.registry import METRICS
-from robustmix.models.checks import sanity_checks, state_hash
+from robustmix.models.checks import state_hash
 from robustmix.models.names import ARCHS
 from robustmix.models.robust_model import RobustModel, padded
 from robustmix.report.report import Report, without_folders
@@ -49,6 +51,8 @@ from robustmix.report.schema import (
 from robustmix.rng import GENERATOR
 from robustmix.signals import StopRequest
 from robustmix.tables import Origin
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +87,13 @@ def origins_of(name: str, prepared: Prepared) -> list[OriginPart]:
     for path in METRICS:
         if path.partition(".")[0] == prepared.kind:
             found.append(("metric", path, METRICS.origin(path)))
-    return [_part_of(kind, called, origin) for kind, called, origin in found if origin is not None]
+    return [
+        origin_part(kind, called, origin) for kind, called, origin in found if origin is not None
+    ]
 
 
-def _part_of(kind: str, name: str, origin: Origin) -> OriginPart:
+def origin_part(kind: str, name: str, origin: Origin) -> OriginPart:
+    """Give the record of where a thing came from."""
     return OriginPart(kind=kind, name=name, module=origin.module, version=origin.version)
 
 
@@ -153,7 +160,6 @@ class Evaluation:
             "resize": self.robust.resize,
             "data": self.dataset,
             "labels": hash_json(self.data.labels.tolist()),
-            "pixels": _pixel_probe(self.data),
             "seed": self.seed,
             "generator": GENERATOR,
             "device": self.device.type,
@@ -192,7 +198,7 @@ class Evaluation:
         parts: dict[str, SuitePart] = {}
         with guarded(self.device):
             engine = Engine(self._context(samples), store, batch_size, progress, stop)
-            checks = self._checks(engine.context)
+            repeats = Repeats.ask(self.robust, self._first_images())
             for ready in self.suites:
                 begun = time.monotonic()
                 parts[ready.key] = self._suite(engine, ready, samples, parts)
@@ -202,10 +208,15 @@ class Evaluation:
             kind = key.partition("@")[0]
             parts[key] = SuitePart(kind=kind, status="failed", reason=error.line())
         for ready in self.suites:
-            ready.prepared.judge(ready.key, parts)
+            _asked(ready, parts, ready.prepared.judge)
+        checks = repeats.checks(samples)
         warnings = find_warnings(self.robust, self.whole, samples, checks)
+        if engine.batch_size < batch_size:
+            warnings.append(smaller_batch(batch_size, engine.batch_size))
         for ready in self.suites:
-            warnings += ready.prepared.warnings(ready.key, parts)
+            warnings += _asked(ready, parts, ready.prepared.warnings) or []
+            if parts[ready.key].status == "failed":
+                samples.tables.pop(ready.key, None)
         content = ReportModel(
             tool=Tool(version=robustmix.__version__, plugins=self._plugins()),
             run=Run(
@@ -254,10 +265,9 @@ class Evaluation:
             record=samples,
         )
 
-    def _checks(self, context: Context) -> dict[str, Any]:
-        few = torch.arange(min(16, len(context.data)))
-        first = context.data.pixels.take(few).to(self.device)
-        return sanity_checks(self.robust, first.float() / 255)
+    def _first_images(self) -> torch.Tensor:
+        few = torch.arange(min(CHECKED, len(self.data)))
+        return to_unit(self.data.pixels.take(few).to(self.device))
 
     def _suite(
         self,
@@ -267,7 +277,7 @@ class Evaluation:
         done: Mapping[str, SuitePart],
     ) -> SuitePart:
         prepared, key, kind = ready.prepared, ready.key, ready.prepared.kind
-        if engine.should_stop():
+        if engine.stop():
             reason = "interrupted before it began"
             return SuitePart(kind=kind, status="partial", reason=reason)
         if key != "clean" and done["clean"].status != "ok":
@@ -281,16 +291,10 @@ class Evaluation:
         except Interrupted:
             reason = "interrupted; add --resume to continue"
             return SuitePart(kind=kind, status="partial", reason=reason)
-        except RobustmixError as error:
+        except (Exception, SystemExit) as error:
+            # Whoever's fault it is: the numbers of the other suites stand without this one's.
             samples.tables.pop(key, None)
-            return SuitePart(kind=kind, status="failed", reason=error.line())
-        except Exception as error:
-            if not ready.origins:
-                raise
-            # Others' code: its faults are its suite's, not those of the whole evaluation.
-            samples.tables.pop(key, None)
-            said = f"error[E-PLUGIN]: {ready.origins[0].module} raised {type(error).__name__}"
-            return SuitePart(kind=kind, status="failed", reason=f"{said}: {error}"[:500])
+            return _failed(ready, error)
         part.origins = ready.origins
         if ready.covered is not None:
             name_subset(part, len(ready.covered), len(self.data))
@@ -318,7 +322,7 @@ class Evaluation:
         ):
             origin = table.origin(name)
             if origin is not None:
-                found.append(_part_of(kind, name, origin))
+                found.append(origin_part(kind, name, origin))
         found += [OriginPart.model_validate(dict(one)) for one in self.robust.info.plugins]
         return list({(one.kind, one.name): one for one in found}.values())
 
@@ -355,6 +359,26 @@ class Evaluation:
         )
 
 
+def _asked(
+    ready: Ready,
+    parts: dict[str, SuitePart],
+    ask: Callable[[str, dict[str, SuitePart]], Answer],
+) -> Answer | None:
+    """Ask a suite what it says when all are done; a fault of its own fails it alone."""
+    try:
+        return ask(ready.key, parts)
+    except Exception as error:
+        timing = parts[ready.key].timing
+        parts[ready.key] = _failed(ready, error).model_copy(update={"timing": timing})
+        return None
+
+
+def _failed(ready: Ready, error: BaseException) -> SuitePart:
+    told = error if isinstance(error, RobustmixError) else None
+    told = told or suite_fault(ready.key, error, ready.origins)
+    return SuitePart(kind=ready.prepared.kind, status="failed", reason=told.line())
+
+
 def _as_tuple(patch: Any) -> tuple[float, ...] | None:
     return None if patch is None else tuple(patch)
 
@@ -380,13 +404,6 @@ def name_subset(part: SuitePart, n: int, of: int) -> None:
         part.metrics[name] = metric.model_copy(update={"note": note})
 
 
-def _pixel_probe(data: ImageSet) -> str:
-    """Hash 64 evenly spaced images: data in memory has no file with a checksum."""
-    count = min(64, len(data))
-    indices = torch.arange(count) * len(data) // count
-    return hashlib.sha256(data.pixels.take(indices).cpu().numpy().tobytes()).hexdigest()
-
-
 def _describe_data(
     data: ImageSet, whole: ImageSet, chosen: torch.Tensor | None, seed: int
 ) -> dict[str, Any]:
@@ -402,5 +419,6 @@ def _describe_data(
         order_sha256=data.order_sha256,
         class_names_sha256=data.class_names_sha256,
         transform=data.transform,
+        pixels_sha256=pixels_sha256(data),
         files=[FilePart(name=f.name, sha256=f.sha256, verified=f.verified) for f in data.files],
     ).model_dump(mode="json")

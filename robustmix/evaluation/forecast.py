@@ -13,6 +13,7 @@ from robustmix.evaluation.engine import guarded
 from robustmix.evaluation.evaluation import Evaluation
 from robustmix.evaluation.suite import to_unit
 from robustmix.models.robust_model import padded
+from robustmix.progress import show_duration
 
 PROBE_SECONDS = 2.0
 
@@ -162,20 +163,3 @@ def _most(cost: Cost) -> str:
 
 def _count(cost: Cost, number: int | None) -> str:
     return "?" if number is None else f"{_most(cost)}{number:,}"
-
-
-def show_duration(seconds: float) -> str:
-    """Return a time as people say it.
-
-    Example:
-        >>> show_duration(0.4), show_duration(75), show_duration(7300)
-        ('<1 s', '1:15 min', '2:02 h')
-    """
-    if seconds < 1:
-        return "<1 s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if seconds < 3600:
-        return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
-    return f"{minutes // 60}:{minutes % 60:02d} h"

@@ -5,7 +5,6 @@ kept out for validation, as its checkpoint records; nothing, and then the suite 
 the test images and scores the other.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -13,11 +12,13 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import torch
 
-from robustmix.data.datasets import load_dataset
+from robustmix.data.content import pixels_sha256
 from robustmix.data.images import ImageSet
 from robustmix.data.loader import split_holdout
 from robustmix.data.manifests import Split
 from robustmix.errors import IntakeError, UsageError, unknown_name
+from robustmix.evaluation.class_names import check_class_names
+from robustmix.evaluation.model_images import load_for
 from robustmix.files import hash_json
 from robustmix.metrics.temperature import CalibrationSplit, hash_ids
 from robustmix.models.robust_model import RobustModel
@@ -46,7 +47,7 @@ class HeldOut:
     n: int
     ids_sha256: str
     content_sha256: str
-    """Over ids, labels and some pixels: equal splits have equal content."""
+    """Over ids, labels and pixels: equal splits have equal content."""
 
     notes: tuple[str, ...] = ()
     """Warnings, each beginning with its code."""
@@ -159,8 +160,7 @@ def _named(robust: RobustModel, name: str, split: Split, data_dir: Path | None) 
 
 
 def _load(robust: RobustModel, name: str, split: Split, data_dir: Path | None) -> ImageSet:
-    size = robust.input_size[1] if robust.input_size[1] == robust.input_size[2] else None
-    images = load_dataset(name, split, data_dir=data_dir, img_size=size)
+    images = load_for(robust, name, split, data_dir)
     _check_task(robust, images)
     return images
 
@@ -173,22 +173,15 @@ def _check_task(robust: RobustModel, images: ImageSet) -> None:
             "name images of the model's own task with --calib-data",
             code="E-CALIB-SPLIT",
         )
-    names = robust.info.class_names
-    if names is not None and robust.info.class_map_sha256 is None and images.class_names != names:
-        raise IntakeError(
-            "the classes of the calibration images are not those of the model",
-            "name images of the model's own task with --calib-data",
-            code="E-CLASS-NAMES",
-        )
+    check_class_names(robust, images)
 
 
 def _described(images: ImageSet, source: str, notes: tuple[str, ...]) -> OpenedSplit:
     if len(images) < 2:
         raise IntakeError(f"{source} has {len(images)} images", "give at least 2")
     ids = hash_ids(images.sample_ids)
-    probe = images.pixels.take(torch.linspace(0, len(images) - 1, min(64, len(images))).long())
-    pixels = hashlib.sha256(probe.cpu().numpy().tobytes()).hexdigest()
-    content = hash_json([ids, images.order_sha256, images.labels.tolist(), pixels])
+    content = hash_json([ids, images.order_sha256, images.labels.tolist(), pixels_sha256(images)])
     n = len(images)
+    notes += tuple(note for note in images.notes if note.startswith("W-"))
     record = HeldOut(source=source, n=n, ids_sha256=ids, content_sha256=content, notes=notes)
     return OpenedSplit(record, images)

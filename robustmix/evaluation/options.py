@@ -2,21 +2,26 @@
 
 import ast
 import dataclasses
+import functools
 import inspect
 import itertools
+import reprlib
 import textwrap
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, cast, get_args, get_origin
 
 from robustmix.errors import RobustmixError, UsageError, unknown_name
 from robustmix.evaluation.params import exact_name, read_fraction
 
 _PARSE, _SHOWN, _FORM = "parse", "shown", "form"
+
+LONGEST = 10_000
+"""Most characters of a value, and most values of a list: more is a slip, or meant to do harm."""
 
 
 def option(
@@ -88,15 +93,19 @@ class Option:
         Raises:
             UsageError: it is not of the option's type.
         """
-        if self.parse is not None and isinstance(given, str):
-            return self.parse(given)
+        own = self.parse if isinstance(given, str) else None
         try:
-            return coerced(self.hint, given)
+            if isinstance(given, str) and len(given) > LONGEST:
+                raise ValueError
+            return coerced(self.hint, given) if own is None else own(cast(str, given))
         except RobustmixError as error:
+            if own is not None:
+                raise
             raise UsageError(f"{self.flag}: {error.message}", error.hint, code=error.code) from None
         except (TypeError, ValueError, ArithmeticError):
+            text = given if isinstance(given, str) else reprlib.repr(given)
             raise UsageError(
-                f"{self.flag} takes {self.form or _form(self.hint)}, got {str(given)[:80]!r}",
+                f"{self.flag} takes {self.form or _form(self.hint)}, got {text[:80]!r}",
                 f"write {self.flag} {_example(self)}",
                 code="E-OPTION-VALUE",
             ) from None
@@ -104,6 +113,11 @@ class Option:
 
 def options_of(kind: type[Any]) -> tuple[Option, ...]:
     """Read the options of a suite off its dataclass: types, defaults, and what stands below."""
+    return _options_of(cast(Any, kind))
+
+
+@functools.cache
+def _options_of(kind: Any) -> tuple[Option, ...]:
     hints, documented = typing.get_type_hints(kind), field_docs(kind)
     return tuple(
         Option(
@@ -144,6 +158,8 @@ def coerced(hint: Any, given: object) -> Any:
         TypeError, ValueError: it is none.
         UsageError: it is none of a few choices.
     """
+    if callable(unwrap := getattr(given, "tolist", None)):  # of numpy and torch
+        given = unwrap()
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is typing.Literal:
         if given not in arguments:
@@ -167,9 +183,14 @@ def _plain(hint: Any, given: object) -> Any:
         return Fraction(given) if isinstance(given, int | Fraction) else _nearest(given)
     if hint in (int, float):
         return _number(hint, given)
-    if not isinstance(given, (str, Path) if hint in (str, Path) else hint):
+    if hint in (str, Path):
+        if not isinstance(given, str | Path):
+            raise TypeError
+        return hint(given)
+    # What a type in brackets holds cannot be checked; text is never meant to be such a thing.
+    if isinstance(given, str) if hint is Any or get_origin(hint) else not isinstance(given, hint):
         raise TypeError
-    return hint(given) if hint in (str, Path) else given
+    return given
 
 
 def _number(hint: Any, given: object) -> Any:
@@ -192,9 +213,15 @@ def _nearest(given: object) -> Fraction:
 
 
 def _several(arguments: tuple[Any, ...], given: object) -> tuple[Any, ...]:
-    items = [item.strip() for item in given.split(",")] if isinstance(given, str) else given
-    if not isinstance(items, list | tuple):
-        items = [items]
+    items: list[object]
+    if isinstance(given, str):
+        items = [item.strip() for item in given.split(",")]
+    elif isinstance(given, Iterable) and not isinstance(given, bytes | Mapping | Path):
+        items = list(itertools.islice(given, LONGEST + 1))
+    else:
+        items = [given]
+    if len(items) > LONGEST:
+        raise ValueError
     if arguments[-1] is Ellipsis:
         return tuple(coerced(arguments[0], item) for item in items if item != "")
     return tuple(coerced(hint, item) for hint, item in zip(arguments, items, strict=True))

@@ -26,6 +26,12 @@ CONSTANT_FILLS: tuple[Fill, ...] = ("mean", "black")
 CountRule = Literal["half-up", "half-even", "floor"]
 COUNT_RULES: tuple[CountRule, ...] = get_args(CountRule)
 
+MOST_TRIALS = 1000
+"""Most random masks a sample; each is a pass over all samples and has columns of its own."""
+
+MOST_OFFSET = 1_000_000
+"""Largest shift of a grid in pixels, far above any image's side."""
+
 MOST_RATIOS = 10_000
 """Most points of a curve; a smaller step is a slip, and would fill the memory."""
 
@@ -68,6 +74,29 @@ def patch_size(size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
             code="E-GRID",
         )
     return height // rows, width // columns
+
+
+def nearest_grid(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """Give the grid that divides images, of more than one row and column, nearest to the wanted.
+
+    Nearness is the ratio of the sides of patches; of two equally near the finer is taken.
+
+    Args:
+        size: height and width of the images.
+        wanted: rows and columns.
+
+    Example:
+        >>> nearest_grid((28, 28), (8, 8)), nearest_grid((96, 299), (14, 14))
+        ((7, 7), (16, 13))
+    """
+    rows, columns = (nearest_divisor(*pair) for pair in zip(size, wanted, strict=True))
+    return rows, columns
+
+
+def nearest_divisor(length: int, wanted: float) -> int:
+    """Give the divisor of a length, above 1, whose ratio to the wanted number is nearest to 1."""
+    divisors = [d for d in range(2, length + 1) if length % d == 0] or [1]
+    return min(divisors, key=lambda d: (max(d / wanted, wanted / d), -d))
 
 
 def token_patch(robust: RobustModel) -> list[float] | None:
@@ -142,21 +171,23 @@ def scope_size(scope: str) -> int | None:
     if scope == "sample":
         return None
     kind, _, count = scope.partition(":")
-    if kind != "batch" or not count.isdecimal() or int(count) < 1:
+    if kind != "batch" or not count.isdecimal() or len(count) > 9 or int(count) < 1:
         raise UsageError(
-            f"unknown mask scope '{scope}'", "write sample or batch:100", code="E-MASK-SCOPE"
+            f"unknown mask scope '{scope[:80]}'", "write sample or batch:100", code="E-MASK-SCOPE"
         )
     return int(count)
 
 
 def check_trials(trials: int) -> None:
-    """Refuse fewer than one trial.
+    """Refuse fewer than one trial, and more than anyone runs.
 
     Raises:
-        UsageError: there are fewer.
+        UsageError: there are.
     """
     if trials < 1:
         raise UsageError(f"expected --trials >= 1, got {trials}", code="E-TRIALS")
+    if trials > MOST_TRIALS:
+        raise UsageError(f"expected --trials <= {MOST_TRIALS}, got {trials}", code="E-TRIALS")
 
 
 def parse_grid(text: str) -> tuple[int, int]:
@@ -205,12 +236,22 @@ def parse_offset(text: str) -> tuple[int, int]:
         UsageError: these are not two numbers.
     """
     try:
-        right, down = (int(item) for item in text.split(","))
+        right, down = (int(item) for item in text.split(",", 2))
     except ValueError:
         raise UsageError(
             f"cannot read offset '{text[:80]}'", "write it as 8,8", code="E-OFFSET"
         ) from None
     return right, down
+
+
+def check_offset(offset: tuple[int, int]) -> None:
+    """Refuse a shift that no image is as large as.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if any(abs(shift) > MOST_OFFSET for shift in offset):
+        raise UsageError("the offset is larger than any image", "write 8,8", code="E-OFFSET")
 
 
 def as_ranks(order: Tensor) -> Tensor:

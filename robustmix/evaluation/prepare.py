@@ -7,15 +7,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from robustmix.data.datasets import data_folder, load_dataset
+from robustmix.attacks.registry import ATTACKS
 from robustmix.data.images import ImageSet
+from robustmix.data.location import data_folder
 from robustmix.data.manifests import DATASETS
 from robustmix.environment import choose_device
 from robustmix.errors import IntakeError, RobustmixError, UsageError
-from robustmix.evaluation.evaluation import Evaluation, Ready
+from robustmix.evaluation.class_names import check_class_names
+from robustmix.evaluation.evaluation import Evaluation, Ready, origin_part
+from robustmix.evaluation.faults import suite_fault
+from robustmix.evaluation.model_images import load_for
 from robustmix.evaluation.plan import Planned, Wanted, plan
 from robustmix.evaluation.protocols import ProtocolScene
 from robustmix.evaluation.suite import Prepared, Scene
+from robustmix.evaluation.suites.registry import SUITES
+from robustmix.files import hash_json
 from robustmix.models.load import load_model
 from robustmix.models.robust_model import RobustModel
 from robustmix.rng import seeded_subset
@@ -107,12 +113,24 @@ def _prepared(
     for one in planned:
         try:
             # Each knows those before it: corrupted images are scaled by the calibration's fit.
-            prepared[one.key] = one.suite.prepare(replace(scene, prepared=dict(prepared)))
-        except RobustmixError as error:
+            made = one.suite.prepare(replace(scene, prepared=dict(prepared)))
+            hash_json(made.params)  # what cannot be recorded is found before any work
+        except Exception as error:
+            refused[one.key] = _refusal(one, error)
             if not keep_going:
-                raise
-            refused[one.key] = error
+                raise refused[one.key] from error
+        else:
+            prepared[one.key] = made
     return prepared, refused
+
+
+def _refusal(planned: Planned, error: Exception) -> RobustmixError:
+    """Say why a suite cannot begin; of an error of others' code whose it is."""
+    if isinstance(error, RobustmixError):
+        return error
+    origin = SUITES.origin(planned.name) or ATTACKS.origin(planned.name)
+    whose = [] if origin is None else [origin_part("suite", planned.name, origin)]
+    return suite_fault(planned.key, error, whose)
 
 
 def _dataset(dataset: ImageSet | str | None, robust: RobustModel, folder: Path) -> ImageSet:
@@ -125,8 +143,7 @@ def _dataset(dataset: ImageSet | str | None, robust: RobustModel, folder: Path) 
         )
     if dataset is None:
         require_plugins(robust.info.plugins, [DATASETS])  # says where it came from
-    size = robust.input_size[1] if robust.input_size[1] == robust.input_size[2] else None
-    return load_dataset(name, "test", data_dir=folder, img_size=size)
+    return load_for(robust, name, "test", folder)
 
 
 def _check_fit(robust: RobustModel, data: ImageSet) -> None:
@@ -142,14 +159,7 @@ def _check_fit(robust: RobustModel, data: ImageSet) -> None:
             "give the data set the model was trained on",
             code="E-INPUT-SIZE",
         )
-    names = robust.info.class_names
-    if names is not None and robust.info.dataset == data.name and names != data.class_names:
-        raise IntakeError(
-            f"the checkpoint's class names are not those of {data.name}, so labels would be mixed "
-            "up",
-            "give the data the model was trained on, or a --class-map",
-            code="E-CLASS-NAMES",
-        )
+    check_class_names(robust, data)
     if len(data) == 0:
         raise IntakeError(f"{data.name} has no images", "check the data folder")
     if len(set(data.sample_ids)) != len(data):
@@ -160,7 +170,11 @@ def _subset(data: ImageSet, limit: int | float | None, seed: int) -> torch.Tenso
     """Choose which samples to evaluate, rising; None for all of them."""
     if limit is None:
         return None
-    share = isinstance(limit, float) and limit < 1
+    share = 0 < limit < 1
+    if not share and (limit < 1 or limit != limit // 1):  # also true for NaN and infinity
+        raise UsageError(
+            f"cannot take --limit {limit}", "give a whole number of at least 1, or a share below 1"
+        )
     count = round(limit * len(data)) if share else int(limit)
     if count < 1:
         raise UsageError(f"--limit {limit} leaves no sample", "give at least 1")

@@ -8,6 +8,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from robustmix.progress import PLAIN_SECONDS, ProgressKind, settle
 
+STOPPING = "stopping; what is done is kept"
+
 
 class EvalProgress(Protocol):
     """What the engine tells whoever watches."""
@@ -18,6 +20,10 @@ class EvalProgress(Protocol):
 
     def advance(self, suite: str, part: str, samples: int) -> None:
         """Note that so many samples of a part were done."""
+        ...
+
+    def stopping(self) -> None:
+        """Say that the evaluation was asked to stop and does."""
         ...
 
     def close(self) -> None:
@@ -32,6 +38,9 @@ class Silence:
         """Show nothing."""
 
     def advance(self, suite: str, part: str, samples: int) -> None:
+        """Show nothing."""
+
+    def stopping(self) -> None:
         """Show nothing."""
 
     def close(self) -> None:
@@ -64,6 +73,10 @@ class PlainLines:
         share = 100 * self.done / self.total
         self._say(f"{suite} {part}: {share:.0f} %, {rate:.0f} images/s, {left:.0f} s left")
 
+    def stopping(self) -> None:
+        """Print that it stops."""
+        self._say(STOPPING)
+
     def close(self) -> None:
         """Nothing is left open."""
 
@@ -94,6 +107,10 @@ class Bar:
     def advance(self, suite: str, part: str, samples: int) -> None:
         """Move the bar."""
         self.bar.update(self.task, advance=samples, part=part)
+
+    def stopping(self) -> None:
+        """Print that it stops, above the bar."""
+        self.bar.console.print(STOPPING)
 
     def close(self) -> None:
         """Take the bar off the terminal."""

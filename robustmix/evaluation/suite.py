@@ -11,19 +11,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robustmix.arrays import Array
 from robustmix.errors import IncompleteError
 from robustmix.evaluation.options import Option, options_of
 from robustmix.evaluation.params import encode_params, read_params
 from robustmix.metrics.definition import Definition, Numbers, absent, summarise_metrics
+from robustmix.metrics.intervals import REPLICATES
 from robustmix.metrics.registry import METRICS, metrics_for
 from robustmix.metrics.scores import IntArray
 from robustmix.report.rows import Rows
-from robustmix.report.samples import Array, Samples, Table
+from robustmix.report.samples import Samples, Table
 from robustmix.report.schema import (
     ConditionPart,
     CurvePart,
@@ -195,6 +197,9 @@ class Prepared:
     kind: ClassVar[str]
     """Family of suites whose numbers are alike; metrics are registered for it."""
 
+    own_correct: ClassVar[tuple[str, ...]] = ()
+    """Conditions whose column ``correct`` says something else than that ``pred`` is the label."""
+
     @property
     def params(self) -> JsonDict:
         """Every parameter that the numbers depend on, JSON-like."""
@@ -262,6 +267,20 @@ class Suite:
     called: ClassVar[str] = ""
     """Name in reports of a suite that is not in the table itself but a variant of one that is."""
 
+    def __post_init__(self) -> None:
+        """Take every option in its natural types, as ``evaluate`` does: 3 for (3,), text too.
+
+        Raises:
+            UsageError: a value is none of the option's.
+        """
+        for one in options_of(type(self)):
+            given = getattr(self, one.name)
+            # A choice has one type; which choices there are is the suite's own to say.
+            choice = get_origin(one.hint) is Literal and one.parse is None
+            usual = given is None or given is one.default
+            if not usual and not choice:
+                object.__setattr__(self, one.name, one.value(given))
+
     @property
     def default_limit(self) -> int | None:
         """Most samples where no limit is asked for; None: all."""
@@ -317,7 +336,9 @@ def _or_absent(define: Callable[[], Definition], n: int, origin: Origin) -> Defi
         return absent(n, told, direction="neither")
 
 
-def summarise(prepared: Prepared, rows: Rows, *, foreign: bool = False) -> SuitePart:
+def summarise(
+    prepared: Prepared, rows: Rows, *, foreign: bool = False, replicates: int = REPLICATES
+) -> SuitePart:
     """Make a suite's part of the report from its rows alone.
 
     Args:
@@ -325,6 +346,7 @@ def summarise(prepared: Prepared, rows: Rows, *, foreign: bool = False) -> Suite
         rows: of the samples that it covers.
         foreign: whether to record which numbers are means of a column, so that they can be
             compared where the suite is not installed.
+        replicates: resamples of intervals that no formula makes, 0 for none of these.
 
     Raises:
         IncompleteError: the rows show that the model does not repeat its answers.
@@ -332,7 +354,13 @@ def summarise(prepared: Prepared, rows: Rows, *, foreign: bool = False) -> Suite
     prepared.check(rows)
     columns: dict[str, tuple[str, str]] = {}
     numbers = all_numbers(prepared, rows)
-    metrics = summarise_metrics(numbers, seed=rows.seed, columns=columns if foreign else None)
+    metrics = summarise_metrics(
+        numbers,
+        seed=rows.seed,
+        columns=columns if foreign else None,
+        replicates=replicates,
+        rules=rows.rules,
+    )
     conditions: dict[str, dict[str, Any]] = {}
     for (condition, name), metric in metrics.items():
         conditions.setdefault(condition, {})[name] = metric

@@ -156,6 +156,19 @@ class AdAutoMixConfig:
             return iteration % self.adv_interval == 0
         return self.adv_mode == "always"
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the options that do nothing under the others, with the reason."""
+        found: dict[str, str] = {}
+        if self.mix_samples == 2:
+            found |= dict.fromkeys(("random_samples", "linear_ratio"), "mix_samples is 2")
+        if self.adv_mode != "alternate":
+            found["adv_interval"] = f"adv_mode is {self.adv_mode}"
+        if self.adv_mode == "off":
+            found |= dict.fromkeys(("beta", "w_adv", "w_cos"), "adv_mode is off")
+        elif self.w_adv is not None and self.w_cos is not None:
+            found["beta"] = "w_adv and w_cos say both weights"
+        return found
+
 
 class AdAutoMixDraws(NamedTuple):
     """Everything random in one step; B images, N sources."""

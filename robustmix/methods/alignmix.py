@@ -75,6 +75,13 @@ class AlignMixConfig:
         require(self.iterations >= 1, "iterations >= 1", self.iterations)
         require(self.tolerance >= 0, "tolerance >= 0", self.tolerance)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the options that do nothing under the others, with the reason."""
+        if self.manifold_share < 1:
+            return {}
+        keys = ("epsilon", "iterations", "tolerance", "stop_together")
+        return dict.fromkeys(keys, "manifold_share is 1")
+
 
 class AlignMixDraws(NamedTuple):
     """Everything random in the mixing of one batch."""

@@ -53,6 +53,10 @@ class AttentiveMixConfig:
         check_alpha(self.alpha)
         require(self.top_k >= 0, "top_k >= 0", self.top_k)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the options that do nothing under the others, with the reason."""
+        return {"alpha": "top_k says how many cells are kept"} if self.top_k else {}
+
 
 class AttentiveMixDraws(NamedTuple):
     """Everything random in the mixing of one batch."""

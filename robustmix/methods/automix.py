@@ -132,6 +132,13 @@ class PairMaskConfig:
         require(self.feature_stage >= -1, "feature_stage >= -1", self.feature_stage)
         check_ema(self.ema, self.ema_end, self.ema_start)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the options that do nothing under the others, with the reason."""
+        if self.mask_loss_weight:
+            return {}
+        keys = ("mask_loss", "mask_loss_margin", "mask_loss_decay")
+        return dict.fromkeys(keys, "mask_loss_weight is 0")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AutoMixConfig(PairMaskConfig):

@@ -52,6 +52,11 @@ class DeiTConfig:
         check_alpha(self.cutmix_alpha, "cutmix_alpha")
         require(0 <= self.cutmix_prob <= 1, "cutmix_prob in [0, 1]", self.cutmix_prob)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the options that do nothing under the others, with the reason."""
+        idle = {0.0: "cutmix_alpha", 1.0: "mixup_alpha"}.get(self.cutmix_prob)
+        return {} if idle is None else {idle: f"cutmix_prob is {self.cutmix_prob:g}"}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RSBConfig(DeiTConfig):

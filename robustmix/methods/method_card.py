@@ -84,7 +84,7 @@ def method_card(name: str, presets: Mapping[str, Mapping[str, object]] | None = 
 
     Args:
         name: a key of ``METHODS``.
-        presets: recipes by name, as TOML holds them (``robustmix.training.recipe.preset_dict``);
+        presets: recipes by name, as TOML holds them (``robustmix.training.catalogue.Row.as_toml``);
             those of other methods are ignored.
 
     Raises:

@@ -104,6 +104,12 @@ class PuzzleMixConfig:
         size = self.transport_size
         require(size == -1 or size >= 1, "transport_size: -1, or at least 1", size)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the options that do nothing under the others, with the reason."""
+        if self.transport:
+            return {}
+        return dict.fromkeys(("transport_epsilon", "transport_size"), "transport is false")
+
 
 class PuzzleMixDraws(NamedTuple):
     """Everything random in the mixing of one batch."""

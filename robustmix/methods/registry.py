@@ -238,9 +238,23 @@ def method_config(name: str, options: Mapping[str, object]) -> Any:
 
 
 def method_options(name: str, options: Mapping[str, object]) -> dict[str, Any]:
-    """Return every option of a method, defaults filled in, as JSON-like values."""
+    """Return every option of a method that acts, defaults filled in, as JSON-like values."""
     config = method_config(name, options)
-    return {field.name: getattr(config, field.name) for field in fields(config)}
+    idle = _idle(config)
+    names = [field.name for field in fields(config) if field.name not in idle]
+    return {name: getattr(config, name) for name in names}
+
+
+def options_without_effect(name: str, options: Mapping[str, object]) -> dict[str, str]:
+    """Return the options of a method that do nothing under the others, with the reason.
+
+    A config says so by its ``without_effect()``, if it has one.
+    """
+    return _idle(method_config(name, options))
+
+
+def _idle(config: Any) -> dict[str, str]:
+    return dict(config.without_effect()) if hasattr(config, "without_effect") else {}
 
 
 def build_method(

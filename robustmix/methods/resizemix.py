@@ -57,6 +57,10 @@ class ResizeMixConfig:
         scale = (self.smallest, self.largest)
         require(0 <= scale[0] <= scale[1] <= 1, "0 <= smallest <= largest <= 1", scale)
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the options that do nothing under the others, with the reason."""
+        return {} if self.use_alpha else {"alpha": "use_alpha is false"}
+
 
 class ResizeMixDraws(NamedTuple):
     """Everything random in the mixing of one batch."""

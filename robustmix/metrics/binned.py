@@ -163,14 +163,40 @@ def aurc(errors: FloatArray) -> FloatArray:
     """
     n = errors.shape[-1]
     # Sample i takes part in every prefix from i on: its weight is sum_{k >= i} 1 / k.
-    share = np.cumsum((1 / np.arange(1, n + 1))[::-1])[::-1] / n
-    area: FloatArray = errors @ share
+    area: FloatArray = errors @ (_sums_from(1 / np.arange(1, n + 1)) / n)
     return area
+
+
+def _sums_from(values: FloatArray) -> FloatArray:
+    """Sum the values from each place to the end, (n,)."""
+    sums: FloatArray = np.cumsum(values[::-1])[::-1]
+    return sums
+
+
+def aurc_values(errors: FloatArray) -> FloatArray:
+    """Give what the area moves with to first order, one value a sample, (n,); their mean is it.
+
+    A sample changes the risk at its own place, and at all places after it, where it adds its error
+    and takes the place of another.
+
+    Args:
+        errors: 1 for wrong and 0 for right, sorted by falling confidence, (n,).
+    """
+    places = np.arange(1, len(errors) + 1)
+    risk = np.cumsum(errors) / places
+    moves = risk + errors * _sums_from(1 / places) - _sums_from(risk / places)
+    values: FloatArray = risk.mean() + moves - moves.mean()
+    return values
+
+
+def kept_at(n: int, percent: int) -> int:
+    """Count the most confident ``percent`` % of samples, rounded up."""
+    return -(-n * percent // 100)
 
 
 def accuracy_at(errors: FloatArray, percent: int) -> FloatArray:
     """Compute the accuracy of the most confident ``percent`` % of samples, rounded up, (R,)."""
-    kept: int = -(-errors.shape[-1] * percent // 100)
+    kept = kept_at(errors.shape[-1], percent)
     return 1 - _last(errors[..., :kept]) / kept
 
 

@@ -1,23 +1,37 @@
-"""Metrics of the calibration suite, each with its interval and bootstrap bias."""
+"""Metrics of the calibration suite, each with its interval."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
 from robustmix.errors import UsageError
 from robustmix.metrics import binned
-from robustmix.metrics.binned import BinSums, bin_sums, reliability_table
+from robustmix.metrics.binned import BinSums, bin_index, bin_sums, reliability_table
+from robustmix.metrics.chance import (
+    Chance,
+    Noise,
+    absolute_noise,
+    group_spreads,
+    part_chance,
+    root_chance,
+    square_chance,
+)
 from robustmix.metrics.classwise import (
+    Grouping,
     average_calibration_error,
     classwise_ece,
+    classwise_noise,
+    equal_count,
+    equal_count_above,
+    equal_width,
     thresholded_calibration_error,
 )
-from robustmix.metrics.definition import Definition, Numbers, Shared, function, mean
+from robustmix.metrics.definition import Definition, Numbers, Shared, function, mean, once
 from robustmix.metrics.from_logits import logits_of, metrics_of_rows, rows_of_logits
-from robustmix.metrics.intervals import REPLICATES
+from robustmix.metrics.intervals import REPLICATES, wilson
 from robustmix.metrics.metric import Metric, Unit
 from robustmix.metrics.recalibration import two_fold_recalibration
 from robustmix.metrics.scores import FloatArray, Labels, Logits
@@ -65,16 +79,72 @@ def _sums(rows: Rows, bins: int) -> Shared[BinSums]:
     return rows.shared(f"{bins} bins", lambda weights: bin_sums(confidence, correct, bins, weights))
 
 
+Measure = Callable[[BinSums], FloatArray]
+"""Sums over bins -> a value of each resample, (R,)."""
+
+
 def _of_bins(
     rows: Rows,
-    measure: Callable[[BinSums], FloatArray],
+    measure: Measure,
     bins: int = 15,
     *,
+    chance: Callable[["Gaps"], Chance],
     unit: Unit = "fraction",
     note: str | None = None,
 ) -> Definition:
     sums = _sums(rows, bins)
-    return function(rows.n, lambda weights: measure(sums(weights)), unit=unit, note=note)
+    return function(
+        rows.n,
+        lambda weights: measure(sums(weights)),
+        unit=unit,
+        note=note,
+        chance=lambda: chance(Gaps.of(rows, sums, bins, measure)),
+    )
+
+
+class Gaps(NamedTuple):
+    """The gaps of the bins, each (bins,), and the estimate that was made of them."""
+
+    sums: FloatArray
+    """Sum over the images of a bin of correctness minus confidence."""
+
+    spread: FloatArray
+    """Standard error of each."""
+
+    counts: FloatArray
+    noise: Noise
+    estimate: float
+
+    @classmethod
+    def of(cls, rows: Rows, sums: Shared[BinSums], bins: int, measure: Measure) -> "Gaps":
+        """Take them of the images themselves."""
+        confidence, correct = rows.clean("confidence"), rows.clean("correct")
+        found = sums(once(rows.n))
+        groups = correct - confidence, confidence * (1 - confidence), bin_index(confidence, bins)
+        return cls(
+            sums=found.correct[0] - found.confidence[0],
+            spread=group_spreads(*groups, bins),
+            counts=found.n[0],
+            noise=absolute_noise(*groups, bins),
+            estimate=float(measure(found)[0]),
+        )
+
+    def absolute(self) -> Chance:
+        """Tell what chance does to the sum of their absolute values."""
+        return self.noise.chance(self.estimate)
+
+    def root(self) -> Chance:
+        """Tell what it does to the root of their mean square."""
+        return root_chance(self.sums, self.spread, self.counts)
+
+    def square(self) -> Chance:
+        """Tell what it does to their mean square, when its bias is taken off."""
+        return square_chance(self.sums, self.spread, self.counts)
+
+    def part(self, sign: int) -> Chance:
+        """Tell what it does to the sum of those of one sign."""
+        n = round(self.counts.sum())
+        return part_chance(self.estimate, self.sums, self.spread, n, sign=sign)
 
 
 def _noted(rows: Rows, bins: int, *notes: str) -> str | None:
@@ -83,31 +153,50 @@ def _noted(rows: Rows, bins: int, *notes: str) -> str | None:
     return "; ".join([*notes, *few]) or None
 
 
+_HIDDEN = "a bin of few images, or of none, may hide any gap"
+
+
+def _largest(
+    rows: Rows, bins: int, least: float = 1, *, note: str | None, reason: str = ""
+) -> Definition:
+    """Define the largest gap of a bin, of which no sample says how much larger it may be."""
+    sums = _sums(rows, bins)
+
+    def statistic(weights: FloatArray) -> FloatArray:
+        return binned.mce(sums(weights), least)
+
+    none = bool(np.isnan(statistic(once(rows.n))[0]))
+    return function(
+        rows.n,
+        statistic,
+        note=note,
+        reason=reason if none else _HIDDEN,
+        interval="none",
+        before="bootstrap",
+    )
+
+
 def mce_min_n(rows: Rows) -> Definition:
     """Define the largest gap of a bin that holds more than a handful of samples."""
     least = max(10, 0.001 * rows.n)
-    sums = _sums(rows, 15)
-    return function(
-        rows.n,
-        lambda weights: binned.mce(sums(weights), least),
-        note=f"15 bins, those of {least:g} samples or more",
-        reason=f"no bin holds {least:g} samples",
-    )
+    note, reason = f"15 bins, those of {least:g} samples or more", f"no bin holds {least:g} samples"
+    return _largest(rows, 15, least, note=note, reason=reason)
 
 
 def debiased_15(rows: Rows) -> Definition:
     """Define the squared calibration error without what chance alone adds to it."""
-    return _of_bins(rows, binned.debiased, unit="score", note=_noted(rows, 15))
+    note = _noted(rows, 15)
+    return _of_bins(rows, binned.debiased, unit="score", note=note, chance=Gaps.square)
 
 
 def over(rows: Rows) -> Definition:
     """Define the part of the ECE from bins whose confidence exceeds their accuracy."""
-    return _of_bins(rows, binned.over_confidence)
+    return _of_bins(rows, binned.over_confidence, chance=partial(Gaps.part, sign=-1))
 
 
 def under(rows: Rows) -> Definition:
     """Define the part of the ECE from bins whose accuracy exceeds their confidence."""
-    return _of_bins(rows, binned.under_confidence)
+    return _of_bins(rows, binned.under_confidence, chance=partial(Gaps.part, sign=1))
 
 
 # The top label without bins
@@ -120,13 +209,13 @@ def gap(rows: Rows) -> Definition:
         unit="score",
         direction="neither",
         note="mean confidence minus accuracy; positive is over-confident",
-        interval="bootstrap",
+        interval="skewed",
     )
 
 
 def mean_confidence(rows: Rows) -> Definition:
     """Define the mean probability of the predicted class."""
-    return mean(rows.clean("confidence"), direction="neither", interval="bootstrap")
+    return mean(rows.clean("confidence"), direction="neither", interval="skewed")
 
 
 def _errors(rows: Rows) -> Shared[FloatArray]:
@@ -140,14 +229,27 @@ def _errors(rows: Rows) -> Shared[FloatArray]:
 def aurc(rows: Rows) -> Definition:
     """Define the area under the error of the most confident samples against their share."""
     errors = _errors(rows)
-    return function(rows.n, lambda weights: binned.aurc(errors(weights)))
+    return Definition(
+        n=rows.n,
+        values=binned.aurc_values(errors(once(rows.n))[0]),
+        statistic=lambda weights: binned.aurc(errors(weights)),
+        direction="lower",
+        interval="skewed",
+        before="bootstrap",
+    )
 
 
 def _accuracy_at(rows: Rows, *, percent: int) -> Definition:
     errors = _errors(rows)
-    return function(
-        rows.n, lambda weights: binned.accuracy_at(errors(weights), percent), direction="higher"
-    )
+
+    def statistic(weights: FloatArray) -> FloatArray:
+        return binned.accuracy_at(errors(weights), percent)
+
+    kept = binned.kept_at(rows.n, percent)
+    hits = round(kept * float(statistic(once(rows.n))[0]))
+    defined = function(rows.n, statistic, direction="higher")
+    # Resamples of images of which hardly one is wrong show hardly an error.
+    return replace(defined, widened=wilson(hits, kept))
 
 
 acc_at_90 = partial(_accuracy_at, percent=90)
@@ -161,26 +263,33 @@ ClasswiseError = Callable[[Any, Any, int, FloatArray], FloatArray]
 """(Logits (N, K), labels (N,), bins, weights (R, N)) -> error of each resample, (R,)."""
 
 
-def _classwise(rows: Rows, measure: ClasswiseError, bins: int, *notes: str) -> Definition:
+def _classwise(
+    rows: Rows, measure: ClasswiseError, grouping: Grouping, bins: int, *notes: str
+) -> Definition:
     least, most = CLASSWISE_REPLICATES
     few = min(most, max(least, _CLASSWISE_COST // (rows.n * rows.num_classes)))
 
     def statistic(weights: FloatArray) -> FloatArray:
         return measure(logits_of(rows), rows.labels, bins, weights)
 
+    def chance() -> Chance:
+        noise = classwise_noise(logits_of(rows), rows.labels, bins, grouping)
+        return noise.chance(defined.estimate())
+
     note = _noted(rows, bins, *notes)
-    return function(rows.n, statistic, replicates=few, costly=True, note=note)
+    defined = function(rows.n, statistic, replicates=few, costly=True, note=note, chance=chance)
+    return defined
 
 
 def ace_15(rows: Rows) -> Definition:
     """Define the classwise error over 15 bins of equal count."""
-    return _classwise(rows, average_calibration_error, 15)
+    return _classwise(rows, average_calibration_error, equal_count, 15)
 
 
 def tace_15(rows: Rows) -> Definition:
     """Define the classwise error over 15 bins of equal count of probabilities above 0.01."""
     note = "probabilities above 0.01 only"
-    return _classwise(rows, thresholded_calibration_error, 15, note)
+    return _classwise(rows, thresholded_calibration_error, equal_count_above, 15, note)
 
 
 # Numbers whose bin count is a parameter
@@ -194,28 +303,39 @@ def binned_numbers(rows: Rows, bins: Sequence[int], *, paper_tool: bool = False)
         bins: numbers of bins.
         paper_tool: add ``ece_paper_tool``, which is not an ECE; see there.
     """
-    measures: dict[str, Callable[[BinSums], FloatArray]] = {
-        "ece": binned.ece,
-        "mce": binned.mce,
-        "rmsce": binned.rmsce,
+    measures: dict[str, tuple[Measure, Callable[[Gaps], Chance]]] = {
+        "ece": (binned.ece, Gaps.absolute),
+        "rmsce": (binned.rmsce, Gaps.root),
     }
     numbers: Numbers = {
-        ("", f"{name}_{b}"): partial(_of_bins, rows, measure, b, note=_noted(rows, b))
-        for name, measure in measures.items()
+        ("", f"{name}_{b}"): partial(_of_bins, rows, of, b, note=_noted(rows, b), chance=chance)
+        for name, (of, chance) in measures.items()
         for b in bins
     }
+    numbers |= {("", f"mce_{b}"): partial(_largest, rows, b, note=_noted(rows, b)) for b in bins}
     numbers |= {("", f"adaptive_ece_{b}"): partial(_adaptive, rows, b) for b in bins}
     shrinks = "shrinks as 1/K: not comparable across class counts"
     numbers |= {
-        ("", f"classwise_ece_{b}"): partial(_classwise, rows, classwise_ece, b, shrinks)
+        ("", f"classwise_ece_{b}"): partial(
+            _classwise, rows, classwise_ece, equal_width, b, shrinks
+        )
         for b in bins
     }
     if paper_tool:
-        note = "not an ECE: bin accuracies and confidences are sorted independently"
-        numbers["", "ece_paper_tool"] = partial(
-            _of_bins, rows, binned.paper_tool_error, 10, note=note
-        )
+        numbers["", "ece_paper_tool"] = partial(_paper_tool, rows)
     return numbers
+
+
+def _paper_tool(rows: Rows) -> Definition:
+    sums = _sums(rows, 10)
+    return function(
+        rows.n,
+        lambda weights: binned.paper_tool_error(sums(weights)),
+        note="not an ECE: bin accuracies and confidences are sorted independently",
+        reason="sorting the bins changes with every sample",
+        interval="none",
+        before="bootstrap",
+    )
 
 
 def _adaptive(rows: Rows, bins: int) -> Definition:
@@ -223,11 +343,17 @@ def _adaptive(rows: Rows, bins: int) -> Definition:
     gaps = rows.shared(
         "gaps by confidence", lambda weights: binned.adaptive_gaps(confidence, correct, weights)
     )
-    return function(
-        rows.n,
-        lambda weights: binned.equal_mass_error(gaps(weights), bins),
-        note=_noted(rows, bins),
-    )
+
+    def statistic(weights: FloatArray) -> FloatArray:
+        return binned.equal_mass_error(gaps(weights), bins)
+
+    def chance() -> Chance:
+        groups = equal_count(confidence, bins)
+        noise = absolute_noise(correct - confidence, confidence * (1 - confidence), groups, bins)
+        return noise.chance(defined.estimate())
+
+    defined = function(rows.n, statistic, note=_noted(rows, bins), chance=chance)
+    return defined
 
 
 # What is no single number
@@ -237,6 +363,12 @@ def reliability_tables(rows: Rows, bins: Sequence[int]) -> dict[int, list[binned
     """Make a reliability table for each number of bins."""
     confidence, correct = rows.clean("confidence"), rows.clean("correct")
     return {b: reliability_table(confidence, correct, b) for b in bins}
+
+
+class _How(TypedDict):
+    seed: int
+    replicates: int
+    rules: str
 
 
 def scale(
@@ -251,7 +383,7 @@ def scale(
         rows: with the logits of suite ``clean``.
         held_out: what to fit the temperature to, or what was fitted to other samples; two folds of
             the samples themselves if None.
-        replicates: bootstrap replicates; 0 for no intervals.
+        replicates: bootstrap replicates, 0 for none.
 
     Returns:
         None for a single sample without anything held out: it cannot be split into two folds.
@@ -259,17 +391,15 @@ def scale(
     Raises:
         UsageError: a sample is both fitted to and scored (``E-CALIB-OVERLAP``).
     """
-    logits, labels, ids = logits_of(rows), rows.labels, rows.sample_ids
-    seed = rows.seed
+    which = logits_of(rows), rows.labels, rows.sample_ids
+    how: _How = {"seed": rows.seed, "replicates": replicates, "rules": rows.rules}
     if isinstance(held_out, FittedElsewhere):
-        return scaled_by(logits, labels, ids, fitted=held_out, seed=seed, replicates=replicates)
+        return scaled_by(*which, fitted=held_out, **how)
     if held_out is not None:
-        return held_out_temperature(
-            logits, labels, ids, held_out=held_out, seed=seed, replicates=replicates
-        )
+        return held_out_temperature(*which, held_out=held_out, **how)
     if rows.n < 2:
         return None
-    return two_fold_temperature(logits, labels, ids, seed=seed, replicates=replicates)
+    return two_fold_temperature(*which, **how)
 
 
 def temperature_block(scaled: ScaledResult | None) -> dict[str, Any]:
@@ -283,7 +413,12 @@ def recalibrated(rows: Rows, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Try experimental recalibrators by two folds of the samples; JSON-like, by their names."""
     return {
         name: two_fold_recalibration(
-            name, logits_of(rows), rows.labels, rows.sample_ids, seed=rows.seed
+            name,
+            logits_of(rows),
+            rows.labels,
+            rows.sample_ids,
+            seed=rows.seed,
+            rules=rows.rules,
         )
         for name in names
     }
@@ -301,7 +436,7 @@ class CalibrationResult:
     """JSON-like; ``T`` is null with a ``reason`` when nothing can be fitted."""
 
     sample_temperature: FloatArray | None
-    """T of each sample in the order given, (N,), fitted without it."""
+    """T of each sample in the order given, (N,), fitted without it; None likewise."""
 
     recalibrated: dict[str, dict[str, Any]]
     """Experimental recalibrators that were asked for, by name; JSON-like."""
@@ -343,8 +478,7 @@ def calibration_metrics(
         bins: bin counts beside 10 and 15, which are always given.
         paper_tool: add ``ece_paper_tool``, which is not an ECE; see there.
         recalibrators: names in ``RECALIBRATORS``, tried by two folds; experimental.
-        replicates: bootstrap replicates; 0 leaves the intervals out. The classwise errors have
-            at most 200, and no fewer than 50 where N * K is large.
+        replicates: bootstrap replicates; 0 leaves the intervals out that are made of them.
 
     Raises:
         UsageError: inputs that do not fit, a sample both fitted to and scored, or a bin count or
@@ -355,7 +489,7 @@ def calibration_metrics(
     rows = rows_of_logits(logits, labels, seed=seed, sample_ids=sample_ids)
     scaled = scale(rows, held_out, replicates=replicates)
     sample_temperature = None
-    if scaled is not None:
+    if scaled is not None and scaled.reason is None:
         sample_temperature = np.empty(rows.n)
         sample_temperature[rows.order] = scaled.temperature
     numbers = binned_numbers(rows, counts, paper_tool=paper_tool)

@@ -5,7 +5,8 @@ the equal-width form is found as the class's total minus its other bins, which h
 entry a bin count and sample: the cost of a resample falls from N * K to about N.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,17 @@ from robustmix.metrics.binned import (
     equal_mass_error,
     repeat_sorted,
 )
+from robustmix.metrics.chance import FOLD, Noise
 from robustmix.metrics.definition import once
 from robustmix.metrics.scores import BLOCK, FloatArray, IntArray, log_normaliser
 
 _Logits = npt.NDArray[np.floating[Any]]
+
+THRESHOLD = 0.01
+"""Probabilities up to it take no part in ``thresholded_calibration_error``."""
+
+Grouping = Callable[[FloatArray, int], IntArray]
+"""(Probabilities of a class (N,), bins) -> the group of each, (N,); ``bins`` for those left out."""
 
 
 def _class_blocks(logits: _Logits) -> Iterator[tuple[int, FloatArray]]:
@@ -118,7 +126,7 @@ def thresholded_calibration_error(
     bins: int,
     weights: Weights | None = None,
     *,
-    threshold: float = 0.01,
+    threshold: float = THRESHOLD,
 ) -> FloatArray:
     """Compute the classwise error over equal-count bins of large probabilities, (R,).
 
@@ -170,3 +178,47 @@ def _equal_mass_error_of_any_count(gaps: FloatArray, weights: IntArray, bins: in
             at_ends = np.interp(ends, np.append(0, count), np.append(0.0, running))
             result[replicate] = np.abs(np.diff(at_ends)).sum() / n
     return result
+
+
+def equal_width(p: FloatArray, bins: int) -> IntArray:
+    """Put probabilities (N,) into bins of equal width, see ``Grouping``."""
+    return bin_index(p, bins)
+
+
+def equal_count(p: FloatArray, bins: int, threshold: float = -1.0) -> IntArray:
+    """Put the probabilities (N,) above the threshold into groups of equal count."""
+    kept = np.flatnonzero(p > threshold)
+    groups = np.full(len(p), bins, dtype=np.int64)
+    edges = equal_mass_edges(len(kept), bins)
+    sizes = np.diff(np.append(edges, len(kept)))
+    groups[kept[np.argsort(p[kept], kind="stable")]] = np.repeat(np.arange(len(edges)), sizes)
+    return groups
+
+
+equal_count_above = partial(equal_count, threshold=THRESHOLD)
+
+
+def classwise_noise(logits: _Logits, labels: IntArray, bins: int, grouping: Grouping) -> Noise:
+    """Give the noise of a classwise error.
+
+    Args:
+        logits: (N, K).
+        labels: (N,).
+        bins: number of groups.
+        grouping: how the error puts the probabilities of a class into them.
+    """
+    n, num_classes = logits.shape
+    moved, spread = np.zeros(n), 0.0
+    for first, p_NK in _class_blocks(logits):
+        gaps_NK = _hits(labels, first, p_NK.shape[1]) - p_NK
+        for p_N, gaps_N in zip(p_NK.T, gaps_NK.T, strict=True):
+            groups = grouping(p_N, bins)
+            inside = groups < bins
+            count = int(inside.sum())
+            if count:
+                seen = np.bincount(groups, np.square(gaps_N), minlength=bins)[:bins]
+                expected = np.bincount(groups, p_N * (1 - p_N), minlength=bins)[:bins]
+                spread += float(np.sqrt(np.maximum(seen, expected)).sum()) / count
+                moved += np.abs(gaps_N) * inside * (n / count)
+    # An image counts in its own class and in the one it is taken for.
+    return Noise(FOLD * spread / num_classes, 0.0, moved / num_classes, 2 / num_classes)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,7 @@ from robustmix.metrics.definition import (
     share,
 )
 from robustmix.metrics.from_logits import metrics_of_rows, rows_of_logits
-from robustmix.metrics.intervals import REPLICATES, group_sums, wilson
+from robustmix.metrics.intervals import REPLICATES, group_sums, least_share, wilson
 from robustmix.metrics.metric import Metric
 from robustmix.metrics.scores import BoolArray, FloatArray, IntArray, Labels, Logits
 from robustmix.report.rows import Rows
@@ -68,18 +68,18 @@ def superclass_acc(rows: Rows) -> Definition | None:
 
 def nll(rows: Rows) -> Definition:
     """Mean negative log-likelihood of the label, in nats."""
-    return mean(rows.clean("nll"), unit="nats", direction="lower", interval="bootstrap")
+    return mean(rows.clean("nll"), unit="nats", direction="lower", interval="skewed")
 
 
 def brier_sum(rows: Rows) -> Definition:
     """Mean squared error of the probabilities, summed over classes, in [0, 2]."""
-    return mean(rows.clean("brier"), unit="score", direction="lower", interval="bootstrap")
+    return mean(rows.clean("brier"), unit="score", direction="lower", interval="skewed")
 
 
 def brier_mean(rows: Rows) -> Definition:
     """Mean squared error of the probabilities, averaged over classes."""
     values = rows.clean("brier") / rows.num_classes
-    return mean(values, unit="score", direction="lower", interval="bootstrap")
+    return mean(values, unit="score", direction="lower", interval="skewed")
 
 
 def nll_max(rows: Rows) -> Definition:
@@ -118,13 +118,16 @@ def worst_class(rows: Rows) -> Definition:
         return np.where(present, accuracy, np.inf)
 
     worst = int(lowest(once(rows.n))[0].argmin())
-    size = int((rows.labels == worst).sum())
-    return function(
+    counts = np.bincount(rows.labels, minlength=rows.num_classes)
+    hits = np.bincount(rows.labels, rows.clean("correct"), minlength=rows.num_classes)
+    defined = function(
         rows.n,
         lambda weights: lowest(weights).min(axis=1),
         direction="higher",
-        note=f"class {worst} ({rows.view.class_names[worst]}), n={size}",
+        note=f"class {worst} ({rows.view.class_names[worst]}), n={counts[worst]}",
+        before="bootstrap",
     )
+    return replace(defined, interval="normal", ci=lambda: (least_share(hits, counts), "exact95"))
 
 
 def _by_class(rows: Rows) -> Shared[tuple[FloatArray, BoolArray]]:

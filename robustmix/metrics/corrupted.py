@@ -11,11 +11,14 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from robustmix.metrics.conditions import REPLICATES, bin_gaps, ece_of_gaps
+from robustmix.metrics.binned import bin_index
+from robustmix.metrics.chance import Chance, Noise, absolute_noise, combined_noise
+from robustmix.metrics.conditions import BINS, REPLICATES, bin_gaps, ece_of_gaps
 from robustmix.metrics.definition import (
     Definition,
     Numbers,
     Shared,
+    Statistic,
     absent,
     function,
     mean,
@@ -155,8 +158,31 @@ class Corrupted:
     def _mean_ece(
         self, conditions: Sequence[str], end: str, *, note: str | None = None
     ) -> Definition:
-        statistic = partial(self._errors, conditions, end)
-        return function(self.rows.n, statistic, replicates=REPLICATES, note=note)
+        each = [(1 / len(conditions), condition) for condition in conditions]
+        return self._error_sum(each, end, partial(self._errors, conditions, end), note)
+
+    def _error_sum(
+        self,
+        each: Sequence[tuple[float, str]],
+        end: str,
+        statistic: Statistic,
+        note: str | None,
+    ) -> Definition:
+        """Define a sum of the ECE of conditions, each times a factor, which is the statistic."""
+
+        def chance() -> Chance:
+            noises = ((factor, self._noise(condition, end)) for factor, condition in each)
+            return combined_noise(noises).chance(defined.estimate())
+
+        n = self.rows.n
+        defined = function(n, statistic, replicates=REPLICATES, note=note, chance=chance)
+        return defined
+
+    def _noise(self, condition: str, end: str) -> Noise:
+        confidence = self.rows.mean(condition, f"confidence{end}")
+        gaps = self.rows.mean(condition, "correct") - confidence
+        groups = bin_index(confidence, BINS)
+        return absolute_noise(gaps, confidence * (1 - confidence), groups, BINS)
 
     def _slope(self, names: Sequence[str], severities: Sequence[int], end: str) -> Definition:
         note = "change of the mean ECE a step of severity, least squares"
@@ -168,7 +194,13 @@ class Corrupted:
             means = [self._errors(_product(names, [s]), end, weights) for s in severities]
             return np.asarray(steps @ np.array(means) / np.square(steps).sum())
 
-        return function(self.rows.n, statistic, replicates=REPLICATES, note=note)
+        factors = steps / np.square(steps).sum() / len(names)
+        each = [
+            (float(factor), condition)
+            for factor, severity in zip(factors, severities, strict=True)
+            for condition in _product(names, [severity])
+        ]
+        return self._error_sum(each, end, statistic, note)
 
     def _pooled(self, conditions: Sequence[str], end: str) -> Definition:
         n = self.rows.n
@@ -215,7 +247,7 @@ def difference(
         return defined
     variance = minuend.var(ddof=1) + subtrahend.var(ddof=1)
     half, value = Z95 * float(np.sqrt(variance / defined.n)), defined.estimate()
-    return replace(defined, ci=((value - half, value + half), "normal95/unpaired"))
+    return replace(defined, ci=lambda: ((value - half, value + half), "normal95/unpaired"))
 
 
 def _product(names: Sequence[str], severities: Sequence[int]) -> list[str]:

@@ -12,7 +12,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from robustmix.metrics.binned import bin_sums, ece
+from robustmix.metrics.binned import bin_index, bin_sums, ece
+from robustmix.metrics.chance import Chance, absolute_noise, combined_noise
 from robustmix.metrics.conditions import REPLICATES
 from robustmix.metrics.definition import (
     Definition,
@@ -23,6 +24,8 @@ from robustmix.metrics.definition import (
     mean,
     quotient,
 )
+from robustmix.metrics.intervals import wilson
+from robustmix.metrics.metric import FIRST_RULES, Unit
 from robustmix.metrics.scores import FloatArray
 from robustmix.report.rows import Rows
 from robustmix.report.schema import Shown, SuitePart
@@ -90,7 +93,7 @@ def right_along(rows: Rows, curve: Curve) -> FloatArray:
 _MEANINGS = {
     "nauc": ("accuracy at the curve's start is 0", "area over the accuracy at the start"),
     "nauc_chance": (
-        "accuracy at the curve's start is not above chance",
+        "accuracy at the curve's start is not surely above chance",
         "as nauc with the chance level taken off both",
     ),
     "half": (
@@ -111,36 +114,44 @@ def curve_numbers(rows: Rows, curve: Curve) -> Numbers:
         raise Undefined("a curve of one point has no area")
     numbers: Numbers = {
         ("", f"auc_{curve.suffix}"): lambda: mean(area(right.T, x), note=curve.note),
-        ("", f"nauc_{curve.suffix}"): partial(_derived, right, x, "nauc", 0.0),
-        ("", f"nauc_chance_{curve.suffix}"): partial(
-            _derived, right, x, "nauc_chance", 1 / rows.num_classes
-        ),
     }
-    if curve.half is not None:
-        numbers["", f"{curve.half}_{curve.suffix}"] = partial(_derived, right, x, "half", 0.0)
+    chance, first = 1 / rows.num_classes, rows.rules == FIRST_RULES
+    # Accuracy falls to chance, so where half of it is no more, reaching it says nothing.
+    floors = {"nauc": 0.0, "nauc_chance": chance, "half": 0.0 if first else 2 * chance}
+    names = {"nauc": "nauc", "nauc_chance": "nauc_chance", "half": curve.half}
+    for kind, name in names.items():
+        if name is not None:
+            numbers["", f"{name}_{curve.suffix}"] = partial(
+                _derived, right, x, kind, floors[kind], sure=not first
+            )
     return numbers
 
 
-def _derived(right: FloatArray, x: FloatArray, name: str, floor: float) -> Definition:
+def _derived(
+    right: FloatArray, x: FloatArray, name: str, floor: float, *, sure: bool
+) -> Definition:
+    """Define what is made of a curve and its start, which must be above the floor.
+
+    ``sure``: beyond what chance does to the accuracy of so many images.
+    """
     n = right.shape[1]
+    undefined, told = _MEANINGS[name]
+    unit: Unit = "fraction" if name == "half" else "score"
+    if sure and wilson(round(right[0].sum()), n)[0] <= floor:
+        if name == "half":
+            undefined = "half of the unmasked accuracy is not surely above chance"
+        return absent(n, undefined, direction="higher", unit=unit, note=told)
 
     def statistic(weights: FloatArray) -> FloatArray:
         curves = weights @ right.T / n
         if name == "half":
-            return np.array([half_point(curve, x) for curve in curves])
+            halves = np.array([half_point(curve, x) for curve in curves])
+            return np.where(curves[:, 0] > floor, halves, np.nan)
         start, whole = curves[:, 0], area(curves, x)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(start > floor, (whole - floor) / (start - floor), np.nan)
 
-    undefined, told = _MEANINGS[name]
-    return function(
-        n,
-        statistic,
-        unit="fraction" if name == "half" else "score",
-        direction="higher",
-        note=told,
-        reason=undefined,
-    )
+    return function(n, statistic, unit=unit, direction="higher", note=told, reason=undefined)
 
 
 def point_numbers(rows: Rows, points: Mapping[str, str], *, trials: int | None = None) -> Numbers:
@@ -202,7 +213,15 @@ def _ece(rows: Rows, condition: str, start: str, trials: int | None) -> Definiti
         errors = [ece(bin_sums(c, right, 15, weights)) for c, right in pairs]
         return np.asarray(np.mean(errors, axis=0))
 
-    return function(rows.n, statistic, replicates=REPLICATES)
+    def chance() -> Chance:
+        each = (
+            (1 / len(confidence), absolute_noise(right - c, c * (1 - c), bin_index(c, 15), 15))
+            for c, right in zip(confidence, correct, strict=True)
+        )
+        return combined_noise(each).chance(defined.estimate())
+
+    defined = function(rows.n, statistic, replicates=REPLICATES, chance=chance)
+    return defined
 
 
 _POINT: dict[str, Callable[[Rows, str, str, int | None], Definition]] = {

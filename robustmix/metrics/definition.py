@@ -13,6 +13,7 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from robustmix.metrics.chance import Chance, skewed_mean
 from robustmix.metrics.intervals import (
     DRAWS,
     REPLICATES,
@@ -22,13 +23,16 @@ from robustmix.metrics.intervals import (
     proportion,
     resample,
 )
-from robustmix.metrics.metric import Direction, Metric, Unit
+from robustmix.metrics.metric import FIRST_RULES, RULES, Direction, Metric, Unit
 from robustmix.metrics.scores import BoolArray, FloatArray
 
-Interval = Literal["wilson", "normal", "bootstrap", "none"]
-"""Wilson's for shares of images, normal for means over images, percentile bootstrap for the rest;
-none for maxima and spreads, with a reason."""
+Interval = Literal["wilson", "normal", "skewed", "chance", "bootstrap", "none"]
+"""Wilson's for shares of images, normal for means over images, Hall's for means of skewed values,
+what chance may do for calibration errors, percentile bootstrap for the rest; none for maxima and
+spreads, with a reason."""
 
+CI = tuple[tuple[float, float], str]
+"""An interval and how it was made."""
 Statistic = Callable[[FloatArray], FloatArray]
 """How often each image counts, (R, n), each row summing to n -> values (R,); NaN if undefined."""
 
@@ -62,8 +66,20 @@ class Definition:
 
     statistic: Statistic | None = None
     interval: Interval = "normal"
-    ci: tuple[tuple[float, float], str] | None = None
-    """An interval and its method where none of the usual ones holds."""
+    ci: Callable[[], CI] | None = None
+    """Makes the interval where none of the usual ones holds."""
+
+    chance: Callable[[], Chance] | None = None
+    """Says what chance does to the statistic, where that is not as likely up as down."""
+
+    widened: tuple[float, float] | None = None
+    """Least interval, where resamples show too little: of the few errors among many images."""
+
+    before: Interval | None = None
+    """How the interval was made by the first rules, if otherwise."""
+
+    rules: str = RULES
+    """Rules by which the interval is made."""
 
     replicates: int = REPLICATES
     """Most resamples that are worth their cost."""
@@ -123,6 +139,20 @@ class Definition:
         inside = self.within.astype(float)
         return ratio_of(weights @ (self.values * inside), weights @ inside)
 
+    def by_rules(self, rules: str) -> "Definition":
+        """Give the definition as it was by the rules that a report was made by."""
+        if rules != FIRST_RULES:
+            return self
+        interval = self.before or self.interval
+        changed = interval != self.interval
+        return replace(
+            self,
+            interval=interval,
+            ci=None if changed else self.ci,
+            widened=None,
+            rules=rules,
+        )
+
     def metric(self, drawn: FloatArray | None = None, *, seed: int = 0) -> Metric:
         """Give the number with its interval, as a report states it.
 
@@ -142,6 +172,8 @@ class Definition:
                 seed=seed,
                 note=self.note,
                 undefined=self.reason or "undefined for these samples",
+                widened=self.widened,
+                rules=self.rules,
             )
         if self.interval == "none":
             return self._bare(self.estimate(), self.reason or "it has no interval")
@@ -149,19 +181,31 @@ class Definition:
 
     def _closed(self) -> Metric:
         """Give the number with the interval that a formula makes."""
-        assert self.values is not None, "only means have a closed form"
+        if self.interval == "chance" and self.chance is not None:
+            value = self.estimate()
+            if np.isnan(value):
+                return self._bare(None, self.reason or "undefined for these samples")
+            chance = self.chance()
+            told = [f"chance alone adds up to {chance.raised:.6f}"] if chance.raised else []
+            noted = replace(self, note="; ".join([*filter(None, [self.note]), *told]) or None)
+            return noted._with(chance.interval(value), "chance95")
         if self.ci is not None:
-            interval, method = self.ci
-            return self._bare(self.estimate(), None).model_copy(
-                update={"ci": interval, "ci_method": method}
-            )
+            return self._with(*self.ci())
+        assert self.values is not None, "only means have a closed form"
         chosen = self.values if self.within is None else self.values[self.within]
         if not len(chosen) and self.reason:
             return self._bare(None, self.reason)
         if self.interval == "wilson":
             hits = round(float(chosen.sum()))
             return proportion(hits, len(chosen), direction=self.direction, note=self.note)
+        if self.interval == "skewed" and len(chosen) > 1:
+            return self._with(skewed_mean(chosen), "skewed95/images")
         return clustered_mean(chosen, direction=self.direction, unit=self.unit, note=self.note)
+
+    def _with(self, interval: tuple[float, float], method: str) -> Metric:
+        return self._bare(self.estimate(), None).model_copy(
+            update={"ci": interval, "ci_method": method}
+        )
 
     def _bare(self, value: float | None, reason: str | None) -> Metric:
         defined = None if value is None or np.isnan(value) else value
@@ -208,7 +252,7 @@ def mean(
     array = np.asarray(values, dtype=np.float64)
     return Definition(
         n=len(array), values=array, within=within, direction=direction, unit=unit, note=note,
-        column=column, interval=interval,
+        column=column, interval=interval, before="bootstrap" if interval == "skewed" else None,
     )  # fmt: skip
 
 
@@ -223,14 +267,20 @@ def function(
     costly: bool = False,
     reason: str | None = None,
     interval: Interval = "bootstrap",
+    chance: Callable[[], Chance] | None = None,
+    before: Interval | None = None,
 ) -> Definition:
     """Define a number that is no mean over images, with a bootstrap interval.
 
-    ``reason`` is said where the statistic is NaN, or of the interval where that is ``none``.
+    ``reason`` is said where the statistic is NaN, or of the interval where that is ``none``. A
+    statistic that chance moves up rather than down says how far in ``chance``, which gives the
+    interval then.
     """
     return Definition(
         n=n, statistic=statistic, direction=direction, unit=unit, note=note,
-        replicates=replicates, costly=costly, reason=reason, interval=interval,
+        replicates=replicates, costly=costly, reason=reason,
+        interval=interval if chance is None else "chance", chance=chance,
+        before=before if chance is None else "bootstrap",
     )  # fmt: skip
 
 
@@ -332,6 +382,7 @@ def summarise_metrics(
     seed: int,
     columns: dict[str, tuple[str, str]] | None = None,
     replicates: int = REPLICATES,
+    rules: str = RULES,
 ) -> dict[tuple[str, str], Metric]:
     """Give every number with its interval, in order.
 
@@ -344,11 +395,12 @@ def summarise_metrics(
         columns: takes the condition and column of the numbers that are the mean of one.
         replicates: resamples of the bootstrap, 0 for no such intervals; numbers whose resamples
             are costly keep to fewer.
+        rules: ``RULES``, or those that a report was made by.
     """
     metrics: dict[tuple[str, str], Metric] = {}
     waiting: dict[tuple[str, str], Definition] = {}
     for key, define in numbers.items():
-        definition = _with_replicates(define(), replicates)
+        definition = _with_replicates(define().by_rules(rules), replicates)
         if columns is not None and definition.column is not None:
             columns[metric_path(*key)] = definition.column
         if definition.interval == "bootstrap":

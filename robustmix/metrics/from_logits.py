@@ -83,7 +83,9 @@ def metrics_of_rows(
 ) -> dict[str, Metric]:
     """Summarise rows as a suite of this kind does: its own numbers and the registered ones."""
     registered = {("", name): define for name, define in metrics_for(kind, rows).items()}
-    metrics = summarise_metrics(own | registered, seed=rows.seed, replicates=replicates)
+    metrics = summarise_metrics(
+        own | registered, seed=rows.seed, replicates=replicates, rules=rows.rules
+    )
     return {name: metric for (_, name), metric in metrics.items()}
 
 

@@ -6,10 +6,10 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+from scipy import sparse, special
 
 from robustmix.errors import UsageError
-from robustmix.metrics.metric import Direction, Metric, Unit
+from robustmix.metrics.metric import FIRST_RULES, RULES, Direction, Metric, Unit
 from robustmix.metrics.scores import FloatArray, IntArray
 
 Z95 = 1.959964
@@ -20,6 +20,9 @@ REPLICATES = 1000
 
 Statistic: TypeAlias = Callable[[IntArray], Mapping[str, FloatArray]]
 """How often each sample counts, (R, n) -> name to value of each of the R replicates, (R,)."""
+
+MOSTLY = 0.95
+"""Share of the resamples that a statistic must be defined in for an interval or a test."""
 
 DRAWS = 2**21
 """Weights that are held at once."""
@@ -51,6 +54,34 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == n else min(1.0, centre + half)
     return low, high
+
+
+def least_share(hits: npt.ArrayLike, counts: npt.ArrayLike) -> tuple[float, float]:
+    """Give a 95 % interval of the least of several proportions, from exact ones of each.
+
+    The least lies above the lower limit of its own interval, hence above the least of those limits;
+    and all lie below their upper limits at once if these are taken at a level for all of them. A
+    proportion of no samples at all may be 0.
+
+    Args:
+        hits: how many samples count, one number a proportion, (K,).
+        counts: how many samples there are, (K,), not all 0.
+
+    Reference:
+        Clopper and Pearson 1934, Biometrika 26:404, for the interval of each.
+
+    Example:
+        >>> low, high = least_share([5, 9], [10, 10])
+        >>> round(low, 4), round(high, 4)
+        (0.1871, 0.8419)
+    """
+    n, k = np.asarray(counts, dtype=np.float64), np.asarray(hits, dtype=np.float64)
+    there = n > 0
+    n, k, tail = n[there], k[there], (1 - 0.95) / 2
+    low = np.where(k > 0, special.betaincinv(np.maximum(k, 1), n - k + 1, tail), 0.0)
+    each = 1 - tail / len(n)
+    high = np.where(k < n, special.betaincinv(k + 1, np.maximum(n - k, 1), each), 1.0)
+    return (float(low.min()) if there.all() else 0.0), float(high.min())
 
 
 def proportion(successes: int, n: int, *, direction: Direction, note: str | None = None) -> Metric:
@@ -178,7 +209,7 @@ def percentile_interval(replicates: FloatArray) -> tuple[float, float]:
     """Return the 2.5 % and 97.5 % quantiles of the replicates.
 
     For a statistic that is biased upward (a calibration error, a maximum) the interval may lie
-    above the estimate. It is kept as it is; the bias is to be reported beside it.
+    above the estimate, and need not hold the truth: see ``metrics.chance``.
     """
     low, high = np.quantile(replicates, [0.025, 0.975])
     return float(low), float(high)
@@ -194,6 +225,8 @@ def bootstrap_metric(
     seed: int,
     note: str | None = None,
     undefined: str = "undefined for these samples",
+    widened: tuple[float, float] | None = None,
+    rules: str = RULES,
 ) -> Metric:
     """Return an estimate with its percentile interval and, in the note, its bootstrap bias.
 
@@ -207,6 +240,9 @@ def bootstrap_metric(
         seed: what the generator of the resamples was made from.
         note: what a reader must know.
         undefined: the reason given when the estimate is NaN.
+        widened: an interval that the percentiles' is joined with, Wilson's.
+        rules: by the first ones an interval may miss its estimate, and a statistic may be undefined
+            in most resamples; today the samples do not determine such a one.
     """
     if math.isnan(estimate):
         return Metric(value=None, unit=unit, direction=direction, n=n, reason=undefined, note=note)
@@ -220,18 +256,35 @@ def bootstrap_metric(
             reason="no bootstrap was made",
             note=note,
         )
+    total = 0 if replicates is None else replicates.size
+    if rules != FIRST_RULES and defined.size < MOSTLY * total:
+        # What is seen of it is a selection: the resamples that happen to define it.
+        return Metric(
+            value=estimate,
+            unit=unit,
+            direction=direction,
+            n=n,
+            reason=f"undefined in {total - defined.size} of {total} resamples",
+            note=note,
+        )
     notes = [note] if note else []
     notes.append(f"bootstrap bias {bootstrap_bias(estimate, defined):+.6f}")
-    total = 0 if replicates is None else replicates.size
     if defined.size < total:
         notes.append(f"undefined in {total - defined.size} of {total} resamples")
+    low, high = percentile_interval(defined)
+    method = f"bootstrap95/{total}/seed{seed}"
+    if rules != FIRST_RULES:
+        low, high = min(low, estimate), max(high, estimate)
+    if widened is not None:
+        low, high = min(low, widened[0]), max(high, widened[1])
+        method = f"bootstrap95+wilson95/{total}/seed{seed}"
     return Metric(
         value=estimate,
         unit=unit,
         direction=direction,
         n=n,
-        ci=percentile_interval(defined),
-        ci_method=f"bootstrap95/{total}/seed{seed}",
+        ci=(low, high),
+        ci_method=method,
         note="; ".join(notes),
     )
 

@@ -8,6 +8,12 @@ from pydantic import BaseModel, ConfigDict, model_validator
 Unit = Literal["fraction", "nats", "score", "pixels", "images", "percent"]
 Direction = Literal["higher", "lower", "neither"]
 
+RULES = "0.2"
+"""Rules by which the intervals and fits of a report are made today."""
+
+FIRST_RULES = "0.1"
+"""Those of version 0.1.0, by which its reports are read and validated."""
+
 
 class Metric(BaseModel):
     """A measured number; never bare, never NaN.

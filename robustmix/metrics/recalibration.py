@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 
 from robustmix.errors import UsageError, unknown_name
 from robustmix.metrics.binned import expected_calibration_error
+from robustmix.metrics.metric import FIRST_RULES, RULES
 from robustmix.metrics.scores import (
     FloatArray,
     IntArray,
@@ -21,7 +22,7 @@ from robustmix.metrics.scores import (
     log_normaliser,
     score_logits,
 )
-from robustmix.metrics.temperature import stratified_halves
+from robustmix.metrics.temperature import LEAST_WRONG, few_wrong, stratified_halves
 
 _Logits = npt.NDArray[np.floating[Any]]
 Recalibrator = Callable[[_Logits, IntArray, _Logits], FloatArray]
@@ -99,7 +100,13 @@ RECALIBRATORS: dict[str, Recalibrator] = {
 
 
 def two_fold_recalibration(
-    name: str, logits: _Logits, labels: IntArray, sample_ids: Sequence[str], *, seed: int
+    name: str,
+    logits: _Logits,
+    labels: IntArray,
+    sample_ids: Sequence[str],
+    *,
+    seed: int,
+    rules: str = RULES,
 ) -> dict[str, Any]:
     """Fit a recalibrator on each half of the samples and score it on the other.
 
@@ -109,10 +116,12 @@ def two_fold_recalibration(
         labels: (N,).
         sample_ids: names of the samples, each once.
         seed: seed of the halves.
+        rules: ``RULES``, or those that a report was made by.
 
     Returns:
         JSON-like: ``top1``, ``nll``, ``brier_sum`` and ``ece_15`` ``_before`` and ``_after``, the
-        ECE being the mean of the two halves'.
+        ECE being the mean of the two halves'. Where a half does not determine the fit, a ``reason``
+        and nothing ``_after``.
 
     Raises:
         UsageError: there is no such recalibrator, or there are fewer than two samples.
@@ -126,15 +135,39 @@ def two_fold_recalibration(
     half = stratified_halves(labels, sample_ids, seed)
     result: dict[str, Any] = {"experimental": True, "split": "two-fold", "n": n}
     sums = {"before": np.zeros(4), "after": np.zeros(4)}
+    reasons = []
     for side in (0, 1):
         scored = half == side
-        after = RECALIBRATORS[name](logits[~scored], labels[~scored], logits[scored])
-        for when, z in (("before", logits[scored]), ("after", after)):
+        after = RECALIBRATORS[name](logits[~scored], labels[~scored], logits)
+        if rules != FIRST_RULES:
+            reasons += _undetermined(logits[~scored], after[~scored], labels[~scored])
+        for when, z in (("before", logits[scored]), ("after", after[scored])):
             scores = score_logits(z, labels[scored])
             ece = expected_calibration_error(scores.confidence, scores.correct, 15)
             means = scores.correct.mean(), scores.nll.mean(), scores.brier.mean(), ece
             sums[when] += scored.mean() * np.array(means)
+    if reasons:
+        result["reason"] = reasons[0]
+        del sums["after"]
     for when, values in sums.items():
         names = ("top1", "nll", "brier_sum", "ece_15")
         result |= {f"{key}_{when}": float(v) for key, v in zip(names, values, strict=True)}
     return result
+
+
+def _undetermined(before: _Logits, after: FloatArray, labels: IntArray) -> list[str]:
+    """Say why samples do not determine a fit to them, in no words or one line.
+
+    A class without samples has no likelihood to be fitted; samples that are all right, before or
+    after, are fitted the better the surer the model is made.
+    """
+    n, classes = before.shape
+    missing = classes - len(np.unique(labels))
+    if missing:
+        return [f"{missing} of {classes} classes have none of the {n} samples fitted to"]
+    wrong = int((before.argmax(axis=1) != labels).sum())
+    if wrong < LEAST_WRONG:
+        return [few_wrong(wrong, n)]
+    if not (after.argmax(axis=1) != labels).any():
+        return [f"the fit explains each of the {n} samples fitted to"]
+    return []

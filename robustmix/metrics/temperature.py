@@ -7,7 +7,7 @@ Reference:
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -18,9 +18,10 @@ from scipy.optimize import root_scalar
 
 from robustmix.errors import IncompleteError, UsageError
 from robustmix.metrics.binned import Row, bin_index, reliability_table
+from robustmix.metrics.chance import Chance, absolute_noise
 from robustmix.metrics.definition import Definition, Numbers, function, mean, summarise_metrics
-from robustmix.metrics.intervals import REPLICATES, group_sums
-from robustmix.metrics.metric import Metric
+from robustmix.metrics.intervals import REPLICATES, Z95, group_sums
+from robustmix.metrics.metric import FIRST_RULES, RULES, Metric
 from robustmix.metrics.scores import (
     FloatArray,
     IntArray,
@@ -40,6 +41,12 @@ LOG_T_BOUND = 3.0
 
 _BINS = 15
 
+LEAST_WRONG = 5
+"""A likelihood that rests on fewer wrong predictions says next to nothing of the temperature."""
+
+WITHIN = 1.5
+"""Factor within which a temperature must be known, by 95 %, to be one."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Temperature:
@@ -53,6 +60,34 @@ class Temperature:
     converged: bool
     bound_hit: bool
     """Whether T lies at the end of the interval that was searched."""
+
+    n: int
+    """Samples it was fitted to."""
+
+    wrong: int
+    """How many of them are classified wrongly."""
+
+    log_sd: float
+    """Standard error of log T by the curvature of the likelihood; infinite where it is flat."""
+
+    @property
+    def reason(self) -> str | None:
+        """Say why the samples do not determine a temperature; None where they do."""
+        if self.bound_hit:
+            return f"the likelihood has no optimum in exp(-{LOG_T_BOUND:g}) to exp({LOG_T_BOUND:g})"
+        if not self.converged:
+            return "the fit did not converge"
+        if self.wrong < LEAST_WRONG:
+            return few_wrong(self.wrong, self.n)
+        if not Z95 * self.log_sd <= math.log(WITHIN):
+            return f"{self.n} samples tell it no better than within a factor of {WITHIN:g}"
+        return None
+
+
+def few_wrong(wrong: int, n: int) -> str:
+    """Say that a fit rests on hardly an error."""
+    verb = "is" if wrong < 2 else "are"
+    return f"{wrong or 'none'} of the {n} samples fitted to {verb} classified wrongly"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -92,7 +127,8 @@ class ScaledResult:
     """T of each scored sample, (N,), fitted without that sample."""
 
     metrics: dict[str, Metric]
-    """``nll_before nll_after ece_before ece_after``; the ECE has 15 bins."""
+    """``nll_before nll_after ece_before ece_after``; the ECE has 15 bins. None after scaling where
+    there is a reason."""
 
     fitted: tuple[int, ...]
     """Samples each fit was made from."""
@@ -104,21 +140,28 @@ class ScaledResult:
     """SHA-256 of the ids fitted to, one list a fit."""
 
     bins_15: list[Row]
-    """Reliability table after scaling, each sample by its own temperature."""
+    """Reliability table after scaling, each sample by its own temperature; none with a reason."""
+
+    reason: str | None
+    """Why the samples fitted to do not determine a temperature; then nothing is scaled by it."""
 
     def as_dict(self) -> dict[str, Any]:
         """Make the block ``temperature`` of a report; T is the geometric mean of the fits."""
-        return {
-            "T": math.exp(sum(math.log(fit.T) for fit in self.fits) / len(self.fits)),
-            "T_fits": [fit.T for fit in self.fits],
+        fits: dict[str, Any] = {
             "split": self.split,
             "n_fitted": list(self.fitted),
             "n_scored": list(self.scored),
             "ids_sha256": self.ids_sha256,
             "converged": all(fit.converged for fit in self.fits),
             "bound_hit": any(fit.bound_hit for fit in self.fits),
-            "bins_15": self.bins_15,
             **{name: metric.model_dump(mode="json") for name, metric in self.metrics.items()},
+        }
+        if self.reason is not None:
+            return {"T": None, "reason": self.reason, **fits}
+        return fits | {
+            "T": math.exp(sum(math.log(fit.T) for fit in self.fits) / len(self.fits)),
+            "T_fits": [fit.T for fit in self.fits],
+            "bins_15": self.bins_15,
         }
 
 
@@ -160,26 +203,47 @@ def fit_temperature(logits: Logits, labels: Labels) -> Temperature:
     else:
         root = root_scalar(slope, bracket=(-LOG_T_BOUND, LOG_T_BOUND), method="brentq", xtol=1e-12)
         log_t, converged = float(root.root), bool(root.converged)
-    t = math.exp(log_t)
+    t, before = math.exp(log_t), score_logits(z, y)
+    information = _information(z, 1 / t)
     return Temperature(
         T=t,
-        nll_before=float(score_logits(z, y).nll.mean()),
+        nll_before=float(before.nll.mean()),
         nll_after=float(score_logits(z, y, temperature=t).nll.mean()),
         converged=converged,
         bound_hit=bound_hit,
+        n=len(z),
+        wrong=int((~before.correct).sum()),
+        log_sd=1 / math.sqrt(information) if information > 0 else math.inf,
     )
 
 
 def _nll_slope(logits: npt.NDArray[np.floating[Any]], labels: IntArray, inverse: float) -> float:
     """Differentiate the mean NLL of softmax(inverse * logits) by ``inverse``."""
     total = 0.0
-    for rows in row_blocks(*logits.shape):
-        z = logits[rows].astype(np.float64)
-        z -= z.max(axis=1, keepdims=True)
-        p = np.exp(inverse * z)
+    for rows, z, p in _scaled_blocks(logits, inverse):
         expected = np.einsum("nk,nk->n", p, z) / p.sum(axis=1)
         total += float((expected - z[np.arange(len(z)), labels[rows]]).sum())
     return total / len(logits)
+
+
+def _information(logits: npt.NDArray[np.floating[Any]], inverse: float) -> float:
+    """Give what the samples tell of log T: the variance of their scaled logits, summed up."""
+    total = 0.0
+    for _, z, p in _scaled_blocks(logits, inverse):
+        p /= p.sum(axis=1, keepdims=True)
+        mean = np.einsum("nk,nk->n", p, z)[:, None]
+        total += float(np.einsum("nk,nk->", p, np.square(z - mean)))
+    return inverse**2 * total
+
+
+def _scaled_blocks(
+    logits: npt.NDArray[np.floating[Any]], inverse: float
+) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
+    """Yield rows, their logits z less the largest, and exp(inverse * z), (n, K) each."""
+    for rows in row_blocks(*logits.shape):
+        z = logits[rows].astype(np.float64)
+        z -= z.max(axis=1, keepdims=True)
+        yield rows, z, np.exp(inverse * z)
 
 
 def stratified_halves(labels: npt.ArrayLike, sample_ids: Sequence[str], seed: int) -> IntArray:
@@ -208,6 +272,7 @@ def two_fold_temperature(
     *,
     seed: int,
     replicates: int = REPLICATES,
+    rules: str = RULES,
 ) -> ScaledResult:
     """Fit T on one half of the samples, score the other, swap, and average over all samples.
 
@@ -219,7 +284,8 @@ def two_fold_temperature(
         labels: (N,).
         sample_ids: names of the samples, each once.
         seed: seed of the halves and of the bootstrap.
-        replicates: bootstrap replicates; 0 for no intervals. The temperatures are held fixed.
+        replicates: bootstrap replicates, 0 for none. The temperatures are held fixed.
+        rules: ``RULES``, or those that a report was made by.
 
     Raises:
         UsageError: fewer than two samples, or inputs that do not fit.
@@ -231,19 +297,20 @@ def two_fold_temperature(
     if len(z) < 2:
         raise UsageError("two folds need at least 2 samples", "give a calibration split")
     half = stratified_halves(y, sample_ids, seed)
-    fits = tuple(fit_temperature(z[half != side], y[half != side]) for side in (0, 1))
     sizes = tuple(int(s) for s in np.bincount(half, minlength=2))
-    return ScaledResult(
-        split="two-fold",
-        fits=fits,
-        temperature=np.array([fit.T for fit in fits])[half],
-        metrics=_before_and_after(z, y, half, fits, seed, replicates),
+    return _scaled(
+        z,
+        y,
+        half,
+        "two-fold",
+        fits=tuple(fit_temperature(z[half != side], y[half != side]) for side in (0, 1)),
         fitted=sizes[::-1],
-        scored=sizes,
         ids_sha256=hash_ids(
             *([i for i, h in zip(sample_ids, half, strict=True) if h != side] for side in (0, 1))
         ),
-        bins_15=_table_after(z, y, np.array([fit.T for fit in fits])[half]),
+        seed=seed,
+        replicates=replicates,
+        rules=rules,
     )
 
 
@@ -255,6 +322,7 @@ def held_out_temperature(
     held_out: CalibrationSplit,
     seed: int,
     replicates: int = REPLICATES,
+    rules: str = RULES,
 ) -> ScaledResult:
     """Fit T on a split of its own and score all the given samples with it.
 
@@ -264,7 +332,8 @@ def held_out_temperature(
         sample_ids: names of the scored samples, each once.
         held_out: what T is fitted to, with the same K classes.
         seed: seed of the bootstrap.
-        replicates: bootstrap replicates; 0 for no intervals. The temperature is held fixed.
+        replicates: bootstrap replicates, 0 for none. The temperature is held fixed.
+        rules: ``RULES``, or those that a report was made by.
 
     Raises:
         UsageError: a sample is both fitted to and scored (``E-CALIB-OVERLAP``), or inputs that do
@@ -283,7 +352,15 @@ def held_out_temperature(
         n=len(calibration),
         ids_sha256=hash_ids(held_out.sample_ids),
     )
-    return scaled_by(logits, labels, sample_ids, fitted=fitted, seed=seed, replicates=replicates)
+    return scaled_by(
+        logits,
+        labels,
+        sample_ids,
+        fitted=fitted,
+        seed=seed,
+        replicates=replicates,
+        rules=rules,
+    )
 
 
 def scaled_by(
@@ -294,6 +371,7 @@ def scaled_by(
     fitted: FittedElsewhere,
     seed: int,
     replicates: int = REPLICATES,
+    rules: str = RULES,
 ) -> ScaledResult:
     """Score all the given samples with a temperature that was fitted to others.
 
@@ -303,7 +381,8 @@ def scaled_by(
         sample_ids: names of the scored samples, each once.
         fitted: the temperature.
         seed: seed of the bootstrap.
-        replicates: bootstrap replicates; 0 for no intervals. The temperature is held fixed.
+        replicates: bootstrap replicates, 0 for none. The temperature is held fixed.
+        rules: ``RULES``, or those that a report was made by.
 
     Raises:
         UsageError: inputs that do not fit.
@@ -312,16 +391,51 @@ def scaled_by(
     z = as_logits(logits)
     y = as_labels(labels, *z.shape)
     check_sample_ids(sample_ids, len(z))
-    whole, temperature = np.zeros(len(z), dtype=np.int64), np.full(len(z), fitted.fit.T)
-    return ScaledResult(
-        split="held-out",
+    return _scaled(
+        z,
+        y,
+        np.zeros(len(z), dtype=np.int64),
+        "held-out",
         fits=(fitted.fit,),
-        temperature=temperature,
-        metrics=_before_and_after(z, y, whole, (fitted.fit,), seed, replicates),
         fitted=(fitted.n,),
-        scored=(len(z),),
         ids_sha256=fitted.ids_sha256,
-        bins_15=_table_after(z, y, temperature),
+        seed=seed,
+        replicates=replicates,
+        rules=rules,
+    )
+
+
+def _scaled(
+    logits: npt.NDArray[np.floating[Any]],
+    labels: IntArray,
+    fold: IntArray,
+    split: Literal["two-fold", "held-out"],
+    *,
+    fits: tuple[Temperature, ...],
+    fitted: tuple[int, ...],
+    ids_sha256: str,
+    seed: int,
+    replicates: int,
+    rules: str,
+) -> ScaledResult:
+    """Score the samples of each fold with the fit of its number."""
+    temperature = np.array([fit.T for fit in fits])[fold]
+    # By the first rules a temperature was shown whatever it was made of.
+    reasons = [] if rules == FIRST_RULES else [fit.reason for fit in fits if fit.reason]
+    reason = reasons[0] if reasons else None
+    metrics = _before_and_after(logits, labels, fold, fits, seed, replicates, rules)
+    if reason is not None:
+        metrics = {name: one for name, one in metrics.items() if not name.endswith("_after")}
+    return ScaledResult(
+        split=split,
+        fits=fits,
+        temperature=temperature,
+        metrics=metrics,
+        fitted=fitted,
+        scored=tuple(int(size) for size in np.bincount(fold, minlength=len(fits))),
+        ids_sha256=ids_sha256,
+        bins_15=[] if reason is not None else _table_after(logits, labels, temperature),
+        reason=reason,
     )
 
 
@@ -364,6 +478,7 @@ def _before_and_after(
     fits: tuple[Temperature, ...],
     seed: int,
     replicates: int,
+    rules: str,
 ) -> dict[str, Metric]:
     before = score_logits(logits, labels)
     after = score_logits(logits, labels, temperature=np.array([fit.T for fit in fits])[fold])
@@ -377,12 +492,12 @@ def _before_and_after(
     numbers: Numbers = {("", f"nll_{k}"): partial(_nll, s, note) for k, s in scores.items()}
     for when, scored in scores.items():
         numbers["", f"ece_{when}"] = partial(_mean_ece, scored, fold, len(fits), note)
-    metrics = summarise_metrics(numbers, seed=seed, replicates=replicates)
+    metrics = summarise_metrics(numbers, seed=seed, replicates=replicates, rules=rules)
     return {name: metric for (_, name), metric in metrics.items()}
 
 
 def _nll(scores: Scores, note: str | None) -> Definition:
-    return mean(scores.nll, unit="nats", direction="lower", note=note, interval="bootstrap")
+    return mean(scores.nll, unit="nats", direction="lower", note=note, interval="skewed")
 
 
 def _mean_ece(scores: Scores, fold: IntArray, folds: int, note: str | None) -> Definition:
@@ -394,4 +509,10 @@ def _mean_ece(scores: Scores, fold: IntArray, folds: int, note: str | None) -> D
         (sums,) = group_sums(weights, groups, folds * _BINS, gaps)
         return np.asarray(np.abs(sums).sum(axis=1) / len(gaps))
 
-    return function(len(gaps), statistic, note=note)
+    def chance() -> Chance:
+        variance = scores.confidence * (1 - scores.confidence)
+        noise = absolute_noise(gaps, variance, groups, folds * _BINS)
+        return noise.chance(defined.estimate())
+
+    defined = function(len(gaps), statistic, note=note, chance=chance)
+    return defined

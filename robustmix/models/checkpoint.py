@@ -10,10 +10,15 @@ import torch
 from torch import Tensor
 
 from robustmix.errors import IntakeError
-from robustmix.files import atomic_path
+from robustmix.files import atomic_file
 from robustmix.models.archives import check_tensors, read_archive
 from robustmix.models.infer import head_of
 from robustmix.models.names import ARCHS, split_stem
+from robustmix.models.registry import LARGEST_SIDE
+from robustmix.text import plain
+
+LONGEST_TEXT = 4096
+"""Characters in a field that is a name or a line of text."""
 
 FORMAT_VERSION = 2
 """Raised when an older reader could misread the file. Since 2 there may be a ``calibration``, which
@@ -85,12 +90,15 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     for f in fields(checkpoint):
         tensors = f.name in ("model", "resume")
         value = getattr(checkpoint, f.name)
-        content[f.name] = _plain(f.name, value, tensors=tensors, nan=f.name == "resume")
+        _check_plain(f.name, value, tensors=tensors, nan=f.name == "resume")
+        content[f.name] = _owned(value)
     _validate(content)
     if not checkpoint.plugins:  # a file without any is the one that older versions write
         del content["plugins"]
-    with atomic_path(Path(path)) as temporary:
-        torch.save(content, temporary)
+    # Not to a path: torch would name a folder in the archive after the temporary file, and raise a
+    # RuntimeError when the disk is full.
+    with atomic_file(Path(path)) as file:
+        torch.save(content, file)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -105,7 +113,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not is_checkpoint(content):
         raise IntakeError(
             f"{path.name} is not a robustmix checkpoint",
-            "load foreign files with --model FILE --arch NAME",
+            "foreign files are evaluated with --arch NAME",
             code="E-FORMAT",
         )
     return checkpoint_from(content, path)
@@ -124,11 +132,11 @@ def checkpoint_from(content: object, path: Path) -> Checkpoint:
     """
     assert isinstance(content, Mapping)
     version = content["format_version"]
+    if type(version) is not int or version < 1:
+        raise _broken(path, f"format_version should be 1 or more, got {type(version).__name__}")
     content = {"plugins": [], **content}
     if version == 1:
         content = {"calibration": None, **content}
-    if type(version) is not int or version < 1:
-        raise _broken(path, f"format_version is {version!r}")
     if version > FORMAT_VERSION:
         raise IntakeError(
             f"{path.name} has checkpoint format {version}, this robustmix reads {FORMAT_VERSION}",
@@ -138,9 +146,11 @@ def checkpoint_from(content: object, path: Path) -> Checkpoint:
     try:
         _validate(content)
         for name in ("recipe", "metrics", "calibration"):
-            _plain(name, content[name], tensors=False, nan=False)
-        _plain("resume", content["resume"], tensors=True, nan=True)
-    except (ValueError, RecursionError) as error:
+            _check_plain(name, content[name], tensors=False, nan=False)
+        _check_plain("resume", content["resume"], tensors=True, nan=True)
+    except RecursionError:  # only where the caller trusted the pickle: else its levels are counted
+        raise _broken(path, "its values lie too deep") from None
+    except ValueError as error:
         raise _broken(path, str(error)) from None
     values = {f.name: content[f.name] for f in fields(Checkpoint)}
     for name in ("input_size", "mean", "std", "class_names", "plugins"):
@@ -153,7 +163,9 @@ def checkpoint_from(content: object, path: Path) -> Checkpoint:
 
 def _broken(path: Path, why: str) -> IntakeError:
     return IntakeError(
-        f"{path.name} is not a valid checkpoint: {why}", "use another one", code="E-CHECKPOINT"
+        f"{path.name} is not a valid checkpoint: {plain(why, 160)}",
+        "use another one",
+        code="E-CHECKPOINT",
     )
 
 
@@ -170,11 +182,11 @@ def _check_head(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+    return isinstance(value, str) and len(value) <= LONGEST_TEXT
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value <= 10**9
 
 
 def _is_positive_count(value: object) -> bool:
@@ -186,7 +198,54 @@ def _is_number(value: object) -> bool:
 
 
 def _is_positive_number(value: object) -> bool:
-    return (type(value) is int or type(value) is float) and 0 < value < 1e6
+    # Smaller ones are 0 in float32.
+    return (type(value) is int or type(value) is float) and 1e-6 <= value < 1e6
+
+
+def _is_side(value: object) -> bool:
+    return type(value) is int and 0 < value <= LARGEST_SIDE
+
+
+def _is_arch_options(value: object) -> bool:
+    if not _is_dict_of(_is_option)(value):
+        return False
+    assert isinstance(value, Mapping)
+    return _is_side(value.get("resize", 1)) and _is_text(value.get("stem", ""))
+
+
+def _is_option(value: object) -> bool:
+    return _is_text(value) or (isinstance(value, int | float) and math.isfinite(value))
+
+
+def _is_resume(value: object) -> bool:
+    """Tell whether a state of training can be one, as far as its counts and its history say."""
+    if value is None:
+        return True
+    if not _is_dict_of(_is_anything)(value):
+        return False
+    assert isinstance(value, Mapping)
+    checks = {"epoch": _is_count, "step": _is_count, "means": _is_means, "history": _is_history}
+    if not all(check(value[name]) for name, check in checks.items() if name in value):
+        return False
+    return "history" not in value or len(value["history"]) == value.get("epoch")
+
+
+def _is_means(value: object) -> bool:
+    """Tell whether these are sums over batches: of a name there is one only after a batch."""
+    if not isinstance(value, Mapping) or value.keys() != {"counts", "sums"}:
+        return False
+    counts, sums = value["counts"], value["sums"]
+    return (
+        _is_dict_of(lambda n: _is_count(n) and n != 0)(counts)
+        and _is_dict_of(lambda x: type(x) is float)(sums)
+        and counts.keys() == sums.keys()
+    )
+
+
+def _is_history(value: object) -> bool:
+    return _is_sequence_of(
+        lambda record: isinstance(record, Mapping) and _is_number(record.get("top1"))
+    )(value)
 
 
 def _is_sequence_of(
@@ -229,10 +288,13 @@ def _is_anything(value: object) -> bool:
 
 _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "arch": (_is_text, "text"),
-    "arch_options": (_is_dict_of(lambda v: isinstance(v, str | int | float)), "names and values"),
+    "arch_options": (
+        _is_arch_options,
+        f"names and values, resize from 1 to {LARGEST_SIDE} pixels",
+    ),
     "method": (_is_text, "text"),
     "num_classes": (_is_positive_count, "a positive integer"),
-    "input_size": (_is_sequence_of(_is_positive_count, 3), "3 positive integers"),
+    "input_size": (_is_sequence_of(_is_side, 3), f"3 integers from 1 to {LARGEST_SIDE}"),
     "mean": (_is_sequence_of(_is_number, 3), "3 numbers"),
     "std": (_is_sequence_of(_is_positive_number, 3), "3 positive numbers"),
     "class_names": (_is_sequence_of(_is_text), "a list of names"),
@@ -242,9 +304,9 @@ _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "epoch": (_is_count, "an integer from 0"),
     "metrics": (_is_dict_of(_is_anything), "names and values"),
     "model": (_is_dict_of(lambda v: isinstance(v, Tensor)), "named tensors"),
-    "weights": (lambda v: v in ("raw", "ema"), "raw or ema"),
+    "weights": (lambda v: _is_text(v) and v in ("raw", "ema"), "raw or ema"),
     "head": (lambda v: v is None or _is_text(v), "text or None"),
-    "resume": (lambda v: v is None or _is_dict_of(_is_anything)(v), "names and values, or None"),
+    "resume": (_is_resume, "a state of training, its counts from 0, or None"),
     "calibration": (_is_calibration, "T > 0 with its sample_ids, or None"),
     "plugins": (_is_sequence_of(_is_plugin), "a list of kind, name, module and version"),
 }
@@ -257,7 +319,7 @@ def _validate(content: Mapping[str, object]) -> None:
             raise ValueError(f"{name} is missing")
         value = content[name]
         if not check(value):
-            raise ValueError(f"{name} should be {expected}, got {type(value).__name__}")
+            raise ValueError(f"{name} should be {expected}, got {_shown(value)}")
     names, classes = content["class_names"], content["num_classes"]
     assert isinstance(names, list | tuple)
     if names and len(names) != classes:
@@ -266,35 +328,46 @@ def _validate(content: Mapping[str, object]) -> None:
         raise ValueError("model holds no tensors")
 
 
-def _plain(where: str, value: object, *, tensors: bool, nan: bool) -> object:
-    """Return a copy fit for weights-only loading, or raise ValueError naming what is not."""
+def _shown(value: object) -> str:
+    """Return a short value as it is, of others the kind."""
+    shown = repr(value) if type(value) in (bool, int, float, str) else ""
+    return plain(shown) if 0 < len(shown) < 60 else type(value).__name__
+
+
+def _check_plain(where: str, value: object, *, tensors: bool, nan: bool) -> None:
+    """Raise ValueError, naming it, for what weights-only loading would refuse or JSON has not."""
     if isinstance(value, Mapping):
-        return {
-            _plain_key(where, key): _plain(f"{where}.{key}", item, tensors=tensors, nan=nan)
-            for key, item in value.items()
-        }
-    if type(value) is list or type(value) is tuple:
-        items = [
-            _plain(f"{where}[{i}]", item, tensors=tensors, nan=nan) for i, item in enumerate(value)
-        ]
-        return tuple(items) if type(value) is tuple else items
-    if isinstance(value, Tensor) and tensors:
-        return _own_storage(value)
-    if value is None or type(value) in (bool, int, str):
-        return value
-    if type(value) is float and (nan or math.isfinite(value)):
-        return value
-    got = (
-        repr(value) if type(value) is float else f"{type(value).__module__}.{type(value).__name__}"
-    )
-    allowed = "tensors and JSON-like values" if tensors else "JSON-like values"
-    raise ValueError(f"a checkpoint holds {allowed} only, but {where} is {got}")
+        for key, item in value.items():
+            if type(key) is not str and type(key) is not int:
+                raise ValueError(f"a key of {where} is {type(key).__name__}, expected str or int")
+            _check_plain(f"{where}.{plain(key, 40)}", item, tensors=tensors, nan=nan)
+    elif type(value) is list or type(value) is tuple:
+        for i, item in enumerate(value):
+            _check_plain(f"{where}[{i}]", item, tensors=tensors, nan=nan)
+    elif not _is_plain(value, tensors=tensors, nan=nan):
+        kind = f"{type(value).__module__}.{type(value).__name__}"
+        got = repr(value) if type(value) is float else kind
+        allowed = "tensors and JSON-like values" if tensors else "JSON-like values"
+        raise ValueError(f"a checkpoint holds {allowed} only, but {where} is {got}")
 
 
-def _plain_key(where: str, key: object) -> str | int:
-    if type(key) is str or type(key) is int:
-        return key
-    raise ValueError(f"a key of {where} is {type(key).__name__}, expected str or int")
+def _is_plain(value: object, *, tensors: bool, nan: bool) -> bool:
+    if isinstance(value, Tensor):
+        return tensors
+    if type(value) is float:
+        return nan or math.isfinite(value)
+    return value is None or type(value) in (bool, int, str)
+
+
+def _owned(value: object) -> object:
+    """Return a copy of a plain value whose tensors are on the CPU and hold what they need alone."""
+    if isinstance(value, Mapping):
+        return {key: _owned(item) for key, item in value.items()}
+    if type(value) is list:
+        return [_owned(item) for item in value]
+    if type(value) is tuple:
+        return tuple(_owned(item) for item in value)
+    return _own_storage(value) if isinstance(value, Tensor) else value
 
 
 def _own_storage(tensor: Tensor) -> Tensor:

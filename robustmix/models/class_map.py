@@ -5,6 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robustmix.errors import IntakeError
+from robustmix.files import regular_file
+from robustmix.text import plain
+
+MOST_BYTES = 2**24
+"""Of a class map; that of 21,843 classes takes a fiftieth of it."""
+
+MOST_CLASSES = 1_000_000
 
 
 def read_class_map(path: Path, class_names: Sequence[str] | None = None) -> tuple[int, ...]:
@@ -41,17 +48,22 @@ def read_class_map(path: Path, class_names: Sequence[str] | None = None) -> tupl
     labels: dict[int, int] = {}
     for index_text, label in rows:
         if not index_text.isdecimal():
-            raise _malformed(path, f"'{index_text}' is no model index")
-        index = int(index_text)
+            raise _malformed(path, f"'{plain(index_text, 40)}' is no model index")
+        index = _number(path, index_text)
         if index in labels:
             raise _malformed(path, f"model index {index} appears twice")
-        if index >= 1_000_000:
-            raise _malformed(path, f"model index {index} is too large")
         labels[index] = _label(path, label, class_names, names_only=False)
     return tuple(labels.get(index, -1) for index in range(max(labels) + 1))
 
 
+def _number(path: Path, text: str) -> int:
+    if len(text) > 7 or int(text) >= MOST_CLASSES:
+        raise _malformed(path, f"the number {plain(text, 40)} is too large")
+    return int(text)
+
+
 def _rows(path: Path) -> list[list[str]]:
+    regular_file(path, what="class map", limit=MOST_BYTES, hint="check --class-map")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             return list(csv.reader(file))
@@ -67,9 +79,9 @@ def _label(path: Path, text: str, class_names: Sequence[str] | None, *, names_on
     if class_names is not None and text in class_names:
         return list(class_names).index(text)
     if not names_only and text.lstrip("-").isdecimal():
-        return max(int(text), -1)
+        return -1 if text.startswith("-") else _number(path, text)
     known = "no class names are known" if class_names is None else "no class bears that name"
-    raise _malformed(path, f"label '{text}' is not understood, {known}")
+    raise _malformed(path, f"label '{plain(text, 40)}' is not understood, {known}")
 
 
 def _malformed(path: Path, why: str) -> IntakeError:

@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 from torch import Tensor
 
 from robustmix.models.names import ARCHS, Stem
+
+State: TypeAlias = Mapping[str, Tensor]
 
 _BLOCKS: dict[tuple[str, tuple[int, ...], int], str] = {
     ("basic", (1, 1, 1), 1): "resnet8",
@@ -51,7 +54,29 @@ _TIMM: dict[str, tuple[dict[str, tuple[int, ...]], str, tuple[int, ...]]] = {
 }
 """Name -> shapes of some tensors, prefix of the blocks, blocks of each stage."""
 
+MOST_STAGES = 12
+"""Stages that are counted; no architecture here has as many."""
+
 _HEADS = ("fc", "head.fc", "heads.head", "head", "linear", "last_linear")
+
+
+_FIRST = (
+    "block1.layer.0.conv1.weight",
+    "layer1.0.conv1.weight",
+    *(name for shapes, _, _ in _TIMM.values() for name in shapes),
+)
+"""Names of which every architecture that can be suggested has one."""
+
+
+def suggest_below(state: Mapping[str, Tensor], prefixes: Iterable[str]) -> tuple[str, State] | None:
+    """Return the name to pass as ``--arch`` and the tensors below the prefix that it is seen at."""
+    for prefix in prefixes:
+        if any(prefix + name in state for name in _FIRST):
+            below = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            guess = suggest_arch(below)
+            if guess is not None:
+                return guess, below
+    return None
 
 
 def suggest_arch(state: Mapping[str, Tensor]) -> str | None:
@@ -109,7 +134,9 @@ def head_of(state: Mapping[str, Tensor]) -> tuple[str, int] | None:
 
 def _numbered(state: Iterable[str], module: str) -> list[str]:
     """Return ``module.0``, ``module.1`` ... as far as they have weights, the last one first."""
-    found = {int(m[1]) for m in (re.match(rf"{module}\.(\d+)\.weight$", k) for k in state) if m}
+    found = {
+        int(m[1]) for m in (re.match(rf"{module}\.(\d{{1,4}})\.weight$", k) for k in state) if m
+    }
     return [f"{module}.{i}" for i in sorted(found, reverse=True)]
 
 
@@ -117,14 +144,15 @@ def _blocks(state: Iterable[str], stage: str, *, start: int = 1) -> tuple[int, .
     """Return how many blocks each stage has; ``stage`` is its prefix with room for the number."""
     keys = [*state]
     depths: list[int] = []
-    while True:
+    while len(depths) < MOST_STAGES:
         prefix = re.escape(stage.format(len(depths) + start))
-        blocks = {int(m[1]) for m in (re.match(rf"{prefix}(\d+)\.", k) for k in keys) if m}
+        blocks = {int(m[1]) for m in (re.match(rf"{prefix}(\d{{1,4}})\.", k) for k in keys) if m}
         if not blocks:
             return tuple(depths)
         depths.append(len(blocks))
         if "{}" not in stage:
-            return tuple(depths)
+            break
+    return tuple(depths)
 
 
 def _wide_resnet(state: Mapping[str, Tensor]) -> str | None:

@@ -5,13 +5,15 @@ classifiers. The published numbers are those of ``backbone_k`` with ``head_one_k
 score some seven points less on CIFAR-100.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from robustmix.errors import IntakeError, UsageError
+from robustmix.models.layouts import Place
+from robustmix.text import plain
 
 HEADS = ("one_k", "mix_k", "one_q", "mix_q")
 LINEAR_NAMES = ("fc", "fc_cls", "layers.head")
@@ -36,12 +38,25 @@ class OpenMixupPart:
     """One line on what the file holds."""
 
 
+def find_openmixup(places: Sequence[Place]) -> list[Place] | None:
+    """Return the places whose names are those of an OpenMixup classifier, None if there is none."""
+    return [place for place in places if is_openmixup(place.state)] or None
+
+
 def is_openmixup(state: Mapping[str, Tensor]) -> bool:
-    """Tell whether the names are those of an OpenMixup classifier."""
+    """Tell whether the names are those of an OpenMixup classifier.
+
+    Others have a ``backbone`` beside a ``head`` too, but the layer of theirs has not these names.
+    """
     top = _top_level(state)
-    return bool(top & {"backbone", "backbone_k", "backbone_q"}) and any(
-        name == "head" or name.startswith("head_") for name in top
-    )
+    if is_momentum(state):
+        return any(name == "head" or name.startswith("head_") for name in top)
+    return "backbone" in top and any(f"head.{linear}.weight" in state for linear in LINEAR_NAMES)
+
+
+def is_momentum(state: Mapping[str, Tensor]) -> bool:
+    """Tell whether there are the two encoders of the momentum methods."""
+    return bool(_top_level(state) & {"backbone_k", "backbone_q"})
 
 
 def select_part(state: Mapping[str, Tensor], name: str, head: str | None) -> OpenMixupPart:
@@ -59,9 +74,8 @@ def select_part(state: Mapping[str, Tensor], name: str, head: str | None) -> Ope
     if head is not None:
         check_head_name(head)
     top = _top_level(state)
-    found = "found " + ", ".join(sorted(top))
-    momentum = bool(top & {"backbone_k", "backbone_q"})
-    if not momentum:
+    found = "found " + plain(", ".join(sorted(top)))
+    if not is_momentum(state):
         if head is not None:
             raise IntakeError(
                 f"{name} has a single head, not {head}", "leave --head out", code="E-HEAD"
@@ -106,7 +120,9 @@ def check_head_name(head: str) -> None:
         )
     if head not in HEADS:
         raise UsageError(
-            f"unknown head '{head}'", "choose from " + ", ".join(HEADS), code="E-UNKNOWN-HEAD"
+            f"unknown head '{plain(head, 80)}'",
+            "choose from " + ", ".join(HEADS),
+            code="E-UNKNOWN-HEAD",
         )
 
 
@@ -124,7 +140,7 @@ def _linear(state: Mapping[str, Tensor], prefix: str, name: str) -> dict[str, Te
         found = _part(head, f"{linear}.")
         if found.keys() <= {"weight", "bias"} and len(found) == len(head) and "weight" in found:
             return found
-    keys = ", ".join(sorted(head)[:4]) or "nothing"
+    keys = plain(", ".join(sorted(head)[:4])) or "nothing"
     raise IntakeError(
         f"{name}: {prefix.rstrip('.')} is no linear classifier ({keys})",
         "only heads of one linear layer can be imported",
@@ -144,8 +160,9 @@ def _check_alias(state: Mapping[str, Tensor], alias: str, owner: str, name: str)
         if copy[k].dtype != original[k].dtype or not torch.equal(copy[k], original[k])
     }
     if keys:
+        first = plain(min(keys), 80)
         raise IntakeError(
-            f"{name}: {alias}{min(keys)} should equal {owner}{min(keys)} but does not",
+            f"{name}: {alias}{first} should equal {owner}{first} but does not",
             "the file was put together from two models; export it again",
             code="E-ALIAS",
         )

@@ -9,15 +9,16 @@ import torch
 from torch import nn
 
 from robustmix.errors import IntakeError, UsageError, unknown_name
+from robustmix.models.layouts import Norm
 from robustmix.models.names import ARCHS, NORM_PRESETS, split_stem, usual_size
+from robustmix.models.recorded import timm_steps, transform_text
 from robustmix.models.registry import (
+    Size,
     build_model,
     check_library_name,
     global_stream_from,
     library_noise_off,
 )
-
-Norm = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +28,12 @@ class Named:
     net: nn.Module
     arch: str
     num_classes: int
-    input_size: tuple[int, int, int]
+    input_size: Size
     norm: Norm | None
     """Mean and standard deviation that its weights were trained with; None without weights."""
+
+    test_transform: str | None = None
+    """How the images that the weights were tested on were prepared; None without weights."""
 
     notes: tuple[str, ...] = ()
 
@@ -38,7 +42,7 @@ def load_named(
     source: str,
     *,
     num_classes: int | None,
-    input_size: tuple[int, int, int] | None,
+    input_size: Size | None,
     allow_download: bool,
 ) -> Named:
     """Build ``robustmix:ARCH``, ``timm:NAME[@TAG]`` or ``torchvision:NAME[@TAG]``.
@@ -73,9 +77,7 @@ def load_named(
     return named
 
 
-def _untrained(
-    source: str, arch: str, num_classes: int | None, input_size: tuple[int, int, int] | None
-) -> Named:
+def _untrained(source: str, arch: str, num_classes: int | None, input_size: Size | None) -> Named:
     if num_classes is None:
         raise UsageError(f"{source} needs --num-classes", "pass it", code="E-CLASSES")
     if input_size is None:
@@ -119,12 +121,18 @@ def _torchvision(name: str, tag: str, allow_download: bool) -> Named:
     net.load_state_dict(state, strict=True)
     preset = chosen.transforms()
     size = int(preset.crop_size[0])
+    steps = {
+        "resize": int(preset.resize_size[0]),
+        "interpolation": preset.interpolation.value,
+        "crop": size,
+    }
     return Named(
         net=cast(nn.Module, net),
         arch=f"torchvision:{name}",
         num_classes=_classes(chosen.meta),
         input_size=(3, size, size),
         norm=(tuple(preset.mean), tuple(preset.std)),
+        test_transform=transform_text(steps),
         notes=(f"I-WEIGHTS: torchvision weights {chosen.name}",),
     )
 
@@ -155,11 +163,13 @@ def _timm(name: str, tag: str, allow_download: bool) -> Named:
         net = timm.create_model(full, pretrained=True, pretrained_cfg_overlay=overlay)
     except (OSError, RuntimeError) as error:
         raise _not_fetched(f"timm:{name}@{tag}", error) from error
+    size: Size = tuple(cfg.input_size)
     return Named(
         net=cast(nn.Module, net),
         arch=f"timm:{full}",
         num_classes=int(cfg.num_classes),
-        input_size=tuple(cfg.input_size),
+        input_size=size,
+        test_transform=transform_text(timm_steps(size, cfg.to_dict())),
         norm=(tuple(cfg.mean), tuple(cfg.std)),
         notes=(f"I-WEIGHTS: timm weights {full}",),
     )

@@ -4,33 +4,50 @@ import contextlib
 import difflib
 import functools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from robustmix.errors import IntakeError, RobustmixError, UsageError, unknown_name
 from robustmix.models.names import ARCHS, Stem, default_stem, split_stem
 from robustmix.models.resnet import BasicBlock, Bottleneck, ResNet
 from robustmix.models.timm_nets import create_timm_model, initialise_as_openmixup
 from robustmix.models.wide_resnet import WideResNet
+from robustmix.text import plain
 
 ArchOptions = dict[str, str | int | float]
 """Choices beyond an architecture's name, as checkpoints and reports record them."""
 
+Size = tuple[int, int, int]
+"""(3, H, W) of images."""
+
 Init = Literal["openmixup", "torch"]
+
+UNUSUAL = 1009
+"""A number of classes that is the size of nothing else: what has it in an architecture that was
+built with it is the classifier."""
+
+LARGEST_SIDE = 8192
+"""Pixels a side of images."""
+
+LARGEST_GRID = 2048
+"""Pixels a side where a network has a grid of its own for the images: it holds tables for each."""
 
 
 def build_model(
     arch: str,
     *,
     num_classes: int,
-    input_size: tuple[int, int, int],
+    input_size: Size,
     init: Init = "openmixup",
     stem: str | None = None,
     drop_path: float = 0.0,
     generator: torch.Generator | None = None,
+    options: ArchOptions | None = None,
 ) -> nn.Module:
     """Build a network from normalised images (N, 3, H, W) to logits (N, K).
 
@@ -48,6 +65,7 @@ def build_model(
         drop_path: stochastic depth: probability of dropping the last residual branch, linearly
             less towards the first; 0 leaves ``timm:NAME`` as its library has it.
         generator: source of the initial weights, on the CPU; one with seed 0 if None.
+        options: further arguments of timm's builder, for ``timm:NAME``.
 
     Returns:
         A module in train mode on the CPU; its ``arch_options`` say what else was chosen.
@@ -63,41 +81,177 @@ def build_model(
     """
     if num_classes < 0:
         raise UsageError(f"expected num_classes >= 0, got {num_classes}", code="E-CLASSES")
-    if len(input_size) != 3 or input_size[0] != 3 or min(input_size) < 1:
-        raise UsageError(f"expected an input size (3, H, W), got {input_size}", code="E-INPUT-SIZE")
+    check_size(input_size)
     if not 0 <= drop_path < 1:
         raise UsageError(f"expected 0 <= drop_path < 1, got {drop_path}", code="E-DROP-PATH")
     generator = generator or torch.Generator().manual_seed(0)
-    library, _, name = arch.rpartition(":")
-    if library:
-        if stem is not None:
-            raise UsageError(f"--stem has no meaning for {arch}", "leave it out", code="E-STEM")
-        net = _build_from_library(library, name, num_classes, input_size, drop_path, generator)
-        vars(net)["arch_options"] = {"drop_path": drop_path} if drop_path else {}
-        return net
-    name, chosen = _checked_stem(arch, stem, input_size)
-    _check_fits(name, input_size)
-    build = functools.partial(ARCHS[name], num_classes, chosen, input_size[1:], drop_path)
-    net = _built_by(ARCHS.row(name).built_by, name, build, init, generator)
-    options: ArchOptions = {} if chosen is None else {"stem": chosen}
-    vars(net)["arch_options"] = options | ({"drop_path": drop_path} if drop_path else {})
+    plan = _planned(arch, num_classes, input_size, stem, drop_path, options or {})
+    net = _built(plan, init, generator)
+    chosen: ArchOptions = {} if plan.stem is None else {"stem": plan.stem}
+    chosen |= {"drop_path": drop_path} if drop_path else {}
+    vars(net)["arch_options"] = chosen | (options or {})
     return net
 
 
-def _built_by(
-    whom: str, name: str, build: Callable[[], nn.Module], init: Init, generator: torch.Generator
-) -> nn.Module:
-    if whom == "others":
-        with global_stream_from(generator):
-            return _built_by_others(name, build)
-    if whom == "timm":
-        with library_noise_off(), global_stream_from(generator):
-            net = build()
-    else:
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """A network that can be built."""
+
+    name: str
+    whose: Literal["robustmix", "timm", "others", "library"]
+    stem: Stem | None
+    build: Callable[[], nn.Module]
+
+
+def _planned(
+    arch: str,
+    num_classes: int,
+    input_size: Size,
+    stem: str | None,
+    drop_path: float,
+    options: ArchOptions,
+) -> _Plan:
+    library, _, name = arch.rpartition(":")
+    if library:
+        if stem is not None:
+            raise UsageError(
+                f"a stem has no meaning for {plain(arch, 80)}", "leave it out", code="E-STEM"
+            )
+        if num_classes < 1:
+            raise UsageError(f"{plain(arch, 80)} needs num_classes >= 1", code="E-CLASSES")
+        check_library_name(library, name)
+        make = functools.partial(
+            _library_model, library, name, num_classes, input_size, drop_path, options
+        )
+        return _Plan(name=name, whose="library", stem=None, build=make)
+    if options:
+        raise UsageError(f"{plain(arch, 80)} is built without {', '.join(options)}", code="E-ARCH")
+    name, chosen = _checked_stem(arch, stem, input_size)
+    _check_fits(name, input_size)
+    build = functools.partial(ARCHS[name], num_classes, chosen, input_size[1:], drop_path)
+    return _Plan(name=name, whose=ARCHS.row(name).built_by, stem=chosen, build=build)
+
+
+def blueprint(
+    arch: str,
+    *,
+    num_classes: int,
+    input_size: Size,
+    stem: str | None = None,
+    options: ArchOptions | None = None,
+) -> dict[str, Tensor]:
+    """Return the state dict of a network, names and shapes without numbers, on the meta device.
+
+    Nothing is allocated, so that a file can be compared with what it claims to be before work is
+    done; only architectures of others that cannot do without are built as they are.
+
+    Raises:
+        UsageError: as ``build_model``.
+        IntakeError: likewise.
+    """
+    check_size(input_size)
+    plan = _planned(arch, num_classes, input_size, stem, 0.0, options or {})
+    with library_noise_off(), global_stream_from(torch.Generator()):
+        net = _without_numbers(plan)
+    return {key: value.to("meta") for key, value in net.state_dict().items()}
+
+
+def classifier_in(own: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of what was made for ``UNUSUAL`` classes: the classifier's tensors."""
+    return [key for key, tensor in own.items() if tensor.shape[:1] == (UNUSUAL,)]
+
+
+def classifier_of(arch: str, input_size: Size, stem: str | None = None) -> list[str]:
+    """Return the names of an architecture's tensors that depend on the number of classes.
+
+    Layers are not recognised by their names: a hidden one may be called ``fc`` too.
+
+    Raises:
+        UsageError: as ``build_model``.
+        IntakeError: likewise.
+
+    Example:
+        >>> classifier_of("resnet8", (3, 32, 32))
+        ['fc.weight', 'fc.bias']
+    """
+    own = blueprint(arch, num_classes=UNUSUAL, input_size=input_size, stem=stem)
+    return classifier_in(own)
+
+
+def _without_numbers(plan: _Plan) -> nn.Module:
+    for everything in (False, True):
+        # Some constructors compute with tensors and need their numbers, some need all of a kind.
+        with contextlib.suppress(Exception), _OnMeta(everything):
+            return plan.build()
+    return _built_by_others(plan.name, plan.build) if plan.whose == "others" else plan.build()
+
+
+class _OnMeta(TorchFunctionMode):
+    """Makes tensors without numbers and fills none of them.
+
+    Args:
+        everything: also tensors that constructors may count with, such as ranges.
+    """
+
+    def __init__(self, everything: bool) -> None:
+        super().__init__()
+        self._made = _FACTORIES + (_COUNTED if everything else ())
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in self._made and kwargs.get("device") is None:  # layers pass their None on
+            return func(*args, **{**kwargs, "device": "meta"})
+        if getattr(func, "__name__", "") in _FILLING:
+            # On the meta device as well this would cost seconds, for what is imported to draw.
+            filled = args[0] if args else kwargs.get("tensor")
+            if isinstance(filled, Tensor) and filled.is_meta:
+                return filled
+        return func(*args, **kwargs)
+
+
+_FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+_COUNTED = (torch.arange, torch.linspace, torch.tensor, torch.as_tensor, torch.eye)
+_FILLING = frozenset(
+    {"normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_"}
+    | {"xavier_normal_", "xavier_uniform_", "orthogonal_", "erfinv_", "random_", "bernoulli_"}
+)
+
+
+def check_size(input_size: tuple[int, ...]) -> None:
+    """Raise UsageError unless this is the size (3, H, W) of images that a network may be given."""
+    if len(input_size) != 3 or input_size[0] != 3 or not min(input_size[1:]) >= 1:
+        raise UsageError(
+            f"expected an input size (3, H, W), got {plain(input_size, 80)}",
+            "images have 3 channels; for a network of 1, average them in a module around it",
+            code="E-INPUT-SIZE",
+        )
+    if max(input_size) > LARGEST_SIDE:
+        raise UsageError(
+            f"images of {plain(input_size[1], 80)}x{plain(input_size[2], 80)} pixels are too large",
+            f"at most {LARGEST_SIDE} a side",
+            code="E-INPUT-SIZE",
+        )
+
+
+def _built(plan: _Plan, init: Init, generator: torch.Generator) -> nn.Module:
+    if plan.whose == "robustmix":
         with torch.device("meta"):  # constructors that draw nothing and fill nothing
-            net = build()
+            net = plan.build()
         net.to_empty(device="cpu")
-    initialise(net, init, generator)
+    elif plan.whose == "others":
+        with global_stream_from(generator):
+            return _built_by_others(plan.name, plan.build)
+    else:
+        with library_noise_off(), global_stream_from(generator):
+            net = plan.build()
+    if plan.whose != "library":
+        initialise(net, init, generator)
     return net
 
 
@@ -175,12 +329,10 @@ def _initialise_weights(
         nn.init.zeros_(module.bias)
 
 
-def _checked_stem(
-    arch: str, stem: str | None, input_size: tuple[int, int, int]
-) -> tuple[str, Stem | None]:
+def _checked_stem(arch: str, stem: str | None, input_size: Size) -> tuple[str, Stem | None]:
     name, named_stem = split_stem(arch)
     if name not in ARCHS:
-        raise unknown_name("arch", arch, [*ARCHS, "timm:NAME", "torchvision:NAME"])
+        raise unknown_name("arch", plain(arch, 80), [*ARCHS, "timm:NAME", "torchvision:NAME"])
     if stem is not None and named_stem not in (None, stem):
         raise UsageError(f"{arch} has the {named_stem} stem, not {stem}", code="E-STEM")
     stems = ARCHS.row(name).stems
@@ -197,8 +349,10 @@ def _checked_stem(
     )
 
 
-def _check_fits(name: str, input_size: tuple[int, int, int]) -> None:
+def _check_fits(name: str, input_size: Size) -> None:
     multiple = ARCHS.row(name).multiple
+    if multiple > 1:
+        _check_grid(name, input_size)
     if any(side % multiple for side in input_size[1:]):
         raise UsageError(
             f"{name} takes images whose sides are multiples of {multiple}, "
@@ -208,25 +362,32 @@ def _check_fits(name: str, input_size: tuple[int, int, int]) -> None:
         )
 
 
-def _build_from_library(
+def _check_grid(name: str, input_size: Size) -> None:
+    if max(input_size) > LARGEST_GRID:
+        raise UsageError(
+            f"{name} takes images of at most {LARGEST_GRID} pixels a side, not {max(input_size)}",
+            "choose another --img-size",
+            code="E-INPUT-SIZE",
+        )
+
+
+def _library_model(
     library: str,
     name: str,
     num_classes: int,
-    input_size: tuple[int, int, int],
+    input_size: Size,
     drop_path: float,
-    generator: torch.Generator,
+    options: ArchOptions,
 ) -> nn.Module:
-    if num_classes < 1:
-        raise UsageError(f"{library}:{name} needs num_classes >= 1", code="E-CLASSES")
-    with library_noise_off(), global_stream_from(generator):
-        check_library_name(library, name)
-        if library == "timm":
-            return _timm_model(name, num_classes, input_size, drop_path)
-        if drop_path:
-            raise UsageError(
-                f"drop-path cannot be set for {library}:{name}", "leave it out", code="E-DROP-PATH"
-            )
-        return _torchvision_model(name, num_classes)
+    if library == "timm":
+        return _timm_model(name, num_classes, input_size, drop_path, options)
+    if options:
+        raise UsageError(f"{library}:{name} is built without {', '.join(options)}", code="E-ARCH")
+    if drop_path:
+        raise UsageError(
+            f"drop-path cannot be set for {library}:{name}", "leave it out", code="E-DROP-PATH"
+        )
+    return _torchvision_model(name, num_classes)
 
 
 def check_library_name(library: str, name: str) -> None:
@@ -245,7 +406,10 @@ def check_library_name(library: str, name: str) -> None:
         if name in known:
             return
     else:
-        raise unknown_name("arch", f"{library}:{name}", [*ARCHS, "timm:NAME", "torchvision:NAME"])
+        raise unknown_name(
+            "arch", plain(f"{library}:{name}", 80), [*ARCHS, "timm:NAME", "torchvision:NAME"]
+        )
+    name = plain(name, 80)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     raise UsageError(
         f"unknown arch '{library}:{name}'",
@@ -257,15 +421,22 @@ def check_library_name(library: str, name: str) -> None:
 
 
 def _timm_model(
-    name: str, num_classes: int, input_size: tuple[int, int, int], drop_path: float
+    name: str, num_classes: int, input_size: Size, drop_path: float, chosen: ArchOptions
 ) -> nn.Module:
     import timm
 
     default = timm.get_pretrained_cfg(name)
-    options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+    options: dict[str, Any] = {"drop_path_rate": drop_path, **chosen} if drop_path else {**chosen}
     if default is not None and default.fixed_input_size and default.input_size != input_size:
+        _check_grid(f"timm:{name}", input_size)
         options["img_size"] = input_size[1:]
-    return create_timm_model(name, num_classes, options)
+    try:
+        return create_timm_model(name, num_classes, options)
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, RobustmixError) or not chosen:
+            raise
+        said = ", ".join(f"{key}={plain(value, 20)}" for key, value in chosen.items())
+        raise IntakeError(f"timm:{name} cannot be built with {said}", code="E-ARCH") from error
 
 
 def _torchvision_model(name: str, num_classes: int) -> nn.Module:

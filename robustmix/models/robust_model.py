@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robustmix.errors import IntakeError
+from robustmix.models.outputs import WAY_OUT, logits_in
 from robustmix.models.registry import arch_options
 from robustmix.types import Model
 
@@ -54,6 +56,10 @@ class ModelInfo:
     calibration: Mapping[str, Any] | None = None
     """How the temperature of a calibrated checkpoint was fitted; ``sample_ids`` says to what."""
 
+    test_transform: str | None = None
+    """How the images were prepared that published or foreign weights were tested on, in the words
+    of ``robustmix.data.preparation.TestTransform``; None where it is not known."""
+
     plugins: tuple[Mapping[str, str], ...] = ()
     """What a checkpoint records of its architecture, method and data set, if others made them."""
 
@@ -68,7 +74,8 @@ class RobustModel(nn.Module):
     Gradients with respect to the images flow.
 
     Args:
-        net: normalised images (N, 3, H, W) -> logits (N, M).
+        net: normalised images (N, 3, H, W) -> logits (N, M), or a tuple or mapping with them
+            (``logits_in``).
         mean: of the normalisation, one number a channel, in [0, 1] pixel units.
         std: likewise, positive.
         num_classes: K, the number of the data set's labels.
@@ -106,7 +113,8 @@ class RobustModel(nn.Module):
         temperature: float | None = None,
     ) -> None:
         super().__init__()
-        if len(mean) != 3 or len(std) != 3 or not all(s > 0 for s in std):
+        finite = all(math.isfinite(number) for number in (*mean, *std))
+        if len(mean) != 3 or len(std) != 3 or not finite or not all(s > 0 for s in std):
             raise ValueError(f"expected 3 means and 3 positive stds, got {mean} and {std}")
         if temperature is not None and not 0 < temperature < math.inf:  # also true for NaN
             raise ValueError(f"expected a finite temperature > 0, got {temperature}")
@@ -138,8 +146,8 @@ class RobustModel(nn.Module):
 
         Raises:
             RuntimeError: some module is in train mode, so a score would depend on the batch.
-            ValueError: the images' type, size or range is not the stated one, or the network
-                does not return one logit a class.
+            ValueError: the images' type, size or range is not the stated one.
+            IntakeError: the network does not return one logit a class.
         """
         self._check_mode()
         self._check_images(images)
@@ -148,11 +156,14 @@ class RobustModel(nn.Module):
             x = F.interpolate(
                 x, self.resize, mode="bicubic", align_corners=False, antialias=True
             ).clamp(0, 1)
-        logits = self.net((x - self.mean) / self.std)
+        logits = logits_in(self.net((x - self.mean) / self.std))
         outputs = self.num_classes if self.class_map is None else len(self.class_map)
-        if not isinstance(logits, Tensor) or logits.shape != (len(images), outputs):
-            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(f"expected logits ({len(images)}, {outputs}), the model gave {got}")
+        if logits.shape != (len(images), outputs):
+            raise IntakeError(
+                f"expected logits ({len(images)}, {outputs}), the model gave {tuple(logits.shape)}",
+                WAY_OUT,
+                code="E-OUTPUT",
+            )
         mapped = self._map_classes(logits.float())
         return mapped if self.temperature is None else mapped / self.temperature
 

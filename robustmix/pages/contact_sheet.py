@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robustmix.corruptions import APPROXIMATE, NAMES, SEVERITIES, corrupt
-from robustmix.files import atomic_path
+from robustmix.files import atomic_path, regular_file
 
 SIDE = 128
 """Pixels of a cell, about; images are enlarged by whole factors."""
@@ -101,15 +101,11 @@ def image_from_file(path: Path) -> Tensor:
     Raises:
         IntakeError: the file is no picture.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    from robustmix.errors import IntakeError
+    from robustmix.data.decode import open_rgb
 
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise IntakeError(f"cannot read the picture {path}: {error}") from error
+    picture = open_rgb(regular_file(path, what="picture"))
     short = min(picture.size)
     side = next((known for known in (224, 64, 32) if short >= known), 32)
     left, top = ((length - short) // 2 for length in picture.size)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from robustmix.pages.picture import NothingToDraw, new_figure, sources_of
 from robustmix.report.report import Report
 from robustmix.report.schema import SuitePart
+from robustmix.report.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +51,7 @@ def draw_suite_reliability(reports: Sequence[Report], suites: Sequence[str], pat
         )
     panels = _panels(source.part)
     draw_reliability(panels, path, title=source.report.content.run.name)
-    said = "; ".join(map(_in_words, panels))
+    said = "; ".join([*map(_in_words, panels), *_not_scaled(source.part)])
     return f"{said[0].upper()}{said[1:]}."
 
 
@@ -64,6 +65,11 @@ def _panels(part: SuitePart) -> list[Panel]:
         title = f"after scaling, T = {scaled['T']:.3f} ({how})"
         panels.append(Panel(title, scaled["bins_15"], scaled["ece_after"]["value"]))
     return panels
+
+
+def _not_scaled(part: SuitePart) -> list[str]:
+    reason = (part.details.get("temperature") or {}).get("reason")
+    return [] if reason is None else [f"not scaled by a temperature: {plain(reason)}"]
 
 
 def _in_words(panel: Panel) -> str:

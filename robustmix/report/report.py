@@ -1,6 +1,7 @@
 """A report with its per-sample record: saved, loaded, turned into tables."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,15 @@ from pydantic import ValidationError
 from robustmix.errors import IncompatibleError, IntakeError
 from robustmix.files import file_digest, write_text
 from robustmix.metrics.metric import Metric
+from robustmix.report.reading import existing, read_json_file, unreadable
 from robustmix.report.samples import Samples
 from robustmix.report.schema import Artifact, ReportModel, SuitePart
 from robustmix.report.schema_1 import upgraded
 from robustmix.report.text import plain
+
+MOST_SUITES = 1000
+MOST_FAULTS = 1000
+"""Of a file against the schema, of which the first is told."""
 
 REPORT_FILE = "report.json"
 SAMPLES_FILE = "samples.npz"
@@ -71,9 +77,9 @@ class Report:
     def to_json(self) -> str:
         """Write the text of the report file: sorted keys, two spaces, no NaN."""
         value = self.content.model_dump(mode="json")
-        return (
-            json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        # Names of files that are not UTF-8 hold halves of surrogate pairs, which no file can.
+        return text.encode("utf-8", "replace").decode("utf-8") + "\n"
 
     def save(self, folder: Path | str) -> Path:
         """Write ``samples.npz`` and then ``report.json`` into a folder; return the report's path.
@@ -104,26 +110,71 @@ class Report:
             samples: whether to look for the per-sample record.
 
         Raises:
-            IntakeError: the file is missing, damaged or not a report, or the record is not the one
-                that the report was made from.
+            IntakeError: the file is missing, damaged or not a report, the record is not the one
+                that the report was made from, or one lies there that the report does not name.
             IncompatibleError: the report was written in a newer version of the format.
         """
-        path = Path(path)
-        if path.is_dir():
-            path = path / REPORT_FILE
+        path = report_path(path)
         content = read_report(path)
-        record = next((a for a in content.artifacts if a.kind == "samples"), None)
-        # The name comes from a file that may be a stranger's: only a neighbour is ever opened.
-        beside = path.parent / Path(record.path).name if record else None
-        if not samples or record is None or beside is None or not _is_file(beside):
+        record = find_record(content, path) if samples else None
+        if record is None:
             return cls(content)
-        if file_digest(beside) != record.sha256:
+        beside = path.parent / record.path
+        existing(beside, "per-sample record")
+        try:
+            digest = file_digest(beside)
+        except OSError as error:
+            raise unreadable(beside, error) from None
+        if digest != record.sha256:
             raise IntakeError(
                 f"{beside} is not the file that {path.name} was made from",
                 "restore it or evaluate again",
                 code="E-CHECKSUM",
             )
-        return cls(content, Samples.load(beside))
+        loaded = Samples.load(beside)
+        if loaded.rows != record.rows:
+            raise _record_error(f"{path} states {record.rows} rows, {beside.name} has another")
+        return cls(content, loaded)
+
+
+def report_path(path: Path | str) -> Path:
+    """Give the report file that a path means: itself, or the one in the folder that it is."""
+    path = Path(path)
+    try:
+        return path / REPORT_FILE if path.is_dir() else path
+    except OSError:  # what cannot even be looked at is told when it is opened
+        return path
+
+
+def find_record(content: ReportModel, path: Path) -> Artifact | None:
+    """Find the per-sample record that belongs to a report, its path cut to a name.
+
+    Args:
+        content: the report.
+        path: its file; only a neighbour of it is ever opened, for the name may be a stranger's.
+
+    Returns:
+        None where there is none.
+
+    Raises:
+        IntakeError: the report names two, or another one lies beside it: whoever drops the name of
+            a record must not be rid of it.
+    """
+    named = [artifact for artifact in content.artifacts if artifact.kind == "samples"]
+    if len(named) > 1:
+        raise _record_error(f"{path} names {len(named)} per-sample records")
+    name = Path(named[0].path).name if named else ""
+    if name != SAMPLES_FILE and os.path.lexists(path.parent / SAMPLES_FILE):
+        raise _record_error(f"{SAMPLES_FILE} lies beside {path}, which does not name it")
+    if not name or not os.path.lexists(path.parent / name):
+        return None
+    return named[0].model_copy(update={"path": name})
+
+
+def _record_error(what: str) -> IntakeError:
+    return IntakeError(
+        what, "restore the report and the record that belong together", code="E-RECORD"
+    )
 
 
 Value = TypeVar("Value")
@@ -146,17 +197,6 @@ def without_folders(value: Value) -> Value:
     return cast(Value, cut)
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
-
-
 def read_report(path: Path) -> ReportModel:
     """Read and validate a report file; see ``Report.load`` for what is raised."""
     return validated(read_json(path), path)
@@ -166,17 +206,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a report file of any version, unvalidated.
 
     Raises:
-        IntakeError: it is missing, no JSON, or of another kind.
+        IntakeError: it is missing, not readable within bounds, no JSON, or of another kind.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        value: Any = json.loads(text, parse_constant=_refuse_constant)
-    except FileNotFoundError:
-        raise IntakeError(f"there is no report at {path}", "check the path") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise IntakeError(
-            f"{path} is not readable JSON ({type(error).__name__})", "restore it or evaluate again"
-        ) from None
+    value = read_json_file(path)
     if not isinstance(value, dict) or value.get("kind") != "robustmix.report":
         raise IntakeError(f"{path} is not a robustmix report", "give the report.json of an eval")
     return value
@@ -193,17 +225,30 @@ def validated(value: dict[str, Any], path: Path) -> ReportModel:
             "update robustmix",
             code="E-SCHEMA",
         )
+    suites = value.get("suites")
+    if isinstance(suites, dict) and len(suites) > MOST_SUITES:
+        raise IntakeError(
+            f"{path} has {len(suites)} suites, no report has more than {MOST_SUITES}",
+            "evaluate again",
+            code="E-REPORT",
+        )
     try:
         return ReportModel.model_validate(upgraded(value) if major == "1" else value)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = plain(".".join(str(part) for part in first["loc"]))
         raise IntakeError(
-            f"{path} breaks the schema at {where}: {plain(first['msg'])} "
-            f"({error.error_count()} fault{'s' if error.error_count() > 1 else ''})",
+            f"{path} breaks the schema {_faults(error)}",
             "see `robustmix report schema`",
             code="E-REPORT",
         ) from None
+
+
+def _faults(error: ValidationError) -> str:
+    count = error.error_count()
+    if count > MOST_FAULTS:  # to list them takes longer than to find them
+        return f"in {count} places"
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = plain(".".join(str(part) for part in first["loc"]))
+    return f"at {where}: {plain(first['msg'])} ({count} fault{'s' if count > 1 else ''})"
 
 
 def metrics_of(part: SuitePart) -> Iterator[tuple[str, str, Metric]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from robustmix.errors import IntakeError
 from robustmix.metrics.definition import Definition, Shared, Undefined, Value, mean, share
-from robustmix.metrics.metric import Direction, Unit
+from robustmix.metrics.metric import RULES, Direction, Unit
 from robustmix.metrics.scores import FloatArray, IntArray
 from robustmix.report.samples import Samples, Table
 from robustmix.report.schema import ReportModel
@@ -42,6 +42,9 @@ class Rows:
     subset: bool = False
     """Whether these are a part of the data set's split."""
 
+    rules: str = RULES
+    """Rules by which intervals and fits are made of them."""
+
     @classmethod
     def of(
         cls,
@@ -54,6 +57,7 @@ class Rows:
         token_patch: tuple[float, ...] | None = None,
         subset: bool = False,
         order: IntArray | None = None,
+        rules: str = RULES,
     ) -> "Rows":
         """Take the samples of a view, all of them in their order unless one is given."""
         return cls(
@@ -65,6 +69,7 @@ class Rows:
             seed,
             token_patch,
             subset,
+            rules,
         )
 
     @cached_property
@@ -195,6 +200,8 @@ def check_shapes(samples: Samples) -> None:
             if places[0] < 0 or places[-1] >= n or (np.diff(places.astype(np.int64)) <= 0).any():
                 raise damaged("the samples of a suite are not in the record")
             covered = len(places)
+        if any(column.dtype.kind not in "biuf" for column in table.columns.values()):
+            raise damaged("a column of a suite is not numbers")
         (first, *others) = {column.shape[:3] for column in table.columns.values()}
         if others or first[:1] + first[2:] != (len(table.conditions), covered) or first[1] < 1:
             raise damaged("columns of a suite do not fit its samples")
@@ -244,6 +251,7 @@ def rows_of(content: ReportModel, view: Samples, key: str, order: IntArray | Non
         seed=content.run.seed,
         token_patch=None if patch is None else tuple(patch),
         subset=content.dataset.subset is not None or key in content.protocol.limits,
+        rules=content.rules,
     )
 
 

@@ -5,10 +5,7 @@ one condition in one trial. Labels and ids only, never pixels. A suite that cove
 samples says which.
 """
 
-import struct
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,16 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from robustmix.arrays import UNREADABLE, Array, load_arrays
 from robustmix.errors import IntakeError
 from robustmix.files import atomic_path
-
-Array = NDArray[np.generic]
-
-_UNREADABLE = (
-    OSError, KeyError, ValueError, EOFError, AttributeError, TypeError, SyntaxError, MemoryError,
-    OverflowError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-"""What numpy and zipfile raise for damaged or foreign files."""
+from robustmix.report.reading import existing
 
 
 @dataclass(frozen=True)
@@ -133,31 +124,10 @@ class Samples:
         Raises:
             IntakeError: the file is missing, damaged or not a sample file.
         """
+        existing(path, "per-sample record")
         try:
-            # Opened here, for numpy leaves the file open when it is no archive.
-            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            columns: dict[str, dict[str, Array]] = {}
-            for name, array in arrays.items():
-                suite, marker, column = name.partition("/column/")
-                if marker:
-                    columns.setdefault(suite, {})[column] = array
-            superclass = arrays.get("superclass")
-            return cls(
-                sample_ids=tuple(arrays["sample_ids"].tolist()),
-                labels=arrays["labels"].astype(np.int64),
-                class_names=tuple(arrays["class_names"].tolist()),
-                superclass=None if superclass is None else tuple(superclass.tolist()),
-                tables={
-                    suite: Table(
-                        tuple(arrays[f"{suite}/conditions"].tolist()),
-                        table,
-                        arrays.get(f"{suite}/positions"),
-                    )
-                    for suite, table in columns.items()
-                },
-            )
-        except _UNREADABLE as error:
+            return _samples(load_arrays(path))
+        except UNREADABLE as error:
             raise IntakeError(
                 f"{path} is not a readable sample file ({type(error).__name__})",
                 "evaluate again, or restore the file that belongs to the report",
@@ -184,3 +154,54 @@ class Samples:
                     frame[name] = column.ravel()
             frames.append(pd.DataFrame(frame))
         return pd.concat(frames, ignore_index=True)
+
+
+def _samples(arrays: Mapping[str, Array]) -> Samples:
+    """Make the record of its arrays.
+
+    Raises:
+        KeyError, ValueError: one is missing or of another form.
+    """
+    columns: dict[str, dict[str, Array]] = {}
+    for name, array in arrays.items():
+        suite, marker, column = name.partition("/column/")
+        if marker:
+            if array.ndim < 3 or array.dtype.kind not in "biuf":
+                raise ValueError("a column is numbers by condition, trial and sample")
+            columns.setdefault(suite, {})[column] = array
+    superclass = arrays.get("superclass")
+    return Samples(
+        sample_ids=_names(arrays["sample_ids"]),
+        labels=_integers(arrays["labels"]),
+        class_names=_names(arrays["class_names"]),
+        superclass=None if superclass is None else tuple(_integers(superclass).tolist()),
+        tables={
+            suite: Table(
+                _conditions(arrays[f"{suite}/conditions"]),
+                found,
+                _integers(arrays[f"{suite}/positions"]) if f"{suite}/positions" in arrays else None,
+            )
+            for suite, found in columns.items()
+        },
+    )
+
+
+def _names(array: Array) -> tuple[str, ...]:
+    if array.ndim != 1 or (array.dtype.kind != "U" and len(array)):
+        raise ValueError("names are a list of texts")
+    names: Sequence[str] = array.tolist()
+    "".join(names).encode("utf-8")  # refuses halves of surrogate pairs, which nothing can print
+    return tuple(names)
+
+
+def _conditions(array: Array) -> tuple[str, ...]:
+    names = _names(array)
+    if len(set(names)) < len(names):
+        raise ValueError("a condition stands twice")
+    return names
+
+
+def _integers(array: Array) -> NDArray[np.int64]:
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ValueError("labels and positions are a list of whole numbers")
+    return array.astype(np.int64)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from robustmix.metrics.metric import Metric, Unit
+from robustmix.metrics.metric import RULES, Metric, Unit
 
 SCHEMA_VERSION = "2.0"
 
@@ -123,6 +123,9 @@ class DatasetPart(Part):
     class_names_sha256: str
     transform: str
     files: list[FilePart]
+    pixels_sha256: str | None = None
+    """SHA-256 over what is stored of the evaluated images in their order (bytes of files, else
+    pixels), of large sets over a probe of it; None in reports of older versions."""
 
 
 class Protocol(Part):
@@ -385,6 +388,9 @@ class ReportModel(Part):
     model: ModelPart
     dataset: DatasetPart
     protocol: Protocol
+    rules: str = RULES
+    """Rules by which intervals and fits were made: 0.1 in reports of version 0.1.0."""
+
     suites: dict[str, SuitePart]
     warnings: list[Warn] = Field(default_factory=list)
     errors: list[Warn] = Field(default_factory=list)

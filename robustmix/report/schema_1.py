@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from robustmix.metrics.metric import Metric, Unit
+from robustmix.metrics.metric import FIRST_RULES, Metric, Unit
 from robustmix.report.schema import (
     CheckPart,
     ConditionPart,
@@ -219,7 +219,7 @@ def upgraded(value: JsonDict) -> JsonDict:
     found = Suites1.model_validate(value).suites
     suites = {key: _upgraded(part).model_dump(mode="json") for key, part in found.items()}
     run = _run(value.get("run"), suites)
-    return {**value, "schema_version": "2.0", "run": run, "suites": suites}
+    return {**value, "schema_version": "2.0", "rules": FIRST_RULES, "run": run, "suites": suites}
 
 
 def _run(run: Any, suites: Iterable[str]) -> Any:

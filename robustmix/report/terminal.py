@@ -165,7 +165,26 @@ def warning_lines(report: Report) -> list[str]:
     return lines + ([f"... and {rest} more warnings in the report"] if rest > 0 else [])
 
 
+def note_lines(report: Report) -> list[str]:
+    """Give what the suites note of themselves, one line each; what is a warning too is left out."""
+    return [
+        f"{plain(key)}: {plain(note, LONG)}"
+        for key, part in report.content.ordered_suites().items()
+        for note in part.notes
+        if not note.startswith("W-")
+    ]
+
+
 def error_lines(report: Report) -> list[str]:
-    """Say why suites failed, one line each; the table breaks it into pieces."""
-    parts = report.content.ordered_suites().values()
-    return [plain(p.reason, LONG) for p in parts if p.status == "failed" and p.reason]
+    """Say why suites failed, one line each with its name; the table breaks it into pieces."""
+    parts = report.content.ordered_suites().items()
+    failed = [(key, part.reason) for key, part in parts if part.status == "failed" and part.reason]
+    return [
+        plain(reason, LONG)
+        + (
+            ""
+            if f"suite {key}" in reason or f"attack {key}" in reason
+            else f" (suite {plain(key)})"
+        )
+        for key, reason in failed
+    ]

@@ -1,28 +1,12 @@
 """Text from reports, made safe to show: a report may be a stranger's."""
 
-import unicodedata
 from collections.abc import Sequence
+
+from robustmix.text import plain as plain
 
 BARS = "▁▂▃▄▅▆▇█"
 
 _MARKDOWN = {ord(c): f"&#{ord(c)};" for c in "&<>|`*_[]()!#@\\~"}
-
-
-def plain(text: object, limit: int = 200) -> str:
-    r"""Put text on one line without control, direction or surrogate characters, cut short.
-
-    Escape sequences of a terminal, line breaks of a log and reversed text would let a name in a
-    report pass for output of ours.
-
-    Example:
-        >>> plain("a\x1b[31mb\nc")
-        'a?[31mb?c'
-    """
-    shown = "".join(
-        "?" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c
-        for c in str(text)[: limit + 1]
-    )
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def markdown(text: object, limit: int = 200) -> str:

@@ -1,6 +1,5 @@
 """Saliency maps by sample id, made elsewhere: e.g. the attention of a self-supervised network."""
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustmix.arrays import UNREADABLE, Array, load_arrays
 from robustmix.errors import IntakeError
-from robustmix.files import atomic_path, file_digest
+from robustmix.files import atomic_path, file_digest, regular_file
+
+LARGEST = 2**32
+"""Bytes of maps that a small file may hold: masks are nearly empty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,23 +77,42 @@ def load_maps(path: Path) -> SaliencyFile:
         IntakeError: the file is missing, damaged, or its maps are not finite and not negative.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if "maps" in file.files:
-                ids, maps = file["sample_ids"].tolist(), file["maps"]
-            else:
-                ids = list(file.files)
-                maps = np.stack([file[sample_id] for sample_id in ids])
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path)
+        ids = names_of(arrays["sample_ids"]) if "maps" in arrays else list(arrays)
+        maps = arrays["maps"] if "maps" in arrays else np.stack(list(arrays.values()))
+    except UNREADABLE as error:
         raise _bad(path, f"is not a readable npz of maps ({type(error).__name__})") from error
     if maps.ndim != 3 or len(maps) != len(ids) or maps.size == 0 or maps.dtype.kind not in "biuf":
         raise _bad(path, f"holds {len(ids)} ids and maps of shape {maps.shape}")
     if len(set(ids)) != len(ids):
         raise _bad(path, "names a sample twice")
-    maps = maps.astype(np.float32)
-    if not np.isfinite(maps).all() or maps.min() < 0:
+    values = maps.astype(np.float32)
+    if not np.isfinite(values).all() or values.min() < 0:
         raise _bad(path, "holds maps that are negative, NaN or infinite")
-    places = {str(sample_id): row for row, sample_id in enumerate(ids)}
-    return SaliencyFile(path.name, file_digest(path), places, maps)
+    places = {sample_id: row for row, sample_id in enumerate(ids)}
+    return SaliencyFile(path.name, file_digest(path), places, values)
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """Read every array of an npz of a user's.
+
+    Raises:
+        IntakeError: it is not there, or no file.
+        ValueError: also what else ``UNREADABLE`` lists.
+    """
+    regular_file(path, what="npz", code="E-SALIENCY-FILE")
+    return load_arrays(path, small=LARGEST)
+
+
+def names_of(array: Array) -> list[str]:
+    """Return the sample ids that an array holds.
+
+    Raises:
+        ValueError: it is no list of texts or whole numbers.
+    """
+    if array.ndim != 1 or array.dtype.kind not in "iuU":
+        raise ValueError("no list of names")
+    return [str(name) for name in array.tolist()]
 
 
 def save_maps(path: Path, sample_ids: Sequence[str], maps: NDArray[np.floating]) -> None:

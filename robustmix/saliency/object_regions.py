@@ -1,6 +1,5 @@
 """Where the object is: bounding boxes or masks by sample id, to hide it or what is around it."""
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustmix.data.folder import FilePixels, read_header
+from robustmix.arrays import UNREADABLE
+from robustmix.data.decode import read_header
+from robustmix.data.folder import FilePixels
 from robustmix.data.images import ImageSet, Pixels, SubsetPixels
 from robustmix.errors import IntakeError
-from robustmix.files import file_digest
-from robustmix.saliency.from_file import SaliencyFile, load_maps
+from robustmix.files import file_digest, regular_file
+from robustmix.saliency.from_file import SaliencyFile, load_maps, names_of, read_npz
 
 CUB_BOXES, CUB_IMAGES = "bounding_boxes.txt", "images.txt"
+MOST_TEXT = 2**26
+"""Bytes of either; the official ones have less than a million."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,8 @@ def regions_digest(path: Path) -> str:
         IntakeError: it is not there.
     """
     try:
-        return file_digest(path / CUB_BOXES if path.is_dir() else path)
+        place = path / CUB_BOXES if path.is_dir() else path
+        return file_digest(regular_file(place, what="boxes", code="E-BOXES"))
     except OSError as error:
         raise _bad(str(path), f"cannot be read ({error.strerror})") from error
 
@@ -112,11 +116,11 @@ def load_regions(path: Path, data: ImageSet) -> Regions:
 
 def _npz_boxes(path: Path) -> dict[str, tuple[float, float, float, float]] | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if "boxes" not in file.files:
-                return None
-            ids, boxes = file["sample_ids"].tolist(), file["boxes"].astype(np.float64)
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path)
+        if "boxes" not in arrays:
+            return None
+        ids, boxes = names_of(arrays["sample_ids"]), arrays["boxes"].astype(np.float64)
+    except UNREADABLE as error:
         raise _bad(path.name, f"is not a readable npz ({type(error).__name__})") from error
     return _as_boxes(path.name, ids, boxes)
 
@@ -152,6 +156,7 @@ def _cub(folder: Path, data: ImageSet) -> Regions:
 
 
 def _fields(path: Path, count: int) -> list[list[str]]:
+    regular_file(path, what="file of CUB-200-2011", limit=MOST_TEXT, code="E-BOXES")
     rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not all(len(row) == count for row in rows):
         raise ValueError(f"{path.name} has a line without {count} fields")
@@ -165,16 +170,10 @@ def _evaluated(box: Sequence[float], pixels: Pixels, position: int) -> list[floa
         position, pixels = int(pixels.chosen[position]), pixels.pixels
     if not isinstance(pixels, FilePixels):
         raise _bad(CUB_BOXES, "is in pixels of the files, which these images were not read from")
-    if pixels.as_stored:
-        return [left, top, width, height]
-    header, side = read_header(pixels.paths[position]), pixels.side
-    short = int(side * 256 / 224)
-    if header.width <= header.height:
-        new_width, new_height = short, int(short * header.height / header.width)
-    else:
-        new_width, new_height = int(short * header.width / header.height), short
+    header = read_header(pixels.paths[position])
+    new_width, new_height = pixels.transform.resized(header.width, header.height)
+    shift_x, shift_y = pixels.transform.corner(new_width, new_height)
     across, down = new_width / header.width, new_height / header.height
-    shift_x, shift_y = round((new_width - side) / 2), round((new_height - side) / 2)
     return [left * across - shift_x, top * down - shift_y, width * across, height * down]
 
 

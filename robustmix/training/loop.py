@@ -17,34 +17,31 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from robustmix.data.loader import train_batches
+from robustmix.data.loader import Batch, train_batches
 from robustmix.environment import choose_device
 from robustmix.errors import IncompatibleError, IncompleteError, IntakeError
-from robustmix.files import write_text
+from robustmix.files import remove_leftovers, write_text
+from robustmix.locks import run_lock
 from robustmix.methods.method import Method
 from robustmix.methods.momentum_pair import DEPLOYED_HEAD, TeacherMethod
 from robustmix.models.checkpoint import Checkpoint, save_checkpoint
 from robustmix.models.registry import arch_options
 from robustmix.progress import ProgressKind
 from robustmix.signals import StopRequest, stop_on_signals
-from robustmix.tables import require_plugins
 from robustmix.training.optim import GENERATOR
 from robustmix.training.pictures import draw_mixing, picture_samples
 from robustmix.training.progress import Talk, open_progress
 from robustmix.training.recipe import Recipe, recipe_to_dict, write_recipe
-from robustmix.training.run_data import RunData, complete_recipe, load_run_data
+from robustmix.training.run_data import RunData
 from robustmix.training.run_folder import (
-    TABLES,
     RunFolder,
-    asked_recipe,
     clear,
-    find_checkpoint,
     foreign_parts,
     new_state,
-    same_recipe,
+    prepare_run,
 )
 from robustmix.training.schedules import learning_rate
-from robustmix.training.state import to_cpu
+from robustmix.training.state import Times, data_digest_without_pixels, to_cpu
 from robustmix.training.validate import validate
 
 Event: TypeAlias = Mapping[str, Any]
@@ -77,6 +74,9 @@ class TrainResult:
     """The signal that asked for it, if one did; the process then exits with 128 + signal."""
 
     run_id: str = ""
+
+    already: bool = False
+    """Whether the run was complete before the call, which then trained nothing."""
 
 
 def train(
@@ -138,50 +138,37 @@ def train(
     """
     folder = RunFolder(path=Path(out))
     where = choose_device(device)
-    checkpoint = find_checkpoint(folder, resume, force)
-    changed = [] if checkpoint is None else require_plugins(checkpoint.plugins, TABLES)
-    asked = asked_recipe(recipe, folder, checkpoint, overrides)
-    data = load_run_data(asked, data_dir, where)
-    asked = complete_recipe(asked, data)
-    if checkpoint is not None:
-        same_recipe(checkpoint, asked)
     talk = open_progress(progress) if isinstance(progress, str) else progress
-    tell = on_event or (lambda event: None)
-    with (
-        _own_random_state(where),
-        stop_on_signals(should_stop) as stop,
-        talk,
-    ):
-        for warning in changed:
+    with contextlib.ExitStack() as held:
+        held.enter_context(own_random_state(where))
+        stop = held.enter_context(stop_on_signals(should_stop))
+        held.callback(_remove_if_empty, folder.path)  # of a run that could not begin
+        held.enter_context(run_lock(folder.path))
+        remove_leftovers(folder.path)
+        begun = prepare_run(recipe, folder, resume, force, overrides, data_dir, where)
+        held.enter_context(talk)
+        for warning in begun.changed:
             talk.say(warning)
-        run = _Run(
+        run = Run(
             folder=folder,
-            recipe=asked,
-            data=data,
+            recipe=begun.recipe,
+            data=begun.data,
             device=where,
-            checkpoint=checkpoint,
+            checkpoint=begun.checkpoint,
             allow_download=allow_download,
             say=talk.say,
         )
-        tell({"event": "start", "epoch": run.state.epoch, "epochs": asked.epochs})
-        if run.teacher is not None:
-            talk.say(f"{asked.method}: {run.teacher.passes()}")
-        finished = run.fit(talk, stop, tell, save_interval, picture_every)
-    metrics = run.state.history[-1] if run.state.history else {}
-    tell({"event": "end", "epoch": run.state.epoch, "interrupted": not finished})
-    return TrainResult(
-        run_dir=folder.path,
-        last=folder.last,
-        best=folder.best,
-        metrics=dict(metrics),
-        epochs=run.state.epoch,
-        interrupted=not finished,
-        signal=stop.signal,
-        run_id=run.state.run_id,
-    )
+        already = run.state.epoch >= begun.recipe.epochs
+        finished = run.work(talk, stop, on_event, save_interval, picture_every)
+        return run.report(already=already, finished=finished, signal=stop.signal)
 
 
-class _Run:
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+class Run:
     """One training run in this process."""
 
     def __init__(
@@ -214,7 +201,8 @@ class _Run:
             write_recipe(folder.recipe, recipe)
         else:
             self._continue(checkpoint)
-        self.opened = time.monotonic() - self.state.elapsed_s
+            self.state.times = Times.read(folder.times, self.state.epoch)
+        self.opened = time.monotonic() - self.state.times.elapsed_s
 
     @property
     def method(self) -> Method:
@@ -232,6 +220,43 @@ class _Run:
         """The network that is validated and deployed."""
         return self.method.classifier()
 
+    def work(
+        self,
+        talk: Talk,
+        stop: StopRequest,
+        on_event: Callable[[Event], None] | None,
+        save_interval: float,
+        picture_every: int,
+    ) -> bool:
+        """Train to the end, or until ``stop``; return whether the end was reached."""
+        tell = on_event or (lambda event: None)
+        state = self.state
+        tell({"event": "start", "epoch": state.epoch, "epochs": self.recipe.epochs})
+        if state.history:  # a kill may have come between the checkpoint and these
+            self._write_log()
+            if not state.step:
+                self._draw(picture_every, again=False)
+        if self.teacher is not None and state.epoch < self.recipe.epochs:
+            talk.say(f"{self.recipe.method}: {self.teacher.passes()}")
+        finished = self.fit(talk, stop, tell, save_interval, picture_every)
+        tell({"event": "end", "epoch": state.epoch, "interrupted": not finished})
+        return finished
+
+    def report(self, *, already: bool, finished: bool, signal: int | None) -> TrainResult:
+        """Return where the run stands and where its files are."""
+        state = self.state
+        return TrainResult(
+            run_dir=self.folder.path,
+            last=self.folder.last,
+            best=self.folder.best,
+            metrics=self._records()[-1] if state.history else {},
+            epochs=state.epoch,
+            interrupted=not finished,
+            signal=signal,
+            run_id=state.run_id,
+            already=already,
+        )
+
     def fit(
         self,
         talk: Talk,
@@ -247,34 +272,8 @@ class _Run:
         while state.epoch < recipe.epochs:
             state.method.train()
             state.begin_epoch()
-            for batch in train_batches(
-                self.data.train,
-                batch_size=recipe.batch_size,
-                augment=self.data.augment,
-                order=state.streams.order,
-                draws=state.streams.draws,
-                device=self.device,
-                start=state.step,
-                drop_last=self.data.augment.drop_last,
-            ):
-                iteration, total = state.epoch * steps + state.step, recipe.epochs * steps
-                lr = self._set_learning_rate(iteration)
-                if self.teacher is not None:
-                    self.teacher.before_step(iteration, total)
-                with torch.autocast(
-                    self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"
-                ):
-                    loss, logs = self.method.training_step(self._layout(batch))
-                state.optimizer.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                if recipe.grad_clip:
-                    nn.utils.clip_grad_norm_(state.method.parameters(), recipe.grad_clip)
-                state.optimizer.step()
-                if self.teacher is not None:
-                    self.teacher.after_step(iteration, total)
-                state.means.add(logs, len(batch.labels))
-                self._watch(loss.detach(), lr)
-                state.step += 1
+            for batch in self.batches():
+                self.step(batch)
                 talk.step(len(batch.labels), state.means.read)
                 if stop():
                     self._save_last()
@@ -291,14 +290,50 @@ class _Run:
                 break
         return state.epoch >= recipe.epochs
 
+    def batches(self) -> Iterator[Batch]:
+        """Yield what is left of the running epoch's batches."""
+        state = self.state
+        return train_batches(
+            self.data.train,
+            batch_size=self.recipe.batch_size,
+            augment=self.data.augment,
+            order=state.streams.order,
+            draws=state.streams.draws,
+            device=self.device,
+            start=state.step,
+            drop_last=self.data.augment.drop_last,
+        )
+
+    def step(self, batch: Batch) -> None:
+        """Make one training step."""
+        state, recipe, steps = self.state, self.recipe, self.data.steps
+        iteration, total = state.epoch * steps + state.step, recipe.epochs * steps
+        lr = self._set_learning_rate(iteration)
+        if self.teacher is not None:
+            self.teacher.before_step(iteration, total)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            loss, logs = self.method.training_step(self._layout(batch))
+        state.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        if recipe.grad_clip:
+            nn.utils.clip_grad_norm_(state.method.parameters(), recipe.grad_clip)
+        state.optimizer.step()
+        if self.teacher is not None:
+            self.teacher.after_step(iteration, total)
+        state.means.add(logs, len(batch.labels))
+        self._watch(loss.detach(), lr)
+        state.step += 1
+
     def _continue(self, checkpoint: Checkpoint) -> None:
         if checkpoint.resume is None:
             raise IntakeError(
                 "the checkpoint holds a model only, not the state of its training",
                 "continue from last.pth",
             )
-        digest = self.state.data_sha256
-        if checkpoint.resume.get("data_sha256") != digest:
+        recorded, data = checkpoint.resume.get("data_sha256"), self.data
+        if recorded != self.state.data_sha256 and recorded != data_digest_without_pixels(
+            data.train, data.val
+        ):
             raise IncompatibleError(
                 f"the images of {self.recipe.dataset} are not those the run began with",
                 "restore them, or start anew with --resume never",
@@ -380,9 +415,16 @@ class _Run:
             return metrics
         return {**metrics, **{f"acc_{name}": head["top1"] for name, head in heads.items()}}
 
-    def _draw(self, every: int) -> None:
-        """Draw what the generator makes of a few validation images, if it is time to."""
+    def _draw(self, every: int, *, again: bool = True) -> None:
+        """Draw what the generator makes of a few validation images, if it is time to.
+
+        Args:
+            every: epochs between two pictures; 0 draws none.
+            again: draw over a picture that is there.
+        """
         epoch = self.state.epoch
+        if not again and self.folder.picture(epoch).exists():
+            return
         if self.teacher is None or not every:
             return
         if epoch % every and epoch not in (1, self.recipe.epochs):
@@ -400,16 +442,15 @@ class _Run:
     def _end_epoch(self, metrics: dict[str, float]) -> dict[str, Any]:
         """Add the record of the epoch, write the checkpoints, then the log."""
         state = self.state
-        seconds = time.monotonic() - self.opened
         record: dict[str, Any] = {
             "epoch": state.epoch + 1,
             "lr": state.optimizer.param_groups[0]["lr"],
             **{f"train_{name}": value for name, value in state.means.read().items()},
             **metrics,
             "selected_on": self.data.selected_on,
-            "seconds": round(seconds - state.epoch_began_s, 3),
         }
-        state.elapsed_s = state.epoch_began_s = seconds
+        seconds = time.monotonic() - self.opened - sum(state.times.epochs_s)
+        state.times.epochs_s.append(round(seconds, 3))
         state.history.append(record)
         record["summary"] = state.summary()
         state.epoch, state.step = state.epoch + 1, 0
@@ -418,13 +459,27 @@ class _Run:
             self._save(self.folder.best, resume=False)
         # ``best`` first: a crash in between repeats the epoch and writes the same ``best`` again.
         self._save_last()
-        return record
+        return self._records()[-1]
 
     def _save_last(self) -> None:
-        self.state.elapsed_s = time.monotonic() - self.opened
+        self.state.times.elapsed_s = time.monotonic() - self.opened
         self._save(self.folder.last, resume=True)
-        lines = (json.dumps(record, allow_nan=False) + "\n" for record in self.state.history)
-        write_text(self.folder.metrics, "".join(lines))
+        write_text(self.folder.times, self.state.times.text())
+        self._write_log()
+
+    def _records(self) -> list[dict[str, Any]]:
+        """Return the records of the finished epochs, with their times."""
+        state = self.state
+        return [
+            {**record, "seconds": seconds}
+            for record, seconds in zip(state.history, state.times.epochs_s, strict=True)
+        ]
+
+    def _write_log(self) -> None:
+        text = "".join(json.dumps(one, allow_nan=False) + "\n" for one in self._records())
+        file = self.folder.metrics
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            write_text(file, text)
 
     def _save(self, path: Path, *, resume: bool) -> None:
         self._check_finite()
@@ -467,7 +522,7 @@ class _Run:
 
 
 @contextlib.contextmanager
-def _own_random_state(device: torch.device) -> Iterator[None]:
+def own_random_state(device: torch.device) -> Iterator[None]:
     """Give back torch's global random state, which dropout draws from, as it was."""
     devices = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

@@ -1,29 +1,74 @@
 """Recipes: everything that decides a training run, as data. Nothing here needs torch.
 
-A recipe is a flat TOML file with two tables, ``[method]`` (a name and the method's options) and
-``[augment]`` (what differs from the data set's own augmentation). The copy that a run writes holds
-every value, so that it reruns the training whatever later defaults are.
+A recipe file is flat TOML with four tables: ``[method]`` (a name and the method's options),
+``[augment]``, ``[normalisation]`` and ``[test_transform]`` (what the images go through). The copy
+that a run writes holds every value that acts, so that it reruns the training whatever later
+defaults are.
 """
 
-import math
-import tomllib
-import types
+import functools
 import typing
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from importlib import resources
+from collections.abc import Callable, Mapping
+from dataclasses import field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tomli_w
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict
 
 from robustmix.data.augment import Augment
-from robustmix.errors import IntakeError, UsageError, unknown_name
+from robustmix.data.protocol import TestTransform
+from robustmix.errors import UsageError, unknown_name
 from robustmix.files import write_text
-from robustmix.methods.registry import METHODS, method_options
+from robustmix.methods.registry import METHODS
+from robustmix.models.names import ARCHS, split_stem
+from robustmix.training.catalogue import flat
+
+_STRICT = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True)
+
+_Level = Annotated[float, Field(gt=0, lt=1)]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+def _partial(of: type, hints: Mapping[str, Any]) -> Any:
+    """Return the type of a table that holds any of some keys, for pydantic."""
+    make: Any = TypedDict  # made at run time, so that a table has the fields of its dataclass
+    table = make(of.__name__, dict(hints), total=False)
+    table.__pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+    return table
+
+
+def _hints_of(of: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(of, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(of)}
+
+
+class _Normalisation:
+    """Mean and standard deviation a channel (R, G, B), in [0, 1] pixel units."""
+
+    mean: tuple[_Level, _Level, _Level]
+    std: tuple[_Level, _Level, _Level]
+
+
+if TYPE_CHECKING:
+    AugmentTable = Mapping[str, Any]
+    NormalisationTable = Mapping[str, Any]
+    TransformTable = Mapping[str, Any]
+else:
+    AugmentTable = _partial(Augment, _hints_of(Augment))
+    NormalisationTable = _partial(
+        _Normalisation, typing.get_type_hints(_Normalisation, include_extras=True)
+    )
+    TransformTable = _partial(TestTransform, _hints_of(TestTransform))
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class Recipe:
     """One training run; two runs of equal recipes on one machine give equal weights."""
 
@@ -33,8 +78,18 @@ class Recipe:
     extrapolated: bool = False
     """No published configuration stands behind the recipe; compared with nothing."""
 
+    variant: str | None = None
+    """Which of several published settings of a row it follows; compared with nothing."""
+
+    published_batch: str | None = None
+    """How the publication split its batch over GPUs, e.g. ``4x64``: batch statistics there were of
+    64 images. Compared with nothing; ``batch_size`` is the whole batch."""
+
     dataset: str = "cifar100"
     """Name of a data set, or ``folder:PATH``."""
+
+    protocol_of: str | None = None
+    """Data set whose augmentation, normalisation and test transform a folder of images gets."""
 
     arch: str = "resnet18"
     """Name of a backbone, or ``timm:NAME`` or ``torchvision:NAME``."""
@@ -45,10 +100,10 @@ class Recipe:
     weights: str | None = None
     """What to start from instead of ``init``: ``torchvision:NAME@TAG``, ``timm:...`` or a file."""
 
-    drop_path: float = 0.0
+    drop_path: Share = 0.0
     """Stochastic depth: probability of skipping the last block, falling to 0 at the first."""
 
-    img_size: int | None = None
+    img_size: Annotated[int, Field(ge=1, le=8192)] | None = None
     """Side in pixels that images are resized to; none keeps the data set's own."""
 
     method: str = "vanilla"
@@ -57,55 +112,61 @@ class Recipe:
     method_options: Mapping[str, Any] = field(default_factory=dict)
     """The method's options; in TOML the other keys of the table ``[method]``."""
 
-    augment: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the augmentation that differ from the data set's own."""
+    augment: AugmentTable = field(default_factory=dict)
+    """Augmentation of the training images; what is not said is the data set's own."""
 
-    epochs: int = 200
+    normalisation: NormalisationTable = field(default_factory=dict)
+    """``mean`` and ``std`` of the pixels; if not said, the data set's own."""
+
+    test_transform: TransformTable | None = None
+    """How test images are prepared; none is the data set's own way, an empty table leaves them."""
+
+    epochs: Count = 200
     """Passes over the training images."""
 
-    batch_size: int = 100
+    batch_size: Count = 100
     """Images in a step."""
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD decays every parameter, AdamW spares norms and biases."""
 
-    lr: float = 0.1
+    lr: Positive = 0.1
     """Learning rate after the warm-up."""
 
-    min_lr: float = 0.0
+    min_lr: NotNegative = 0.0
     """Learning rate that the schedule falls to."""
 
-    momentum: float = 0.9
+    momentum: Share = 0.9
     """Momentum of SGD, without Nesterov; AdamW has none."""
 
-    weight_decay: float = 1e-4
+    weight_decay: NotNegative = 1e-4
     """L2 penalty of SGD, decoupled decay of AdamW."""
 
     schedule: Literal["cosine", "cosine-iter", "constant", "step"] = "cosine"
     """``cosine`` is constant inside an epoch, ``cosine-iter`` moves at every step."""
 
-    warmup_epochs: int = 0
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs of linear warm-up."""
 
     milestones: tuple[int, ...] = ()
     """Epochs (0-based) at which the schedule ``step`` multiplies by ``gamma``."""
 
-    gamma: float = 0.1
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Factor of the schedule ``step``."""
 
-    generator_lr: float | None = None
+    generator_lr: Positive | None = None
     """Learning rate of a method's mask generator, without warm-up; none is ``lr``."""
 
-    generator_min_lr: float | None = None
+    generator_min_lr: NotNegative | None = None
     """Learning rate that the generator's schedule falls to; none is ``min_lr``."""
 
-    generator_momentum: float | None = None
+    generator_momentum: Share | None = None
     """Momentum of SGD for the generator; none is ``momentum``."""
 
-    label_smoothing: float = 0.0
+    label_smoothing: Share = 0.0
     """eps: the target is (1 - eps) onehot + eps / K."""
 
-    grad_clip: float = 0.0
+    grad_clip: NotNegative = 0.0
     """Largest norm of the whole gradient; 0 does not clip."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -117,10 +178,10 @@ class Recipe:
     init: Literal["openmixup", "torch"] = "openmixup"
     """Initial weights: the explicit ones of OpenMixup, or PyTorch's defaults."""
 
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the weights, the order, the augmentation and the mixing."""
 
-    val_split: float = 0.0
+    val_split: Share = 0.0
     """Share of the training images held out to choose ``best``; 0 chooses on the test images."""
 
     limit_train: int | float | None = None
@@ -131,174 +192,128 @@ class Recipe:
 
     def __post_init__(self) -> None:
         METHODS.checked(self.method)
-        for key in self.augment:
-            if key not in _AUGMENT_FIELDS:
-                raise unknown_name("augment key", key, _AUGMENT_FIELDS)
-        for key, (ok, want) in _LIMITS.items():
-            value = getattr(self, key)
-            if value is not None and not ok(value):
-                raise _invalid(key, want, value)
+        for key in ("limit_train", "limit_val"):
+            limit = getattr(self, key)
+            if limit is not None and not (limit >= 1 if isinstance(limit, int) else 0 < limit < 1):
+                raise _invalid(key, "a count from 1 or a share between 0 and 1", limit)
+        if (
+            list(self.milestones) != sorted(set(self.milestones))
+            or min(self.milestones, default=1) < 1
+        ):
+            raise _invalid("milestones", "rising epochs", self.milestones)
         if self.min_lr > self.lr:
             raise _invalid("min_lr", f"at most lr ({self.lr})", self.min_lr)
         self._check_generator()
         if self.warmup_epochs >= self.epochs:
             raise _invalid("warmup_epochs", f"below epochs ({self.epochs})", self.warmup_epochs)
-
-    def _check_generator(self) -> None:
-        given = [key for key in _GENERATOR_KEYS if getattr(self, key) is not None]
-        if given and not METHODS.row(self.method).generator:
-            known = ", ".join(sorted(n for n, row in METHODS.rows().items() if row.generator))
+        if self.protocol_of is not None and not self.dataset.startswith("folder:"):
             raise UsageError(
-                f"{given[0]}: method {self.method} has no generator",
-                f"leave it out, or choose one of {known}",
+                f"protocol_of: {self.dataset} has a protocol of its own",
+                "leave it out, or give dataset=folder:PATH",
                 code="E-RECIPE",
             )
+        _build("augment", Augment, self.augment)
+        _build("test_transform", TestTransform, self.test_transform or {})
+
+    def _check_generator(self) -> None:
         top, low = self.generator_lr, self.generator_min_lr
         if top is None:
             top = self.lr
         if low is not None and low > top:
             raise _invalid("generator_min_lr", f"at most the generator's lr ({top})", low)
-        if low is None and self.min_lr > top:
+        if METHODS.row(self.method).generator and low is None and self.min_lr > top:
             raise _invalid("generator_lr", f"at least min_lr ({self.min_lr})", top)
 
 
-_GENERATOR_KEYS = ("generator_lr", "generator_min_lr", "generator_momentum")
-
-_AUGMENT_FIELDS = tuple(f.name for f in fields(Augment))
-
-_COUNT = (lambda v: v >= 1, "at least 1")
-_POSITIVE = (lambda v: 0 < v < math.inf, "a finite number above 0")
-_FINITE_UP = (lambda v: 0 <= v < math.inf, "a finite number of at least 0")
-_SHARE = (lambda v: 0 <= v < 1, "at least 0 and below 1")
-_LIMIT = (
-    lambda v: v >= 1 if isinstance(v, int) else 0 < v < 1,
-    "a count from 1 or a share between 0 and 1",
-)
-
-_LIMITS: dict[str, tuple[typing.Callable[[Any], bool], str]] = {
-    "img_size": _COUNT,
-    "epochs": _COUNT,
-    "batch_size": _COUNT,
-    "drop_path": _SHARE,
-    "lr": _POSITIVE,
-    "min_lr": _FINITE_UP,
-    "momentum": _SHARE,
-    "weight_decay": _FINITE_UP,
-    "warmup_epochs": (lambda v: v >= 0, "at least 0"),
-    "milestones": (lambda v: sorted(set(v)) == list(v) and min(v, default=1) > 0, "rising epochs"),
-    "gamma": (lambda v: 0 < v <= 1, "above 0 and at most 1"),
-    "generator_lr": _POSITIVE,
-    "generator_min_lr": _FINITE_UP,
-    "generator_momentum": _SHARE,
-    "label_smoothing": _SHARE,
-    "grad_clip": _FINITE_UP,
-    "seed": (lambda v: 0 <= v < 2**63, "at least 0 and below 2^63"),
-    "val_split": _SHARE,
-    "limit_train": _LIMIT,
-    "limit_val": _LIMIT,
+GENERATOR_KEYS = ("generator_lr", "generator_min_lr", "generator_momentum")
+TABLES: Mapping[str, type] = {
+    "augment": Augment,
+    "normalisation": _Normalisation,
+    "test_transform": TestTransform,
 }
+"""Keys that are tables in TOML, besides ``method``, and what they are made into."""
+
+INFORMATIVE = ("description", "extrapolated", "variant", "published_batch")
+"""Keys that no run depends on."""
+
+_KEYS = tuple(f.name for f in fields(Recipe) if f.name != "method_options")
 
 
-def resolve_recipe(
-    preset: str | None = None,
-    *,
-    file: Path | None = None,
-    sets: Iterable[str] = (),
-    overrides: Mapping[str, object] | None = None,
-) -> Recipe:
-    """Return the recipe of a run: defaults < preset < file < (``sets`` < ``overrides``).
+def without_effect(recipe: Recipe) -> dict[str, str]:
+    """Return the keys that do nothing under the recipe's others, with the reason; dotted.
 
-    A layer that names another method drops the options that the layers below gave to theirs, and
-    what they said of its generator.
+    Example:
+        >>> without_effect(Recipe(optimizer="adamw"))["momentum"]
+        'adamw has no momentum'
+    """
+    found = _idle_rates(recipe)
+    if not METHODS.row(recipe.method).generator:
+        known = ", ".join(sorted(n for n, row in METHODS.rows().items() if row.generator))
+        for key in GENERATOR_KEYS:
+            found[key] = f"method {recipe.method} has no generator, as {known} have"
+    arch = split_stem(recipe.arch)[0]
+    if arch not in ARCHS or ARCHS.row(arch).built_by == "others":
+        found["init"] = f"{recipe.arch} draws its own initial weights"
+    augment = _build("augment", Augment, recipe.augment)
+    idle = idle_augment(augment, kind_known="kind" in recipe.augment)
+    found |= {f"augment.{key}": why for key, why in idle.items()}
+    transform = _build("test_transform", TestTransform, recipe.test_transform or {})
+    if transform.resize is None:
+        found["test_transform.interpolation"] = "nothing is resized"
+    return found
+
+
+def _idle_rates(recipe: Recipe) -> dict[str, str]:
+    """Return the keys of optimiser and schedule that do nothing, with the reason."""
+    found: dict[str, str] = {}
+    if recipe.optimizer != "sgd":
+        for key in ("momentum", "generator_momentum"):
+            found[key] = f"{recipe.optimizer} has no momentum"
+    if recipe.schedule == "constant":
+        for key in ("min_lr", "generator_min_lr"):
+            found[key] = "the schedule constant does not fall"
+    if recipe.schedule != "step":
+        for key in ("milestones", "gamma"):
+            found[key] = f"it belongs to the schedule step, not {recipe.schedule}"
+    elif min(recipe.milestones, default=0) >= recipe.epochs:
+        for key in ("milestones", "gamma"):
+            found[key] = f"the run ends after {recipe.epochs} epochs"
+    elif not recipe.milestones:
+        found["gamma"] = "there are no milestones"
+    return found
+
+
+_CROPS: Mapping[str, tuple[str, ...]] = {
+    "crop-flip": ("padding", "mode"),
+    "random-resized-crop": ("size", "scale", "ratio", "interpolation", "resize"),
+}
+"""Fields that one kind of augmentation alone has."""
+
+
+def idle_augment(augment: Augment, *, kind_known: bool = True) -> dict[str, str]:
+    """Return the fields of an augmentation that do nothing, with the reason.
 
     Args:
-        preset: name of a packaged recipe, or none.
-        file: a TOML file, or none.
-        sets: ``key=value`` strings with dotted keys and TOML values, e.g. ``method.alpha=0.5``.
-        overrides: keys (dotted ones too) and values; None means "not given".
-
-    Raises:
-        UsageError: a key or name that does not exist, or an impossible value.
-        IntakeError: the file cannot be read.
+        augment: the augmentation.
+        kind_known: False where its kind waits for the images, as that of a folder does.
     """
-    layers = [
-        preset_dict(preset) if preset else {},
-        read_recipe_dict(file) if file else {},
-        # One layer: --method mixup must not drop what --set method.alpha=0.4 says beside it.
-        dict(map(parse_set, sets))
-        | {key: value for key, value in (overrides or {}).items() if value is not None},
-    ]
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        merged = _merge(merged, _nested(layer))
-    return with_method_options(recipe_from_dict(merged))
-
-
-def load_recipe(source: str | Path) -> Recipe:
-    """Return a packaged recipe by name, or the one in a TOML file (``.toml`` or an existing path).
-
-    Raises:
-        UsageError: no such preset, or the content is wrong.
-        IntakeError: the file cannot be read.
-    """
-    if str(source).endswith(".toml") or isinstance(source, Path):
-        return resolve_recipe(file=Path(source))
-    return resolve_recipe(source)
-
-
-def with_overrides(recipe: Recipe, overrides: Mapping[str, object]) -> Recipe:
-    """Return the recipe with some keys replaced; None means "not given", as in ``resolve_recipe``.
-
-    Raises:
-        UsageError: a key or name that does not exist, or an impossible value.
-    """
-    given = {key: value for key, value in overrides.items() if value is not None}
-    return with_method_options(recipe_from_dict(_merge(recipe_to_dict(recipe), _nested(given))))
-
-
-def with_method_options(recipe: Recipe) -> Recipe:
-    """Return the recipe with every option of its method checked and filled in (imports torch)."""
-    return replace(recipe, method_options=method_options(recipe.method, recipe.method_options))
-
-
-def list_recipes() -> dict[str, str]:
-    """Return the packaged recipes: name -> description, sorted by name."""
-    names = (path.name for path in _preset_folder().iterdir())
-    stems = sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
-    return {stem: str(preset_dict(stem).get("description", "")) for stem in stems}
-
-
-def preset_dict(name: str) -> dict[str, Any]:
-    """Return the content of a packaged recipe.
-
-    Raises:
-        UsageError: there is no such recipe.
-    """
-    file = _preset_folder() / f"{name}.toml"
-    if Path(name).name != name or not file.is_file():
-        known = {path.name.removesuffix(".toml") for path in _preset_folder().iterdir()}
-        raise unknown_name("recipe", name, known)
-    return tomllib.loads(file.read_text(encoding="utf-8"))
-
-
-def _preset_folder() -> resources.abc.Traversable:
-    return resources.files("robustmix.training") / "recipes"
-
-
-def read_recipe_dict(path: Path) -> dict[str, Any]:
-    """Return the content of a recipe file.
-
-    Raises:
-        IntakeError: it cannot be read, or is not TOML.
-    """
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise IntakeError(
-            f"cannot read recipe {path}: {error.strerror}", "see `robustmix methods list`"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise IntakeError(f"recipe {path} is not valid TOML: {error}") from error
+    found: dict[str, str] = {}
+    if kind_known:
+        found |= {
+            key: f"it belongs to augment.kind {kind}, not {augment.kind}"
+            for kind, keys in _CROPS.items()
+            if kind != augment.kind
+            for key in keys
+        }
+        if augment.kind == "none":
+            found["flip"] = "augment.kind none never mirrors"
+        if augment.kind == "crop-flip" and augment.padding == 0:
+            found["mode"] = "augment.padding is 0"
+    if augment.rand_ops == 0:
+        for field_ in fields(Augment):
+            if field_.name.startswith("rand_") and field_.name != "rand_ops":
+                found[field_.name] = "augment.rand_ops is 0"
+    return found
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:
@@ -306,35 +321,22 @@ def write_recipe(path: Path, recipe: Recipe) -> None:
     write_text(path, tomli_w.dumps(recipe_to_dict(recipe)))
 
 
-def parse_set(text: str) -> tuple[str, object]:
-    """Split ``key=value``; the value is TOML where it can be, else a string.
-
-    Raises:
-        UsageError: there is no ``=`` or no key.
-
-    Example:
-        >>> parse_set("method.alpha=0.5"), parse_set("arch=resnet18"), parse_set("milestones=[3,5]")
-        (('method.alpha', 0.5), ('arch', 'resnet18'), ('milestones', [3, 5]))
-    """
-    key, sign, value = text.partition("=")
-    key = key.strip()
-    if not sign or not key:
-        raise UsageError(f"cannot read '{text}'", "write key=value, e.g. method.alpha=0.5")
-    try:
-        # A newline in the value could smuggle in a second key; TOML then has two entries.
-        parsed = tomllib.loads(f"value = {value}")
-    except tomllib.TOMLDecodeError:
-        return key, value.strip()
-    return key, parsed["value"] if len(parsed) == 1 else value
-
-
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe as TOML and JSON hold it: no None, lists for tuples, ``method`` a table."""
+    """Return the recipe as TOML and JSON hold it: no None, lists for tuples, tables as tables.
+
+    Keys without effect are left out, so that every key of a recorded recipe acts.
+    """
+    idle = without_effect(recipe)
     values: dict[str, Any] = {
-        f.name: _plain(getattr(recipe, f.name)) for f in fields(Recipe) if f.name not in _TABLES
+        key: _plain(getattr(recipe, key))
+        for key in _KEYS
+        if key not in idle and key not in ("method", *TABLES)
     }
     values["method"] = {"name": recipe.method, **_plain(recipe.method_options)}
-    values["augment"] = _plain(recipe.augment)
+    for key in TABLES:
+        table = getattr(recipe, key)
+        if table is not None:
+            values[key] = {k: v for k, v in _plain(table).items() if f"{key}.{k}" not in idle}
     return {key: value for key, value in values.items() if value is not None}
 
 
@@ -344,59 +346,90 @@ def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
     Raises:
         UsageError: an unknown key, a value of the wrong type, or an impossible one.
     """
-    hints = typing.get_type_hints(Recipe)
-    flat = dict(_nested(values))
-    method = dict(_table("method", flat.pop("method", {})))
-    arguments: dict[str, Any] = {}
+    given = {key: _tuples(value) for key, value in nested(values).items()}
+    method = dict(given.pop("method", {}))
     if "name" in method:
-        arguments["method"] = _typed("method.name", method.pop("name"), str)
-    arguments["method_options"] = method
-    augment_hints = typing.get_type_hints(Augment)
-    arguments["augment"] = {
-        key: _typed(f"augment.{key}", value, augment_hints.get(key, object))
-        for key, value in _table("augment", flat.pop("augment", {})).items()
+        name = method.pop("name")
+        if not isinstance(name, str):
+            raise _invalid("method.name", "a string", name)
+        given["method"] = name
+    try:
+        return Recipe(**given, method_options=method)
+    except ValidationError as error:
+        raise _told(error) from None
+
+
+def recipe_from_record(values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that a checkpoint records; what an older version recorded in vain is left.
+
+    Raises:
+        UsageError: as ``recipe_from_dict``.
+    """
+    recipe = recipe_from_dict(values)
+    idle = without_effect(recipe)
+    kept = {
+        key: {k: v for k, v in value.items() if f"{key}.{k}" not in idle}
+        if isinstance(value, Mapping)
+        else value
+        for key, value in nested(values).items()
+        if key not in idle
     }
-    for key, value in flat.items():
-        if key not in _KEYS:
-            raise unknown_name("recipe key", key, _KEYS)
-        arguments[key] = _typed(key, value, hints[key])
-    return Recipe(**arguments)
+    return recipe_from_dict(kept)
 
 
 def recipe_difference(old: Recipe, new: Recipe) -> str | None:
-    """Return the first key in which two recipes differ, as ``key is OLD there, NEW here``."""
-    old_values, new_values = _flat(recipe_to_dict(old)), _flat(recipe_to_dict(new))
+    """Return the first key in which two recipes differ, as ``key is OLD there, NEW here``.
+
+    What the images go through is compared where the old recipe says it: older versions recorded
+    neither normalisation nor test transform.
+    """
+    old_values, new_values = flat(recipe_to_dict(old)), flat(recipe_to_dict(new))
+    unsaid = tuple(f"{key}." for key in TABLES if not getattr(old, key))
     for key in sorted(old_values.keys() | new_values.keys()):
-        if key not in _INFORMATIVE and old_values.get(key) != new_values.get(key):
+        if key in INFORMATIVE or key.startswith(unsaid):
+            continue
+        if old_values.get(key) != new_values.get(key):
             return f"{key} is {old_values.get(key)!r} there, {new_values.get(key)!r} here"
     return None
 
 
-_INFORMATIVE = ("description", "extrapolated")
-_TABLES = ("method", "method_options", "augment")
-_KEYS = (*(f.name for f in fields(Recipe) if f.name not in _TABLES), "method", "augment")
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a recipe file, the methods' options apart."""
+    schema = TypeAdapter(Recipe).json_schema()
+    schema["properties"].pop("method_options")
+    return schema
 
 
-def _invalid(key: str, want: str, value: object) -> UsageError:
-    return UsageError(f"{key}: expected {want}, got {value!r}", code="E-RECIPE")
+def nested(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``layer`` with dotted keys as tables and ``method = "x"`` as a table with a name.
 
-
-def _nested(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``layer`` with dotted keys as tables and ``method = "x"`` as a table with a name."""
-    nested: dict[str, Any] = {}
+    Raises:
+        UsageError: a key does not exist, or one of a table is given twice with two values.
+    """
+    found: dict[str, Any] = {}
     for key, value in layer.items():
-        head, _, tail = key.partition(".")
-        if tail and head not in ("method", "augment"):
+        head, dot, tail = key.partition(".")
+        table = head in ("method", *TABLES)
+        if head not in _KEYS or (dot and not (tail and table)):
             raise unknown_name("recipe key", key, _KEYS)
         if head == "method" and not tail and isinstance(value, str):
             tail = "name"
-        if tail:
-            nested[head] = {**_table(head, nested.get(head, {})), tail: value}
-        elif head in ("method", "augment"):
-            nested[head] = {**nested.get(head, {}), **_table(head, value)}
+        if table:
+            more = {tail: value} if tail else _table(head, value)
+            found[head] = _joined(head, found.get(head, {}), more)
         else:
-            nested[head] = value
-    return nested
+            found[head] = value
+    for head in TABLES:
+        known = _names(head)
+        for tail in found.get(head, {}):
+            if tail not in known:
+                raise unknown_name(f"{head} key", tail, known)
+    return found
+
+
+@functools.cache
+def _names(table: str) -> tuple[str, ...]:
+    return tuple(name for name in typing.get_type_hints(TABLES[table]) if not name.startswith("_"))
 
 
 def _table(key: str, value: object) -> Mapping[str, Any]:
@@ -405,75 +438,105 @@ def _table(key: str, value: object) -> Mapping[str, Any]:
     return value
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``below`` updated with ``above``, table by table."""
-    method = below.get("method", {})
-    if above.get("method", {}).get("name", _name(method)) != _name(method):
-        below = {k: v for k, v in below.items() if k not in ("method", *_GENERATOR_KEYS)}
-    merged = {**below, **above}
-    for key in ("method", "augment"):
-        if key in below and key in above:
-            merged[key] = {**below[key], **above[key]}
-    if "description" not in above and any(merged[k] != below.get(k) for k in above):
-        merged.pop("description", None)  # it told of the recipe below
-    return merged
+def _joined(table: str, one: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in more.items():
+        if key in one and one[key] != value:
+            raise UsageError(
+                f"{table}.{key} is given twice: {one[key]!r} and {value!r}",
+                "give it once",
+                code="E-RECIPE",
+            )
+    return {**one, **more}
 
 
-def _name(method: Mapping[str, Any]) -> object:
-    return method.get("name", Recipe.__dataclass_fields__["method"].default)
+def _build(key: str, make: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    """Return what a table is made into; its defaults stand for what is not said."""
+    try:
+        return make(**values)
+    except ValueError as error:
+        raise UsageError(f"{key}: {error}", code="E-RECIPE") from None
+
+
+def _invalid(key: str, want: str, value: object) -> UsageError:
+    return UsageError(f"{key}: expected {want}, got {value!r}", code="E-RECIPE")
+
+
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "a string",
+    "tuple": "a list",
+    "dict": "a table",
+    "finite_number": "a finite number",
+}
+
+
+def _told(error: ValidationError) -> UsageError:
+    """Return the first complaint of pydantic in the words of this program."""
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, UsageError):  # of __post_init__
+        return cause
+    place = [str(part) for part in first["loc"] if isinstance(part, str)]
+    key = ".".join(place[: 2 if place[0] in TABLES else 1])
+    value, kind = first["input"], first["type"]
+    if kind == "literal_error":
+        choices = typing.get_args(_hint(key))
+        return unknown_name(f"value of {key}:", str(value), map(str, choices), code="E-RECIPE")
+    if kind in ("too_long", "missing"):
+        size = len(typing.get_args(_hint(key)))
+        return _invalid(key, f"{size} values", _whole(error, key))
+    if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
+        return _invalid(key, _bounds(key) or first["msg"].partition("should be ")[2], value)
+    plain = kind.removesuffix("_type").removesuffix("_from_float")
+    return _invalid(key, _TYPES.get(plain, plain), value)
+
+
+def _whole(error: ValidationError, key: str) -> object:
+    for item in error.errors():
+        if isinstance(item["input"], tuple | list):
+            return list(item["input"])
+    return error.errors()[0]["input"]
+
+
+def _hint(key: str) -> Any:
+    head, _, tail = key.partition(".")
+    return typing.get_type_hints(TABLES[head] if tail else Recipe)[tail or head]
+
+
+def _bounds(key: str) -> str:
+    """Return what bounds a key has, in words."""
+    head, _, tail = key.partition(".")
+    table: dict[str, Any] = recipe_schema()["properties"][head]
+    if tail:
+        return ""
+    choices = [table, *table.get("anyOf", [])]
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+    }
+    said = [
+        f"{text} {c[name] if isinstance(c[name], int) else format(c[name], 'g')}"
+        for c in choices
+        for name, text in words.items()
+        if name in c
+    ]
+    text = " and ".join(said)
+    return f"a number {text}" if text.startswith("above") else text
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items() if item is not None}
-    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{key}.{inner}": item for inner, item in value.items()}
-        else:
-            flat[key] = value
-    return flat
-
-
-def _typed(key: str, value: Any, hint: Any) -> Any:
-    """Return ``value`` if it has the type that ``hint`` says; an integer may stand for a float."""
-    origin = typing.get_origin(hint)
-    if origin in (types.UnionType, typing.Union):
-        return _typed_union(key, value, typing.get_args(hint))
-    if origin is Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            raise unknown_name(f"value of {key}:", str(value), map(str, choices), code="E-RECIPE")
-        return value
-    if origin is tuple:
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            raise _invalid(key, "a list", value)
-        args = typing.get_args(hint)
-        items = args[:1] * len(value) if args[-1] is Ellipsis else args
-        if len(items) != len(value):
-            raise _invalid(key, f"{len(items)} values", value)
-        return tuple(_typed(key, v, item) for v, item in zip(value, items, strict=True))
-    return _typed_scalar(key, value, hint)
-
-
-def _typed_union(key: str, value: Any, choices: Sequence[Any]) -> Any:
-    if value is None and types.NoneType in choices:
-        return None
-    numbers = [choice for choice in choices if choice is type(value)]
-    rest = [choice for choice in choices if choice is not types.NoneType]
-    return _typed(key, value, (numbers or rest)[0])
-
-
-def _typed_scalar(key: str, value: Any, hint: Any) -> Any:
-    if hint is object:
-        return value
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        names = {float: "a number", int: "a whole number", bool: "true or false", str: "a string"}
-        raise _invalid(key, names.get(hint, str(hint)), value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
     return value

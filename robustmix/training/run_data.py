@@ -1,5 +1,6 @@
 """The images that a recipe trains and validates on."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -10,8 +11,11 @@ from robustmix.data.augment import Augment
 from robustmix.data.datasets import load_dataset
 from robustmix.data.images import ImageSet
 from robustmix.data.loader import batches_per_epoch, default_augment, split_holdout
+from robustmix.data.manifests import Split
+from robustmix.data.protocol import TestTransform
 from robustmix.errors import UsageError
-from robustmix.training.recipe import Recipe, with_method_options
+from robustmix.training.recipe import Recipe, idle_augment
+from robustmix.training.resolve import with_method_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,7 @@ def load_run_data(
         IntakeError: the data cannot be read.
     """
     device = device or torch.device("cpu")
-    train = load_dataset(recipe.dataset, "train", data_dir=data_dir, img_size=recipe.img_size)
+    train = _load(recipe, "train", data_dir)
     if recipe.val_split:
         try:
             stay, held = split_holdout(train.labels, recipe.val_split, recipe.seed)
@@ -53,7 +57,13 @@ def load_run_data(
             raise UsageError(f"val_split: {error}", code="E-RECIPE") from error
         train, val = train.subset(stay), train.subset(held)
     else:
-        val = load_dataset(recipe.dataset, "test", data_dir=data_dir, img_size=recipe.img_size)
+        val = _load(recipe, "test", data_dir)
+    if val.input_size != train.input_size:
+        raise UsageError(
+            f"test images are {val.input_size[1]} pixels, training images {train.input_size[1]}",
+            "make test_transform and img_size agree",
+            code="E-RECIPE",
+        )
     augment = _augment(recipe, train)
     train, val = _limited(train, recipe.limit_train), _limited(val, recipe.limit_val)
     steps = batches_per_epoch(len(train), recipe.batch_size, augment.drop_last)
@@ -73,16 +83,67 @@ def load_run_data(
 
 
 def complete_recipe(recipe: Recipe, data: RunData) -> Recipe:
-    """Return the recipe with every option of the method and the augmentation written out."""
-    augment = {key: value for key, value in asdict(data.augment).items() if value is not None}
-    return with_method_options(replace(recipe, augment=augment))
+    """Return the recipe with all that the images go through and every method option said."""
+    return with_method_options(
+        replace(
+            recipe,
+            augment=_acting(data.augment),
+            normalisation={"mean": data.train.mean, "std": data.train.std},
+            test_transform=_transform(recipe, data.val),
+        )
+    )
+
+
+def _transform(recipe: Recipe, val: ImageSet) -> Mapping[str, object] | None:
+    if recipe.test_transform is not None:
+        return recipe.test_transform
+    try:
+        return _said(TestTransform.parse(val.transform))
+    except ValueError:  # words of a loader of others, which does it whatever is asked
+        return None
+
+
+def _acting(augment: Augment) -> dict[str, object]:
+    idle = idle_augment(augment)
+    return {key: value for key, value in _said(augment).items() if key not in idle}
+
+
+def _said(options: Augment | TestTransform) -> dict[str, object]:
+    return {key: value for key, value in asdict(options).items() if value is not None}
+
+
+def _load(recipe: Recipe, split: Split, data_dir: Path | None) -> ImageSet:
+    """Return one split as the recipe prepares and normalises it."""
+    given = recipe.test_transform
+    images = load_dataset(
+        recipe.dataset,
+        split,
+        data_dir=data_dir,
+        img_size=recipe.img_size,
+        test_transform=None if given is None else TestTransform(**given),
+    )
+    return replace(images, **recipe.normalisation)
 
 
 def _augment(recipe: Recipe, train: ImageSet) -> Augment:
     try:
-        return replace(default_augment(train), **recipe.augment)
+        augment = replace(default_augment(train), **recipe.augment)
     except ValueError as error:
         raise UsageError(f"augment: {error}", code="E-RECIPE") from error
+    idle = idle_augment(augment)
+    for key in recipe.augment:
+        if key in idle:  # that of a folder shows only now, when the size of its images is known
+            raise UsageError(
+                f"augment.{key} has no effect: {idle[key]}", "leave it out", code="E-UNUSED-OPTION"
+            )
+    return augment
+
+
+def limited_count(n: int, limit: int | float | None) -> int:
+    """Return how many of ``n`` images a limit leaves."""
+    if limit is None:
+        return n
+    return min(n, limit) if isinstance(limit, int) else max(1, round(limit * n))
 
 
 def _limited(images: ImageSet, limit: int | float | None) -> ImageSet:
@@ -90,5 +151,5 @@ def _limited(images: ImageSet, limit: int | float | None) -> ImageSet:
     if limit is None:
         return images
     n = len(images)
-    count = min(n, limit) if isinstance(limit, int) else max(1, round(limit * n))
+    count = limited_count(n, limit)
     return images.subset([i * n // count for i in range(count)])

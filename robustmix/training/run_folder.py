@@ -1,33 +1,33 @@
 """How a run begins: its folder, the checkpoint it continues, its recipe and its first state."""
 
-import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from robustmix.data.augment import Augment
 from robustmix.data.manifests import DATASETS
-from robustmix.errors import IncompatibleError, UsageError
+from robustmix.errors import IncompatibleError, IntakeError, UsageError
+from robustmix.files import hash_json
 from robustmix.methods.method import Setup
 from robustmix.methods.momentum_pair import TeacherMethod
 from robustmix.methods.registry import METHODS, build_method
 from robustmix.models.checkpoint import Checkpoint, read_checkpoint
 from robustmix.models.names import ARCHS, split_stem
-from robustmix.models.registry import build_model
+from robustmix.models.registry import build_model, classifier_of
 from robustmix.models.start_weights import load_start_weights
-from robustmix.tables import plugins
+from robustmix.tables import plugins, require_plugins
 from robustmix.training.optim import build_optimizer
 from robustmix.training.recipe import (
     Recipe,
-    load_recipe,
     recipe_difference,
-    recipe_from_dict,
-    resolve_recipe,
-    with_overrides,
+    recipe_from_record,
+    recipe_to_dict,
 )
-from robustmix.training.run_data import RunData
+from robustmix.training.resolve import load_recipe, resolve_recipe, with_overrides
+from robustmix.training.run_data import RunData, complete_recipe, load_run_data
 from robustmix.training.state import Means, TrainState, data_digest, open_streams
 
 TABLES = (ARCHS, METHODS, DATASETS)
@@ -60,6 +60,11 @@ class RunFolder:
         """The checkpoint of the best validation, for use only."""
         return self.path / "checkpoints" / "best.pth"
 
+    @property
+    def times(self) -> Path:
+        """How long the run took, beside what equal runs have in common."""
+        return self.path / "times.json"
+
     def picture(self, epoch: int) -> Path:
         """What the generator made of a few images after an epoch."""
         return self.path / "pictures" / f"epoch-{epoch:04d}.png"
@@ -90,6 +95,7 @@ def new_state(
         IntakeError: the weights to start from cannot be read.
     """
     streams = open_streams(recipe.seed)
+    digest = data_digest(data.train, data.val)
     torch.manual_seed(streams.default_seed)
     network = build_model(
         recipe.arch,
@@ -101,7 +107,13 @@ def new_state(
         generator=streams.weights,
     )
     if recipe.weights is not None and not continued:
-        say(load_start_weights(network, recipe.weights, allow_download=allow_download))
+        # Asked of the architecture: a hidden layer of one that others registered may be called fc.
+        classifier = classifier_of(recipe.arch, data.train.input_size, recipe.stem)
+        say(
+            load_start_weights(
+                network, recipe.weights, classifier=classifier, allow_download=allow_download
+            )
+        )
     method = build_method(
         recipe.method,
         network,
@@ -134,9 +146,50 @@ def new_state(
         streams=streams,
         means=Means(device),
         device=device,
-        run_id=uuid.uuid4().hex,
-        data_sha256=data_digest(data.train, data.val),
+        run_id=hash_json([recipe_to_dict(recipe), digest])[:32],
+        data_sha256=digest,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What a run begins with; nothing of it is written yet."""
+
+    checkpoint: Checkpoint | None
+    """What it continues."""
+
+    recipe: Recipe
+    """Complete."""
+
+    data: RunData
+    changed: list[str]
+    """Warnings of plugins that are not those the checkpoint was made with."""
+
+
+def prepare_run(
+    recipe: Recipe | str | Path | None,
+    folder: RunFolder,
+    resume: str | Path,
+    force: bool,
+    overrides: Mapping[str, Any],
+    data_dir: Path | None,
+    device: torch.device,
+) -> Prepared:
+    """Read what a run begins with: a checkpoint if there is one, its recipe and its images.
+
+    Raises:
+        UsageError: the recipe or an argument cannot be meant.
+        IntakeError: data or a checkpoint cannot be read.
+        IncompatibleError: the folder holds a run of another recipe.
+    """
+    checkpoint = find_checkpoint(folder, resume, force)
+    changed = [] if checkpoint is None else require_plugins(checkpoint.plugins, TABLES)
+    asked = asked_recipe(recipe, folder, checkpoint, overrides)
+    data = load_run_data(asked, data_dir, device)
+    asked = complete_recipe(asked, data)
+    if checkpoint is not None:
+        same_recipe(checkpoint, asked)
+    return Prepared(checkpoint=checkpoint, recipe=asked, data=data, changed=changed)
 
 
 def find_checkpoint(folder: RunFolder, resume: str | Path, force: bool) -> Checkpoint | None:
@@ -147,18 +200,32 @@ def find_checkpoint(folder: RunFolder, resume: str | Path, force: bool) -> Check
         IntakeError: the checkpoint cannot be read.
     """
     if resume == "auto":
-        return read_checkpoint(folder.last) if folder.last.exists() else None
+        return _last(folder) if folder.last.exists() else None
     if resume != "never":
         return read_checkpoint(Path(resume))
     if not force and folder.last.exists():
-        old = read_checkpoint(folder.last)
-        if old.epoch >= recipe_from_dict(old.recipe).epochs:
+        try:
+            old = read_checkpoint(folder.last)
+        except IntakeError:  # damaged: there is no run to lose
+            return None
+        if old.epoch >= recipe_from_record(old.recipe).epochs:
             raise UsageError(
                 f"{folder.path} holds a finished run",
                 "choose another --out, or overwrite it with --force",
                 code="E-EXISTS",
             )
     return None
+
+
+def _last(folder: RunFolder) -> Checkpoint:
+    try:
+        return read_checkpoint(folder.last)
+    except IntakeError as error:
+        raise IntakeError(
+            f"the run in {folder.path} cannot be continued: {error.message}",
+            "start it anew with --resume never, or continue from another file with --resume CKPT",
+            code=error.code,
+        ) from error
 
 
 def asked_recipe(
@@ -169,21 +236,27 @@ def asked_recipe(
 ) -> Recipe:
     """Return the recipe that a caller asked for: given, or that of what is continued."""
     if isinstance(recipe, Recipe):
-        base = recipe
-    elif recipe is not None:
-        base = load_recipe(recipe)
-    elif checkpoint is not None:
-        base = recipe_from_dict(checkpoint.recipe)
-    elif folder.recipe.exists():  # a run that ended before its first checkpoint
-        base = load_recipe(folder.recipe)
-    else:
-        base = resolve_recipe()
-    return with_overrides(base, overrides)
+        return with_overrides(recipe, overrides)
+    if recipe is not None:
+        is_file = str(recipe).endswith(".toml") or isinstance(recipe, Path)
+        return resolve_recipe(
+            None if is_file else str(recipe),
+            file=Path(recipe) if is_file else None,
+            overrides=overrides,
+        )
+    if checkpoint is not None:
+        return with_overrides(recipe_from_record(checkpoint.recipe), overrides)
+    if folder.recipe.exists():  # a run that ended before its first checkpoint
+        return with_overrides(load_recipe(folder.recipe), overrides)
+    return resolve_recipe(overrides=overrides)
 
 
 def same_recipe(checkpoint: Checkpoint, asked: Recipe) -> None:
     """Raise IncompatibleError if the checkpoint's run has another recipe."""
-    difference = recipe_difference(recipe_from_dict(checkpoint.recipe), asked)
+    old = recipe_from_record(checkpoint.recipe)
+    if old.augment:  # what an older version did not record, it did not do
+        old = replace(old, augment={**asdict(Augment()), **old.augment})
+    difference = recipe_difference(old, asked)
     if difference is not None:
         raise IncompatibleError(
             f"the run to continue has another recipe: {difference}",
@@ -200,5 +273,5 @@ def foreign_parts(recipe: Recipe) -> tuple[Mapping[str, str], ...]:
 
 def clear(folder: RunFolder) -> None:
     """Remove what an older run left, lest a crash before the first save continues that one."""
-    for path in (folder.last, folder.best, folder.metrics):
+    for path in (folder.last, folder.best, folder.metrics, folder.times):
         path.unlink(missing_ok=True)

@@ -3,13 +3,15 @@
 import json
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustmix.data.content import pixels_sha256
 from robustmix.data.images import ImageSet
 from robustmix.errors import IntakeError
 from robustmix.files import hash_json
@@ -92,6 +94,37 @@ class Means:
 
 
 @dataclass(kw_only=True)
+class Times:
+    """How long a run took so far."""
+
+    elapsed_s: float = 0.0
+    """Seconds of training in earlier processes and this one."""
+
+    epochs_s: list[float] = field(default_factory=list)
+    """Seconds of each finished epoch."""
+
+    def text(self) -> str:
+        """Return the file's content."""
+        return json.dumps(asdict(self)) + "\n"
+
+    @classmethod
+    def read(cls, path: Path, epochs: int) -> "Times":
+        """Return what a file says; what it lacks counts as no time, for nothing hangs on it.
+
+        Args:
+            path: the file, which need not be there.
+            epochs: finished ones.
+        """
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            known = [float(value) for value in saved["epochs_s"]][:epochs]
+            elapsed = float(saved["elapsed_s"])
+        except (OSError, ValueError, KeyError, TypeError):
+            known, elapsed = [], 0.0
+        return cls(elapsed_s=elapsed, epochs_s=known + [0.0] * (epochs - len(known)))
+
+
+@dataclass(kw_only=True)
 class TrainState:
     """Everything that a step or an epoch changes."""
 
@@ -114,14 +147,11 @@ class TrainState:
     """State of the order stream when the running epoch began; the epoch's order follows."""
 
     history: list[dict[str, Any]] = field(default_factory=list)
-    """One record a finished epoch."""
+    """One record a finished epoch, without times: equal runs make equal checkpoints."""
 
     best_top1: float = -1.0
-    elapsed_s: float = 0.0
-    """Seconds of training in earlier processes and this one."""
-
-    epoch_began_s: float = 0.0
-    """What ``elapsed_s`` was when the last finished epoch ended."""
+    times: Times = field(default_factory=lambda: Times())
+    """Kept beside the checkpoints, for equal runs take different times."""
 
     def begin_epoch(self) -> None:
         """Note where the order stream stands; a resumed epoch goes on from what it had noted."""
@@ -150,8 +180,6 @@ class TrainState:
             "step": self.step,
             "history": list(self.history),
             "best_top1": self.best_top1,
-            "elapsed_s": self.elapsed_s,
-            "epoch_began_s": self.epoch_began_s,
             "data_sha256": self.data_sha256,
         }
 
@@ -173,10 +201,11 @@ class TrainState:
             self.means.unpack(saved["means"])
             self.order_at_epoch = saved["order"]
             self.epoch, self.step = int(saved["epoch"]), int(saved["step"])
-            self.history = [dict(record) for record in saved["history"]]
+            self.history = [
+                {key: value for key, value in dict(record).items() if key != "seconds"}
+                for record in saved["history"]
+            ]
             self.best_top1 = float(saved["best_top1"])
-            self.elapsed_s = float(saved["elapsed_s"])
-            self.epoch_began_s = float(saved["epoch_began_s"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise IntakeError(
                 f"the checkpoint cannot be continued: {str(error).splitlines()[0]}",
@@ -219,4 +248,11 @@ def to_cpu(value: Any, seen: dict[Any, Tensor]) -> Any:
 
 def data_digest(train: ImageSet, val: ImageSet) -> str:
     """Return a hash of which images, in which order and with which labels, a run sees."""
+    return hash_json(
+        [[list(d.sample_ids), d.labels.tolist(), pixels_sha256(d)] for d in (train, val)]
+    )
+
+
+def data_digest_without_pixels(train: ImageSet, val: ImageSet) -> str:
+    """Return the hash that runs of 0.1.0 recorded, which saw ids and labels alone."""
     return hash_json([[list(d.sample_ids), d.labels.tolist()] for d in (train, val)])

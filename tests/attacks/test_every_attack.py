@@ -360,3 +360,27 @@ def test_attacks_beat_random_noise_on_a_trained_network(trained: Trained) -> Non
     assert share["fgsm"] <= share["pgd"] <= share["autoattack"]
     assert share["fgsm"] <= share["fab"] <= share["autoattack"]
     assert abs(share["pgd"] - share["apgd"]) < 0.03
+
+
+WITHOUT_GRADIENTS = ("square",)
+
+
+@one_each
+def test_a_model_without_a_gradient_is_not_taken_for_a_robust_one(case: Case) -> None:
+    """Following no gradient, an attack would return the clean images as its best."""
+    images, (_, _, linear, labels) = random_images(3), far(3)
+
+    @torch.no_grad()
+    def blind(x: Tensor) -> Tensor:
+        return linear(x)
+
+    knobs = {"eps": 0.1, **case.knobs}
+    if case.name in WITHOUT_GRADIENTS:
+        assert find_attack(case.name)(blind, images, labels, **knobs).shape == images.shape
+        return
+    with pytest.raises(IncompleteError) as caught:
+        find_attack(case.name)(blind, images, labels, **knobs)
+    assert caught.value.code == "E-NO-GRADIENT"
+    # The caller's own no_grad is no obstacle: gradients are taken all the same.
+    with torch.no_grad():
+        assert not torch.equal(find_attack("fgsm")(linear, images, labels, eps=0.1), images)

@@ -119,16 +119,26 @@ def test_gradient_of_a_sample_does_not_shrink_with_the_batch() -> None:
     torch.testing.assert_close(whole[:1], single)
 
 
-def test_where_no_gradient_flows_it_is_zero() -> None:
-    """A uint8 cast or a detach cuts the graph: that is masking, to be reported, not a crash."""
-    labels = torch.zeros(2).long()
-    images = torch.rand(2, 1, 2, 2)
-    for model in (
-        lambda x: (x * 255).to(torch.uint8).float().flatten(1),
-        lambda x: x.flatten(1).detach(),
-        lambda x: torch.ones(len(x), 4, requires_grad=True) * 1.0,
-    ):
-        assert not slope(model, images, Goal("ce", labels)).gradient.any()
+@torch.no_grad()
+def _without_grad(x: Tensor) -> Tensor:
+    return x.flatten(1) * 2
+
+
+BLIND: dict[str, Callable[[Tensor], Tensor]] = {
+    "cast": lambda x: (x * 255).to(torch.uint8).float().flatten(1),
+    "detach": lambda x: x.flatten(1).detach(),
+    "no-grad": _without_grad,
+    "other-path": lambda x: torch.ones(len(x), 4, requires_grad=True) * 1.0,
+}
+
+
+@pytest.mark.parametrize("cut", BLIND)
+def test_where_no_gradient_flows_an_attack_cannot_begin(cut: str) -> None:
+    """A uint8 cast or a detach cuts the graph."""
+    goal, images = Goal("ce", torch.zeros(2).long()), torch.rand(2, 1, 2, 2)
+    with pytest.raises(IncompleteError, match="no gradient") as caught:
+        slope(BLIND[cut], images, goal)
+    assert caught.value.code == "E-NO-GRADIENT"
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

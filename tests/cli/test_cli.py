@@ -245,15 +245,6 @@ def test_a_hostile_checkpoint_is_refused(
     assert not (tmp_path / "exploded").exists()
 
 
-def test_an_error_of_ours_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(text: str) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr("robustmix.cli.console.result", broken)
-    with pytest.raises(ZeroDivisionError):
-        run(["version"])
-
-
 def test_debug_shows_the_traceback() -> None:
     with pytest.raises(UsageError):
         run(["--debug", "list", "arch"])

@@ -10,7 +10,7 @@ import torch
 
 from robustmix.cli.app import run
 from robustmix.data.images import ImageSet
-from robustmix.evaluation import prepare as evaluation
+from robustmix.evaluation import model_images
 from robustmix.models.registry import build_model
 from robustmix.report import Report
 from tests.evaluation.cifar_like import cifar_c, cifar_like
@@ -43,7 +43,7 @@ def command(
     folder.mkdir()
     for name in ("brightness.npy", "labels.npy"):
         os.link(whole / name, folder / name)  # damages replace files, they change none
-    monkeypatch.setattr(evaluation, "load_dataset", lambda *args, **kwargs: images)
+    monkeypatch.setattr(model_images, "load_dataset", lambda *args, **kwargs: images)
     return [
         "eval", str(network), "--arch", "resnet8", "--num-classes", "100", "--dataset", "cifar100",
         "--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.2",

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -31,7 +32,7 @@ Options, set with --set method.OPTION=VALUE
 Packaged recipes
 """
 
-RECIPES: dict[str, dict[str, object]] = {
+RECIPES: dict[str, dict[str, Any]] = {
     "d-r18-mixup": {"arch": "r18", "method": {"name": "mixup"}},
     "d-r34-mixup": {"arch": "r34", "method": {"name": "mixup", "alpha": 1.0}},
     "d-wide-mixup": {"arch": "wide", "extrapolated": True, "method": {"name": "mixup"}},
@@ -50,6 +51,20 @@ MIXUP_RECIPES = """\
 """
 
 
+class Packaged(NamedTuple):
+    """What the command reads of a packaged row."""
+
+    name: str
+    values: dict[str, Any]
+
+    @property
+    def method(self) -> str:
+        return str(self.values["method"]["name"])
+
+    def as_toml(self) -> dict[str, Any]:
+        return {"dataset": "d", **self.values}
+
+
 def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
     assert run(["methods", *arguments]) == 0
     captured = capsys.readouterr()
@@ -60,12 +75,10 @@ def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
 def test_the_whole_card_of_a_small_method(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robustmix.training.recipe.list_recipes", lambda: dict.fromkeys(RECIPES))
-    monkeypatch.setattr(
-        "robustmix.training.recipe.preset_dict", lambda name: {"dataset": "d", **RECIPES[name]}
-    )
+    rows = [Packaged(name, values) for name, values in RECIPES.items()]
+    monkeypatch.setattr("robustmix.training.catalogue.list_rows", lambda: rows)
     assert output(capsys, "info", "mixup") == (MIXUP + MIXUP_RECIPES).splitlines()
-    monkeypatch.setattr("robustmix.training.recipe.list_recipes", dict)
+    monkeypatch.setattr("robustmix.training.catalogue.list_rows", list)
     assert output(capsys, "info", "mixup")[-1] == "No packaged recipe."
 
 

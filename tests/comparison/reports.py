@@ -17,6 +17,7 @@ from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.suites.attack import Attack
 from robustmix.evaluation.suites.corruption import Corruption
 from robustmix.evaluation.suites.occlusion import Occlusion
+from robustmix.files import hash_json
 from robustmix.metrics.intervals import proportion
 from robustmix.metrics.metric import Metric
 from robustmix.metrics.scores import FloatArray
@@ -27,6 +28,7 @@ from robustmix.report.schema import (
     CheckPart,
     ConditionPart,
     OriginPart,
+    ReportModel,
     Shown,
     SuitePart,
     VerdictPart,
@@ -153,6 +155,7 @@ def with_glare(report: Report, rows: FloatArray, *, column: str = "plain") -> Re
         columns={"score": (column, "correct"), "acc[0.5]": ("bright", "correct")},
     )
     content.protocol.params["glare"] = {"strength": 2}
+    rehash(content)
     assert report.samples is not None
     tables = {**report.samples.tables, "glare": Table(("plain", "bright"), {"correct": rows})}
     return Report(content, replace(report.samples, tables=tables))
@@ -174,4 +177,12 @@ def with_verdict(report: Report, verdict: VerdictPart, **params: Any) -> Report:
     content.suites["masking"] = SuitePart(kind="masking", status="ok", verdicts=[verdict])
     content.protocol.params["masking"] = {"eps": "1/255", **params}
     content.suites["fgsm"].verdicts = [verdict]
+    content.tool.version = "0.0"  # nothing was probed: of this version the rows would deny it
+    rehash(content)
     return Report(content, report.samples)
+
+
+def rehash(content: ReportModel) -> None:
+    """Give a report whose protocol was changed the hash of it."""
+    protocol = content.protocol
+    protocol.hash = hash_json({"params": protocol.params, "limits": protocol.limits})

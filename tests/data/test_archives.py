@@ -1,5 +1,6 @@
 import hashlib
 import itertools
+import os
 import pickle
 import warnings
 from dataclasses import replace
@@ -114,6 +115,23 @@ def test_the_checksum_is_compared_before_anything_is_unpickled(tmp_path: Path) -
     assert str(place) in message
     assert str(manifest.file("cifar-100-python/test").md5) in message
     assert "extract the official archive again" in message
+
+
+@pytest.mark.parametrize("kind", ["a pipe, socket or device", "a folder", "at most"])
+def test_only_a_file_of_a_sensible_size_is_read(tmp_path: Path, kind: str) -> None:
+    manifest = write_archive(tmp_path, good_files())
+    place = tmp_path / "cifar-100-python" / "test"
+    place.unlink()
+    if kind == "a folder":
+        place.mkdir()
+    elif kind == "at most":
+        with open(place, "wb") as file:
+            file.truncate(2**40)  # takes no space
+    else:
+        os.mkfifo(place)
+    with pytest.raises(IntakeError, match=rf"cannot read file {place}: it .*{kind}") as caught:
+        load_cifar(manifest, "test", tmp_path)
+    assert caught.value.code == "E-DATA"
 
 
 @pytest.mark.parametrize("position", [0, 1000, -1])

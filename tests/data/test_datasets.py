@@ -35,7 +35,7 @@ def test_unknown_names_suggest_the_nearest(name: str, message: str) -> None:
 def test_unknown_splits_and_sizes_are_refused() -> None:
     with pytest.raises(UsageError, match="unknown split 'tset'; did you mean 'test'"):
         load_dataset("digits", "tset")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="img_size >= 1"):
+    with pytest.raises(UsageError, match="expected 1 <= img_size <= 8192, got 0"):
         load_dataset("digits", "test", img_size=0)
 
 

@@ -10,8 +10,9 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 
 from robustmix.data.augment import Augment
 from robustmix.data.datasets import load_dataset
-from robustmix.data.folder import FilePixels, list_folder, load_folder, resize_shorter
+from robustmix.data.folder import FilePixels, load_folder, resize_shorter
 from robustmix.data.images import TensorPixels
+from robustmix.data.listing import list_folder
 from robustmix.data.loader import augmented
 from robustmix.data.transforms import BOX_UNIFORMS, crop_box
 from robustmix.errors import IntakeError, RobustmixError

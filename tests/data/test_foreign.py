@@ -13,6 +13,7 @@ from robustmix import register
 from robustmix.data import default_augment, list_manifests, load_dataset, load_manifest
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.data.manifests import DATASETS, Manifest, Split
+from robustmix.data.preparation import TestTransform
 from robustmix.errors import IntakeError, RobustmixError, UsageError
 
 
@@ -103,3 +104,16 @@ def test_a_loader_that_returns_something_else_is_refused() -> None:
     for name, got in (("bars", "stripes/test"), ("none", "NoneType")):
         with pytest.raises(IntakeError, match=f"'{name}', from .*, returned {got}; return an Im"):
             load_dataset(name, "test")
+
+
+def test_images_that_come_prepared_are_not_prepared_again() -> None:
+    def prepared(manifest: Manifest, split: Split, folder: Path) -> ImageSet:
+        return replace(bars(manifest, split, folder), transform="resize32-bilinear")
+
+    register.dataset("bars", prepared, manifest=manifest())
+    same = TestTransform.parse("resize32-bilinear")
+    data = load_dataset("bars", "test", test_transform=same)
+    assert (data.transform, data.own_transform) == ("resize32-bilinear", "resize32-bilinear")
+    assert isinstance(data.pixels, TensorPixels)
+    with pytest.raises(IntakeError, match="come prepared as 'resize32-bilinear', so 'none' can"):
+        load_dataset("bars", "test", test_transform=TestTransform())

@@ -1,4 +1,6 @@
+import hashlib
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -118,6 +120,28 @@ def test_the_global_stream_is_neither_used_nor_moved() -> None:
     before = torch.get_rng_state()
     epoch(image_set(), RANDOM_BOX, generators())
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "plain", "rand"),
+    [
+        ("none", "6d3f7ddbee17fe85", "a139c588c87c172c"),
+        ("crop-flip", "9e72dd4669b306a3", "fb6ad0dcae1ebc41"),
+        ("random-resized-crop", "b60118c301e428ea", "7f631d8a76d3bc05"),
+    ],
+)
+def test_the_bits_of_a_seed_are_pinned(
+    kind: Literal["none", "crop-flip", "random-resized-crop"], plain: str, rand: str
+) -> None:
+    """Otherwise what somebody trained could not be trained again from its record."""
+    augment = Augment(kind=kind, size=11 if kind == "random-resized-crop" else None)
+    more = replace(augment, rand_ops=3, rand_magnitude=6.0, rand_std=2.0)
+    for one, digest in ((augment, plain), (more, rand)):
+        streams, found = generators(), hashlib.sha256()
+        for batch in epoch(image_set(height=17, width=13), one, streams):
+            found.update(batch.images.numpy().tobytes())
+        found.update(streams[1].get_state().numpy().tobytes())
+        assert found.hexdigest()[:16] == digest
 
 
 def test_batch_size_zero_is_refused() -> None:

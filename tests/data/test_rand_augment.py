@@ -12,12 +12,12 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy.stats import norm
 from torch import Tensor
 
-from robustmix.data.augment import Augment
+from robustmix.data.augment import CIFAR_FILL as FILL
+from robustmix.data.augment import RGB, Augment
 from robustmix.data.images import TensorPixels
 from robustmix.data.loader import augmented
 from robustmix.data.rand_augment import (
-    _APPLY,
-    FILL,
+    FIXMATCH,
     OPERATIONS,
     RandOps,
     draw_rand_ops,
@@ -52,6 +52,12 @@ def strengths(name: str, n: int = 6) -> Tensor:
     generator = torch.Generator().manual_seed(3)
     level = 10 * torch.rand(n, generator=generator, dtype=torch.float64)
     return strength(name, level, torch.arange(n) % 2 == 0)
+
+
+def apply(name: str, images: Tensor, given: Tensor) -> Tensor:
+    if name in FIXMATCH.moves:
+        return FIXMATCH.moves[name](images, given, FILL)
+    return FIXMATCH.colours[name](images, given)
 
 
 def arrays(images: Tensor) -> Bytes:
@@ -102,7 +108,9 @@ WARPS = ("rotate", "shear-x", "shear-y", "translate-x", "translate-y")
 
 
 def test_every_operation_has_a_second_implementation() -> None:
-    assert set(PILLOW) == set(_APPLY) == set(OPERATIONS) - {"identity"}
+    assert set(WARPS) == set(FIXMATCH.moves)
+    assert set(PILLOW) == FIXMATCH.colours.keys() | FIXMATCH.moves.keys()
+    assert set(PILLOW) == set(OPERATIONS) - {"identity"}
 
 
 @pytest.mark.parametrize("name", [name for name in PILLOW if name not in WARPS])
@@ -110,7 +118,7 @@ def test_every_operation_has_a_second_implementation() -> None:
 def test_colours_are_pillows(name: str, images: Tensor) -> None:
     before = images.clone()
     given = strengths(name)
-    got = arrays(_APPLY[name](images, given))
+    got = arrays(apply(name, images, given))
     want = np.stack(
         [PILLOW[name](image, float(s)) for image, s in zip(arrays(images), given, strict=True)]
     )
@@ -125,25 +133,25 @@ def test_colours_are_pillows(name: str, images: Tensor) -> None:
 def test_colour_is_rounded() -> None:
     image = torch.tensor([[200, 100, 51]], dtype=torch.uint8)[:, :, None, None]
     grey = round(0.114 * 200 + 0.587 * 100 + 0.299 * 51)
-    got = _APPLY["color"](image, torch.tensor([-0.35], dtype=torch.float64)).flatten().tolist()
+    got = apply("color", image, torch.tensor([-0.35], dtype=torch.float64)).flatten().tolist()
     assert got == [round(0.65 * value + 0.35 * grey) for value in (200, 100, 51)]
 
 
 def test_the_edge_is_sharpened_as_if_the_image_were_mirrored() -> None:
     images, given = noise(), strengths("sharpness")
     mirrored = torch.nn.functional.pad(images.float(), (1, 1, 1, 1), mode="reflect")
-    got = _APPLY["sharpness"](images, given)
-    whole = _APPLY["sharpness"](mirrored.to(torch.uint8), given)
+    got = apply("sharpness", images, given)
+    whole = apply("sharpness", mirrored.to(torch.uint8), given)
     assert torch.equal(got, whole[:, :, 1:-1, 1:-1])
     assert not torch.equal(got[:, :, 0], images[:, :, 0])
 
 
 @pytest.mark.parametrize("name", WARPS)
 def test_movements_are_pillows_on_smooth_images(name: str) -> None:
-    # OpenCV's cubic is steeper (-0.75) than Pillow's (-0.5), and rounds coordinates to 1/32: small
-    # differences inside; at the edge the two also treat what lies outside differently.
+    # OpenCV's cubic (-0.75) is not that of Pillow's transform (-1), and it rounds coordinates to
+    # 1/32: small differences inside; at the edge the two also treat what lies outside differently.
     images, given = smooth(), strengths(name)
-    got = arrays(_APPLY[name](images, given)).astype(int)
+    got = arrays(apply(name, images, given)).astype(int)
     want = np.stack(
         [PILLOW[name](image, float(s)) for image, s in zip(arrays(images), given, strict=True)]
     )
@@ -169,7 +177,7 @@ def test_movements_are_a_slow_loop(name: str) -> None:
     # The loop does not round coordinates. Rounding moves them by up to 1/64 + 1/1024 of a pixel in
     # either direction; with steps of 60 grey levels that is less than 3.
     images, given = smooth(13, 17)[:2], strengths(name, 2)
-    got = _APPLY[name](images, given).double()
+    got = apply(name, images, given).double()
     for image, s, result in zip(images.double(), given.tolist(), got, strict=True):
         assert (_slow(name, s, image) - result).abs().max() <= 3
 
@@ -204,15 +212,15 @@ def _cubic(distance: float) -> float:
 
 def test_movements_by_whole_pixels_copy() -> None:
     images = noise(10, 20)
-    right = _APPLY["translate-x"](images, torch.full((6,), 0.15, dtype=torch.float64))
+    right = apply("translate-x", images, torch.full((6,), 0.15, dtype=torch.float64))
     assert torch.equal(right[..., 3:], images[..., :-3])
-    up = _APPLY["translate-y"](images, torch.full((6,), -0.2, dtype=torch.float64))
+    up = apply("translate-y", images, torch.full((6,), -0.2, dtype=torch.float64))
     assert torch.equal(up[:, :, :-2], images[:, :, 2:])
     fill = torch.tensor(FILL, dtype=torch.uint8)[:, None, None]
     assert (right[..., :3] == fill).all()
     assert (up[:, :, -2:] == fill).all()
     square = images[..., :10]
-    quarter = _APPLY["rotate"](square, torch.full((6,), 90.0, dtype=torch.float64))
+    quarter = apply("rotate", square, torch.full((6,), 90.0, dtype=torch.float64))
     assert torch.equal(quarter, square.rot90(-1, (2, 3)))
 
 
@@ -223,14 +231,23 @@ def test_what_is_uncovered_is_the_mean_colour_backwards() -> None:
 
 def test_solarizing_begins_at_the_threshold() -> None:
     values = torch.tensor([0, 99, 100, 101, 255], dtype=torch.uint8).expand(1, 3, 1, 5)
-    got = _APPLY["solarize"](values, torch.tensor([100.0], dtype=torch.float64))
+    got = apply("solarize", values, torch.tensor([100.0], dtype=torch.float64))
     assert got[0, 0, 0].tolist() == [0, 99, 155, 154, 0]
 
 
 def test_a_warp_far_outside_is_all_fill() -> None:
     away = torch.tensor([[[1.0, 0.0, 1e4], [0.0, 1.0, -1e4]]], dtype=torch.float64)
     fill = torch.tensor(FILL, dtype=torch.uint8)[:, None, None]
-    assert (warp(noise()[:1], away) == fill).all()
+    assert (warp(noise()[:1], away, FILL) == fill).all()
+
+
+@pytest.mark.parametrize("name", WARPS)
+def test_what_is_uncovered_has_the_colour_that_is_given(name: str) -> None:
+    ours: RGB = (3, 250, 77)
+    images = torch.tensor(ours, dtype=torch.uint8)[:, None, None].repeat(6, 1, 13, 17)
+    given = strengths(name)
+    assert torch.equal(FIXMATCH.moves[name](images, given, ours), images)
+    assert not torch.equal(FIXMATCH.moves[name](images, given, FILL), images)
 
 
 def test_strengths_are_the_published_ranges() -> None:
@@ -364,6 +381,10 @@ def test_the_loader_applies_it_last(augment: Augment) -> None:
         {"rand_std": -1.0},
         {"rand_std": float("inf")},
         {"rand_std": float("nan")},
+        {"rand_policy": "decreasing"},
+        {"rand_fill": (104, 116)},
+        {"rand_fill": (104, 116, 256)},
+        {"rand_fill": (-1, 116, 124)},
     ],
     ids=str,
 )

@@ -309,8 +309,7 @@ def test_without_held_out_images_there_is_no_calibration(tmp_path: Path) -> None
 
 
 def test_models_of_other_programs_become_checkpoints(tmp_path: Path) -> None:
-    net = build_model("resnet8", num_classes=10, input_size=(3, 32, 32))
-    torch.save(net.state_dict(), tmp_path / "foreign.pth")
+    torch.save(some_weights(), tmp_path / "foreign.pth")
     robust = load_model(
         tmp_path / "foreign.pth", arch="resnet8", input_size=(3, 32, 32), mean=MEAN, std=STD
     )
@@ -320,6 +319,27 @@ def test_models_of_other_programs_become_checkpoints(tmp_path: Path) -> None:
     again = load_model(done.path)
     assert again.info.method == "imported"
     torch.testing.assert_close(again(pixels()), robust(pixels()) / done.T)
+
+
+@pytest.mark.parametrize("n", [40, 400])
+def test_images_that_do_not_determine_a_temperature_leave_no_checkpoint(
+    n: int, tmp_path: Path
+) -> None:
+    source = digits_checkpoint(tmp_path / "last.pth")
+    model, data = load_model(source), load_dataset("digits", "train")
+    logits = torch.cat([model(data.pixels.take(i).float() / 255) for i in chunks(n)])
+    # All right; and of the larger set three wrong, which is hardly an error.
+    labels = logits.argmax(dim=1)
+    labels[: 3 * (n == 400)] = (labels[: 3 * (n == 400)] + 1) % 10
+    few = replace(data.subset(list(range(n))), labels=labels)
+    with pytest.raises(IntakeError, match="do not determine a temperature: ") as caught:
+        calibrate_model(model, tmp_path / "out.pth", source=source, calib_data=few)
+    assert caught.value.code == "E-TEMPERATURE"
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pth"]
+
+
+def chunks(n: int) -> tuple[torch.Tensor, ...]:
+    return torch.arange(n).split(100)
 
 
 def test_a_class_map_cannot_be_kept(tmp_path: Path) -> None:

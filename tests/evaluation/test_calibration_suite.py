@@ -29,10 +29,12 @@ from robustmix.metrics.scores import score_logits
 from robustmix.metrics.temperature import fit_temperature, two_fold_temperature
 from robustmix.models.load import load_model
 from robustmix.models.robust_model import RobustModel
+from robustmix.pages.reliability import draw_suite_reliability
 from robustmix.report.rows import Rows
 from robustmix.report.schema import SuitePart
 from robustmix.training.recipe import recipe_from_dict
 from robustmix.training.run_data import load_run_data
+from tests.evaluation.test_calibration_checkpoint import digits_checkpoint
 from tests.evaluation.tiny import tiny_images, tiny_model
 
 
@@ -188,14 +190,42 @@ def test_everything_asked_for_is_recomputed_from_the_record(
     assert str(tmp_path) not in str(params)
 
 
-def test_a_temperature_at_its_bound_is_said_to_be() -> None:
+@pytest.mark.parametrize("right", [False, True])
+def test_images_that_are_all_right_or_all_wrong_give_no_temperature(
+    right: bool, tmp_path: Path
+) -> None:
     images = calibration_images()
-    labels = (logits_by_hand(tiny_model(), images)).argmin(dim=1)  # the model is always wrong
+    logits = logits_by_hand(tiny_model(), images)
+    labels = logits.argmax(dim=1) if right else logits.argmin(dim=1)
     suite = Calibration(calib_data=replace(images, labels=labels))
-    report = evaluate(tiny_model(), tiny_images(), ["clean", suite])
-    assert block_of(report)["bound_hit"]
-    assert block_of(report)["T"] == pytest.approx(np.exp(3))
-    assert any(note.startswith("W-TEMPERATURE-BOUND") for note in part_of(report).notes)
+    fog = Corruption(corruptions="fog", severity=(1,), profile="cifar")
+    report = evaluate(tiny_model(), tiny_images(), ["clean", suite, fog])
+    block = block_of(report)
+    reason = "the likelihood has no optimum in exp(-3) to exp(3)"
+    assert (block["T"], block["reason"], block["bound_hit"]) == (None, reason, True)
+    assert not {"nll_after", "ece_after", "bins_15", "T_fits"} & set(block)
+    note = f"W-TEMPERATURE: nothing is scaled by a temperature: {reason}"
+    assert note in part_of(report).notes
+    assert "W-TEMPERATURE" in {warning.code for warning in report.content.warnings}
+    corrupted = report.content.suites["corruption"]
+    assert corrupted.details["calibration"]["temperature"] is None
+    assert not [name for name in corrupted.metrics if "scaled" in name]
+    assert recompute(report) == []
+    said = draw_suite_reliability([report], ["calibration"], tmp_path / "a.svg")
+    assert said.endswith(f"; not scaled by a temperature: {reason}.")
+
+
+def test_two_halves_without_an_error_give_no_temperature() -> None:
+    data = tiny_images()
+    right = replace(data, labels=logits_by_hand(tiny_model(), data).argmax(dim=1))
+    suite = Calibration(recalibrate=("vector", "isotonic"))
+    report = evaluate(tiny_model(), right, ["clean", suite])
+    assert report.metric("clean.top1").value == 1.0
+    assert block_of(report)["T"] is None
+    for block in part_of(report).details["recalibrated"].values():
+        assert block["reason"]
+        assert "nll_after" not in block
+    assert recompute(report) == []
 
 
 def test_nan_on_the_calibration_split_fails_the_suite() -> None:
@@ -396,7 +426,8 @@ def test_training_images_of_a_long_tailed_folder_are_counted(tmp_path: Path) -> 
         assert prepared(alike).params == {}
 
 
-def test_the_temperature_of_the_split_is_applied_under_corruption(checkpoint: Path) -> None:
+def test_the_temperature_of_the_split_is_applied_under_corruption(tmp_path: Path) -> None:
+    checkpoint = digits_checkpoint(tmp_path / "last.pth")
     fog = Corruption(corruptions="fog,contrast", severity=(3,))
     report = evaluate(load_model(checkpoint), "digits", ["clean", "calibration", fog], limit=20)
     part, block = report.content.suites["corruption"], block_of(report)

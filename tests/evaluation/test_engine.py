@@ -267,7 +267,15 @@ def test_limit_takes_the_same_samples_for_every_condition_and_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"batch_size": 0}, {"seed": -1}, {"limit": 0}, {"device": "tpu9"}]
+    "arguments",
+    [
+        *({"batch_size": size} for size in (0, -1, 10**20)),
+        *({"limit": limit} for limit in (0, -3, 1.5, float("nan"), float("inf"), 1e-9)),
+        {"seed": -1},
+        {"device": "tpu9"},
+        {"resume": True},
+        {"resume": True, "force": True, "out": "never made"},
+    ],
 )
 def test_impossible_arguments_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(UsageError):

@@ -1,5 +1,7 @@
 """The published tool's FGSM against its arithmetic on the normalised tensor itself."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -58,3 +60,12 @@ def test_a_model_that_resizes_is_refused() -> None:
     assert UsageError("x", code="E-PAPER-FGSM").line().split(":")[0] in (
         report.content.suites["fgsm@p"].reason or ""
     )
+
+
+def test_it_has_one_eps_and_says_so() -> None:
+    suites = [PaperFgsm(eps=(Fraction(4, 255), Fraction(2, 255))), PaperFgsm()]
+    notes = [
+        evaluate(tiny_model(), tiny_images(9), [suite]).content.suites["fgsm"].notes
+        for suite in suites
+    ]
+    assert notes == [["of the radii 4/255, 2/255 only the first is taken"], []]

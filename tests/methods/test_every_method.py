@@ -21,7 +21,7 @@ from robustmix.methods.registry import build_method
 from robustmix.models import load_model
 from robustmix.models.checkpoint import read_checkpoint
 from robustmix.models.registry import build_model
-from robustmix.training.recipe import list_recipes, preset_dict
+from robustmix.training.catalogue import list_rows
 from tests.training.runs import (
     TRANSFORMER,
     WITH_TEACHER,
@@ -200,8 +200,8 @@ def test_a_teacher_is_asked_for_in_one_line(name: str, tmp_path: Path) -> None:
 
 def test_every_method_has_all_that_belongs_to_it() -> None:
     recipes: dict[str, set[str]] = {}
-    for recipe in list_recipes():
-        recipes.setdefault(preset_dict(recipe)["method"]["name"], set()).add(recipe)
+    for row in list_rows():
+        recipes.setdefault(row.method, set()).add(row.name)
     assert set(recipes) == set(METHODS)
     for name in METHODS:
         assert method_card(name).does, name

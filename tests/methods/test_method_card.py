@@ -18,7 +18,8 @@ from robustmix.methods.method_card import (
     recipe_uses,
 )
 from robustmix.methods.registry import config_class
-from robustmix.training.recipe import list_recipes, preset_dict, recipe_from_dict
+from robustmix.training.catalogue import list_rows
+from robustmix.training.recipe import recipe_from_dict
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -51,7 +52,7 @@ def test_options_are_those_of_the_config_class_and_explained(name: str) -> None:
 
 
 def test_every_packaged_recipe_of_a_method_is_on_its_card() -> None:
-    presets = {name: preset_dict(name) for name in list_recipes()}
+    presets = {row.name: row.as_toml() for row in list_rows()}
     shown: dict[str, tuple[str, MethodCard, RecipeUse]] = {}
     for method in METHODS:
         card = method_card(method, presets)

@@ -32,7 +32,7 @@ from robustmix.metrics.binned import (
 )
 from robustmix.metrics.calibration import CalibrationResult, calibration_metrics
 from robustmix.metrics.classwise import average_calibration_error, classwise_ece
-from robustmix.metrics.conditions import REPLICATES, bin_gaps, ece_of_gaps
+from robustmix.metrics.conditions import bin_gaps, ece_of_gaps
 from robustmix.metrics.curves import point_numbers
 from robustmix.metrics.definition import summarise_metrics
 from robustmix.metrics.from_logits import rows_of_logits
@@ -331,12 +331,21 @@ def test_the_parts_add_up(result: CalibrationResult) -> None:
     assert value(result, "brier_mean") == pytest.approx(value(result, "brier_sum") / 10)
 
 
-def test_every_metric_has_an_interval_and_its_bias(result: CalibrationResult) -> None:
+METHODS = {
+    "skewed95/images": ("nll", "brier_sum", "brier_mean", "gap", "mean_confidence", "aurc"),
+    "bootstrap95+wilson95/1000/seed0": ("acc_at_90", "acc_at_80", "acc_at_50"),
+    None: ("mce_10", "mce_15", "mce_min_n"),
+}
+
+
+def test_every_metric_has_an_interval_or_a_reason(result: CalibrationResult) -> None:
+    methods = {name: method for method, names in METHODS.items() for name in names}
     for name, metric in result.metrics.items():
-        assert metric.ci is not None, name
-        few = name.startswith(("classwise", "ace", "tace"))
-        assert metric.ci_method == f"bootstrap95/{200 if few else 1000}/seed0"
-        assert "bootstrap bias" in str(metric.note)
+        assert metric.ci_method == methods.get(name, "chance95"), name
+        assert (metric.ci is None) == (metric.reason is not None) == name.startswith("mce")
+        if metric.ci is not None:
+            assert metric.value is not None
+            assert metric.ci[0] <= metric.value <= metric.ci[1]
     gap = result.metrics["gap"]
     logits, labels = fixture()
     scores = score_logits(logits, labels)
@@ -346,14 +355,28 @@ def test_every_metric_has_an_interval_and_its_bias(result: CalibrationResult) ->
     )
 
 
+def test_an_error_says_what_chance_adds_to_it(result: CalibrationResult) -> None:
+    # Mean of the absolute value of a normal number, for each bin with the spread of its gaps.
+    logits, labels = fixture()
+    scores = score_logits(logits, labels)
+    c, gaps = scores.confidence, scores.correct - scores.confidence
+    spread = [
+        math.sqrt(max(np.square(gaps[inside]).sum(), (c[inside] * (1 - c[inside])).sum()))
+        for inside in (bin_index(c, 15) == j for j in range(15))
+    ]
+    raised = math.sqrt(2 / math.pi) * sum(spread) / 1000
+    assert result.metrics["ece_15"].note == f"chance alone adds up to {raised:.6f}"
+    assert result.metrics["debiased_15"].note is None
+
+
 def test_the_seed_is_the_only_randomness() -> None:
     logits, labels = fixture()
     logits, labels = logits[:61], labels[:61]
     a, b, c = (calibration_metrics(logits, labels, seed=s, replicates=20) for s in (0, 0, 1))
     assert a.metrics == b.metrics
-    assert a.metrics["ece_15"].ci != c.metrics["ece_15"].ci
-    assert a.metrics["ece_15"].value == c.metrics["ece_15"].value
-    assert a.metrics["ace_15"].ci_method == "bootstrap95/20/seed0"
+    assert a.metrics["acc_at_90"].ci_method == "bootstrap95+wilson95/20/seed0"
+    assert a.metrics["acc_at_90"].ci != c.metrics["acc_at_90"].ci
+    assert a.metrics["ece_15"] == c.metrics["ece_15"]
 
 
 def test_reliability_table(result: CalibrationResult) -> None:
@@ -396,7 +419,9 @@ def test_without_bootstrap() -> None:
     logits, labels = fixture()
     result = calibration_metrics(logits, labels, seed=0, replicates=0)
     assert value(result, "ece_15") == pytest.approx(0.18224404, abs=1e-8)
-    assert all(metric.ci is None and metric.reason for metric in result.metrics.values())
+    without = {name for name, metric in result.metrics.items() if metric.ci is None}
+    assert without == {*METHODS[None], *METHODS["bootstrap95+wilson95/1000/seed0"]}
+    assert result.metrics["acc_at_90"].reason == "no bootstrap was made"
 
 
 def test_the_smallest_sets() -> None:
@@ -406,6 +431,7 @@ def test_the_smallest_sets() -> None:
     assert one.sample_temperature is None
     two = calibration_metrics(np.eye(2), [0, 1], seed=0, replicates=5)
     assert two.temperature["bound_hit"]
+    assert two.temperature["T"] is None
     # Two classes: no confidence below 1/2.
     assert all(row["n"] == 0 for row in two.bins_10[:5])
 
@@ -453,12 +479,11 @@ def test_duplicate_ids_are_refused() -> None:
 
 def test_large_sets_get_fewer_classwise_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, labels = fixture()
+    few = rows_of_logits(logits[:61], labels[:61], seed=0)
     monkeypatch.setattr(calibration, "_CLASSWISE_COST", 61 * 610)
-    metrics = calibration_metrics(logits[:61], labels[:61], seed=0).metrics
-    assert metrics["ace_15"].ci_method == "bootstrap95/61/seed0"
+    assert (calibration.ace_15(few).replicates, calibration.ace_15(few).costly) == (61, True)
     monkeypatch.setattr(calibration, "_CLASSWISE_COST", 0)
-    metrics = calibration_metrics(logits[:61], labels[:61], seed=0).metrics
-    assert metrics["ace_15"].ci_method == "bootstrap95/50/seed0"
+    assert calibration.tace_15(few).replicates == 50
 
 
 def test_ece_of_a_point_is_the_mean_over_trials_with_an_interval_over_images(
@@ -486,18 +511,17 @@ def test_ece_of_a_point_is_the_mean_over_trials_with_an_interval_over_images(
     assert one.n == 1000
     other = expected_calibration_error(squared, scores.correct, 15)
     assert two.value == pytest.approx((value(result, "ece_15") + other) / 2, abs=1e-12)
-    # A plain loop over the same resamples, each written out as a list of images.
-    replicates = [
-        (
-            expected_calibration_error(
-                np.repeat(scores.confidence, w), np.repeat(scores.correct, w)
-            )
-            + expected_calibration_error(np.repeat(squared, w), np.repeat(scores.correct, w))
-        )
-        / 2
-        for w in resample(1000, REPLICATES, bootstrap_rng(0))
-    ]
-    assert two.ci == pytest.approx(tuple(np.quantile(replicates, [0.025, 0.975])), abs=1e-12)
+    # What chance adds to both, on average; an image moves the mean by half of what it moves each.
+    raised, moved = 0.0, np.zeros(1000)
+    for c in (scores.confidence, squared):
+        gaps, groups = scores.correct - c, bin_index(c, 15)
+        seen, due = (np.bincount(groups, v, minlength=15) for v in (gaps**2, c * (1 - c)))
+        raised += math.sqrt(2 / math.pi) * np.sqrt(np.maximum(seen, due)).sum() / 2000
+        moved += np.abs(gaps) * math.sqrt(max(1, (c * (1 - c)).sum() / np.square(gaps).sum())) / 2
+    assert two.ci is not None
+    assert two.value is not None
+    error = math.sqrt(np.square(moved).mean() / 1000 * (1 - 2 / math.pi))
+    assert two.ci[0] == pytest.approx(two.value - raised - 1.959964 * error, abs=1e-12)
 
 
 def test_gaps_of_bins_make_the_same_ece() -> None:

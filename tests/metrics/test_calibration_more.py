@@ -25,6 +25,7 @@ from robustmix.metrics.classwise import (
     thresholded_calibration_error,
 )
 from robustmix.metrics.intervals import bootstrap_rng, resample
+from robustmix.metrics.metric import FIRST_RULES
 from robustmix.metrics.recalibration import (
     FLOOR,
     RECALIBRATORS,
@@ -111,7 +112,7 @@ def test_other_bin_counts_come_beside_10_and_15() -> None:
     assert result.metrics["ece_20"].value == pytest.approx(expected, abs=1e-15)
     for name in ("ece", "mce", "rmsce", "adaptive_ece", "classwise_ece"):
         for bins in (10, 15, 20):
-            assert result.metrics[f"{name}_{bins}"].ci is not None
+            assert (result.metrics[f"{name}_{bins}"].ci is None) == (name == "mce")
     assert bin_counts([]) == (10, 15)
     few = calibration_metrics(logits[:190], labels[:190], seed=0, bins=(20,), replicates=0)
     assert "less than 10 a bin" in str(few.metrics["ece_20"].note)
@@ -132,7 +133,7 @@ def test_trap_09_the_papers_figure_is_never_called_ece() -> None:
     metric = asked.metrics["ece_paper_tool"]
     assert metric.value == pytest.approx(0.15243070, abs=1e-8)
     assert "not an ECE" in str(metric.note)
-    assert metric.ci is not None
+    assert (metric.ci, metric.reason) == (None, "sorting the bins changes with every sample")
     assert asked.metrics["ece_10"].value == pytest.approx(0.18465322, abs=1e-8)
     rest = {name: m.value for name, m in asked.metrics.items() if name != "ece_paper_tool"}
     assert rest == {name: m.value for name, m in plain.metrics.items()}
@@ -238,6 +239,38 @@ def test_two_folds_of_a_recalibrator_step_by_step(name: str) -> None:
     assert block["nll_before"] == pytest.approx(float(before.nll.mean()), abs=1e-12)
     assert block["top1_before"] == pytest.approx(float(before.correct.mean()))
     assert block["experimental"] is True
+
+
+@pytest.mark.parametrize("name", RECALIBRATORS)
+def test_fits_that_the_samples_do_not_determine_have_no_scores(name: str) -> None:
+    logits, labels = skewed(403, 6)
+    ids = [str(i) for i in range(403)]
+    right = np.eye(4)[labels] * 3 + 0.1 * logits  # all classified rightly, and then three not
+    almost = right.copy()
+    almost[:3] = -almost[:3]
+    rare = np.where(labels == 3, 2, labels)
+    rare[:1] = 3
+    for z, y, reason in (
+        (right, labels, "none of the 20"),
+        (almost, labels, "of the 20"),
+        (logits, rare, "1 of 4 classes have none of the 20"),
+    ):
+        block = two_fold_recalibration(name, z, y, ids, seed=0)
+        assert reason in block["reason"]
+        assert not [key for key in block if key.endswith("_after")]
+        assert block["nll_before"] == pytest.approx(float(score_logits(z, y).nll.mean()))
+        old = two_fold_recalibration(name, z, y, ids, seed=0, rules=FIRST_RULES)
+        assert "reason" not in old
+        assert old["nll_after"] > 0
+
+
+def test_a_fit_that_explains_every_sample_is_none() -> None:
+    # Six of each of two classes in a half, wrong by an offset that the fit takes off: separable.
+    labels = np.tile([0, 1], 24)
+    logits = np.stack([np.zeros(48), np.where(labels == 1, 0.5, -0.5) + 1], axis=1)
+    block = two_fold_recalibration("vector", logits, labels, [str(i) for i in range(48)], seed=0)
+    assert block["reason"] == "the fit explains each of the 24 samples fitted to"
+    assert block["top1_before"] == 0.5
 
 
 def test_recalibrators_are_off_unless_asked_for() -> None:

@@ -1,12 +1,14 @@
 """Areas and points of accuracy curves, worked by hand and by a bootstrap of images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
 from robustmix.metrics.curves import Curve, curve_numbers, point_numbers
 from robustmix.metrics.definition import Undefined, summarise_metrics
-from robustmix.metrics.metric import Metric
+from robustmix.metrics.metric import FIRST_RULES, RULES, Metric
 from robustmix.report.rows import Rows
 from robustmix.report.samples import Samples, Table
 
@@ -26,16 +28,19 @@ def rows(correct: ArrayLike, *, classes: int = 4) -> Rows:
     return Rows.of(samples, "curve", num_classes=classes, input_size=(3, 8, 8), seed=0)
 
 
-def whole(correct: ArrayLike, x: tuple[float, ...] = SHARES) -> dict[str, Metric]:
-    found = rows(correct)
+def whole(
+    correct: ArrayLike, x: tuple[float, ...] = SHARES, rules: str = RULES
+) -> dict[str, Metric]:
+    found = replace(rows(correct), rules=rules)
     names = found.conditions[: len(x)]
     numbers = curve_numbers(found, Curve(conditions=names, x=x, suffix="x", half="rho50"))
-    return {name: metric for (_, name), metric in summarise_metrics(numbers, seed=0).items()}
+    metrics = summarise_metrics(numbers, seed=0, rules=rules)
+    return {name: metric for (_, name), metric in metrics.items()}
 
 
 def test_areas_and_half_points_by_hand() -> None:
-    # Two images, four points: accuracies 1, 1, .5, 0 at shares 0, .25, .5, 1.
-    correct = np.array([[1, 1], [1, 1], [1, 0], [0, 0]])[:, None]
+    # Two kinds of images, four points: accuracies 1, 1, .5, 0 at shares 0, .25, .5, 1.
+    correct = np.repeat([[1, 1], [1, 1], [1, 0], [0, 0]], 10, axis=1)[:, None]
     metrics = whole(correct)
     area = 0.25 + 0.25 * 0.75 + 0.5 * 0.25
     assert metrics["auc_x"].value == pytest.approx(area)
@@ -46,6 +51,17 @@ def test_areas_and_half_points_by_hand() -> None:
     assert hopeless["nauc_x"].value is None
     assert hopeless["nauc_chance_x"].value is None
     assert hopeless["rho50_x"].reason is not None
+    # So few of the images are right that the curve may well begin at chance, 1/4, or half of it.
+    weak = np.where(np.arange(20) % 10 < 3, correct, 0)
+    found = whole(weak)
+    assert found["nauc_x"].value == pytest.approx(area)
+    assert found["nauc_chance_x"].reason == (
+        "accuracy at the curve's start is not surely above chance"
+    )
+    assert found["rho50_x"].reason == "half of the unmasked accuracy is not surely above chance"
+    first = whole(weak, rules=FIRST_RULES)
+    assert first["nauc_chance_x"].value is not None
+    assert first["rho50_x"].value == pytest.approx(0.5)
     # The range need not be all of [0, 1]: 14 of 64 patches at most.
     short = whole(correct, SHARES[:3])
     assert short["auc_x"].value == pytest.approx((0.25 + 0.25 * 0.75) / 0.5)

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from scipy.optimize import brentq
 
 from robustmix.errors import UsageError
 from robustmix.metrics import intervals
+from robustmix.metrics.chance import skewed_mean
 from robustmix.metrics.intervals import (
     bootstrap,
     bootstrap_bias,
@@ -14,11 +16,13 @@ from robustmix.metrics.intervals import (
     bootstrap_rng,
     clustered_mean,
     group_sums,
+    least_share,
     percentile_interval,
     proportion,
     resample,
     wilson,
 )
+from robustmix.metrics.metric import FIRST_RULES, Metric
 from robustmix.metrics.scores import FloatArray, IntArray
 
 
@@ -173,18 +177,38 @@ def test_bootstrap_in_chunks_keeps_every_replicate(monkeypatch: pytest.MonkeyPat
 
 
 def test_bootstrap_metric_says_how_it_was_made() -> None:
-    metric = bootstrap_metric(
-        0.1,
-        np.array([0.2, 0.3, 0.4, np.nan]),
-        unit="fraction",
-        direction="lower",
-        n=7,
-        seed=5,
-        note="15 bins",
-    )
-    assert metric.ci == pytest.approx((0.205, 0.395))
-    assert metric.ci_method == "bootstrap95/4/seed5"
-    assert metric.note == "15 bins; bootstrap bias +0.200000; undefined in 1 of 4 resamples"
+    def made(replicates: FloatArray, **more: Any) -> Metric:
+        return bootstrap_metric(
+            0.1,
+            replicates,
+            unit="fraction",
+            direction="lower",
+            n=7,
+            seed=5,
+            note="15 bins",
+            **more,
+        )
+
+    biased = np.array([0.2, 0.3, 0.4])
+    metric = made(biased)
+    # 0.205 to 0.395, and the estimate.
+    assert metric.ci == pytest.approx((0.1, 0.395))
+    assert metric.ci_method == "bootstrap95/3/seed5"
+    assert metric.note == "15 bins; bootstrap bias +0.200000"
+    wider = made(biased, widened=(0.3, 0.9))
+    assert (wider.ci, wider.ci_method) == ((0.1, 0.9), "bootstrap95+wilson95/3/seed5")
+    first = made(biased, rules=FIRST_RULES)
+    assert first.ci == pytest.approx((0.205, 0.395))
+    # What is undefined in most resamples, the images do not determine.
+    mostly = made(np.r_[np.tile(biased, 7), np.nan])
+    assert mostly.ci is not None
+    assert str(mostly.note).endswith("undefined in 1 of 22 resamples")
+    undetermined = made(np.r_[biased, np.nan])
+    assert (undetermined.value, undetermined.ci) == (0.1, None)
+    assert undetermined.reason == "undefined in 1 of 4 resamples"
+    first = made(np.r_[biased, np.nan], rules=FIRST_RULES)
+    assert first.ci == pytest.approx((0.205, 0.395))
+    assert first.note == "15 bins; bootstrap bias +0.200000; undefined in 1 of 4 resamples"
 
 
 @pytest.mark.parametrize("replicates", [None, np.empty(0), np.array([np.nan])])
@@ -210,3 +234,33 @@ def test_group_sums_against_a_loop() -> None:
                 sum(weights[replicate, inside] * x[inside])
             )
             assert sums[1][replicate, group] == sum(weights[replicate, inside & y])
+
+
+def test_the_least_of_some_shares() -> None:
+    one = scipy.stats.binomtest(17, 43).proportion_ci(0.95)
+    assert least_share([17], [43]) == pytest.approx((one.low, one.high), abs=1e-9)
+    assert least_share([0, 9], [9, 9])[0] == 0.0
+    assert least_share([9, 9], [9, 9])[1] == 1.0
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        low, high = least_share(rng.binomial(30, [0.7, 0.75, 0.8, 0.8]), [30] * 4)
+        held += low <= 0.7 <= high
+    assert held >= 0.93 * 400
+
+
+def test_a_skewed_mean_covers_where_a_normal_interval_does_not() -> None:
+    rng, skewed, normal = np.random.default_rng(1), 0, 0
+    for _ in range(1000):
+        x = np.exp(1.5 * rng.normal(size=200))
+        low, high = skewed_mean(x)
+        assert low < x.mean() < high
+        skewed += low <= math.exp(1.5**2 / 2) <= high
+        low, high = clustered_mean(x, direction="lower", unit="nats").ci or (0.0, 0.0)
+        normal += low <= math.exp(1.5**2 / 2) <= high
+    assert 905 <= skewed <= 935
+    assert 845 <= normal <= 895
+    assert skewed_mean([0.25] * 5) == (0.25, 0.25)
+    symmetric = [-1.0, 0.0, 1.0] * 50
+    assert skewed_mean(symmetric) == pytest.approx(
+        clustered_mean(symmetric, direction="neither", unit="score").ci, abs=1e-9
+    )

@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 
 from robustmix.errors import IncompleteError, UsageError
 from robustmix.metrics.binned import expected_calibration_error
+from robustmix.metrics.metric import FIRST_RULES
 from robustmix.metrics.scores import FloatArray, IntArray, score_logits
 from robustmix.metrics.temperature import (
     CalibrationSplit,
@@ -95,6 +96,60 @@ def test_bounds_are_reported() -> None:
     assert huge.nll_after == 0
 
 
+def photographs(n: int, wrong: int) -> tuple[FloatArray, IntArray]:
+    """Logits of ten classes that are sure and right, but for the first ``wrong`` images."""
+    rng = np.random.default_rng(4)
+    labels = rng.integers(10, size=n)
+    logits = rng.normal(size=(n, 10))
+    taken = np.where(np.arange(n) < wrong, (labels + 1) % 10, labels)
+    logits[np.arange(n), taken] += 6
+    return logits, labels
+
+
+@pytest.mark.parametrize(
+    ("n", "wrong", "reason"),
+    [
+        (40, 0, "the likelihood has no optimum in exp(-3) to exp(3)"),
+        (40, 1, "1 of the 40 samples fitted to is classified wrongly"),
+        (2000, 4, "4 of the 2000 samples fitted to are classified wrongly"),
+        (9, 9, "the likelihood has no optimum in exp(-3) to exp(3)"),
+        (12, 6, "12 samples tell it no better than within a factor of 1.5"),
+        (2000, 60, None),
+        (200, 50, None),
+    ],
+)
+def test_what_samples_must_tell_of_a_temperature(n: int, wrong: int, reason: str | None) -> None:
+    fit = fit_temperature(*photographs(n, wrong))
+    assert (fit.n, fit.wrong) == (n, wrong)
+    assert fit.reason == reason
+
+
+def test_the_error_of_a_temperature_is_that_of_many_fits() -> None:
+    fits = [fit_temperature(*sampled(300, 7, 2.0, seed)) for seed in range(200)]
+    spread = np.std([math.log(fit.T) for fit in fits])
+    assert np.mean([fit.log_sd for fit in fits]) == pytest.approx(spread, rel=0.15)
+    assert fit_temperature(np.ones((30, 3)), np.arange(30) % 3).log_sd == math.inf
+
+
+def test_nothing_is_scaled_by_a_temperature_that_is_not_determined() -> None:
+    logits, labels = photographs(40, 0)
+    result = two_fold_temperature(logits, labels, IDS[:40], seed=0)
+    block = json.loads(json.dumps(result.as_dict(), allow_nan=False))
+    assert block["T"] is None
+    assert block["reason"] == "the likelihood has no optimum in exp(-3) to exp(3)"
+    assert block["bound_hit"]
+    assert set(result.metrics) == {"nll_before", "ece_before"}
+    assert not {"T_fits", "bins_15", "nll_after", "ece_after"} & set(block)
+    # One half is enough to spoil it: its other half would be scaled by it.
+    logits[stratified_halves(labels, IDS[:40], 0) == 1] *= -1
+    half = two_fold_temperature(logits, labels, IDS[:40], seed=0)
+    assert half.reason is not None
+    # A report of 0.1.0 states all of it, and is validated by the rules of then.
+    first = two_fold_temperature(logits, labels, IDS[:40], seed=0, rules=FIRST_RULES)
+    assert first.reason is None
+    assert {"T", "T_fits", "bins_15", "nll_after", "ece_after"} < set(first.as_dict())
+
+
 def test_halves_are_stratified_and_depend_on_ids_and_seed_only() -> None:
     labels = np.array([0] * 7 + [1] * 12 + [2] * 3 + [3])
     ids = [f"s{i}" for i in range(23)]
@@ -130,7 +185,9 @@ def test_two_folds_step_by_step() -> None:
             )
     for name, number in expected.items():
         assert value(result, name) == pytest.approx(number, abs=1e-12)
-        assert result.metrics[name].ci_method == "bootstrap95/1000/seed0"
+        method = "chance95" if name.startswith("ece") else "skewed95/images"
+        assert result.metrics[name].ci_method == method
+    assert result.reason is None
     # The NLL falls on samples T was not fitted to, while the ECE rises.
     assert value(result, "nll_after") < value(result, "nll_before")
     assert value(result, "ece_after") > value(result, "ece_before")

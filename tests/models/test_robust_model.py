@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robustmix.errors import IntakeError
 from robustmix.models.registry import build_model
 from robustmix.models.robust_model import RobustModel
 
@@ -115,9 +116,9 @@ def test_wrong_images_are_refused(given: Tensor, message: str) -> None:
 
 
 def test_wrong_outputs_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected logits \(3, 5\), the model gave \(3, 4\)"):
+    with pytest.raises(IntakeError, match=r"expected logits \(3, 5\), the model gave \(3, 4\)"):
         wrapped(Flat(4), outputs=5)(images())
-    with pytest.raises(ValueError, match=r"the model gave \(3, 3, 5, 7\)"):
+    with pytest.raises(IntakeError, match=r"the model gave \(3, 3, 5, 7\)"):
         wrapped(nn.Identity())(images())
 
 

@@ -247,3 +247,30 @@ def test_a_start_scores_like_its_source_after_its_classifier_is_copied(tmp_path:
     fc.load_state_dict({k.removeprefix("fc."): v for k, v in weights.items() if "fc." in k})
     with torch.no_grad():
         torch.testing.assert_close(net.eval()(images()), network(weights)(images()))
+
+
+class Hidden(nn.Module):
+    """A network whose hidden layer is called as a classifier is."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 5)
+        self.last = nn.Linear(5, num_classes)
+
+
+def test_a_hidden_layer_called_fc_is_no_classifier(tmp_path: Path) -> None:
+    from robustmix.models.names import ARCHS
+    from robustmix.models.registry import classifier_of
+
+    torch.manual_seed(2)
+    theirs, ours = Hidden(4), Hidden(4)
+    before = ours.last.weight.detach().clone()
+    path = save(tmp_path, {"state_dict": theirs.state_dict()})
+    with ARCHS.temporary():
+        ARCHS.register("hidden", Hidden, "a test's")
+        names = classifier_of("hidden", SIZE)
+    assert names == ["last.weight", "last.bias"]
+    line = load_start_weights(ours, str(path), classifier=names)
+    assert "the classifier last starts anew" in line
+    assert torch.equal(ours.fc.weight, theirs.fc.weight)
+    assert torch.equal(ours.last.weight, before)

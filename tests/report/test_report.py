@@ -176,6 +176,9 @@ def test_a_sample_path_that_leaves_the_folder_is_not_followed(
     value["artifacts"][0]["path"] = "../secret.npz"
     (tmp_path / "secret.npz").write_bytes((tmp_path / "a" / "samples.npz").read_bytes())
     (tmp_path / "a" / "report.json").write_text(json.dumps(value))
+    with pytest.raises(IntakeError, match=r"samples\.npz lies beside .*does not name it"):
+        Report.load(tmp_path / "a")
+    (tmp_path / "a" / "samples.npz").unlink()
     assert Report.load(tmp_path / "a").samples is None
 
 

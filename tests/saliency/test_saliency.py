@@ -1,6 +1,9 @@
 """Each saliency source against a closed form or a slow second implementation."""
 
+import io
 import math
+import os
+import zipfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +22,7 @@ from robustmix.models.registry import build_model
 from robustmix.models.robust_model import RobustModel, padded
 from robustmix.saliency.from_file import load_maps, save_maps
 from robustmix.saliency.gradcam import weighted_maps
-from robustmix.saliency.object_regions import box_coverage, load_regions
+from robustmix.saliency.object_regions import box_coverage, load_regions, regions_digest
 from robustmix.saliency.registry import SALIENCY
 from robustmix.saliency.rollout import attention_rollout
 from robustmix.saliency.sources import Explained, saliency_maps, smoothgrad
@@ -379,6 +382,45 @@ def test_damaged_maps_are_refused(tmp_path: Path, arrays: dict[str, Any], text: 
     (tmp_path / "maps.npz").write_bytes(b"PK but no zip")
     with pytest.raises(IntakeError, match="not a readable npz"):
         load_maps(tmp_path / "maps.npz")
+
+
+def text_npy(shape: str, dtype: str, size: int) -> bytes:
+    """An npy whose header says what numpy would not write."""
+    header = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(size)
+
+
+HOSTILE = {
+    "negative": ("(-1, 4)", "'<f4'", 16),
+    "vast": ("(1, 100000000000)", "'<f4'", 16),
+    "dates": ("(1, 4)", "'<M8[s]'", 32),
+    "records": ("(1, 4)", "[('x', '<f4'), ('y', '<f4')]", 32),
+    "objects": ("(1, 4)", "'|O'", 32),
+    "empty texts": ("(1, 4)", "'<U0'", 0),
+    "complex": ("(1, 4)", "'<c8'", 32),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("name", ["maps", "boxes", "sample_ids"])
+def test_odd_arrays_are_refused_before_they_are_read(tmp_path: Path, kind: str, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        for other in {"sample_ids", "boxes" if name == "boxes" else "maps"} - {name}:
+            file = io.BytesIO()
+            np.save(file, np.array(["a"]) if other == "sample_ids" else np.ones((1, 2, 2)))
+            archive.writestr(f"{other}.npy", file.getvalue())
+        archive.writestr(f"{name}.npy", text_npy(*HOSTILE[kind]))
+    with pytest.raises(IntakeError, match="is not a readable npz"):
+        load_regions(tmp_path / "x.npz", tiny_images(3))
+    with pytest.raises(IntakeError, match=r"is not a readable npz|of shape"):
+        load_maps(tmp_path / "x.npz")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.npz")
+    for read in (load_maps, lambda path: load_regions(path, tiny_images(3)), regions_digest):
+        with pytest.raises(IntakeError, match="it is a pipe, socket or device"):
+            read(tmp_path / "x.npz")
 
 
 # regions

@@ -33,6 +33,7 @@ def test_the_run_folder(tmp_path: Path) -> None:
     assert files == {
         "recipe.toml",
         "metrics.jsonl",
+        "times.json",
         "checkpoints/last.pth",
         "checkpoints/best.pth",
     }

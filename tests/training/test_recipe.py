@@ -1,4 +1,5 @@
 import tomllib
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -7,83 +8,76 @@ import pytest
 from robustmix.errors import IntakeError, UsageError
 from robustmix.training import Recipe, load_recipe, resolve_recipe, write_recipe
 from robustmix.training.recipe import (
-    parse_set,
     recipe_difference,
     recipe_from_dict,
+    recipe_from_record,
     recipe_to_dict,
-    with_method_options,
-    with_overrides,
 )
+from robustmix.training.resolve import parse_set, with_overrides
+
+FULL = resolve_recipe(
+    overrides={
+        "description": "all of it",
+        "extrapolated": True,
+        "published_batch": "2x50",
+        "dataset": "folder:/some where/ö",
+        "protocol_of": "cub-200-2011",
+        "arch": "resnet18",
+        "stem": "cifar",
+        "weights": "torchvision:resnet18@default",
+        "drop_path": 0.1,
+        "img_size": 37,
+        "method": "automix",
+        "method.alpha": 0.5,
+        "augment.kind": "random-resized-crop",
+        "augment.scale": (0.5, 1.0),
+        "augment.size": 31,
+        "augment.rand_ops": 2,
+        "augment.rand_fill": (1, 2, 3),
+        "normalisation": {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)},
+        "test_transform": {"resize": 41, "interpolation": "bilinear", "crop": 37},
+        "epochs": 3,
+        "batch_size": 7,
+        "optimizer": "sgd",
+        "lr": 1e-3,
+        "min_lr": 1e-6,
+        "momentum": 0.8,
+        "weight_decay": 0.05,
+        "schedule": "step",
+        "warmup_epochs": 1,
+        "milestones": (1, 2),
+        "gamma": 0.3,
+        "generator_lr": 2e-3,
+        "generator_min_lr": 1e-5,
+        "generator_momentum": 0.0,
+        "label_smoothing": 0.1,
+        "grad_clip": 5.0,
+        "precision": "bf16",
+        "channels_last": True,
+        "init": "torch",
+        "seed": 12,
+        "val_split": 0.1,
+        "limit_train": 0.5,
+        "limit_val": 11,
+    }
+)
+
+
+def test_the_full_recipe_is_full() -> None:
+    told = recipe_to_dict(FULL)
+    assert {field.name for field in fields(Recipe)} - set(told) == {"variant", "method_options"}
 
 
 @pytest.mark.parametrize(
-    ("name", "lr", "weight_decay", "epochs", "options"),
-    [
-        ("cifar100-resnet18-vanilla", 0.1, 1e-4, 200, {}),
-        ("cifar100-resnet18-mixup", 0.1, 1e-4, 200, {"alpha": 1.0}),
-        ("cifar100-resnet18-cutmix", 0.1, 1e-4, 200, {"alpha": 1.0}),
-        ("cifar100-resnext50_32x4d-mixup", 0.1, 1e-4, 200, {"alpha": 1.0}),
-        ("cifar100-resnext50_32x4d-cutmix", 0.1, 5e-4, 200, {"alpha": 0.2}),
-        ("cifar10-resnext50_32x4d-cutmix", 0.1, 1e-4, 200, {"alpha": 0.2}),
-        ("cifar10-wrn28_8-vanilla", 0.03, 1e-3, 400, {}),
-        ("cifar100-wrn28_8-cutmix", 0.03, 1e-3, 400, {"alpha": 0.2}),
-    ],
+    "recipe",
+    [FULL, resolve_recipe(), resolve_recipe("cifar100-resnet18-cutmix-log")],
+    ids=["full", "defaults", "variant"],
 )
-def test_presets_are_the_published_settings(
-    name: str, lr: float, weight_decay: float, epochs: int, options: dict[str, float]
-) -> None:
-    r = resolve_recipe(name)
-    got = (r.lr, r.weight_decay, r.epochs, r.method_options)
-    assert got == (lr, weight_decay, epochs, options)
-    assert (r.optimizer, r.momentum, r.batch_size, r.schedule) == ("sgd", 0.9, 100, "cosine")
-    assert (r.min_lr, r.warmup_epochs, r.label_smoothing, r.grad_clip) == (0, 0, 0, 0)
-
-
-FULL = Recipe(
-    description="all of it",
-    extrapolated=True,
-    dataset="folder:/some where/ö",
-    arch="timm:resnet10t",
-    stem="cifar",
-    weights="torchvision:resnet18@default",
-    drop_path=0.1,
-    img_size=37,
-    method="automix",
-    method_options={"alpha": 0.5},
-    augment={"kind": "random-resized-crop", "scale": (0.5, 1.0), "size": 31, "rand_ops": 2},
-    epochs=3,
-    batch_size=7,
-    optimizer="adamw",
-    lr=1e-3,
-    min_lr=1e-6,
-    weight_decay=0.05,
-    schedule="step",
-    warmup_epochs=1,
-    milestones=(1, 2),
-    gamma=0.3,
-    generator_lr=2e-3,
-    generator_min_lr=1e-5,
-    generator_momentum=0.0,
-    label_smoothing=0.1,
-    grad_clip=5.0,
-    precision="bf16",
-    channels_last=True,
-    init="torch",
-    seed=12,
-    val_split=0.1,
-    limit_train=0.5,
-    limit_val=11,
-)
-
-
-FULL = with_method_options(FULL)
-
-
-@pytest.mark.parametrize("recipe", [FULL, resolve_recipe()], ids=["full", "defaults"])
 def test_a_written_recipe_is_read_back(recipe: Recipe, tmp_path: Path) -> None:
     write_recipe(tmp_path / "r.toml", recipe)
     assert load_recipe(tmp_path / "r.toml") == recipe
     assert recipe_from_dict(recipe_to_dict(recipe)) == recipe
+    assert recipe_from_record(recipe_to_dict(recipe)) == recipe
     assert recipe_difference(recipe, load_recipe(str(tmp_path / "r.toml"))) is None
 
 
@@ -98,33 +92,58 @@ def test_later_layers_win(tmp_path: Path) -> None:
     )
     assert (recipe.arch, recipe.epochs, recipe.seed, recipe.lr) == ("resnet18", 5, 4, 0.7)
     assert recipe.method_options == {"alpha": 0.4}
-    assert recipe.augment == {"mode": "zero", "padding": 2}
+    assert (recipe.augment["mode"], recipe.augment["padding"]) == ("zero", 2)
 
 
-def test_another_method_does_not_inherit_options() -> None:
+def test_another_method_is_another_selection() -> None:
     mixed = resolve_recipe("cifar100-resnet18-mixup", overrides={"method": "cutmix"})
-    assert mixed.method_options == {"alpha": 0.2}
-    plain = resolve_recipe("cifar100-resnet18-mixup", sets=["method=vanilla"])
-    assert plain.method_options == {}
-    both = {"method.alpha": 0.9, "method": "cutmix"}
-    assert with_overrides(mixed, both).method_options == {"alpha": 0.9}
-    # As README's command has it: the flag --method beside --set method.alpha.
-    flag = resolve_recipe(sets=["method.alpha=0.4"], overrides={"method": "mixup"})
-    assert (flag.method, flag.method_options) == ("mixup", {"alpha": 0.4})
+    assert mixed == resolve_recipe("cifar100-resnet18-cutmix")
+    plain = resolve_recipe("cifar100-resnet18-automix", sets=["method=vanilla"])
+    assert plain == resolve_recipe("cifar100-resnet18-vanilla")
     won = resolve_recipe(sets=["method=mixup", "lr=0.6"], overrides={"method": "cutmix"})
     assert (won.method, won.lr) == ("cutmix", 0.6)
-    same = with_overrides(resolve_recipe(overrides=both), {"method": "cutmix"})
-    assert same.method_options == {"alpha": 0.9}
 
 
-def test_another_method_does_not_inherit_the_generator() -> None:
-    name, own = "tiny-imagenet-resnet18-automix", {"generator_lr": 0.3}
+def test_another_method_has_its_own_generator() -> None:
+    name = "tiny-imagenet-resnet18-automix"
     assert resolve_recipe(name).generator_lr == 0.1
     mixed = resolve_recipe(name, overrides={"method": "cutmix"})
-    assert (mixed.generator_lr, mixed.generator_min_lr, mixed.min_lr) == (None, None, 0.05)
-    assert resolve_recipe(name, overrides={"method": "automix", **own}).generator_lr == 0.3
-    other = resolve_recipe(name, overrides={"method": "adautomix", **own})
-    assert (other.generator_lr, other.generator_min_lr) == (0.3, None)
+    assert (mixed.generator_lr, mixed.generator_min_lr, mixed.min_lr) == (None, None, 0.0)
+    other = resolve_recipe(name, overrides={"method": "adautomix", "generator_lr": 0.3})
+    assert (other.generator_lr, other.generator_min_lr) == (0.3, 0.0)
+
+
+def test_options_of_another_method_are_refused(tmp_path: Path) -> None:
+    write_recipe(tmp_path / "r.toml", resolve_recipe("cifar100-resnet18-mixup"))
+    with pytest.raises(UsageError, match=r"^method.alpha of r.toml belong to method mixup, not c"):
+        resolve_recipe(file=tmp_path / "r.toml", overrides={"method": "cutmix"})
+    with pytest.raises(UsageError, match=r"method.alpha of --set belong to method mixup, not vani"):
+        resolve_recipe(sets=["method=mixup", "method.alpha=2"], overrides={"method": "vanilla"})
+
+
+def test_a_complete_recipe_keeps_its_method_and_takes_other_values() -> None:
+    mixed = resolve_recipe("cifar100-resnet18-mixup")
+    changed = with_overrides(mixed, {"method.alpha": 0.9, "lr": 0.3, "seed": None})
+    assert changed == replace(mixed, method_options={"alpha": 0.9}, lr=0.3, description="")
+    assert with_overrides(mixed, {"method": "mixup", "lr": 0.1}) == mixed
+    with pytest.raises(UsageError, match=r"method.alpha of the recipe belong to method mixup"):
+        with_overrides(mixed, {"method": "cutmix"})
+    with pytest.raises(UsageError, match="momentum of given has no effect: adamw has no"):
+        with_overrides(mixed, {"optimizer": "adamw", "momentum": 0.5})
+    assert "momentum" not in recipe_to_dict(with_overrides(mixed, {"optimizer": "adamw"}))
+
+
+def test_an_empty_test_transform_leaves_images_as_they_are(tmp_path: Path) -> None:
+    name = "cub-200-2011-resnet18-mixup"
+    assert resolve_recipe(name).test_transform is not None
+    assert resolve_recipe(name, sets=["test_transform={}"]).test_transform == {}
+    assert with_overrides(resolve_recipe(name), {"test_transform": {}}).test_transform == {}
+    file = tmp_path / "mine.toml"
+    file.write_text("[test_transform]\nresize = 40\n")
+    assert resolve_recipe(name, file=file, sets=["test_transform={}"]).test_transform == {}
+    file.write_text("[test_transform]\n")
+    cut = resolve_recipe(name, file=file, sets=["test_transform.crop=24"])
+    assert cut.test_transform == {"crop": 24}
 
 
 def test_a_changed_recipe_loses_the_description_of_the_old() -> None:
@@ -157,6 +176,24 @@ def test_a_set_cannot_smuggle_a_second_key() -> None:
     assert (key, value) == ("lr", "1\nseed=3")
 
 
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["lr=1", "lr=2"], "--set lr is given twice: 1 and 2; give it once"),
+        (["method=mixup", "method.name=cutmix"], "method.name is given twice: 'mixup' and 'cut"),
+        (["augment={padding=3}", "augment.padding=2"], "augment.padding is given twice: 3 and 2"),
+        (["test_transform.crop=9", "test_transform={}"], "test_transform is given twice: empty, "),
+        (["lr.=1"], "unknown recipe key 'lr.'; did you mean 'lr'?"),
+        (["method.=mixup"], "unknown recipe key 'method.'"),
+    ],
+)
+def test_what_two_sets_say_of_one_key_is_not_left_to_chance(sets: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        resolve_recipe(sets=sets)
+    assert message in str(error.value)
+    assert resolve_recipe(sets=["lr=1", "lr=1", "method=mixup", "method.name=mixup"]).lr == 1
+
+
 @pytest.mark.parametrize("text", ["lr", "=3", ""])
 def test_a_set_without_key_or_value_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="key=value"):
@@ -182,26 +219,28 @@ def test_a_set_without_key_or_value_is_refused(text: str) -> None:
         ({"milestones": 3}, "milestones: expected a list, got 3"),
         ({"augment.scale": [0.5]}, "augment.scale: expected 2 values, got [0.5]"),
         ({"limit_train": "all"}, "limit_train: expected"),
-        ({"epochs": 0}, "epochs: expected at least 1, got 0"),
-        ({"batch_size": -1}, "batch_size: expected at least 1, got -1"),
-        ({"lr": 0}, "lr: expected a finite number above 0, got 0.0"),
-        ({"lr": float("nan")}, "lr: expected a finite number above 0, got nan"),
+        ({"epochs": 0}, "epochs: expected at least 1 and at most 1000000000, got 0"),
+        ({"batch_size": -1}, "batch_size: expected at least 1 and at most 1000000000, got -1"),
+        ({"lr": 0}, "lr: expected a number above 0, got 0"),
+        ({"lr": float("nan")}, "lr: expected a finite number, got nan"),
         ({"min_lr": 0.2}, "min_lr: expected at most lr (0.1), got 0.2"),
-        ({"momentum": 1}, "momentum: expected at least 0 and below 1, got 1.0"),
-        ({"weight_decay": -1e-4}, "weight_decay: expected a finite number of at least 0"),
+        ({"momentum": 1}, "momentum: expected at least 0 and below 1, got 1"),
+        ({"weight_decay": -1e-4}, "weight_decay: expected at least 0, got -0.0001"),
         ({"warmup_epochs": 200}, "warmup_epochs: expected below epochs (200), got 200"),
         ({"milestones": [3, 2]}, "milestones: expected rising epochs, got (3, 2)"),
         ({"label_smoothing": 1.0}, "label_smoothing: expected at least 0 and below 1, got 1.0"),
         ({"val_split": 1.0}, "val_split: expected at least 0 and below 1, got 1.0"),
         ({"limit_train": 0}, "limit_train: expected a count from 1 or a share between 0 and 1"),
         ({"limit_val": 1.5}, "limit_val: expected a count from 1 or a share between 0 and 1"),
-        ({"seed": -1}, "seed: expected at least 0 and below 2^63, got -1"),
+        ({"seed": -1}, f"seed: expected at least 0 and below {2**63}, got -1"),
         ({"drop_path": 1.0}, "drop_path: expected at least 0 and below 1, got 1.0"),
         ({"weights": 3}, "weights: expected a string, got 3"),
         ({"extrapolated": 1}, "extrapolated: expected true or false, got 1"),
-        ({"generator_lr": 0.1}, "generator_lr: method mixup has no generator"),
-        ({"generator_min_lr": 0.0}, "generator_min_lr: method mixup has no generator"),
-        ({"generator_momentum": 0.0}, "generator_momentum: method mixup has no generator"),
+        ({"variant": "log"}, "recipe cifar100-resnet18-mixup has no variant 'log'; leave it out"),
+        ({"augment.rand_ops": -1}, "augment: expected rand_ops >= 0, got -1"),
+        ({"test_transform.crop": 0}, "test_transform: expected crop from 1 to 8192 pixels, got 0"),
+        ({"normalisation.std": (0.2, 0.0, 0.2)}, "normalisation.std: expected greater than 0"),
+        ({"protocol_of": "cifar10"}, "protocol_of: cifar100 has a protocol of its own; leave it"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(values: dict[str, Any], message: str) -> None:
@@ -212,11 +251,59 @@ def test_what_cannot_be_meant_is_one_line(values: dict[str, Any], message: str) 
 
 
 @pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"generator_lr": 0.1}, "method mixup has no generator, as adautomix, automix, samix have"),
+        ({"generator_min_lr": 0.0}, "method mixup has no generator, as"),
+        ({"generator_momentum": 0.0}, "method mixup has no generator, as"),
+        ({"momentum": 0.9, "optimizer": "adamw"}, "adamw has no momentum"),
+        ({"min_lr": 0.01, "schedule": "constant"}, "the schedule constant does not fall"),
+        ({"milestones": [3]}, "it belongs to the schedule step, not cosine"),
+        (
+            {"gamma": 0.1, "schedule": "cosine-iter"},
+            "it belongs to the schedule step, not cos",
+        ),
+        ({"gamma": 0.5, "schedule": "step"}, "there are no milestones"),
+        ({"milestones": [7], "epochs": 7, "schedule": "step"}, "the run ends after 7 epochs"),
+        ({"init": "torch", "arch": "timm:resnet10t"}, "timm:resnet10t draws its own initial weigh"),
+        ({"augment.rand_magnitude": 7.0}, "augment.rand_ops is 0"),
+        ({"augment.rand_fill": [1, 2, 3], "augment.rand_ops": 0}, "augment.rand_ops is 0"),
+        (
+            {"augment.scale": [0.5, 1.0]},
+            "it belongs to augment.kind random-resized-crop, not ",
+        ),
+        ({"augment.mode": "zero", "augment.padding": 0}, "augment.padding is 0"),
+        ({"augment.flip": True, "augment.kind": "none"}, "augment.kind none never mirrors"),
+        ({"test_transform.interpolation": "bilinear"}, "nothing is resized"),
+        (
+            {"method.alpha": 1.0, "method": "resizemix", "method.use_alpha": False},
+            "use_alpha is false",
+        ),
+    ],
+)
+def test_a_key_without_effect_is_an_error(values: dict[str, Any], why: str) -> None:
+    with pytest.raises(UsageError) as error:
+        resolve_recipe("cifar100-resnet18-mixup", overrides=values)
+    key = next(iter(values))
+    assert error.value.message.startswith(f"{key} of given has no effect")
+    assert f": {why}" in error.value.message
+    assert (error.value.code, error.value.exit_code) == ("E-UNUSED-OPTION", 2)
+
+
+def test_a_key_that_acts_is_no_error() -> None:
+    step = {"schedule": "step", "milestones": [3, 400], "gamma": 0.5, "min_lr": 0.01}
+    recipe = resolve_recipe("cifar100-resnet18-mixup", overrides=step)
+    assert (recipe.milestones, recipe.gamma, recipe.min_lr) == ((3, 400), 0.5, 0.01)
+    assert recipe_to_dict(resolve_recipe())["momentum"] == 0.9
+    assert "momentum" not in recipe_to_dict(resolve_recipe("digits-resnet8-mixup"))
+
+
+@pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"generator_lr": 0.0}, "generator_lr: expected a finite number above 0, got 0.0"),
+        ({"generator_lr": 0.0}, "generator_lr: expected a number above 0, got 0.0"),
         ({"generator_momentum": 1.0}, "generator_momentum: expected at least 0 and below 1"),
-        ({"generator_min_lr": -1.0}, "generator_min_lr: expected a finite number of at least 0"),
+        ({"generator_min_lr": -1.0}, "generator_min_lr: expected at least 0, got -1.0"),
         ({"generator_min_lr": 0.2}, "generator_min_lr: expected at most the generator's lr (0.1)"),
         (
             {"generator_lr": 0.2, "generator_min_lr": 0.3},
@@ -274,3 +361,14 @@ def test_differences_name_the_key() -> None:
     assert said == "method.alpha is 1.0 there, 2.0 here"
     said = recipe_difference(with_overrides(a, {"stem": "cifar"}), a)
     assert said == "stem is 'cifar' there, None here"
+
+
+def test_what_an_old_checkpoint_records_in_vain_is_left() -> None:
+    new = recipe_to_dict(resolve_recipe("digits-resnet8-mixup"))
+    old = {**new, "momentum": 0.9, "gamma": 0.1, "milestones": [], "generator_momentum": 0.5}
+    old["augment"] = {**new["augment"], "padding": 4, "rand_std": 0.5}
+    assert recipe_to_dict(recipe_from_record(old)) == new
+    del old["normalisation"], old["test_transform"]
+    record = recipe_from_record(old)
+    assert (record.normalisation, record.test_transform) == ({}, None)
+    assert recipe_difference(record, resolve_recipe("digits-resnet8-mixup")) is None

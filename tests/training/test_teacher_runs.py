@@ -17,7 +17,7 @@ from robustmix.training import TrainResult
 from robustmix.training.loop import PICTURE_SAMPLES
 from robustmix.training.optim import GENERATOR
 from robustmix.training.progress import Silence
-from robustmix.training.recipe import load_recipe
+from robustmix.training.resolve import load_recipe
 from robustmix.training.run_data import load_run_data
 from robustmix.training.run_folder import new_state
 from tests.training.runs import STEPS, log, small_train, stop_after

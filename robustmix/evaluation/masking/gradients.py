@@ -18,6 +18,7 @@ from robustmix.evaluation.masking.probes import (
     percent,
     scored,
     skipped,
+    with_a_gradient,
 )
 from robustmix.evaluation.suite import Batch, Columns, Context, Part
 from robustmix.models.checks import looks_like_probabilities
@@ -42,7 +43,7 @@ def gradient_parts(context: Context, threat: Threat) -> list[Part]:
 def _gradients(
     context: Context, threat: Threat, losses: list[Loss], batch: Batch
 ) -> Mapping[str, Columns]:
-    images, model = batch.pixels(), context.model
+    images, model = batch.pixels(), with_a_gradient(context.model)
     with torch.no_grad():
         logits = model(images)
     found: dict[str, Columns] = {}

@@ -34,6 +34,21 @@ class Threat:
         return 0.25 if self.norm == "linf" else 0.2
 
 
+def with_a_gradient(model: Model) -> Model:
+    """Wrap a model so that one whose logits cannot be differentiated has a gradient of zero.
+
+    An attack refuses to begin without any, but that there is none is what the checks are to find.
+    """
+
+    def call(images: Tensor) -> Tensor:
+        logits = model(images)
+        if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+            return logits + 0 * images.flatten(1).sum(dim=1, keepdim=True)
+        return logits
+
+    return call
+
+
 def scored(
     model: Model,
     batch: Batch,

@@ -20,6 +20,7 @@ from robustmix.evaluation.masking.probes import (
     percent,
     scored,
     skipped,
+    with_a_gradient,
 )
 from robustmix.evaluation.suite import Batch, Columns, Context, Done, Part
 from robustmix.models.robust_model import RobustModel, padded
@@ -57,7 +58,7 @@ def search_name(factor: float) -> str:
 def strength_parts(context: Context, threat: Threat, surrogate: RobustModel | None) -> list[Part]:
     """List one part an attack; Square's takes only what the search has left."""
     whole = 1.0 if threat.norm == "linf" else math.sqrt(math.prod(context.robust.input_size))
-    model = context.model
+    model = with_a_gradient(context.model)
     made: dict[str, Attack] = {"noise": partial(_noise, threat)}
     for factor in RADII:
         eps = min(factor * threat.eps, whole)

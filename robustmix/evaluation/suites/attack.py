@@ -19,6 +19,7 @@ from robustmix.evaluation.params import exact_name, read_params
 from robustmix.evaluation.suite import Prepared, Scene, Suite
 from robustmix.evaluation.suites.attack_ensemble import Ensemble, members_of
 from robustmix.evaluation.suites.attack_rows import (
+    SWEEPS,
     check_threat,
     headline_radius,
     parse_eps,
@@ -29,17 +30,14 @@ from robustmix.evaluation.suites.attack_work import TARGETS, EachRadius, OneStep
 from robustmix.evaluation.suites.fgsm import PaperFgsm
 from robustmix.evaluation.suites.masking import Masking
 
-SWEEPS: dict[Norm, tuple[Fraction, ...]] = {
-    "linf": tuple(Fraction(k, 255) for k in (0, 1, 2, 4, 8, 16, 32, 64, 255)),
-    "l2": tuple(Fraction(k, 20) for k in (0, 1, 2, 5, 10, 20, 40, 80)),
-}
-"""The radii of a curve that costs one gradient, where none are asked for."""
-
 LIMIT = 1000
 """Most samples where no limit is asked for, of attacks that take long or may."""
 
 BATCH = 32
 """Samples that come together where an attack is a function of whole batches."""
+
+MOST = 1_000_000
+"""Largest number of steps, restarts, queries or targets; steps are recorded in 32 bits."""
 
 NOT_ASKED = ("stop_early",)
 """Options of attacks that change what is recorded of a search, but not what it finds."""
@@ -78,6 +76,7 @@ class Attack(Suite):
     """The attack's own options that were given, by their names."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.norm, self.eps, self.sweep) != (None, None, None):
             check_threat(self.chosen_norm, (*(self.eps or ()), *(self.sweep or ())))
             headline_radius(self.chosen_norm, self.eps)
@@ -335,6 +334,8 @@ def checked_options(attack: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("steps", "restarts", "queries", "targets"):
         if values.get(name) is not None and values[name] < 1:
             raise UsageError(f"expected --{name} >= 1, got {values[name]}", code="E-STEPS")
+        if values.get(name) is not None and values[name] > MOST:
+            raise UsageError(f"expected --{name} <= {MOST}, got {values[name]}", code="E-STEPS")
     if values.get("step_size") is not None and values["step_size"] <= 0:
         raise UsageError("the step size is positive", "write 2/255", code="E-STEP-SIZE")
     if values.get("restarts", 1) > 1 and values.get("random_start") is False:

@@ -17,6 +17,12 @@ from robustmix.types import Model
 EPS: dict[Norm, Fraction] = {"linf": Fraction(8, 255), "l2": Fraction(1, 2)}
 """The radius where none is asked for, in [0, 1] pixel units."""
 
+SWEEPS: dict[Norm, tuple[Fraction, ...]] = {
+    "linf": tuple(Fraction(k, 255) for k in (0, 1, 2, 4, 8, 16, 32, 64, 255)),
+    "l2": tuple(Fraction(k, 20) for k in (0, 1, 2, 5, 10, 20, 40, 80)),
+}
+"""The radii of a curve that costs one gradient, where none are asked for."""
+
 IDENTITY = "0/255"
 """Condition of radius 0."""
 
@@ -55,7 +61,7 @@ def check_threat(norm: str, lengths: Sequence[Fraction], *, what: str = "eps") -
         UsageError: they are.
     """
     if norm not in EPS:
-        raise UsageError(f"unknown norm '{norm}'", "choose linf or l2", code="E-NORM")
+        raise UsageError(f"unknown norm '{norm[:40]}'", "choose linf or l2", code="E-NORM")
     for length in lengths:
         if length > 1 and norm == "linf":
             raise UsageError(
@@ -77,6 +83,12 @@ def headline_radius(norm: Norm, eps: Sequence[Fraction] | None) -> Fraction:
     if radius == 0:
         raise UsageError("an attack with eps 0 does nothing", "write --eps 8/255", code="E-EPS")
     return radius
+
+
+def only_first_note(eps: Fraction, others: Sequence[Fraction]) -> list[str]:
+    """Say that of several radii one is taken, where the suite has no curve."""
+    asked = ", ".join(map(eps_name, (eps, *others)))
+    return [f"of the radii {asked} only the first is taken"] if others else []
 
 
 def eight_bit_name(eps: Fraction) -> str:

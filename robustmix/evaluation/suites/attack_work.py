@@ -26,6 +26,7 @@ from robustmix.attacks import (
     input_gradient,
 )
 from robustmix.errors import IncompleteError, RobustmixError
+from robustmix.evaluation.faults import out_of_memory
 from robustmix.evaluation.params import eps_name, exact_name, recorded
 from robustmix.evaluation.suite import (
     Batch,
@@ -39,6 +40,7 @@ from robustmix.evaluation.suite import (
 )
 from robustmix.evaluation.suites.attack_rows import (
     IDENTITY,
+    SWEEPS,
     clean_rows,
     cost,
     eight_bit_name,
@@ -56,7 +58,7 @@ from robustmix.metrics.attacked import (
 from robustmix.metrics.definition import Numbers
 from robustmix.metrics.metric import Metric
 from robustmix.metrics.scores import FloatArray
-from robustmix.report.rows import Rows
+from robustmix.report.rows import Rows, damaged
 from robustmix.report.schema import CurvePart, JsonDict, Shown, SuitePart, TablePart, Warn
 from robustmix.report.schema import Part as Fields
 from robustmix.rng import sample_keys
@@ -173,8 +175,12 @@ class PreparedAttack(Prepared):
         return Tools(context, find_attack(self.entry), clean_rows(context))
 
     def check(self, rows: Rows) -> None:
-        """Refuse an attack of radius 0 that changed a prediction."""
+        """Refuse an attack of radius 0 that changed a prediction, and images outside the ball."""
         same_predictions(rows, IDENTITY, "an attack with eps 0", code="E-EPS-ZERO")
+        for eps in self.radii:
+            # What the attack returned was held against the ball; float32 rounds a little.
+            if rows.column(eps_name(eps), self.norm).max() > float(eps) * (1 + 1e-5) + 1e-5:
+                raise damaged(f"images at eps {eps_name(eps)} are farther from the clean ones")
 
     def right(self, rows: Rows, eps: Fraction) -> FloatArray:
         """Tell which images are classified correctly at a radius, 0 or 1, (n,)."""
@@ -211,11 +217,24 @@ class PreparedAttack(Prepared):
             panel=self.norm,
         )
         members = [member_table(details.members)] if details.members else []
-        return Found(curves=[sweep], tables=members, details=details.model_dump(mode="json"))
+        return Found(
+            curves=[sweep],
+            tables=members,
+            notes=self._headline_note(),
+            details=details.model_dump(mode="json"),
+        )
 
     def shown(self, part: SuitePart) -> Shown:
         """Show what is left of the accuracy."""
         return shown_attack(part, f"{self.norm}, eps {exact_name(self.eps)}")
+
+    def _headline_note(self) -> list[str]:
+        """Say which of the radii that were asked for is the headline's."""
+        asked = [eps_name(eps) for eps in self.radii if eps]
+        if len(asked) < 2 or {*self.radii} == {Fraction(0), self.eps, *SWEEPS[self.norm]}:
+            return []
+        first = eps_name(self.eps)
+        return [f"of the radii {', '.join(asked)} the first given, {first}, is the headline's"]
 
 
 def shown_attack(part: SuitePart, note: str) -> Shown:
@@ -353,8 +372,9 @@ class EachRadius(PreparedAttack):
         except RobustmixError:
             raise
         except Exception as error:
-            if self.attack in ATTACKS and ATTACKS.origin(self.attack) is None:
-                raise  # a fault of ours is a bug, no result
+            ours = self.attack in ATTACKS and ATTACKS.origin(self.attack) is None
+            if ours or out_of_memory(error):  # the engine tries again with less
+                raise
             raise IncompleteError(
                 f"the attack {self.attack} raised {type(error).__name__}: {error}"[:500],
                 "mend the attack, or leave it out",

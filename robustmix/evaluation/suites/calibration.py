@@ -36,6 +36,7 @@ from robustmix.metrics.calibration import (
 )
 from robustmix.metrics.definition import Numbers
 from robustmix.metrics.from_logits import stored_logits
+from robustmix.metrics.metric import FIRST_RULES, RULES
 from robustmix.metrics.recalibration import RECALIBRATORS
 from robustmix.metrics.scores import FloatArray, IntArray, order_by_id
 from robustmix.metrics.temperature import (
@@ -60,7 +61,14 @@ _BOUND = (
     f"exp(-{LOG_T_BOUND:g}) to exp({LOG_T_BOUND:g}); the logits are of an odd scale, or too few "
     "samples were fitted to"
 )
-_COLUMNS = ("T", "fit_nll_before", "fit_nll_after", "fit_converged")
+"""Said by the first rules, which showed such a temperature."""
+
+_COLUMNS = ("T", "fit_nll_before", "fit_nll_after", "fit_converged", "fit_wrong", "fit_log_sd")
+_FLAT = 1e9
+"""Stands for an infinite standard error among the rows, which are finite."""
+
+_FIRST_COLUMNS = 4
+"""So many were there by the first rules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,15 +132,19 @@ class PreparedCalibration(Prepared):
         if self._split is None:
             return None
         n, ids = self._split.n, self._split.ids_sha256
-        return FittedElsewhere(fit=_fit_in(view), n=n, ids_sha256=ids)
+        return FittedElsewhere(fit=_fit_in(view, n), n=n, ids_sha256=ids)
 
     def _remarks(self, temperature: Mapping[str, Any]) -> list[str]:
         remarks = [*self.notes, *(self._split.notes if self._split else ())]
         if self.paper_tool:
             remarks.append(_PAPER)
-        if temperature.get("bound_hit"):
+        if "split" in temperature and temperature["T"] is None:
+            remarks.append(
+                f"W-TEMPERATURE: nothing is scaled by a temperature: {temperature['reason']}"
+            )
+        elif temperature.get("bound_hit"):
             remarks.append(_BOUND)
-        if temperature.get("converged") is False:
+        elif temperature.get("converged") is False:
             remarks.append("W-TEMPERATURE: the fit of a temperature did not converge")
         return remarks
 
@@ -190,7 +202,8 @@ class OpenedCalibration(PreparedCalibration):
 def _fit(context: Context, images: ImageSet) -> tuple[float, ...]:
     split = score_split(context.model, images, context.device)
     found = fit_temperature(split.logits, split.labels)
-    return found.T, found.nll_before, found.nll_after, float(found.converged)
+    columns = (found.T, found.nll_before, found.nll_after, float(found.converged))
+    return *columns, float(found.wrong), min(found.log_sd, _FLAT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +231,7 @@ class Calibration(Suite):
     """Add ece_paper_tool, a published script's figure, which is no ECE."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check(self.ece_bins, self.recalibrate)
 
     def prepare(self, scene: Scene) -> OpenedCalibration:
@@ -263,19 +277,29 @@ def _check(bins: Sequence[int], recalibrators: Sequence[str]) -> None:
             raise unknown_name("recalibrator", name, RECALIBRATORS)
 
 
-def _fit_in(view: Samples) -> Temperature:
+def _fit_in(view: Samples, n: int) -> Temperature:
     row = view.tables["calibration"].at("held-out")
-    t, before, after, converged = (float(row[name][0]) for name in _COLUMNS)
+    t, before, after, converged = (float(row[name][0]) for name in _COLUMNS[:_FIRST_COLUMNS])
+    wrong, log_sd = (
+        (float(row[name][0]) for name in _COLUMNS[_FIRST_COLUMNS:])
+        if _COLUMNS[-1] in row
+        else (n, 0.0)
+    )
     return Temperature(
         T=t,
         nll_before=before,
         nll_after=after,
         converged=bool(converged),
         bound_hit=math.isclose(abs(math.log(t)), LOG_T_BOUND),
+        n=n,
+        wrong=int(wrong),
+        log_sd=log_sd,
     )
 
 
-def clean_temperatures(samples: Samples, seed: int) -> tuple[FloatArray, dict[str, Any]] | None:
+def clean_temperatures(
+    samples: Samples, seed: int, *, rules: str = RULES
+) -> tuple[FloatArray, dict[str, Any]] | None:
     """Give the temperature of each clean sample, fitted without it, for other suites.
 
     It is what suite ``calibration`` fitted to its calibration split, if that is among the rows;
@@ -284,20 +308,31 @@ def clean_temperatures(samples: Samples, seed: int) -> tuple[FloatArray, dict[st
     Args:
         samples: with the rows of suite ``clean``.
         seed: seed of the folds.
+        rules: ``RULES``, or those that the rows were made by.
 
     Returns:
         Temperatures (n,), and ``T T_fits split converged bound_hit`` of the fit, JSON-like; None
-        for a single sample without a calibration split.
+        for a single sample without a calibration split, and where the samples fitted to do not
+        determine a temperature.
     """
     keys = ("T", "T_fits", "split", "converged", "bound_hit")
     if "calibration" in samples.tables:
-        fit = _fit_in(samples)
+        fit = _fit_in(samples, len(samples))
+        if fit.reason is not None and rules != FIRST_RULES:
+            return None
         known = (fit.T, [fit.T], "held-out", fit.converged, fit.bound_hit)
         return np.full(len(samples), fit.T), dict(zip(keys, known, strict=True))
     if len(samples) < 2:
         return None
     scaled = two_fold_temperature(
-        stored_logits(samples), samples.labels, samples.sample_ids, seed=seed, replicates=0
+        stored_logits(samples),
+        samples.labels,
+        samples.sample_ids,
+        seed=seed,
+        replicates=0,
+        rules=rules,
     )
+    if scaled.reason is not None:
+        return None
     block = scaled.as_dict()
     return scaled.temperature, {key: block[key] for key in keys}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from robustmix.data.datasets import FOLDER
-from robustmix.data.folder import list_folder
+from robustmix.data.listing import list_folder
 from robustmix.errors import IntakeError
 from robustmix.evaluation.params import recorded
 from robustmix.evaluation.suite import (

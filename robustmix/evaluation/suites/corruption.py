@@ -1,5 +1,6 @@
 """Suite ``corruption``: accuracy under the common corruptions, official files or generated."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -25,6 +26,7 @@ from robustmix.corruptions import (
     corrupt,
     frost,
 )
+from robustmix.corruptions.names import Profile
 from robustmix.corruptions.writer import read_record
 from robustmix.data.images import ImageSet
 from robustmix.errors import UsageError
@@ -64,7 +66,7 @@ TWO_FOLD = "two-fold on the clean images"
 _SETS: dict[str, tuple[str, ...]] = {"main": MAIN, "extra": EXTRA, "all": NAMES}
 
 
-def select_corruptions(names: str) -> tuple[str, ...]:
+def select_corruptions(names: str | Sequence[str]) -> tuple[str, ...]:
     """Give canonical names for ``main``, ``extra``, ``all``, single names, or several with commas.
 
     ``all`` is the benchmark's 19, whatever else is registered.
@@ -77,11 +79,36 @@ def select_corruptions(names: str) -> tuple[str, ...]:
         ('fog', 'jpeg_compression')
     """
     chosen: set[str] = set()
-    for name in filter(None, (name.strip() for name in names.split(","))):
+    for name in filter(None, (name.strip() for name in _listed(names).split(","))):
         chosen |= {*_SETS[name]} if name in _SETS else {canonical_name(name)}
     if not chosen:
         raise UsageError("no corruption was named", "give --corruptions main|extra|all|NAMES")
     return tuple(name for name in CORRUPTIONS if name in chosen)
+
+
+def _listed(names: str | Sequence[str]) -> str:
+    return names if isinstance(names, str) else ",".join(names)
+
+
+def parse_severities(text: str) -> tuple[int, ...]:
+    """Read severities from ``1,3`` or ``1-5``.
+
+    Raises:
+        UsageError: they are not 1 to 5.
+
+    Example:
+        >>> parse_severities("1-3,5")
+        (1, 2, 3, 5)
+    """
+    found: list[int] = []
+    for item in text.split(","):
+        first, dash, last = (end.strip() for end in item.partition("-"))
+        ends = [first, last] if dash else [first]
+        # Before any range is made of them: 1-99999999 fills the memory.
+        if any(end not in map(str, SEVERITIES) for end in ends):
+            raise _no_severity(item)
+        found += range(int(ends[0]), int(ends[-1]) + 1)
+    return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +142,9 @@ class PreparedCorruption(Prepared):
 
     foreign_groups: tuple[tuple[str, str], ...] = recorded((), omit_default=True)
     """Corruptions that are not of the benchmark, each with its group."""
+
+    nearest_to: tuple[int, int] | None = recorded(None, omit_default=True)
+    """Height and width of images that no profile is made for, where the nearest stands in."""
 
     def __post_init__(self) -> None:
         _check_severities(self.severities)
@@ -212,7 +242,11 @@ class PreparedCorruption(Prepared):
         every = [(name, severity) for name in self.corruptions for severity in self.severities]
         name, severity = min(every, key=lambda at: value(at[0], at[1], "acc"))
         endings = Corrupted(rows, self.paired).endings
-        temperature = clean_temperatures(rows.view, rows.seed) if SCALED in endings else None
+        temperature = (
+            clean_temperatures(rows.view, rows.seed, rules=rows.rules)
+            if SCALED in endings
+            else None
+        )
         spreads = {
             str(s): {
                 metric: spread([value(corruption, s, metric) for corruption in self.corruptions])
@@ -236,21 +270,29 @@ class PreparedCorruption(Prepared):
                 "by_severity": spreads,
             },
         }
-        return Found(details=details)
+        return Found(details=details, notes=[self._stand_in] if self._stand_in else [])
+
+    @property
+    def _stand_in(self) -> str:
+        if self.nearest_to is None:
+            return ""
+        height, width = self.nearest_to
+        return f"profile {self.profile}, the nearest to {height}x{width} pixels"
 
     def shown(self, part: SuitePart) -> Shown:
         """Show the mean accuracies, of the groups too; the gate watches the largest set's."""
         # By name, as the keys of a file are: a part says the same before and after it is saved.
         means = sorted(name for name in part.metrics if name.startswith("acc_mean"))
         errors = [name.replace("acc_mean", "ece_15_mean") for name in means]
-        note = f"{self.source}, {len(self.corruptions)} corruptions"
-        substitute = f", {' and '.join(self.approximate)} approximate" if self.approximate else ""
+        notes = [self.source, f"{len(self.corruptions)} corruptions", self._stand_in]
+        if self.approximate:
+            notes.append(f"{' and '.join(self.approximate)} approximate")
         return Shown(
             headline=[*means, *(f"acc_mean[groups:{group}]" for group in sorted(self.groups))],
             compared=[*means, *errors],
             # All 19 hold the 15: gating both would test the same images twice.
             gated=sorted(means, key=lambda n: ("all19" not in n, "main15" not in n, n))[:1],
-            note=note + substitute,
+            note=", ".join(filter(None, notes)),
             section="Corruptions",
             drawings=["heatmap"],
         )
@@ -332,16 +374,18 @@ class Corruption(Suite):
 
     recorded: ClassVar[type[Prepared]] = PreparedCorruption
 
-    corruptions: str = option("all", form="main|extra|all|NAMES")
+    corruptions: str | tuple[str, ...] = option("all", form="main|extra|all|NAMES")
     """The benchmark's main 15, extra 4, all 19, or names with commas between."""
 
-    severity: tuple[int, ...] = SEVERITIES
-    """Severities of corruptions, e.g. 1,3,5."""
+    severity: tuple[int, ...] = option(SEVERITIES, parse=parse_severities, form="N,...|LOW-HIGH")
+    """Severities of corruptions, e.g. 1,3,5 or 1-5."""
 
     corruption_source: Literal["auto", "official", "generate"] = "auto"
     """official reads the released files, generate makes the images, auto prefers files."""
 
-    profile: str | None = option(None, form="|".join(PROFILES), shown="by the size of the images")
+    profile: str | None = option(
+        None, form="|".join(PROFILES), shown="of the nearest size to the images'"
+    )
     """Severity constants of generated corruptions."""
 
     frost_dir: Path | None = option(None, form="FOLDER")
@@ -351,6 +395,7 @@ class Corruption(Suite):
     """Model whose errors mCE divides by; without it there is no mCE."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_severities(self.severity)
         select_corruptions(self.corruptions)
         if self.profile is not None:
@@ -360,8 +405,8 @@ class Corruption(Suite):
         """Decide the source, open its files and read the reference.
 
         Raises:
-            UsageError: official files were asked for that are not there, the size of the images has
-                no severity constants, or see ``load_reference``.
+            UsageError: official files were asked for that are not there, or see
+                ``load_reference``.
             IntakeError: files are missing, damaged or not of these images; see ``open_official``.
             IncompatibleError: see ``load_reference``.
         """
@@ -370,7 +415,11 @@ class Corruption(Suite):
         folder = self._official(official_folder(data, scene.folder), names)
         generated = folder is None
         frost_dir = self.frost_dir if generated else None
-        profile = self._profile(data) if generated else None
+        height, width = as_stored(data.pixels).pixels.size[1:]
+        nearest = nearest_profile(height, width)
+        fits = self.profile is not None or height == width == PROFILES[nearest]
+        profile = self.profile or nearest if generated else None
+        self._refuse_unused(generated, names)
         pictures: Literal["procedural", "photographs"] | None = None
         if generated and "frost" in names:
             pictures = "procedural" if frost_dir is None else "photographs"
@@ -378,7 +427,7 @@ class Corruption(Suite):
             frost.photographs(frost_dir, frost.SCALE[choose_profile(profile, 0, 0)])
         files = None if folder is None else open_official(folder, data, names, severities)
         return OpenedCorruption(
-            requested=self.corruptions,
+            requested=_listed(self.corruptions),
             corruptions=names,
             severities=severities,
             source="generated" if generated else "official",
@@ -389,9 +438,26 @@ class Corruption(Suite):
             mce_reference=self._reference(data, generated, frost_dir is not None),
             temperature=_fitted_to(scene.prepared.get("calibration")),
             foreign_groups=_foreign_groups(names),
+            nearest_to=None if fits or not generated else (height, width),
             files=files,
             frost_dir=frost_dir,
         )
+
+    def _refuse_unused(self, generated: bool, names: Sequence[str]) -> None:
+        """Refuse options that would change nothing."""
+        for flag, given in (("--profile", self.profile), ("--frost-dir", self.frost_dir)):
+            if given is not None and not generated:
+                raise UsageError(
+                    f"{flag} is of generated images, and these are the released ones",
+                    f"add --corruption-source generate, or leave {flag} out",
+                    code="E-UNUSED-OPTION",
+                )
+        if self.frost_dir is not None and "frost" not in names:
+            raise UsageError(
+                "--frost-dir is of frost, which is not among the corruptions",
+                "add frost to --corruptions, or leave --frost-dir out",
+                code="E-UNUSED-OPTION",
+            )
 
     def _official(self, folder: Path | None, names: Sequence[str]) -> Path | None:
         """Give the folder to read from; None if the images are to be made."""
@@ -424,19 +490,6 @@ class Corruption(Suite):
             )
         return folder
 
-    def _profile(self, data: ImageSet) -> str:
-        """Choose the severity constants, by the size that the images are stored in."""
-        height, width = as_stored(data.pixels).pixels.size[1:]
-        sizes = {side: profile for profile, side in PROFILES.items() if height == width}
-        profile = self.profile or sizes.get(height)
-        if profile is None:
-            raise UsageError(
-                "images of this size have no severity constants of their own",
-                "choose --profile cifar, tiny or imagenet",
-                code="E-PROFILE",
-            )
-        return profile
-
     def _reference(self, data: ImageSet, generated: bool, photographs: bool) -> MceReference | None:
         if self.mce_reference is None:
             return None
@@ -449,8 +502,26 @@ class Corruption(Suite):
 
 
 def _check_severities(severities: Sequence[int]) -> None:
-    if not severities or any(severity not in SEVERITIES for severity in severities):
-        raise UsageError(f"severities are 1 to 5, got {tuple(severities)}", code="E-SEVERITY")
+    wrong = [severity for severity in severities if severity not in SEVERITIES]
+    if wrong or not severities:
+        raise _no_severity(wrong[0] if wrong else "none")
+
+
+def _no_severity(what: object) -> UsageError:
+    return UsageError(
+        f"severities are 1 to 5, got {str(what)[:40]}", "write 1,3,5 or 1-5", code="E-SEVERITY"
+    )
+
+
+def nearest_profile(height: int, width: int) -> Profile:
+    """Name the severity constants for images of the nearest size, by the ratio of their sides.
+
+    Example:
+        >>> nearest_profile(28, 28), nearest_profile(96, 96), nearest_profile(299, 299)
+        ('cifar', 'tiny', 'imagenet')
+    """
+    side = math.sqrt(height * width)
+    return min(PROFILES, key=lambda name: abs(math.log(side / PROFILES[name])))
 
 
 def _foreign_groups(names: Sequence[str]) -> tuple[tuple[str, str], ...]:

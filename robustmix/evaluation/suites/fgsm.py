@@ -12,7 +12,7 @@ from robustmix.attacks import input_gradient, paper_fgsm_step
 from robustmix.attacks.ball import lengths
 from robustmix.errors import UsageError
 from robustmix.evaluation.options import option
-from robustmix.evaluation.params import exact_name
+from robustmix.evaluation.params import exact_name, recorded
 from robustmix.evaluation.suite import (
     Batch,
     Columns,
@@ -24,7 +24,12 @@ from robustmix.evaluation.suite import (
     Scene,
     Suite,
 )
-from robustmix.evaluation.suites.attack_rows import check_threat, headline_radius, parse_eps
+from robustmix.evaluation.suites.attack_rows import (
+    check_threat,
+    headline_radius,
+    only_first_note,
+    parse_eps,
+)
 from robustmix.evaluation.suites.attack_work import (
     AttackDetails,
     shown_attack,
@@ -54,6 +59,8 @@ class PreparedPaperFgsm(Prepared):
     space: str = "normalised"
     clamp: str = "normalised to [0, 1]"
     nonstandard: bool = True
+    not_taken: tuple[Fraction, ...] = recorded((), omit_default=True)
+    """Further radii that were asked for; the tool has one."""
 
     def parts(self, context: Context) -> list[Part]:
         """List one pass: the tool's step, and its clamp with eps 0.
@@ -116,7 +123,8 @@ class PreparedPaperFgsm(Prepared):
     def found(self, rows: Rows, numbers: SuitePart) -> Found:
         """Say that it works on the normalised tensor."""
         details = AttackDetails(norm=self.norm, eps=float(self.eps), space=self.space)
-        return Found(details=details.model_dump(mode="json"))
+        notes = only_first_note(self.eps, self.not_taken)
+        return Found(details=details.model_dump(mode="json"), notes=notes)
 
     def shown(self, part: SuitePart) -> Shown:
         """Show what attacks show, as far as it has it."""
@@ -140,9 +148,11 @@ class PaperFgsm(Suite):
     """What is added to the normalised tensor; of several the first."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_threat("linf", self.eps or ())
         headline_radius("linf", self.eps)
 
     def prepare(self, scene: Scene) -> PreparedPaperFgsm:
         """Take the tool's eps, which it adds to the normalised tensor."""
-        return PreparedPaperFgsm(eps=headline_radius("linf", self.eps))
+        eps = headline_radius("linf", self.eps)
+        return PreparedPaperFgsm(eps=eps, not_taken=(self.eps or ())[1:])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from robustmix.attacks import Norm
 from robustmix.errors import UsageError
+from robustmix.evaluation.class_names import check_class_names
 from robustmix.evaluation.masking.behaviour import PASSES, behaviour_parts
 from robustmix.evaluation.masking.gradients import STEP, gradient_parts
 from robustmix.evaluation.masking.probes import Evidence, Threat
@@ -37,7 +38,12 @@ from robustmix.evaluation.suite import (
     Scene,
     Suite,
 )
-from robustmix.evaluation.suites.attack_rows import check_threat, headline_radius, parse_eps
+from robustmix.evaluation.suites.attack_rows import (
+    check_threat,
+    headline_radius,
+    only_first_note,
+    parse_eps,
+)
 from robustmix.evaluation.suites.attack_work import SCORES, spent
 from robustmix.metrics.definition import Numbers
 from robustmix.models.checks import state_hash
@@ -59,6 +65,7 @@ class PreparedMasking(Prepared):
     """The checks, everything decided."""
 
     kind: ClassVar[str] = "masking"
+    own_correct: ClassVar[tuple[str, ...]] = ("repeat",)
 
     norm: Norm
     eps: Fraction
@@ -74,6 +81,8 @@ class PreparedMasking(Prepared):
     repeats: int = recorded(PASSES, key="passes")
     difference: float = STEP
     surrogate_sha256: str | None
+    not_taken: tuple[Fraction, ...] = recorded((), omit_default=True)
+    """Further radii that were asked for; the checks are made at one."""
 
     def passes(self, n: int) -> Passes:
         """Bound the passes, as if no sample were broken."""
@@ -91,14 +100,16 @@ class PreparedMasking(Prepared):
     def found(self, rows: Rows, numbers: SuitePart) -> Found:
         """Report the verdict, and what the checks cost."""
         details = {"norm": self.norm, "eps": float(self.eps), "forwards": 0, "backwards": 0}
+        notes = only_first_note(self.eps, self.not_taken)
         table = rows.view.tables.get(rows.suite)
         clean = rows.view.tables["clean"].at("clean")
         if table is None:  # too few samples are right, so none was probed
-            return Found(verdicts=[too_few(int(clean["correct"].sum()))], details=details)
+            verdict = too_few(int(clean["correct"].sum()))
+            return Found(verdicts=[verdict], details=details, notes=notes)
         attacked = ("fgsm", "noise", *map(search_name, RADII), "unbounded", "square", "transfer")
         verdict = judged(Evidence(table, clean, rows.num_classes, attacked))
         details |= {name: spent(rows, name) for name in ("forwards", "backwards")}
-        return Found(verdicts=[verdict], details=details)
+        return Found(verdicts=[verdict], details=details, notes=notes)
 
     def shown(self, part: SuitePart) -> Shown:
         """Show the verdict alone, beside the attacks that it is of."""
@@ -184,6 +195,7 @@ class Masking(Suite):
     """Another model of the same task, whose adversarial images are tried on the evaluated one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_threat(self.norm, self.eps or ())
         headline_radius(self.norm, self.eps)
         if self.masking_samples < LEAST:
@@ -198,7 +210,7 @@ class Masking(Suite):
 
         Raises:
             UsageError: it is a model of another task.
-            IntakeError: it cannot be loaded.
+            IntakeError: it cannot be loaded, or has other classes.
         """
         given, robust = self.surrogate, scene.robust
         other = load_model(given) if isinstance(given, str | Path) else given
@@ -212,10 +224,13 @@ class Masking(Suite):
                 "give a model of the same task",
                 code="E-SURROGATE",
             )
+        if other is not None:
+            check_class_names(other, scene.data)
         return OpenedMasking(
             norm=self.norm,
             eps=headline_radius(self.norm, self.eps),
             samples=self.masking_samples,
+            not_taken=(self.eps or ())[1:],
             surrogate_sha256=None if other is None else state_hash(other),
             surrogate=other,
         )

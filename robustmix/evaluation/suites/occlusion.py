@@ -20,11 +20,13 @@ from robustmix.evaluation.patches import (
     FILLS,
     CountRule,
     Fill,
+    check_offset,
     check_trials,
     filling,
     hidden_pixels,
     is_aligned,
     mask_count,
+    nearest_grid,
     parse_grid,
     parse_offset,
     parse_ratios,
@@ -178,6 +180,9 @@ class PreparedOcclusion(Prepared):
     nonstandard: tuple[str, ...]
     """Parameters that are not those of the standard protocol, but of a published tool."""
 
+    nearest_to: tuple[int, int] | None = recorded(None, omit_default=True)
+    """The usual grid, where it does not divide the images and the nearest that does is taken."""
+
     def __post_init__(self) -> None:
         # What is read back may be a stranger's: points must be where the ratios say they are.
         if not self.modes or not set(self.modes) <= set(MODES):
@@ -292,8 +297,15 @@ class PreparedOcclusion(Prepared):
     def _suffix(self, mode: str) -> str:
         return f"{self.fill}_{mode}_{self.grid[0]}x{self.grid[1]}"
 
+    @property
+    def _stand_in(self) -> str:
+        if self.nearest_to is None:
+            return ""
+        (rows, columns), usual = self.grid, self.nearest_to
+        return f"grid {rows}x{columns}, the nearest to {usual[0]}x{usual[1]} that divides"
+
     def _note(self, mode: str) -> str | None:
-        notes = []
+        notes = [self._stand_in] if self._stand_in else []
         if mode in RANKED and self.saliency is not None:
             notes.append(f"saliency: {self.saliency.source}")
             if self.saliency.of_the_model:
@@ -308,6 +320,7 @@ class PreparedOcclusion(Prepared):
         """Report the curves, and what was hidden with what."""
         params, patch = self.params, patch_size(rows.input_size[1:], self.grid)
         return Found(
+            notes=[self._stand_in] if self._stand_in else [],
             curves=[self._drawn(mode, numbers) for mode in self.modes],
             details={
                 "grid": params["grid"],
@@ -335,7 +348,8 @@ class PreparedOcclusion(Prepared):
 
     def shown(self, part: SuitePart) -> Shown:
         """Show the areas, with a small picture of the first curve."""
-        note = sparkline([metric.value or 0.0 for metric in part.along(part.curves[0])])
+        line = sparkline([metric.value or 0.0 for metric in part.along(part.curves[0])])
+        note = ", ".join(filter(None, (line, self._stand_in)))
         drawings = ["occlusion-curves"]
         shown = shown_curves(part, section="Occlusion and shuffling", drawings=drawings, note=note)
         return shown.model_copy(update={"own_choice": self._own_choice(part)})
@@ -497,7 +511,10 @@ class Occlusion(Suite):
     recorded: ClassVar[type[Prepared]] = PreparedOcclusion
 
     grid: tuple[int, int] | None = option(
-        None, parse=parse_grid, shown="8x8 up to 64 pixels, 14x14 above", form="ROWSxCOLUMNS"
+        None,
+        parse=parse_grid,
+        shown="8x8 up to 64 pixels, 14x14 above, or the nearest that divides",
+        form="ROWSxCOLUMNS",
     )
     """Patches of an image, e.g. 8x8; they divide it."""
 
@@ -545,6 +562,7 @@ class Occlusion(Suite):
     """How a ratio becomes a whole number of patches; published tools use the others."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_trials(self.trials)
         if self.fill not in FILLS:
             raise unknown_name("fill", self.fill, FILLS)
@@ -564,6 +582,7 @@ class Occlusion(Suite):
         if self.rounding not in COUNT_RULES:
             raise unknown_name("rounding", self.rounding, COUNT_RULES)
         scope_size(self.mask_scope)
+        check_offset(self.offset)
 
     def prepare(self, scene: Scene) -> OpenedOcclusion:
         """Choose grid and ratios by the size of the images, and find the files.
@@ -574,7 +593,8 @@ class Occlusion(Suite):
             IntakeError: a file cannot be read.
         """
         small = max(scene.size) <= 64
-        grid = self.grid or ((8, 8) if small else (14, 14))
+        usual = (8, 8) if small else (14, 14)
+        grid = self.grid or nearest_grid(scene.size, usual)
         patch_size(scene.size, grid)
         # Of ratios that hide equally many patches the smallest stays: they are one point.
         ratios = sorted({Fraction(0), *(self.ratios or (SMALL if small else TENTHS))})
@@ -586,6 +606,7 @@ class Occlusion(Suite):
                 "give larger --ratios",
                 code="E-RATIOS",
             )
+        self._refuse_unused()
         (ranked, maps), boxes = self._ranked_by(scene), self._boxes_file()
         standard = {"mask_scope": "sample", "rounding": "half-up"}
         return OpenedOcclusion(
@@ -601,9 +622,25 @@ class Occlusion(Suite):
             saliency=ranked,
             boxes=boxes,
             nonstandard=tuple(n for n, usual in standard.items() if getattr(self, n) != usual),
+            nearest_to=usual if self.grid is None and grid != usual else None,
             maps=maps,
             boxes_path=self.boxes if boxes is not None else None,
         )
+
+    def _refuse_unused(self) -> None:
+        """Refuse options that the modes do not need, which would change nothing."""
+        of_modes: dict[str, tuple[str, ...]] = {
+            "saliency": RANKED, "saliency_file": RANKED, "saliency_label": RANKED,
+            "boxes": REGIONAL, "mask_scope": (*RANDOM, *REGIONAL),
+        }  # fmt: skip
+        for one in self.options():
+            modes = of_modes.get(one.name)
+            if modes and getattr(self, one.name) != one.default and not {*modes} & {*self.mode}:
+                raise UsageError(
+                    f"{one.flag} is of modes {', '.join(modes)}, and none of these is run",
+                    f"add --mode {modes[0]}, or leave {one.flag} out",
+                    code="E-UNUSED-OPTION",
+                )
 
     def _ranked_by(self, scene: Scene) -> tuple[RankedBy | None, SaliencyFile | None]:
         """Decide where the saliency comes from, and read its file."""

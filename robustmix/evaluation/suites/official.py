@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -157,10 +157,8 @@ def as_stored(pixels: Pixels) -> Stored:
         return Stored(SubsetPixels(inner.pixels, pixels.chosen), inner.enlarge)
     if not isinstance(pixels, ResizedPixels):
         return Stored(pixels, lambda images: images)
-    side, interpolation = pixels.side, pixels.interpolation
 
     def enlarge(images: Tensor) -> Tensor:
-        whole = ResizedPixels(TensorPixels(images), side, interpolation)
-        return whole.take(torch.arange(len(images)))
+        return replace(pixels, pixels=TensorPixels(images)).take(torch.arange(len(images)))
 
     return Stored(pixels.pixels, enlarge)

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from robustmix.errors import UsageError
 from robustmix.evaluation.options import option
-from robustmix.evaluation.patches import check_trials, patch_size, scope_ids, scope_size
+from robustmix.evaluation.params import recorded
+from robustmix.evaluation.patches import (
+    check_trials,
+    nearest_divisor,
+    patch_size,
+    scope_ids,
+    scope_size,
+)
 from robustmix.evaluation.suite import (
     Batch,
     Columns,
@@ -99,6 +106,12 @@ class PreparedShuffle(Prepared):
     mask_scope: str
     nonstandard: tuple[str, ...]
     trials: int
+    nearest_to: tuple[int, ...] | None = recorded(None, omit_default=True)
+    """The usual numbers of pieces, where none divides the images and the nearest are taken."""
+
+    def __post_init__(self) -> None:
+        for count in (*self.pieces, *(self.nearest_to or ())):  # may be a stranger's
+            piece_grid(count)
 
     def parts(self, context: Context) -> list[Part]:
         """List one pass for the identity, and one a trial over all grids."""
@@ -140,11 +153,12 @@ class PreparedShuffle(Prepared):
 
     def numbers(self, rows: Rows) -> Numbers:
         """Define the area under the curve and its relatives, then every point of it."""
+        over = f"over log2 of the number of pieces, from 1 to {self.pieces[-1]}"
         curve = Curve(
             conditions=tuple(grid_name(count) for count in self.pieces),
             x=tuple(np.log2(self.pieces).tolist()),
             suffix=f"pieces{self.pieces[-1]}",
-            note=f"over log2 of the number of pieces, from 1 to {self.pieces[-1]}",
+            note="; ".join(filter(None, (over, self._stand_in))),
         )
         points = {str(count): grid_name(count) for count in self.pieces}
         return curve_numbers(rows, curve) | point_numbers(rows, points)
@@ -160,11 +174,19 @@ class PreparedShuffle(Prepared):
             scale="log2",
             ticks=[f"{count}\n{grid_name(count)}" for count in self.pieces],
         )
-        return Found(curves=[curve])
+        return Found(curves=[curve], notes=[self._stand_in] if self._stand_in else [])
+
+    @property
+    def _stand_in(self) -> str:
+        if self.nearest_to is None:
+            return ""
+        wanted = ", ".join(grid_name(count) for count in self.nearest_to)
+        return f"the nearest grids to {wanted} that divide the images"
 
     def shown(self, part: SuitePart) -> Shown:
         """Show the areas."""
-        return shown_curves(part, section="Occlusion and shuffling", drawings=["shuffle-curve"])
+        section, drawings = "Occlusion and shuffling", ["shuffle-curve"]
+        return shown_curves(part, section=section, drawings=drawings, note=self._stand_in)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +205,7 @@ class Shuffle(Suite):
     """sample: an order of its own for each; batch:100: one for 100 samples, as a published tool."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_trials(self.trials)
         for pieces in self.pieces or ():
             piece_grid(pieces)
@@ -193,8 +216,10 @@ class Shuffle(Suite):
         if self.pieces is None:
             known = SMALL if max(scene.size) <= 64 else LARGE
             pieces = [count for count in known if _divides(scene.size, piece_grid(count))]
+            nearest = () if pieces else nearest_pieces(scene.size, known)
+            pieces += nearest
         else:
-            pieces = list(self.pieces)
+            pieces, nearest = list(self.pieces), ()
             for count in pieces:
                 patch_size(scene.size, piece_grid(count))
         if not set(pieces) - {IDENTITY}:
@@ -210,7 +235,22 @@ class Shuffle(Suite):
             mask_scope=self.mask_scope,
             nonstandard=() if self.mask_scope == "sample" else ("mask_scope",),
             trials=self.trials,
+            nearest_to=known if nearest else None,
         )
+
+
+def nearest_pieces(size: tuple[int, int], wanted: Sequence[int]) -> tuple[int, ...]:
+    """Give the square grids of pieces that divide images, nearest to the wanted ones; rising.
+
+    Example:
+        >>> nearest_pieces((299, 299), LARGE), nearest_pieces((45, 45), SMALL)
+        ((169,), (9, 25, 81, 225))
+    """
+    common = math.gcd(*size)
+    if common == 1:
+        return ()
+    sides = [math.sqrt(count) for count in wanted]
+    return tuple(sorted({nearest_divisor(common, side) ** 2 for side in sides}))
 
 
 def _divides(size: tuple[int, int], grid: tuple[int, int]) -> bool:

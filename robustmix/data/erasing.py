@@ -1,0 +1,114 @@
+"""Random erasing: a rectangle of an image becomes noise, as timm's ``RandomErasing`` does it.
+
+This is its mode ``pixel`` with one rectangle an image, for normalised images: standard normal noise
+then looks like a pixel of the data set.
+
+Reference:
+    Zhong et al. 2020, arXiv:1708.04896; timm, ``data/random_erasing.py``.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from robustmix.data.transforms import Box
+from robustmix.rng import normal
+
+ERASE_TRIALS = 10
+"""Rectangles that are tried before an image is left whole."""
+
+ERASE_UNIFORMS = 2 * ERASE_TRIALS + 3
+"""Uniforms an image takes: whether, an area and an aspect for each trial, then the two offsets."""
+
+AREA = (0.02, 1 / 3)
+"""Range of the rectangle's share of the image."""
+
+ASPECT = (0.3, 1 / 0.3)
+"""Range of the rectangle's height divided by its width; its logarithm is uniform."""
+
+NOTHING = Box(0, 0, 0, 0)
+
+
+class Erasing(NamedTuple):
+    """What erasing draws for one batch: everything random, nothing else."""
+
+    uniforms: Tensor  # (n, ERASE_UNIFORMS) float64 in [0, 1)
+    keys: Tensor  # (n,) int64, of each image's noise
+
+
+def draw_erasing(n: int, generator: torch.Generator) -> Erasing:
+    """Draw what erases in a batch.
+
+    Args:
+        n: number of images.
+        generator: a CPU generator; it advances by as much for every image, erased or not.
+
+    Returns:
+        Draws on the CPU.
+    """
+    ends = torch.iinfo(torch.int64)
+    return Erasing(
+        uniforms=torch.rand(n, ERASE_UNIFORMS, generator=generator, dtype=torch.float64),
+        keys=torch.randint(ends.min, ends.max, (n,), generator=generator),
+    )
+
+
+def erase_box(height: int, width: int, uniforms: Tensor, *, prob: float) -> Box:
+    """Return the rectangle that is erased of one image.
+
+    Args:
+        height: rows of the image.
+        width: columns of the image.
+        uniforms: float64 (ERASE_UNIFORMS,) in [0, 1).
+        prob: share of the images that are erased.
+
+    Returns:
+        The first trial that is lower and narrower than the image, else ``NOTHING``.
+    """
+    chance, *trials, down, across = uniforms.tolist()
+    if chance >= prob:
+        return NOTHING
+    low, high = math.log(ASPECT[0]), math.log(ASPECT[1])
+    for trial in range(ERASE_TRIALS):
+        area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * trials[2 * trial])
+        aspect = math.exp(low + (high - low) * trials[2 * trial + 1])
+        rows, columns = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if rows < height and columns < width:
+            top, left = int(down * (height - rows + 1)), int(across * (width - columns + 1))
+            return Box(top, left, rows, columns)
+    return NOTHING
+
+
+def erase(images: Tensor, draws: Erasing, *, prob: float) -> Tensor:
+    """Replace a rectangle of some images by standard normal noise.
+
+    Args:
+        images: float, (n, C, H, W), normalised.
+        draws: what is random, on the CPU.
+        prob: share of the images that are erased.
+
+    Returns:
+        New images, same shape, dtype and device. The noise of an image depends on its own draws
+        alone, and on the device in the last bit at most.
+    """
+    images = images.clone()
+    _, channels, height, width = images.shape
+    boxes = [erase_box(height, width, uniforms, prob=prob) for uniforms in draws.uniforms]
+    rows = torch.tensor([i for i, box in enumerate(boxes) if box.height * box.width])
+    if len(rows) == 0:
+        return images
+    top, left, tall, wide = torch.tensor(boxes)[rows].to(images.device)[:, :, None].unbind(1)
+    rows, keys = rows.to(images.device), draws.keys[rows].to(images.device)
+    y, x = (torch.arange(side, device=images.device) for side in (height, width))
+    in_rows, in_columns = (y >= top) & (y < top + tall), (x >= left) & (x < left + wide)
+    most = int((tall * wide).max())
+    noise = normal(keys, most * channels).view(-1, most, channels).to(images.dtype)
+    # Both masks run through image after image and row after row, so their places correspond.
+    chosen = images[rows].movedim(1, 3)
+    chosen[in_rows[:, :, None] & in_columns[:, None, :]] = noise[
+        torch.arange(most, device=images.device) < tall * wide
+    ]
+    images[rows] = chosen.movedim(3, 1)
+    return images

@@ -1,0 +1,57 @@
+"""Whether a model's numbers are its own: not if its answers change from pass to pass."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from robustmix.report.schema import ReportModel, Warn
+
+NOT_REPEATABLE = "W-NOT-REPEATABLE"
+BATCH_DEPENDENT = "W-BATCH-DEPENDENT"
+"""Codes of warnings with which no gate is passed."""
+
+REPEAT_TOLERANCE = 1e-4
+"""Largest difference of a logit between two passes, relative to the largest logit, that is taken
+for the rounding of sums in another order."""
+
+
+def model_doubts(checks: Mapping[str, Any]) -> list[Warn]:
+    """Say what the checks of a model show that makes its numbers one draw of many.
+
+    Args:
+        checks: ``model.checks`` of a report; files of older versions have fewer.
+    """
+    if checks.get("output") == "nonfinite":  # NaN equals nothing, itself included
+        return []
+    measured = checks.get("repeat_difference")
+    if "repeat_difference" in checks:
+        repeats = isinstance(measured, int | float) and measured <= REPEAT_TOLERANCE
+    else:
+        repeats = checks.get("deterministic") is not False
+    if not repeats:
+        size = f", by {measured:.2g} of the largest logit" if isinstance(measured, float) else ""
+        return [
+            Warn(
+                code=NOT_REPEATABLE,
+                suite="clean",
+                message="the model's answers to the same images differ from pass to pass"
+                f"{size}: its numbers are one random draw; make forward() deterministic (dropout "
+                "off, no noise)",
+            )
+        ]
+    if checks.get("batch_independent") is False:
+        return [
+            Warn(
+                code=BATCH_DEPENDENT,
+                suite="clean",
+                message="the model's answer to an image differs with the images that come with "
+                "it, so its numbers depend on the batch: make forward() independent of the batch "
+                "(batch norm with running statistics)",
+            )
+        ]
+    return []
+
+
+def report_doubts(content: ReportModel) -> list[Warn]:
+    """List why the numbers of a report are not the model's own: by its warnings or its checks."""
+    told = [one for one in content.warnings if one.code in (NOT_REPEATABLE, BATCH_DEPENDENT)]
+    return list({one.code: one for one in (*told, *model_doubts(content.model.checks))}.values())
