@@ -71,7 +71,7 @@ def calibrate_model(
     out: Path,
     *,
     source: str | Path | None = None,
-    calib_data: str | None = None,
+    calib_data: str | ImageSet | None = None,
     calib_split: str = "auto",
     data_dir: Path | None = None,
     device: str = "auto",

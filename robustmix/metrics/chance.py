@@ -185,6 +185,8 @@ def square_chance(sums: FloatArray, spread: FloatArray, counts: FloatArray) -> C
 def skewed_mean(values: npt.ArrayLike) -> tuple[float, float]:
     """Give the 95 % interval of a mean of skewed values, which losses mostly are.
 
+    It is joined with the normal one, which reaches further to the side of the short tail.
+
     Args:
         values: (n,), n >= 2.
 
@@ -208,5 +210,7 @@ def skewed_mean(values: npt.ArrayLike) -> tuple[float, float]:
             return q
         return 3 / skew * (float(np.cbrt(1 + skew * (q - skew / (6 * n)))) - 1)
 
-    low, high = mean - sd * error(Z95), mean - sd * error(-Z95)
+    reach = Z95 / math.sqrt(n)
+    low = mean - sd * max(error(Z95), reach)
+    high = mean + sd * max(-error(-Z95), reach)
     return (max(0.0, low) if x.min() >= 0 else low), high

@@ -93,7 +93,7 @@ def right_along(rows: Rows, curve: Curve) -> FloatArray:
 _MEANINGS = {
     "nauc": ("accuracy at the curve's start is 0", "area over the accuracy at the start"),
     "nauc_chance": (
-        "accuracy at the curve's start is not surely above chance",
+        "accuracy at the curve's start is not above chance",
         "as nauc with the chance level taken off both",
     ),
     "half": (
@@ -101,6 +101,9 @@ _MEANINGS = {
         "share of hidden patches that halves the accuracy",
     ),
 }
+
+
+_UNSURE = "accuracy at the curve's start is not surely above chance"
 
 
 def curve_numbers(rows: Rows, curve: Curve) -> Numbers:
@@ -116,8 +119,8 @@ def curve_numbers(rows: Rows, curve: Curve) -> Numbers:
         ("", f"auc_{curve.suffix}"): lambda: mean(area(right.T, x), note=curve.note),
     }
     chance, first = 1 / rows.num_classes, rows.rules == FIRST_RULES
-    # Accuracy falls to chance, so where half of it is no more, reaching it says nothing.
-    floors = {"nauc": 0.0, "nauc_chance": chance, "half": 0.0 if first else 2 * chance}
+    # A curve that begins at chance is halved by chance. Whether a lower one is, resamples tell.
+    floors = {"nauc": 0.0, "nauc_chance": chance, "half": 0.0 if first else chance}
     names = {"nauc": "nauc", "nauc_chance": "nauc_chance", "half": curve.half}
     for kind, name in names.items():
         if name is not None:
@@ -138,9 +141,8 @@ def _derived(
     undefined, told = _MEANINGS[name]
     unit: Unit = "fraction" if name == "half" else "score"
     if sure and wilson(round(right[0].sum()), n)[0] <= floor:
-        if name == "half":
-            undefined = "half of the unmasked accuracy is not surely above chance"
-        return absent(n, undefined, direction="higher", unit=unit, note=told)
+        reason = undefined if floor == 0 else _UNSURE
+        return absent(n, reason, direction="higher", unit=unit, note=told)
 
     def statistic(weights: FloatArray) -> FloatArray:
         curves = weights @ right.T / n

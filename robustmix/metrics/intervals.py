@@ -73,7 +73,7 @@ def least_share(hits: npt.ArrayLike, counts: npt.ArrayLike) -> tuple[float, floa
     Example:
         >>> low, high = least_share([5, 9], [10, 10])
         >>> round(low, 4), round(high, 4)
-        (0.1871, 0.8419)
+        (0.1871, 0.8415)
     """
     n, k = np.asarray(counts, dtype=np.float64), np.asarray(hits, dtype=np.float64)
     there = n > 0

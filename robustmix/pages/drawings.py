@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from robustmix.pages.elements import Picture
-from robustmix.pages.picture import NothingToDraw
+from robustmix.pages.picture import NothingToDraw, of_our_form
 from robustmix.pages.svg import inline_svg
 from robustmix.report.text import plain
 from robustmix.tables import Row, Table
@@ -110,13 +110,15 @@ def draw(name: str, reports: "Sequence[Report]", path: Path, *, suite: str = "")
     Raises:
         UsageError: there is no such drawing.
         NothingToDraw: no suite of the reports has what it shows.
+        IntakeError: a report holds something of another form than robustmix writes.
         IncompleteError: the file cannot be written.
     """
     row = DRAWINGS.row(name)
     suites = [key for key in suites_with(name, reports) if suite in ("", key)]
     if not row.together:
         reports, suites = reports[:1], suites[:1]
-    return DRAWINGS[name](reports, suites, path)
+    with of_our_form():
+        return DRAWINGS[name](reports, suites, path)
 
 
 def pictures_of(

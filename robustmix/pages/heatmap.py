@@ -11,6 +11,7 @@ from robustmix.metrics.metric import Metric
 from robustmix.pages.picture import NothingToDraw, new_figure, sources_of
 from robustmix.report.report import Report
 from robustmix.report.schema import ReportModel, SuitePart
+from robustmix.report.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 OTHER = "other"
 """The last group: corruptions that are not of the benchmark."""
+
+MOST_ROWS, MOST_COLUMNS = 200, 20
+"""Corruptions and severities of a picture that can be read, and drawn in little memory."""
 
 MEANS = "by_corruption"
 """Conditions ``by_corruption:fog`` are means over severities."""
@@ -55,7 +59,7 @@ def draw_heatmap(reports: Sequence[Report], suites: Sequence[str], path: Path) -
         Where accuracy is lowest, in words, and which images are a substitute's.
 
     Raises:
-        NothingToDraw: there is no such suite.
+        NothingToDraw: there is no such suite, or it has no corruption or too many.
         IncompleteError: the file cannot be written.
     """
     source = next(iter(sources_of(reports, suites)), None)
@@ -64,6 +68,11 @@ def draw_heatmap(reports: Sequence[Report], suites: Sequence[str], path: Path) -
             "the report has no corruption suite", "evaluate with --suite corruption"
         )
     grid, clean = _grid_of(source.part), _clean_accuracy(source.report.content)
+    if not (0 < len(grid.names) <= MOST_ROWS and len(grid.severities) <= MOST_COLUMNS):
+        raise NothingToDraw(
+            f"{len(grid.names)} corruptions at {len(grid.severities)} severities make no picture",
+            f"at most {MOST_ROWS} at {MOST_COLUMNS} are drawn",
+        )
     images = source.part.details.get("source", "other")
     approximate = source.part.details.get("approximate", [])
     width, height = 2.6 + 0.72 * (len(grid.severities) + 2), 1.1 + 0.34 * len(grid.names)
@@ -83,9 +92,9 @@ def _grid_of(part: SuitePart) -> Grid:
     for condition in part.conditions:
         kind, _, of = condition.name.partition(":")
         name, _, severity = condition.name.rpartition("/")
-        if kind == MEANS:
+        if kind == MEANS and "acc_mean" in condition.metrics:
             means[of] = _value(condition.metrics["acc_mean"])
-        elif name and severity.isdecimal():
+        elif name and severity.isdecimal() and len(severity) < 4 and "acc" in condition.metrics:
             cells[name, int(severity)] = _value(condition.metrics["acc"])
     known = [name for members in GROUPS.values() for name in members]
     found = dict.fromkeys(name for name, _ in cells)
@@ -110,7 +119,7 @@ def _value(metric: Metric) -> float:
 def _clean_accuracy(content: ReportModel) -> float:
     """Give the accuracy without corruption, 0 if the report does not have it."""
     for part in content.ordered_suites().values():
-        if part.kind == "clean" and part.status == "ok":
+        if part.kind == "clean" and part.status == "ok" and "top1" in part.metrics:
             return part.metrics["top1"].value or 0.0
     return 0.0
 
@@ -142,9 +151,12 @@ def _draw_cells(axes: "Axes", grid: Grid, clean: float) -> None:
 
 
 def _label(axes: "Axes", grid: Grid, approximate: Sequence[str]) -> None:
+    shown_names = {name: plain(name, 40) for name in grid.names}
     labels = ["clean", *(f"severity {severity}" for severity in grid.severities), "mean"]
     axes.set_xticks(range(len(labels)), labels, fontsize=8)
-    shown = [f"{name} (approximate)" if name in approximate else name for name in grid.names]
+    shown = [
+        f"{said} (approximate)" if n in approximate else said for n, said in shown_names.items()
+    ]
     axes.set_yticks(range(len(shown)), [name.replace("_", " ") for name in shown], fontsize=8)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
@@ -158,7 +170,7 @@ def _in_words(grid: Grid, images: str, approximate: Sequence[str]) -> str:
     said = f"{images.capitalize()} images."
     if not np.isnan(grid.values).all():
         row, column = np.unravel_index(np.nanargmin(grid.values), grid.values.shape)
-        lowest = f"{grid.names[row]} at severity {grid.severities[column]}"
+        lowest = f"{plain(grid.names[row], 40)} at severity {grid.severities[column]}"
         said += f" Lowest: {lowest} with {100 * grid.values[row, column]:.2f} %."
     if approximate:
         said += f" {', '.join(approximate)} was made with a substitute and is approximate."

@@ -97,8 +97,7 @@ def _suites(report: Report) -> Iterator[Section]:
     headings: dict[str, dict[str, SuitePart]] = {}
     for key, part in report.content.ordered_suites().items():
         if part.status == "ok":
-            heading = part.shown.section or key.partition("@")[0].capitalize()
-            headings.setdefault(plain(heading, 60), {})[key] = part
+            headings.setdefault(_heading(key, part), {})[key] = part
     told: list[VerdictPart] = []
     for number, (heading, parts) in enumerate(headings.items()):
         verdicts = _verdicts(parts, told)
@@ -116,6 +115,11 @@ def _suites(report: Report) -> Iterator[Section]:
                 *_conditions(heading, parts),
             ],
         )
+
+
+def _heading(key: str, part: SuitePart) -> str:
+    """Name the section that a suite stands in."""
+    return plain(part.shown.section or key.partition("@")[0].capitalize(), 60)
 
 
 def _verdicts(parts: Mapping[str, SuitePart], told: Sequence[VerdictPart]) -> list[VerdictPart]:
@@ -264,13 +268,24 @@ def _worst_classes(content: ReportModel) -> list[Section]:
 
 
 def _warnings(content: ReportModel) -> list[Section]:
+    """List every warning, with where its message stands on the page; else with the message."""
+    headings = {
+        key: f"see {_heading(key, part)}"
+        for key, part in content.suites.items()
+        if part.status == "ok"
+    }
+    reasons = {key: "see Summary" for key, part in content.suites.items() if part.status != "ok"}
+    told = [
+        *((error, reasons.get(error.suite or "")) for error in content.errors),
+        *((warning, headings.get(warning.suite or "")) for warning in content.warnings),
+    ]
     rows = [
         [
             Cell(text=plain(warning.code)),
             Cell(text=plain(warning.suite or "")),
-            Cell(text=plain(warning.message, 1000), kind="note"),
+            Cell(text=where or plain(warning.message, 1000), kind="note"),
         ]
-        for warning in [*content.errors, *content.warnings]
+        for warning, where in told
     ]
     table = Grid(
         caption="What to know before using a number",

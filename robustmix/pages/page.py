@@ -7,9 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from robustmix import __version__
-from robustmix.errors import IntakeError
 from robustmix.files import write_text
 from robustmix.pages.one_report import sections, subtitle
+from robustmix.pages.picture import of_our_form
 from robustmix.pages.several_reports import compared
 from robustmix.report.report import Report
 from robustmix.report.text import plain
@@ -38,15 +38,8 @@ def page_html(reports: Sequence[Report]) -> str:
     from markupsafe import Markup
 
     reports = [_short(report) for report in reports]
-    try:
+    with of_our_form():
         parts = sections(reports[0]) if len(reports) == 1 else compared(reports)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise IntakeError(
-            f"a report holds something of another form than robustmix writes "
-            f"({type(error).__name__}: {plain(error)})",
-            "evaluate again, or check it with `robustmix report validate`",
-            code="E-REPORT",
-        ) from None
     script = _resource("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     names = [plain(report.content.run.name) for report in reports]

@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from robustmix.errors import IntakeError
+from robustmix.errors import IntakeError, RobustmixError
 from robustmix.files import atomic_path
 from robustmix.metrics.metric import Metric
 from robustmix.report.report import Report
 from robustmix.report.schema import SuitePart
+from robustmix.report.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,26 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+@contextmanager
+def of_our_form() -> Iterator[None]:
+    """Turn what a stranger's report makes of tables and pictures into one line.
+
+    Raises:
+        IntakeError: something in it is of another form than robustmix writes.
+    """
+    try:
+        yield
+    except RobustmixError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise IntakeError(
+            f"a report holds something of another form than robustmix writes "
+            f"({type(error).__name__}: {plain(error)})",
+            "evaluate again, or check it with `robustmix report validate`",
+            code="E-REPORT",
+        ) from None
 
 
 class NothingToDraw(IntakeError):

@@ -48,6 +48,14 @@ ODD = {
     "format": "%s%n{0.__class__}",
 }
 
+EVERY = pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+
+
+def odd(place: int, every: bool) -> list[str]:
+    """Give every odd string, or a third of them, another one from place to place."""
+    return list(ODD.values())[0 if every else place % 3 :: 1 if every else 3]
+
+
 SECONDS = 5.0
 """Of the processor, that an odd string may cost; the clock of a busy machine says nothing."""
 
@@ -118,13 +126,14 @@ def flags() -> list[str]:
     return sorted(flag for flag, one in options.items() if not one.is_switch)
 
 
+@EVERY
 @pytest.mark.parametrize("flag", flags())
 def test_suite_options(
-    flag: str, last: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flag: str, every: bool, last: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = flag[2:].replace("-", "_")
     suites = [suite for suite, known in every_option().items() if name in known]
-    for text in ODD.values():
+    for text in odd(flags().index(flag), every):
         line = ["eval", str(tmp_path / "none.pth"), "--suite", suites[0], f"{flag}={text}"]
         if held(line, capsys, codes=REFUSED) == 3:
             line[1] = str(last)
@@ -178,9 +187,11 @@ def lines(last: Path, out: Path) -> dict[str, list[str]]:
 NAMES = sorted(lines(Path(), Path()))
 
 
+@EVERY
 @pytest.mark.parametrize("name", NAMES)
 def test_options_of_commands(
     name: str,
+    every: bool,
     last: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -188,7 +199,7 @@ def test_options_of_commands(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     known = set(tmp_path.rglob("*"))
-    for text in ODD.values():
+    for text in odd(NAMES.index(name), every):
         line = lines(last, tmp_path / "out")[name]
         joined = [*line[:-1], line[-1] + text] if line[-1].endswith("=") else [*line, text]
         held(joined, capsys, codes=TAKEN)
@@ -198,7 +209,8 @@ def test_options_of_commands(
 
 
 def test_there_are_enough() -> None:
-    assert (len(flags()) + len(NAMES)) * len(ODD) > 800
+    assert sum(len(odd(place, False)) for place in range(len(flags()) + len(NAMES))) > 400
+    assert {text for place in range(3) for text in odd(place, False)} == set(ODD.values())
 
 
 # small files

@@ -31,13 +31,3 @@ def test_options_that_contradict_a_checkpoint_are_refused(
     line = capsys.readouterr().err
     assert f"error[E-MODEL]: {flag} contradicts last.pth" in line
     assert "--override-checkpoint" in line
-
-
-@pytest.mark.parametrize("value", ["nan,0.5,0.5", "inf,0,0"])
-def test_a_normalisation_of_no_numbers_is_a_usage_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str
-) -> None:
-    path = tmp_path / "last.pth"
-    save_checkpoint(path, checkpoint())
-    assert run(["eval", str(path), "--mean", value, "--std", "1,1,1"]) == 2
-    assert "error[E-NORM]" in capsys.readouterr().err

@@ -1,3 +1,4 @@
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from robustmix.comparison.compare import compare
 from robustmix.comparison.document import CheckDocument
 from robustmix.comparison.measure import Options
 from robustmix.comparison.paired import Counted
+from robustmix.comparison.paths import parse_path
 from robustmix.comparison.rules import RuleSet, parse_amount, parse_assertion, rules_from
 from robustmix.errors import IncompleteError, IntakeError, UsageError
 from robustmix.evaluation.suites.attack import Attack
@@ -269,10 +271,10 @@ def test_numbers_without_rows_are_believed_only_if_that_is_asked_for(bare: str) 
     pair[side] = Report(pair[side].content)
     for rule in (POINTS, {"metric": "clean.top1"}, FLOOR):
         untouched = rule is FLOOR and bare == "baseline"
-        document = run(*pair, rule)
+        document = run(pair[0], pair[1], rule)
         assert document.exit_code == (0 if untouched else 4)
         assert untouched or document.rules[0].message == NO_RECORD
-    document = run(*pair, POINTS, allow_unverified=True)
+    document = run(pair[0], pair[1], POINTS, allow_unverified=True)
     assert document.exit_code == 0
     told = (
         "W-UNVERIFIED: clean.top1 is taken as it is stated, for a report came without its "
@@ -280,9 +282,9 @@ def test_numbers_without_rows_are_believed_only_if_that_is_asked_for(bare: str) 
     )
     assert told in document.rules[0].message
     assert any(told in line for line in document.warnings)
-    assert run(*pair, FLOOR, allow_unverified=True).exit_code == 0
+    assert run(pair[0], pair[1], FLOOR, allow_unverified=True).exit_code == 0
     # What is tested needs the rows themselves.
-    document = run(*pair, {"metric": "clean.top1"}, allow_unverified=True)
+    document = run(pair[0], pair[1], {"metric": "clean.top1"}, allow_unverified=True)
     assert (document.exit_code, document.rules[0].outcome) == (4, "incomplete")
     assert document.rules[0].message.startswith("cannot be tested: ")
 
@@ -357,7 +359,7 @@ def test_what_takes_long_keeps_to_few_resamples() -> None:
     rules = rules_from({"rule": [{"metric": name, "kind": "significant"} for name in names]})
     document = check(sibling(), base(), rules, options=many)
     methods = [result.ci_method for result in document.rules]
-    assert methods == ["bootstrap/300", "bootstrap/200", "bootstrap/300"]
+    assert methods == ["bootstrap+chance/300", "bootstrap/200", "bootstrap/300"]
 
 
 def clean_hits(report: Report) -> dict[str, bool]:
@@ -477,3 +479,139 @@ def test_assert_no_regression(tmp_path: Path) -> None:
         assert_no_regression(sibling(), base(), strict=True, options=QUICK)
     with pytest.raises(IntakeError):
         assert_no_regression(base(), tmp_path / "nowhere")
+
+
+IDLE: list[tuple[dict[str, Any], str]] = [
+    (
+        {"gate": "no-drop", "margin": "2pp"},
+        "--margin is of --gate non-inferiority, not of --gate p",
+    ),
+    ({"gate": "significant", "margin": "2pp"}, "not of --gate significant; leave it out"),
+    (
+        {"gate": "improvement", "tolerance": "1pp"},
+        "--tolerance is of --gate point, not of --gate i",
+    ),
+    ({"margin": "2pp", "tolerance": "1pp"}, "--tolerance is of --gate point, not of --gate non-in"),
+]
+
+
+@pytest.mark.parametrize(("given", "told"), IDLE, ids=str)
+@pytest.mark.parametrize("baseline", [True, False])
+def test_an_option_that_would_do_nothing_is_refused(
+    given: dict[str, str], told: str, baseline: bool
+) -> None:
+    options: dict[str, Any] = {"assertions": [parse_assertion("clean.top1>=0.1")]}
+    options |= {"gate": given.get("gate")}
+    if "margin" in given:
+        options["margin"] = parse_amount(given["margin"], "margin")
+    if "tolerance" in given:
+        options["tolerances"] = [parse_amount(given["tolerance"], "tolerance")]
+    with pytest.raises(UsageError, match=told if baseline else "and there is none"):
+        check(base(), base() if baseline else None, **options)
+
+
+def test_a_level_of_no_test_is_refused() -> None:
+    with pytest.raises(UsageError, match="--alpha is of tests, and no rule is one"):
+        check(base(), assertions=[parse_assertion("clean.top1>=0.1")], alpha=0.1)
+
+
+@pytest.mark.parametrize("amount", ["100pp", "250 pp", "1000.5%", "1e300%", "1e300pp"])
+@pytest.mark.parametrize("kind", ["margin", "tolerance"])
+def test_a_rule_that_could_not_fail_is_refused(kind: str, amount: str) -> None:
+    rule = {"metric": "clean.top1", kind: amount}
+    rule |= {"kind": "no-drop"} if kind == "tolerance" else {}
+    with pytest.raises(UsageError, match="allows every loss, so the rule could not fail"):
+        run(damaged(), base(), rule)
+
+
+@pytest.mark.parametrize(
+    ("metric", "amount", "refused"),
+    [
+        ("clean.top1", "99.9%", False),
+        ("clean.top1", "100%", True),
+        ("clean.error", "900%", False),
+        ("clean.nll", "99", False),
+        ("clean.nll", "100", True),
+    ],
+)
+def test_the_bound_of_a_loss_depends_on_the_metric(metric: str, amount: str, refused: bool) -> None:
+    rule = {"metric": metric, "kind": "no-drop", "tolerance": amount}
+    if refused:
+        with pytest.raises(UsageError, match="the rule could not fail"):
+            run(base(), base(), rule)
+    else:
+        assert run(base(), base(), rule).exit_code == 0
+
+
+def test_a_loss_of_all_that_there_is_is_told() -> None:
+    value = base().metric("clean.top1").value
+    assert value is not None
+    for points, told in ((100 * value + 0.1, True), (100 * value - 0.1, False)):
+        document = run(base(), base(), {"metric": "clean.top1", "margin": f"{points}pp"})
+        assert any(line.startswith("W-CANNOT-FAIL") for line in document.warnings) == told
+
+
+@pytest.mark.parametrize(
+    ("metric", "near"),
+    [
+        ("clean.tpo1", "clean.top1"),
+        ("claen.top1", "clean.top1"),
+        ("corruption.acc[brightnes/4]", "corruption.acc[brightness/4]"),
+    ],
+)
+def test_a_slip_is_told_with_the_nearest_names(metric: str, near: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"did you mean {near}")):
+        check(base(), assertions=[parse_assertion(f"{metric}>=0.1")], options=QUICK)
+    with pytest.raises(UsageError, match=re.escape(f"did you mean {near}")):
+        compare(base(), sibling(), metrics=[parse_path(metric)], options=QUICK)
+
+
+def test_what_did_not_run_is_missing_and_no_slip() -> None:
+    assert check(base(), assertions=[parse_assertion("pgd.robust_acc>=0.1")]).exit_code == 4
+    lost = changed(base(), lambda v: v["suites"]["clean"]["metrics"].pop("top1"))
+    assert check(lost, assertions=[parse_assertion("clean.top1>=0.1")]).exit_code == 4
+
+
+def test_other_pixels_under_the_same_ids_are_other_data() -> None:
+    other = changed(report_of(name="again"), set_in("dataset", "pixels_sha256", to="0" * 64))
+    document = run(other, base())
+    assert document.exit_code == 5
+    assert "pixels of the images: 000000000000 against" in document.rules[0].message
+    # A baseline of other data is refused even where no rule compares.
+    floor = {"metric": "clean.top1", "kind": "absolute", "limit": 0.1}
+    document = run(other, base(), floor)
+    assert (document.exit_code, document.rules[-1].outcome) == (5, "incompatible")
+    unsaid = changed(report_of(name="again"), set_in("dataset", "pixels_sha256", to=None))
+    assert run(unsaid, base()).exit_code == 0
+
+
+@pytest.mark.parametrize("side", ["candidate", "baseline"])
+def test_a_model_that_does_not_repeat_itself_passes_no_gate(side: str) -> None:
+    random = changed(
+        report_of(name="again"), set_in("model", "checks", "batch_independent", to=False)
+    )
+    pair = (random, base()) if side == "candidate" else (base(), random)
+    document = run(pair[0], pair[1])
+    assert (document.verdict, document.exit_code) == ("incomplete", 4)
+    assert document.rules[-1].rule == "the model of again repeats its answers"
+
+
+def test_reports_of_one_name_are_called_as_they_were_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("runs/one", "runs/two", "ci/one"):
+        saved(base(), tmp_path / place)
+    monkeypatch.chdir(tmp_path)
+
+    def called(a: Path | str, b: Path | str) -> tuple[str, str]:
+        document = check(a, b, options=QUICK)
+        assert document.baseline is not None
+        return document.candidate.name, document.baseline.name
+
+    assert called("runs/two", "runs/one") == ("runs/two", "runs/one")
+    assert called("runs/one", "runs/one") == ("runs/one", "runs/one")
+    # Of absolute paths only what tells them apart: documents are published.
+    assert called(tmp_path / "runs/two", tmp_path / "runs/one") == ("two", "one")
+    assert called(tmp_path / "runs/one", tmp_path / "ci/one") == ("runs/one", "ci/one")
+    saved(sibling(), tmp_path / "new")
+    assert called("new", "runs/one") == ("sibling", "base")

@@ -81,7 +81,8 @@ def numbered(valid: str) -> Named:
 
 def mistyped(valid: str) -> Named:
     value = json.loads(valid)
-    for junk in (None, True, [], {}, "", -1, [[]], "x" * 100_000):
+    junks: list[Any] = [None, True, [], {}, "", -1, [[]], "x" * 100_000]
+    for junk in junks:
         for key in ("suites", "protocol", "dataset", "model", "run", "tool", "artifacts"):
             yield f"{key} is {junk!r:.9}", json.dumps(value | {key: junk}).encode()
 

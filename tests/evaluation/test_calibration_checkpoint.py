@@ -338,8 +338,8 @@ def test_images_that_do_not_determine_a_temperature_leave_no_checkpoint(
     assert [path.name for path in tmp_path.iterdir()] == ["last.pth"]
 
 
-def chunks(n: int) -> tuple[torch.Tensor, ...]:
-    return torch.arange(n).split(100)
+def chunks(n: int) -> list[torch.Tensor]:
+    return [torch.arange(first, min(n, first + 100)) for first in range(0, n, 100)]
 
 
 def test_a_class_map_cannot_be_kept(tmp_path: Path) -> None:

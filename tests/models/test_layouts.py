@@ -554,7 +554,9 @@ def test_published_weights_of_timm_bring_their_own_preparation(
     path = tmp_path / "pytorch_model.bin"
     torch.save(timm.create_model(TIMM).state_dict(), path)
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: str(path))
-    usual = timm.data.resolve_data_config({}, pretrained_cfg=timm.get_pretrained_cfg(TIMM))
+    usual = timm.data.resolve_data_config(
+        {}, pretrained_cfg=timm.get_pretrained_cfg(TIMM).to_dict()
+    )
     side = usual["input_size"][1]
     resize = int(side / usual["crop_pct"])
     model = load_model(f"timm:{TIMM}@default")
