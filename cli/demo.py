@@ -26,8 +26,8 @@ def demo(
     console.say(comparison_table(result.reports))
     console.say(
         f"{' and '.join(METHODS)} were trained alike, for {EPOCHS} epochs; all of it took "
-        f"{result.seconds:.0f} s. Two models trained for a minute on digits prove nothing about the "
-        "methods: this shows what robustmix measures, not which method is better."
+        f"{result.seconds:.0f} s. Two models trained for a minute on digits prove nothing about "
+        "the methods: this shows what robustmix measures, not which method is better."
     )
     for path in result.paths:
         console.result(str(path))

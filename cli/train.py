@@ -195,9 +195,7 @@ def _train(recipe: "Recipe", **options: Any) -> None:
         raise typer.Exit(128 + result.signal if result.signal else 4)
 
 
-def _show_dry_run(
-    resolved: "Resolved", runs: int, data_dir: Path | None, device: str
-) -> None:
+def _show_dry_run(resolved: "Resolved", runs: int, data_dir: Path | None, device: str) -> None:
     from robustmix.training.dry_run import dry_run
 
     found = dry_run(

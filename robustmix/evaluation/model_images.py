@@ -13,10 +13,11 @@ from robustmix.models.robust_model import RobustModel
 
 
 def load_for(robust: RobustModel, name: str, split: Split, data_dir: Path | None) -> ImageSet:
-    """Load images for a model, with the test transform that its checkpoint records.
+    """Load images for a model, with the test transform of its training.
 
-    Where the images cannot be prepared so, or the checkpoint records nothing, they are prepared in
-    the data set's own way. A note says where the two differ.
+    A checkpoint records it, and published weights come with it. Where the images cannot be prepared
+    so, or nothing is known, they are prepared in the data set's own way. A note says where the two
+    differ.
 
     Raises:
         UsageError: see ``load_dataset``.
@@ -43,8 +44,8 @@ def load_for(robust: RobustModel, name: str, split: Split, data_dir: Path | None
     return _noted(
         images,
         f"images are prepared with the test transform of the training, '{images.transform}', "
-        f"which the checkpoint records; those of {images.name} would by themselves be prepared "
-        f"with '{images.own_transform}'",
+        f"which {'the checkpoint records' if robust.info.recipe else 'the weights came with'}; "
+        f"those of {images.name} would by themselves be prepared with '{images.own_transform}'",
     )
 
 
@@ -53,14 +54,14 @@ def _noted(images: ImageSet, text: str) -> ImageSet:
 
 
 def recorded_transform(robust: RobustModel) -> TestTransform | None:
-    """Return the test transform that a checkpoint's recipe records, if it does.
+    """Return the test transform that a checkpoint's recipe records or that weights came with.
 
     Raises:
         IntakeError: what is recorded is none.
     """
     record = (robust.info.recipe or {}).get("test_transform")
     if record is None:
-        return None
+        return _published(robust)
     try:
         if not isinstance(record, Mapping):
             raise ValueError("it is no table")
@@ -71,3 +72,12 @@ def recorded_transform(robust: RobustModel) -> TestTransform | None:
             "train again, or take another checkpoint",
             code="E-CHECKPOINT",
         ) from error
+
+
+def _published(robust: RobustModel) -> TestTransform | None:
+    """Return what published weights came with, if it gives images of the model's size."""
+    text = robust.info.test_transform
+    transform = None if text is None else TestTransform.parse(text)
+    if transform is None or robust.input_size[1:] != 2 * (transform.crop or transform.resize,):
+        return None
+    return transform

@@ -86,7 +86,7 @@ def load_maps(path: Path) -> SaliencyFile:
         raise _bad(path, f"holds {len(ids)} ids and maps of shape {maps.shape}")
     if len(set(ids)) != len(ids):
         raise _bad(path, "names a sample twice")
-    values = maps.astype(np.float32)
+    values = np.asarray(maps, dtype=np.float32)
     if not np.isfinite(values).all() or values.min() < 0:
         raise _bad(path, "holds maps that are negative, NaN or infinite")
     places = {sample_id: row for row, sample_id in enumerate(ids)}
