@@ -67,7 +67,7 @@ def evaluate(
         str | None, typer.Option(help="So many images (500) or that share (0.1).")
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, max=10**9, help="Images a forward pass; changes no number.")
+        int, typer.Option(help="Images a forward pass; changes no number.")
     ] = 128,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -131,8 +131,8 @@ def evaluate(
         )
     count = None if limit is None else parse_limit(limit)
 
+    from robustmix.evaluation.evaluate import check_batch_size, exit_code
     from robustmix.evaluation.evaluate import evaluate as run_evaluation
-    from robustmix.evaluation.evaluate import exit_code
     from robustmix.evaluation.forecast import forecast
     from robustmix.evaluation.plan import plan
     from robustmix.evaluation.prepare import prepare
@@ -164,6 +164,7 @@ def evaluate(
     )
     if dry_run:
         shown.close()
+        check_batch_size(batch_size)
         evaluation = prepare(
             robust,
             dataset,

@@ -35,6 +35,12 @@ MOST_BATCH = 1_000_000
 """Largest batch; no device takes more, and counters of the network's kernels end at 2^31."""
 
 
+def check_batch_size(batch_size: int) -> None:
+    """Raise UsageError unless a batch can have so many images."""
+    if not 1 <= batch_size <= MOST_BATCH:
+        raise UsageError(f"expected --batch-size from 1 to {MOST_BATCH}, got {batch_size}"[:200])
+
+
 def evaluate(
     model: RobustModel | nn.Module | Path | str,
     dataset: ImageSet | str | None = None,
@@ -105,8 +111,7 @@ def evaluate(
         >>> evaluate(model, "digits", ["clean"], limit=20).metric("clean.top1").n
         20
     """
-    if not 1 <= batch_size <= MOST_BATCH:
-        raise UsageError(f"expected --batch-size from 1 to {MOST_BATCH}, got {batch_size}"[:200])
+    check_batch_size(batch_size)
     if resume and force:
         raise UsageError("--resume and --force exclude each other", "give one of them")
     if resume and out is None:

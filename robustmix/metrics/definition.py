@@ -199,7 +199,10 @@ class Definition:
             hits = round(float(chosen.sum()))
             return proportion(hits, len(chosen), direction=self.direction, note=self.note)
         if self.interval == "skewed" and len(chosen) > 1:
-            return self._with(skewed_mean(chosen), "skewed95/images")
+            low, high = skewed_mean(chosen)
+            if self.unit == "fraction":  # a difference of fractions may be negative
+                low, high = max(0.0 if chosen.min() >= 0 else -1.0, low), min(1.0, high)
+            return self._with((low, high), "skewed95/images")
         return clustered_mean(chosen, direction=self.direction, unit=self.unit, note=self.note)
 
     def _with(self, interval: tuple[float, float], method: str) -> Metric:

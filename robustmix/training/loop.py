@@ -142,7 +142,7 @@ def train(
     with contextlib.ExitStack() as held:
         held.enter_context(own_random_state(where))
         stop = held.enter_context(stop_on_signals(should_stop))
-        held.callback(_remove_if_empty, folder.path)  # of a run that could not begin
+        held.callback(_remove_if_empty, _made_for(folder.path))  # of a run that could not begin
         held.enter_context(run_lock(folder.path))
         remove_leftovers(folder.path)
         begun = prepare_run(recipe, folder, resume, force, overrides, data_dir, where)
@@ -163,9 +163,15 @@ def train(
         return run.report(already=already, finished=finished, signal=stop.signal)
 
 
-def _remove_if_empty(folder: Path) -> None:
+def _made_for(folder: Path) -> list[Path]:
+    """Return the folders that will be made for a run, the inner one first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def _remove_if_empty(folders: list[Path]) -> None:
     with contextlib.suppress(OSError):
-        folder.rmdir()
+        for folder in folders:
+            folder.rmdir()
 
 
 class Run:

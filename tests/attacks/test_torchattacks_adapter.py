@@ -165,14 +165,15 @@ def test_without_the_package_the_error_says_how_to_get_it(
     assert caught.value.code == "E-NEEDS-TORCHATTACKS"
 
 
-def test_a_saturated_gradient_is_no_crash() -> None:
-    """Logits that do not depend on the images have a zero gradient, not a missing one."""
+def test_a_missing_gradient_is_told() -> None:
+    """Logits that do not depend on the images: the clean images would look like a failed attack."""
     images = torch.rand(2, 3, 4, 4)
     constant = nn.Parameter(torch.ones(4))
 
     def model(x: Tensor) -> Tensor:
         return constant.expand(len(x), 4) * 2
 
-    found = torchattack(model, images, torch.zeros(2).long(), name="FGSM", eps=EPS, seed=0)
-    assert torch.equal(found, images)
+    with pytest.raises(IncompleteError) as caught:
+        torchattack(model, images, torch.zeros(2).long(), name="FGSM", eps=EPS, seed=0)
+    assert caught.value.code == "E-NO-GRADIENT"
     assert constant.grad is None

@@ -1,5 +1,6 @@
 """``robustmix eval --suite corruption`` with what users get wrong: one line, and an exit code."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -201,7 +202,9 @@ def test_generated_files_are_no_official_ones(
 ) -> None:
     from robustmix.corruptions.writer import SIDECAR
 
-    (tmp_path / "CIFAR-100-C" / SIDECAR).write_text('{"params": {}, "files": {}}')
+    params = {"n": 300, "height": 32, "width": 32, "dataset": "cifar100"}
+    record = json.dumps({"params": params, "files": {}})
+    (tmp_path / "CIFAR-100-C" / SIDECAR).write_text(record)
     assert run([*command, "--corruption-source", "official"]) == 2
     assert "generated, not the released ones" in capsys.readouterr().err
     assert run(command) == 0

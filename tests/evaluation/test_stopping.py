@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ from tests.evaluation.test_engine import comparable
 from tests.evaluation.tiny import Net, tiny_images, tiny_model
 
 PGD: list[Any] = ["clean", attack("pgd", steps=12, sweep=())]
+
+
+@pytest.fixture(autouse=True)
+def not_detached() -> Iterator[None]:
+    """Hear SIGHUP as a terminal's process does: the tests may themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 class Counting(nn.Module):
