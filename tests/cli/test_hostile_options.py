@@ -314,7 +314,10 @@ SUFFIXES = {
 }
 
 
-@pytest.mark.parametrize("reader", SUFFIXES)
+@pytest.mark.parametrize(
+    "reader",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "teacher")) for name in SUFFIXES],
+)
 def test_small_files(
     reader: str,
     last: Path,

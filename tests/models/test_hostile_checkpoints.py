@@ -262,6 +262,7 @@ def write(folder: Path, name: str, data: bytes) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_small_files_take_neither_time_nor_memory(tmp_path: Path) -> None:
     paths = [*small_files(tmp_path)]
     done = subprocess.run(
