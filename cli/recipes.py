@@ -109,19 +109,22 @@ def _as_json(row: "Row") -> dict[str, Any]:
 
 def show_rows(rows: Sequence["Row"]) -> None:
     """Print rows as a table that fits 80 columns; methods stand upright above theirs."""
-    methods = [name for name in METHODS if any(row.method == name for row in rows)]
-    archs = {(row.dataset, row.arch): row.arch for row in rows}
-    width = max((len(arch) for arch in archs.values()), default=4) + 3
+    cells: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    for row in rows:
+        cells.setdefault((row.dataset, row.arch), {}).setdefault(row.method, []).append(row)
+    there = {row.method for row in rows}
+    methods = [name for name in METHODS if name in there]
+    width = max((len(arch) for _, arch in cells), default=4) + 3
     lines = [" " * width + " ".join(letters).rstrip() for letters in _upright(methods)]
     shown = None
-    for dataset, arch in archs:
+    for (dataset, arch), own in cells.items():
         if dataset != shown:
             shown = dataset
             lack = missing_data(dataset)
             lines.append(dataset + (f"  ({lack})" if lack else ""))
-        own = [row for row in rows if (row.dataset, row.arch) == (dataset, arch)]
-        marks = [_mark([row for row in own if row.method == name]) for name in methods]
-        lengths = " ".join(str(e) for e in sorted({row.epochs for row in own}))
+        marks = [_mark(own.get(name, [])) for name in methods]
+        epochs = sorted({row.epochs for found in own.values() for row in found})
+        lengths = " ".join(map(str, epochs))
         lines.append(f"  {arch:<{width - 2}}{' '.join(marks)} {lengths}")
     console.result("\n".join([*lines, "", LEGEND]))
     console.say(

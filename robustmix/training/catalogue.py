@@ -334,11 +334,10 @@ def _rows() -> Mapping[tuple[str, str | None, str, int, str | None], Row]:
 
 def _usual_epochs(file: _RecipeFile, arch: str, method: str) -> int:
     """Return the length of a name without one; every recipe file sets it."""
-    epochs = 0
-    for section in file.sections:
+    for section in reversed(file.sections):  # the last that applies holds
         if "epochs" in section.settings and section.selector.fits(arch, method, None, None):
-            epochs = section.settings["epochs"].value
-    return epochs
+            return int(section.settings["epochs"].value)
+    return 0
 
 
 @functools.cache

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from robustmix.cli.app import run
+from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
 from robustmix.training import dry_run as module
 from robustmix.training.dry_run import DryRun, dry_run
+from robustmix.training.loop import Run
 from robustmix.training.resolve import resolve_recipe
 from tests.training.runs import log
 
@@ -45,13 +47,13 @@ def test_a_run_is_measured_and_nothing_is_left(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     batches: list[int] = []
-    true = module.Run.step
+    true = Run.step
 
-    def noted(self: module.Run, batch: module.Batch) -> None:
+    def noted(self: Run, batch: Batch) -> None:
         batches.append(len(batch.labels))
         true(self, batch)
 
-    monkeypatch.setattr(module.Run, "step", noted)
+    monkeypatch.setattr(Run, "step", noted)
     command = ["train", "digits-resnet8-mixup", "--set", "method.alpha=.4", "--batch-size", "16"]
     assert run([*command, "--limit-train", "70", "--epochs", "3", "--dry-run"]) == 0
     out = capsys.readouterr().out
