@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from robustmix.training.recipe import Recipe
     from robustmix.training.resolve import Resolved
 
+PICTURE_EVERY = 10
+
 MOST_SEEDS = 1000
 """Runs of one command."""
 
@@ -95,8 +97,11 @@ def train(
         bool, typer.Option("--force", help="With --resume never: replace a finished run.")
     ] = False,
     picture_every: Annotated[
-        int, typer.Option(help="Epochs between pictures of the learned masks; 0 draws none.")
-    ] = 10,
+        int | None,
+        typer.Option(
+            help="Epochs between pictures of the learned masks; 0 draws none [default: 10]."
+        ),
+    ] = None,
     allow_download: Annotated[
         bool, typer.Option("--allow-download", help="Fetch weights that the recipe starts from.")
     ] = False,
@@ -129,8 +134,7 @@ def train(
     if dry_run:
         _show_dry_run(resolved[0], len(resolved), data_dir, device)
         return
-    if len(seeds) > 1 and resume not in ("auto", "never"):
-        raise UsageError("--resume CKPT continues one run", "give one --seed")
+    _check_options(resolved[0].recipe, len(seeds), resume, force, picture_every)
     for one in resolved:
         _train(
             one.recipe,
@@ -140,8 +144,30 @@ def train(
             resume=resume,
             force=force,
             progress=progress_kind(progress),
-            picture_every=picture_every,
+            picture_every=PICTURE_EVERY if picture_every is None else picture_every,
             allow_download=allow_download,
+        )
+
+
+def _check_options(
+    recipe: "Recipe", runs: int, resume: str, force: bool, picture_every: int | None
+) -> None:
+    """Refuse options that would do nothing beside the others."""
+    from robustmix.methods.registry import METHODS
+
+    if runs > 1 and resume not in ("auto", "never"):
+        raise UsageError("--resume CKPT continues one run", "give one --seed")
+    if force and resume != "never":
+        raise UsageError(
+            "--force replaces a finished run only with --resume never",
+            "add --resume never, or leave it out",
+            code="E-UNUSED-OPTION",
+        )
+    if picture_every is not None and not METHODS.row(recipe.method).generator:
+        raise UsageError(
+            f"--picture-every: method {recipe.method} learns no masks to draw",
+            "leave it out",
+            code="E-UNUSED-OPTION",
         )
 
 

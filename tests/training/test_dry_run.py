@@ -128,3 +128,20 @@ def test_what_are_no_seeds_is_refused(
     assert run(command) == 2
     assert "--seed" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--force"], "only with --resume never"),
+        (["--picture-every", "3"], "method mixup learns no masks to draw"),
+        (["--seed", "0,1", "--resume", "a.pth"], "continues one run"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "digits-resnet8-mixup", "--out", str(tmp_path / "run"), *options]
+    assert run(command) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
