@@ -131,8 +131,9 @@ def evaluate(
         )
     count = None if limit is None else parse_limit(limit)
 
-    from robustmix.evaluation.evaluate import check_batch_size, exit_code
+    from robustmix.evaluation.engine import check_batch_size
     from robustmix.evaluation.evaluate import evaluate as run_evaluation
+    from robustmix.evaluation.evaluate import exit_code
     from robustmix.evaluation.forecast import forecast
     from robustmix.evaluation.plan import plan
     from robustmix.evaluation.prepare import prepare

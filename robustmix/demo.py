@@ -16,7 +16,7 @@ from robustmix.training.progress import open_progress as open_training_progress
 
 METHODS = ("vanilla", "adautomix")
 
-EPOCHS = 12
+EPOCHS = 6
 """Of both, so that what they differ in is the method."""
 
 # What shows the most in a minute; the masking checks and iterative attacks take several.

@@ -25,9 +25,9 @@ def check_class_names(robust: RobustModel, images: ImageSet) -> None:
         return
     pairs = enumerate(itertools.zip_longest(known, found))
     at = next(i for i, (one, other) in pairs if one != other)
-    what = "in another order" if sorted(known) == sorted(found) else "others"
+    what = "in the order" if sorted(known) == sorted(found) else "those"
     raise IntakeError(
-        f"the classes of {images.name} are {what} than those of the checkpoint: class {at} is "
+        f"the classes of {images.name} are not {what} of the model: class {at} is "
         f"{_shown(others, at)}, the model's is {_shown(names, at)}",
         "give the data the model was trained on, or a --class-map",
         code="E-CLASS-NAMES",

@@ -5,9 +5,10 @@ padded (``robustmix.models.robust_model.padded``).
 """
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustmix.arrays import Array
-from robustmix.errors import IncompleteError
+from robustmix.errors import IncompleteError, UsageError
 from robustmix.evaluation.faults import out_of_memory
 from robustmix.evaluation.progress import EvalProgress, Silence
 from robustmix.evaluation.resume_store import BLOCK, Kept, Unit, UnitStore
@@ -28,6 +29,23 @@ from robustmix.signals import StopRequest
 
 SMALLER = 4
 """By what the batch is divided once memory has run out."""
+
+
+ASK_SECONDS = 5.0
+"""How often the caller is asked within a unit; unlike a signal, that may take its time."""
+
+MOST_BATCH = 1_000_000
+"""Largest batch; no device takes more, and counters of the network's kernels end at 2^31."""
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Refuse a size that no batch can have.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if not 1 <= batch_size <= MOST_BATCH:
+        raise UsageError(f"expected --batch-size from 1 to {MOST_BATCH}, got {batch_size}"[:200])
 
 
 class Interrupted(BaseException):
@@ -47,21 +65,32 @@ class Engine:
     progress: EvalProgress = field(default_factory=Silence)
     stop: StopRequest = field(default_factory=StopRequest)
     resumed_units: int = 0
+    asked: float = 0.0
+    """When it was last asked whether to stop."""
 
     def __post_init__(self) -> None:
         """Let every pass of the model answer signals: a batch of a long attack takes minutes."""
         model = self.context.model
 
         def answering(images: Tensor) -> Tensor:
-            if self.stop.signal is not None:
-                self._stop()
+            self._answer()
             return model(images)
 
         self.context = replace(self.context, model=answering)
 
-    def _stop(self) -> NoReturn:
-        self.progress.stopping()
-        raise Interrupted
+    def _answer(self, *, unit: bool = False) -> None:
+        """Stop if a signal came; ask the caller too before a unit, and now and then within one.
+
+        Raises:
+            Interrupted: it is to stop.
+        """
+        ask = unit or time.monotonic() - self.asked > ASK_SECONDS
+        if self.stop.signal is None and not ask:
+            return
+        self.asked = time.monotonic()
+        if self.stop():
+            self.progress.stopping()
+            raise Interrupted
 
     def run(self, suite: Prepared, key: str, positions: Tensor | None = None) -> Table | None:
         """Do the work of a suite that is not done yet and return its rows (None if it has none).
@@ -136,8 +165,7 @@ class Engine:
         self, context: Context, key: str, part: Part, block: int, indices: Tensor
     ) -> Mapping[str, Array]:
         """Give the rows of a unit: those that are kept, and those of the samples that are left."""
-        if self.stop():
-            self._stop()
+        self._answer(unit=True)
         ids = [context.data.sample_ids[i] for i in indices.tolist()]
         unit = Unit(key, f"{part.name}-t{part.trial}", block, ids)
         kept = self.store.get(unit) or Kept(0, {})
@@ -149,8 +177,7 @@ class Engine:
         try:
             # What is kept ends with a batch, so batches of a size of their own stay what they were.
             for chunk in torch.split(indices[kept.n :], part.batch_size or self.batch_size):
-                if found and self.stop():
-                    self._stop()
+                self._answer()
                 found.append(_Found(chunk, part.compute(_batch(context, chunk))))
                 self.progress.advance(key, part.name, len(chunk))
         except Interrupted:

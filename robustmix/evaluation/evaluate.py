@@ -12,6 +12,7 @@ from robustmix.attacks.registry import ATTACKS
 from robustmix.corruptions.registry import CORRUPTIONS
 from robustmix.data.images import ImageSet
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
+from robustmix.evaluation.engine import check_batch_size
 from robustmix.evaluation.evaluation import Evaluation
 from robustmix.evaluation.plan import Wanted
 from robustmix.evaluation.prepare import prepare
@@ -30,15 +31,6 @@ from robustmix.tables import Table, require_plugins
 DEFAULT_BATCH = 128
 UNITS = "units"
 """Folder of what is done of an evaluation, beside its report."""
-
-MOST_BATCH = 1_000_000
-"""Largest batch; no device takes more, and counters of the network's kernels end at 2^31."""
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Raise UsageError unless a batch can have so many images."""
-    if not 1 <= batch_size <= MOST_BATCH:
-        raise UsageError(f"expected --batch-size from 1 to {MOST_BATCH}, got {batch_size}"[:200])
 
 
 def evaluate(
@@ -85,7 +77,8 @@ def evaluate(
         name: a name for the report; the model's by default.
         argv: the command line, for the record.
         progress: hooks that are told how far the evaluation is.
-        should_stop: asked before every batch; true stops as SIGINT does.
+        should_stop: asked before every unit of work, and in long ones every few seconds; true
+            stops as SIGINT does.
         options: options of the suites by name, as Python values or as text, e.g. ``eps="4/255"``,
             ``trials=3``; each acts on every suite that has it.
 

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from robustmix.attacks import input_gradient
-from robustmix.evaluation.engine import guarded
+from robustmix.evaluation.engine import check_batch_size, guarded
 from robustmix.evaluation.evaluation import Evaluation
 from robustmix.evaluation.suite import to_unit
 from robustmix.models.robust_model import padded
@@ -63,7 +63,11 @@ def forecast(
         evaluation: the evaluation.
         batch_size: samples a forward pass.
         seconds: how long to measure the network for.
+
+    Raises:
+        UsageError: the batch size is invalid.
     """
+    check_batch_size(batch_size)
     forward_s, backward_s = probe(evaluation, batch_size=batch_size, seconds=seconds)
     costs = []
     for ready in evaluation.suites:
