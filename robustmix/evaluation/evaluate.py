@@ -169,7 +169,7 @@ def _workspace(out: Path | str | None, *, resume: bool, force: bool) -> Iterator
         remove_leftovers(place / UNITS)
         if force:
             discard(place / UNITS)
-        elif not resume and (place / REPORT_FILE).exists() and not (place / UNITS).exists():
+        elif not (resume or UnitStore(place / UNITS).begun) and (place / REPORT_FILE).exists():
             raise UsageError(
                 f"{place} already holds a report",
                 "choose another --out, or add --force to replace it",

@@ -53,6 +53,11 @@ class UnitStore:
     def _marker(self) -> Path:
         return self.folder / "identity.json"
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything was kept; a kill at the very beginning leaves an empty folder."""
+        return self._marker.exists() or any(self.folder.rglob("*.npz"))
+
     def open(self, identity: Mapping[str, str], *, resume: bool) -> None:
         """Begin or continue an evaluation.
 
@@ -65,7 +70,7 @@ class UnitStore:
             UsageError: there are units and ``resume`` is not set.
             IncompatibleError: the units belong to another model, data set or parameters.
         """
-        if not resume and (self._marker.exists() or any(self.folder.rglob("*.npz"))):
+        if not resume and self.begun:
             raise UsageError(
                 f"{self.folder.parent} holds an unfinished evaluation",
                 "add --resume to continue it or --force to start anew",

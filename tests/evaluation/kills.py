@@ -17,9 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from robustmix.errors import IncompatibleError
+from robustmix.errors import IncompatibleError, UsageError
 from robustmix.evaluation import engine
 from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.recompute import recompute
@@ -92,7 +93,9 @@ def continued(out: Path) -> None:
     try:
         run(out, resume=True)
     except IncompatibleError:  # killed before the old report was touched
-        assert not (out / "units").exists()
+        assert list((out / "units").rglob("*")) == []
+        with pytest.raises(UsageError, match="already holds a report"):
+            run(out)
         run(out, force=True)
 
 

@@ -204,7 +204,7 @@ def test_every_member_is_a_unit_that_is_not_made_again(
     units = {path.name.partition("-t0-")[0] for path in tmp_path.glob("units/autoattack/*.npz")}
     finished = [name for name in MEMBERS if name in units]
     assert "clean" in units
-    assert len(finished) < len(MEMBERS)  # asked before every batch
+    assert len(finished) < len(MEMBERS)
     made: list[str] = []
 
     def watched(**asked: Any) -> tuple[Member, ...]:
