@@ -168,26 +168,17 @@ def show(
     ] = False,
 ) -> None:
     """Print a recipe, complete, as TOML; with --origin as a table with the source of each value."""
-    resolved = resolved_from(name, sets or ())
+    resolved = _resolved(name, sets or ())
     if origin:
         console.table_result(_origins(resolved))
         return
     console.result(as_toml(resolved).rstrip("\n"))
 
 
-def resolved_from(
-    name: str | None, sets: Iterable[str], overrides: dict[str, object] | None = None
-) -> "Resolved":
-    """Return the recipe that a name or a file, ``--set`` and flags mean."""
-    from robustmix.training.resolve import resolve
+def _resolved(name: str, sets: Iterable[str] = ()) -> "Resolved":
+    from robustmix.training.resolve import resolve_source
 
-    is_file = name is not None and (name.endswith(".toml") or Path(name).is_file())
-    return resolve(
-        None if is_file else name,
-        file=Path(name) if name is not None and is_file else None,
-        sets=sets,
-        overrides=overrides,
-    )
+    return resolve_source(name, sets=sets)
 
 
 def as_toml(resolved: "Resolved") -> str:
@@ -220,7 +211,7 @@ def diff(one: RecipeName, other: RecipeName) -> None:
     """Print the keys in which two recipes differ, with both values."""
     from robustmix.training.resolve import recipe_values
 
-    a, b = (recipe_values(resolved_from(name, ()).recipe) for name in (one, other))
+    a, b = (recipe_values(_resolved(name).recipe) for name in (one, other))
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("key", no_wrap=True)
     table.add_column(one, overflow="fold")
@@ -247,7 +238,7 @@ def copy(
         raise UsageError(f"{file} exists", "choose another name, or --force", code="E-EXISTS")
     if file.suffix != ".toml":
         raise UsageError(f"{file} is no name of a recipe file", "end it in .toml")
-    write_text(file, as_toml(resolved_from(name, ())))
+    write_text(file, as_toml(_resolved(name)))
     console.result(str(file))
 
 

@@ -8,7 +8,7 @@ import typer
 
 from robustmix.cli import console
 from robustmix.cli.options import parse_limit
-from robustmix.cli.recipes import as_toml, complete_recipe_name, resolved_from
+from robustmix.cli.recipes import as_toml, complete_recipe_name
 from robustmix.errors import UsageError
 from robustmix.progress import progress_kind
 
@@ -111,6 +111,8 @@ def train(
 
     The path of the last checkpoint is printed on stdout.
     """
+    from robustmix.training.resolve import resolve_source
+
     overrides = {
         "dataset": dataset,
         "protocol_of": protocol_of,
@@ -130,11 +132,14 @@ def train(
     if out is not None and (out / "recipe.toml").is_file() and not given and seed is None:
         recipe = str(out / "recipe.toml")  # nothing else was said: the run that is there
     seeds = [None] if seed is None else parse_seeds(seed)
-    resolved = [resolved_from(recipe, sets or (), {**overrides, "seed": one}) for one in seeds]
+    resolved = [
+        resolve_source(recipe, sets=sets or (), overrides={**overrides, "seed": one})
+        for one in seeds
+    ]
     if dry_run:
         _show_dry_run(resolved[0], len(resolved), data_dir, device)
         return
-    _check_options(resolved[0].recipe, len(seeds), resume, force, picture_every)
+    _check_options(resolved[0].recipe, len(seeds), resume, picture_every)
     for one in resolved:
         _train(
             one.recipe,
@@ -149,20 +154,12 @@ def train(
         )
 
 
-def _check_options(
-    recipe: "Recipe", runs: int, resume: str, force: bool, picture_every: int | None
-) -> None:
+def _check_options(recipe: "Recipe", runs: int, resume: str, picture_every: int | None) -> None:
     """Refuse options that would do nothing beside the others."""
     from robustmix.methods.registry import METHODS
 
     if runs > 1 and resume not in ("auto", "never"):
         raise UsageError("--resume CKPT continues one run", "give one --seed")
-    if force and resume != "never":
-        raise UsageError(
-            "--force replaces a finished run only with --resume never",
-            "add --resume never, or leave it out",
-            code="E-UNUSED-OPTION",
-        )
     if picture_every is not None and not METHODS.row(recipe.method).generator:
         raise UsageError(
             f"--picture-every: method {recipe.method} learns no masks to draw",

@@ -523,14 +523,20 @@ class AdAutoMix(nn.Module):
         sources = images[index].transpose(0, 1)
         return MixPreview(sources, masks, mix_sources(images, index, masks), lam)
 
+    def step_cost(self) -> int:
+        """Return what a step costs in forward passes; the plain way makes N more."""
+        return self._least_cost() + (0 if self.plain_because is None else self.config.mix_samples)
+
     def passes(self) -> str:
         """Return the cost of a step in forward passes, and why it is not the least possible."""
-        n = self.config.mix_samples
-        student = 2 if n == 2 else 3
-        cost = 2 + student + 2 * student + 1
+        told = f"{self.step_cost()} F a step"
         if self.plain_because is None:
-            return f"{cost} F a step"
-        return f"{cost + n} F a step instead of {cost}: {self.plain_because}"
+            return told
+        return f"{told} instead of {self._least_cost()}: {self.plain_because}"
+
+    def _least_cost(self) -> int:
+        student = 2 if self.config.mix_samples == 2 else 3
+        return 2 + student + 2 * student + 1
 
     def _why_plain(self) -> str | None:
         """Return why every forward pass must be made, or None."""

@@ -475,9 +475,13 @@ class PairMasks(nn.Module):
             lam=(0.5, 0.5),
         )
 
+    def step_cost(self) -> int:
+        """Return what a step costs in forward passes: 4 forward, 5 backward."""
+        return 9
+
     def passes(self) -> str:
         """Return what a step costs."""
-        return "9 F a step: 4 forward, 5 backward; nothing to save"
+        return f"{self.step_cost()} F a step: 4 forward, 5 backward; nothing to save"
 
     def get_extra_state(self) -> Tensor:
         """Return the place in the run, for checkpoints."""

@@ -75,6 +75,10 @@ class TeacherMethod(Protocol):
         """Mix a few normalised images (n, 3, H, W) with fixed draws; changes nothing."""
         ...
 
+    def step_cost(self) -> int:
+        """Return what a step costs in forward passes; a backward pass counts two."""
+        ...
+
     def passes(self) -> str:
         """Return what a step costs, and why if it is not the least possible."""
         ...

@@ -17,9 +17,9 @@ import torch
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.data.loader import Batch, batches_per_epoch
 from robustmix.data.manifests import Manifest, list_manifests, load_manifest
-from robustmix.data.protocol import dataset_protocol
+from robustmix.data.protocol import USUAL, TestTransform, dataset_protocol
 from robustmix.environment import choose_device, describe_environment
-from robustmix.errors import RobustmixError
+from robustmix.errors import IntakeError, RobustmixError
 from robustmix.methods.registry import METHODS
 from robustmix.progress import show_duration
 from robustmix.training.loop import Run, own_random_state
@@ -117,11 +117,12 @@ def dry_run(
     whole = complete_recipe(recipe, found.data)
     say(f"measuring steps on {where} ...")
     batch = min(TRIAL_IMAGES, whole.batch_size)
-    seconds, memory = _measure(whole, found.data, where, batch, 1)
-    seconds *= whole.batch_size / batch
+    steps = _measure(whole, found.data, where, batch, 1)
+    seconds = steps.seconds * whole.batch_size / batch
     if batch < whole.batch_size and seconds * (STEPS + 1) <= PATIENCE_S:
         batch = whole.batch_size
-        seconds, memory = _measure(whole, found.data, where, batch, STEPS)
+        steps = _measure(whole, found.data, where, batch, STEPS)
+        seconds = steps.seconds
     return DryRun(
         device=str(describe_environment(where)["device"]),
         epochs=whole.epochs,
@@ -129,10 +130,10 @@ def dry_run(
         train_images=found.train_images,
         val_images=found.val_images,
         batch_size=whole.batch_size,
-        passes=METHODS.row(whole.method).cost,
+        passes=steps.passes,
         step_s=seconds,
         measured_batch=batch,
-        memory=memory,
+        memory=steps.memory,
         images=found.whose,
     )
 
@@ -146,13 +147,15 @@ class _Found(NamedTuple):
 
 def _found(recipe: Recipe, data_dir: Path | None, device: torch.device) -> _Found:
     """Return the images of a recipe, or noise in their place."""
-    name = recipe.protocol_of or recipe.dataset
     try:
         data = load_run_data(recipe, data_dir, device)
-    except RobustmixError:
-        if name not in list_manifests() or load_manifest(name).train_augment is None:
+    except RobustmixError as error:
+        # What is wrong with the recipe is told; only missing images have a stand-in, and only where
+        # their number is known, as it is not of a folder.
+        missing = isinstance(error, IntakeError) or error.code == "E-UNKNOWN-DATASET"
+        if not missing or recipe.dataset not in list_manifests():
             raise
-        return _noise(recipe, load_manifest(name), device)
+        return _noise(recipe, load_manifest(recipe.dataset), device)
     return _Found(data, len(data.train), len(data.val), "its own images")
 
 
@@ -165,8 +168,8 @@ def _noise(recipe: Recipe, manifest: Manifest, device: torch.device) -> _Found:
     n_train = limited_count(n_train, recipe.limit_train)
     n_val = limited_count(n_val, recipe.limit_val)
     protocol = dataset_protocol(manifest, recipe.img_size)
-    side = protocol.test_transform.crop or protocol.test_transform.resize
-    side = side or (manifest.image_size or (0, 0))[0]
+    transform = TestTransform(**(recipe.test_transform or {}))
+    side = transform.crop or transform.resize or (manifest.image_size or (USUAL, USUAL))[0]
     one = torch.randint(0, 256, (1, 3, side, side), generator=torch.Generator().manual_seed(0))
     n = 2 * recipe.batch_size
     images = ImageSet(
@@ -178,7 +181,7 @@ def _noise(recipe: Recipe, manifest: Manifest, device: torch.device) -> _Found:
         class_names=tuple(map(str, range(manifest.num_classes))),
         mean=protocol.mean,
         std=protocol.std,
-        transform=protocol.test_transform.text(),
+        transform=transform.text(),
     )
     augment = replace(protocol.augment, **recipe.augment)
     data = RunData(
@@ -191,14 +194,15 @@ def _noise(recipe: Recipe, manifest: Manifest, device: torch.device) -> _Found:
     return _Found(data, n_train, n_val, "noise: the images are not here")
 
 
-def _measure(
-    recipe: Recipe,
-    data: RunData,
-    device: torch.device,
-    batch: int,
-    steps: int,
-) -> tuple[float, int]:
-    """Return the seconds of a step, the median of some after the first, and the most bytes."""
+class _Steps(NamedTuple):
+    seconds: float
+    """The median of those after the first."""
+
+    memory: int
+    passes: float
+
+
+def _measure(recipe: Recipe, data: RunData, device: torch.device, batch: int, steps: int) -> _Steps:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with (
@@ -215,7 +219,10 @@ def _measure(
             say=lambda text: None,
         )
         times = [_timed(run, chosen, device) for chosen in islice(run.batches(), steps + 1)]
-    return statistics.median(times[1:] or times), _peak_memory(device)
+        # The table has a method's usual cost; that of some depends on options and network.
+        cost = METHODS.row(recipe.method).cost
+        passes = cost if run.teacher is None else run.teacher.step_cost()
+    return _Steps(statistics.median(times[1:] or times), _peak_memory(device), passes)
 
 
 def _timed(run: Run, batch: Batch, device: torch.device) -> float:

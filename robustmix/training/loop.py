@@ -97,8 +97,8 @@ def train(
 ) -> TrainResult:
     """Train as a recipe says; continue where an earlier call stopped.
 
-    SIGINT and SIGTERM stop the run after the step it is in, with a checkpoint written; a second
-    SIGINT stops it at once. The global random state of the caller is left as it was.
+    SIGINT, SIGTERM and SIGHUP stop the run after the step it is in, with a checkpoint written; a
+    second SIGINT stops it at once. The global random state of the caller is left as it was.
 
     Args:
         recipe: a recipe, the name of a packaged one, or a TOML file. None takes the one of the
@@ -127,7 +127,8 @@ def train(
         UsageError: the recipe or an argument cannot be meant.
         IntakeError: data or a checkpoint cannot be read.
         IncompatibleError: ``out`` holds a run of another recipe or of other data.
-        IncompleteError: the loss or the weights stopped being finite, or a file was not written.
+        IncompleteError: the loss or the weights stopped being finite, a file was not written, or
+            another run is working in ``out``.
 
     Example:
         >>> import tempfile

@@ -5,14 +5,13 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from robustmix.methods.registry import METHODS, config_class
-from robustmix.training.recipe import Recipe
+from robustmix.training.recipe import recipe_schema
 
 
 def recipe_file_schema() -> dict[str, Any]:
     """Return the JSON Schema of a recipe file, every method with its options (imports torch)."""
-    schema = TypeAdapter(Recipe).json_schema()
+    schema = recipe_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["properties"].pop("method_options")
     schema["properties"]["method"] = {
         "description": "Training method and its options.",
         "oneOf": [_method(name) for name in METHODS],

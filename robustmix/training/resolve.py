@@ -107,6 +107,30 @@ def resolve_recipe(
     return resolve(preset, file=file, sets=sets, overrides=overrides).recipe
 
 
+def resolve_source(
+    source: str | Path | None,
+    *,
+    sets: Iterable[str] = (),
+    overrides: Mapping[str, object] | None = None,
+) -> Resolved:
+    """Return the recipe that a name or a file means, with what is given over it.
+
+    Args:
+        source: a packaged recipe's name, or a TOML file (``.toml``, or any path that is a file).
+        sets: see ``resolve``.
+        overrides: see ``resolve``.
+    """
+    is_file = source is not None and (
+        isinstance(source, Path) or source.endswith(".toml") or Path(source).is_file()
+    )
+    return resolve(
+        None if is_file or source is None else str(source),
+        file=Path(source) if is_file and source is not None else None,
+        sets=sets,
+        overrides=overrides,
+    )
+
+
 def load_recipe(source: str | Path) -> Recipe:
     """Return a packaged recipe by name, or the one in a TOML file (``.toml`` or an existing path).
 
@@ -114,9 +138,7 @@ def load_recipe(source: str | Path) -> Recipe:
         UsageError: no such recipe, or the content is wrong.
         IntakeError: the file cannot be read.
     """
-    if str(source).endswith(".toml") or isinstance(source, Path):
-        return resolve_recipe(file=Path(source))
-    return resolve_recipe(source)
+    return resolve_source(source).recipe
 
 
 def with_overrides(recipe: Recipe, overrides: Mapping[str, object]) -> Recipe:
@@ -220,7 +242,8 @@ def _resolve(selection: Selection, preset: str | None, layers: list[_Layer]) -> 
         selection = _reselect(selection, layer.values, explicit)
         explicit = explicit or not layer.values.keys().isdisjoint(("dataset", "protocol_of"))
     _check_method(layers, selection.method)
-    composed = _protocol(selection, layers) | compose(selection)
+    composed = compose(selection)
+    composed = _protocol(selection, _asked_size(composed, layers)) | composed
     given: dict[str, Setting] = {}
     for layer in layers:
         given = _over(given, {k: Setting(v, layer.origin) for k, v in layer.values.items()})
@@ -299,14 +322,13 @@ def _check_method(layers: list[_Layer], method: object) -> None:
             )
 
 
-def _protocol(selection: Selection, layers: list[_Layer]) -> dict[str, Setting]:
-    """Return what the data set's images go through, as far as its name tells."""
+def _protocol(selection: Selection, size: int | None) -> dict[str, Setting]:
+    """Return what the data set's images go through at a side, as far as its name tells."""
     name = selection.protocol_of or selection.dataset
     if selection.protocol_of is not None and name not in _known_protocols():
         raise unknown_name("data set for protocol_of", name, _known_protocols())
     if name not in list_manifests():
         return {}
-    size = compose_size(selection, layers)
     try:
         protocol = dataset_protocol(load_manifest(name), size)
     except ValueError as error:
@@ -326,13 +348,13 @@ def _protocol(selection: Selection, layers: list[_Layer]) -> dict[str, Setting]:
     return found
 
 
-def compose_size(selection: Selection, layers: list[_Layer]) -> int | None:
+def _asked_size(composed: Mapping[str, Setting], layers: list[_Layer]) -> int | None:
     """Return the side of the images that the other settings ask for."""
     for layer in reversed(layers):
         size = layer.values.get("img_size")
         if type(size) is int and 1 <= size <= 8192:
             return size
-    setting = compose(selection).get("img_size")
+    setting = composed.get("img_size")
     return None if setting is None else int(setting.value)
 
 

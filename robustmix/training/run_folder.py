@@ -26,7 +26,7 @@ from robustmix.training.recipe import (
     recipe_from_record,
     recipe_to_dict,
 )
-from robustmix.training.resolve import load_recipe, resolve_recipe, with_overrides
+from robustmix.training.resolve import load_recipe, resolve_recipe, resolve_source, with_overrides
 from robustmix.training.run_data import RunData, complete_recipe, load_run_data
 from robustmix.training.state import Means, TrainState, data_digest, open_streams
 
@@ -196,9 +196,15 @@ def find_checkpoint(folder: RunFolder, resume: str | Path, force: bool) -> Check
     """Return the checkpoint that a run continues, or None for a new one.
 
     Raises:
-        UsageError: a finished run would be overwritten without ``force``.
+        UsageError: a finished run would be overwritten without ``force``, or that does nothing.
         IntakeError: the checkpoint cannot be read.
     """
+    if force and resume != "never":
+        raise UsageError(
+            "--force replaces a finished run only with --resume never",
+            "add --resume never, or leave it out",
+            code="E-UNUSED-OPTION",
+        )
     if resume == "auto":
         return _last(folder) if folder.last.exists() else None
     if resume != "never":
@@ -238,12 +244,7 @@ def asked_recipe(
     if isinstance(recipe, Recipe):
         return with_overrides(recipe, overrides)
     if recipe is not None:
-        is_file = str(recipe).endswith(".toml") or isinstance(recipe, Path)
-        return resolve_recipe(
-            None if is_file else str(recipe),
-            file=Path(recipe) if is_file else None,
-            overrides=overrides,
-        )
+        return resolve_source(recipe, overrides=overrides).recipe
     if checkpoint is not None:
         return with_overrides(recipe_from_record(checkpoint.recipe), overrides)
     if folder.recipe.exists():  # a run that ended before its first checkpoint

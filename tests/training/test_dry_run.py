@@ -2,12 +2,13 @@
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from robustmix.cli.app import run
 from robustmix.data.loader import Batch
-from robustmix.errors import UsageError
+from robustmix.errors import IntakeError, UsageError
 from robustmix.training import dry_run as module
 from robustmix.training.dry_run import DryRun, dry_run
 from robustmix.training.loop import Run
@@ -90,10 +91,32 @@ def test_noise_stands_for_images_that_are_not_here(
         dry_run(resolve_recipe(overrides={"dataset": "cifar101"}), device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("options", "passes"),
+    [({}, 12), ({"method.mix_samples": 2}, 9), ({"method.passes": "plain"}, 15)],
+)
+def test_the_passes_are_those_of_the_method_as_it_is_set(
+    options: dict[str, Any], passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+    small = {"limit_train": 64, "limit_val": 8}
+    recipe = resolve_recipe("digits-resnet8-adautomix", overrides=options | small)
+    assert dry_run(recipe, device="cpu").passes == passes
+
+
+def test_noise_stands_for_missing_images_alone(tmp_path: Path) -> None:
+    big = {"batch_size": 65, "augment.drop_last": True, "limit_train": 64}
+    with pytest.raises(UsageError, match="larger than the 64 training images"):
+        dry_run(resolve_recipe("digits-resnet8-mixup", overrides=big), device="cpu")
+    folder = {"dataset": f"folder:{tmp_path / 'birds'}"}
+    with pytest.raises(IntakeError, match="birds"):
+        dry_run(resolve_recipe("cub-200-2011-resnet18-mixup", overrides=folder), device="cpu")
+
+
 def test_a_data_set_that_drops_batches_has_fewer_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_measure", lambda *args: (0.5, 0))
+    monkeypatch.setattr(module, "_measure", lambda *args: module._Steps(0.5, 0, 3))
     recipe = resolve_recipe("cub-200-2011-resnet18-mixup")
     found = dry_run(recipe, data_dir=tmp_path, device="cpu")
     assert (found.train_images, found.batch_size, found.steps) == (5994, 16, 5994 // 16)

@@ -18,7 +18,6 @@ import pytest
 from PIL import Image
 
 from robustmix.cli.app import run
-from robustmix.cli.recipes import resolved_from
 from robustmix.data.manifests import DATASETS, list_manifests
 from robustmix.data.protocol import TestTransform
 from robustmix.errors import UsageError
@@ -36,6 +35,7 @@ from robustmix.training.catalogue import (
     recipe_files,
 )
 from robustmix.training.recipe import TABLES, recipe_to_dict, without_effect
+from robustmix.training.resolve import resolve_source
 from robustmix.training.run_data import load_run_data
 
 ROWS = list_rows()
@@ -481,13 +481,13 @@ def test_a_name_flags_and_the_command_line_are_one(capsys: pytest.CaptureFixture
         flags = {"dataset": dataset, "arch": arch, "method": method}
         recipe = resolve_recipe(name)
         assert resolve_recipe(overrides=flags) == recipe
-        assert resolved_from(None, [], dict(flags)).recipe == recipe
+        assert resolve_source(None, overrides=dict(flags)).recipe == recipe
         sets = [f"{key}={value}" for key, value in flags.items()]
         rng.shuffle(sets)
         assert resolve_recipe(sets=sets) == recipe
         key = rng.choice(list(flags))
         rest = [text for text in sets if not text.startswith(key)]
-        assert resolved_from(None, rest, {key: flags[key]}).recipe == recipe
+        assert resolve_source(None, sets=rest, overrides={key: flags[key]}).recipe == recipe
         published += not recipe.extrapolated
         shown.append(name)
     assert 0 < published < 50  # both kinds were among them
