@@ -1,5 +1,6 @@
 """The test transform that a checkpoint records is the one that it is evaluated with."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,23 @@ def test_the_recorded_transform_is_used_and_the_difference_said(photographs: Pat
         samples.tables["clean"].at("clean")["pred"] for samples in (recorded.samples, plain.samples)
     )
     assert (one != other).any()
+
+
+def test_published_weights_bring_their_own_transform(photographs: Path) -> None:
+    published = model(...)
+    published.info = replace(
+        published.info, recipe=None, test_transform="resize24-bilinear+centercrop20"
+    )
+    images = load_for(published, f"folder:{photographs}", "test", None)
+    recorded = load_for(model(CUB), f"folder:{photographs}", "test", None)
+    every = torch.arange(len(images))
+    assert images.transform == recorded.transform == "resize24-bilinear+centercrop20"
+    assert torch.equal(images.pixels.take(every), recorded.pixels.take(every))
+    assert "which the weights came with" in images.notes[0]
+    # At another size than theirs it is not what they were tested with.
+    published.info = replace(published.info, test_transform="resize256-bicubic+centercrop224")
+    plain = load_for(published, f"folder:{photographs}", "test", None)
+    assert (plain.transform, plain.notes) == ("resize22-bicubic+centercrop20", ())
 
 
 def test_what_a_set_would_do_anyway_is_no_warning(photographs: Path) -> None:
