@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from robustmix.data.folder import FilePixels, KeptFiles, in_threads
+from robustmix.data.file_pixels import FilePixels, KeptFiles
 from robustmix.data.images import ImageSet, Pixels, SubsetPixels
 from robustmix.data.listing import unreadable
 from robustmix.data.resized import ResizedPixels
+from robustmix.data.threads import in_threads
 from robustmix.files import file_digest, regular_file
 from robustmix.rng import sample_keys, seeded_subset
 

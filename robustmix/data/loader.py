@@ -8,7 +8,7 @@ from torch import Tensor
 
 from robustmix.data.augment import Augment as Augment
 from robustmix.data.erasing import draw_erasing, erase
-from robustmix.data.folder import FilePixels
+from robustmix.data.file_pixels import FilePixels
 from robustmix.data.images import ImageSet, Pixels, SubsetPixels
 from robustmix.data.manifests import Manifest, list_manifests, load_manifest
 from robustmix.data.protocol import dataset_protocol, usual_augment

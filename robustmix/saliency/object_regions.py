@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustmix.arrays import UNREADABLE
 from robustmix.data.decode import read_header
-from robustmix.data.folder import FilePixels
+from robustmix.data.file_pixels import FilePixels
 from robustmix.data.images import ImageSet, Pixels, SubsetPixels
 from robustmix.errors import IntakeError
 from robustmix.files import file_digest, regular_file

@@ -10,7 +10,8 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 
 from robustmix.data.augment import Augment
 from robustmix.data.datasets import load_dataset
-from robustmix.data.folder import FilePixels, load_folder, resize_shorter
+from robustmix.data.file_pixels import FilePixels, resize_shorter
+from robustmix.data.folder import load_folder
 from robustmix.data.images import TensorPixels
 from robustmix.data.listing import list_folder
 from robustmix.data.loader import augmented
