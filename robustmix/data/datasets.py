@@ -3,13 +3,17 @@
 from dataclasses import replace
 from pathlib import Path
 
+from robustmix.data.decode import read_header
+from robustmix.data.file_pixels import FilePixels, prepare_files
 from robustmix.data.folder import load_folder
 from robustmix.data.images import ImageSet
 from robustmix.data.location import data_folder as data_folder
 from robustmix.data.location import expanded
 from robustmix.data.manifests import DATASETS, Split, list_manifests, load_manifest
 from robustmix.data.preparation import LARGEST, TestTransform
+from robustmix.data.protocol import own_test_transform
 from robustmix.data.resized import ResizedPixels
+from robustmix.data.threads import in_threads
 from robustmix.errors import IntakeError, UsageError, unknown_name
 
 FOLDER = "folder:"
@@ -22,6 +26,7 @@ def load_dataset(
     data_dir: Path | None = None,
     img_size: int | None = None,
     test_transform: TestTransform | None = None,
+    allow_partial: bool = False,
 ) -> ImageSet:
     """Load one split of a data set, its files checked against the manifest.
 
@@ -33,13 +38,16 @@ def load_dataset(
             digits are made on the fly (bicubic, on uint8), and ``transform`` says so.
         test_transform: how images are prepared, instead of the set's own way. It must give images
             of ``img_size``, if that is said.
+        allow_partial: take what is here of a set whose images are not all here. Such images are
+            other data than the set of that name: ``partial_of`` and a note say so.
 
     Returns:
         Images in the archive's order, with labels, ids, class names and normalisation.
 
     Raises:
         UsageError: the name or the split does not exist, or the size is impossible.
-        IntakeError: files are missing, damaged or not what the manifest says; a loader of
+        IntakeError: files are missing, damaged or not what the manifest says; some images of the
+            set are not here and ``allow_partial`` is not set (``E-PARTIAL``); a loader of
             others returns something else than was asked for; or the images cannot be prepared so
             (``E-TRANSFORM``).
 
@@ -56,7 +64,8 @@ def load_dataset(
         data = load_folder(path, split, img_size, test_transform)
     elif name in DATASETS:
         loaded = DATASETS[name](load_manifest(name), split, data_folder(data_dir))
-        data = _prepared(_checked(name, split, loaded), img_size, test_transform)
+        data = _whole(_checked(name, split, loaded), allow_partial)
+        data = _prepared(data, img_size, test_transform)
     else:
         raise _unreadable(name)
     _, height, width = data.input_size
@@ -70,9 +79,27 @@ def load_dataset(
     return data
 
 
+def _whole(data: ImageSet, allow_partial: bool) -> ImageSet:
+    """Refuse a set of which images are missing, or note it where that is allowed."""
+    if data.partial_of is None:
+        return data
+    said = f"{len(data):,} of the {data.partial_of:,} images of {data.name}/{data.split} are here"
+    if not allow_partial:
+        where = f" ({data.layout})" if data.layout else ""
+        raise IntakeError(
+            f"{said}{where}",
+            "add the missing ones, or take them for another data set with --allow-partial",
+            code="E-PARTIAL",
+        )
+    note = f"W-PARTIAL: {said}: numbers are not comparable with those of the whole set"
+    return replace(data, notes=(note, *data.notes))
+
+
 def _prepared(
     data: ImageSet, img_size: int | None, test_transform: TestTransform | None
 ) -> ImageSet:
+    if isinstance(data.pixels, FilePixels):
+        return _files_prepared(data, data.pixels, img_size, test_transform)
     fits = img_size is None or data.input_size == (3, img_size, img_size)
     own = None if fits else TestTransform(resize=img_size)
     if test_transform is None:
@@ -88,6 +115,23 @@ def _prepared(
             code="E-TRANSFORM",
         )
     return _resized(data, test_transform)
+
+
+def _files_prepared(
+    data: ImageSet, files: FilePixels, img_size: int | None, asked: TestTransform | None
+) -> ImageSet:
+    """Prepare image files from what they store, whatever the loader would have done."""
+    own = own_test_transform(load_manifest(data.name), img_size)
+    transform = own if asked is None else asked
+    # Where all are resized and cropped they get one size; else each must be looked at.
+    sure = transform.resize is not None and transform.crop is not None
+    headers = in_threads(read_header, files.paths[:1] if sure else files.paths)
+    return replace(
+        data,
+        pixels=prepare_files(files.paths, headers, transform, files.white),
+        transform=transform.text(),
+        own_transform=None if asked is None else own.text(),
+    )
 
 
 def _resized(data: ImageSet, transform: TestTransform) -> ImageSet:

@@ -96,6 +96,12 @@ class ImageSet:
     notes: tuple[str, ...] = ()
     """What a report should warn of, e.g. images converted from other colour modes."""
 
+    layout: str = ""
+    """Which arrangement of its files a set read by name was found in; empty where there is one."""
+
+    partial_of: int | None = None
+    """How many images the split has officially, where some are not here; None: all are."""
+
     def __len__(self) -> int:
         return len(self.labels)
 

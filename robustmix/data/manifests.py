@@ -4,7 +4,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -107,6 +107,19 @@ class Manifest:
     layout: tuple[str, ...]
     """What lies below the data folder after extraction."""
 
+    homes: tuple[str, ...] = ()
+    """Folders below the data folder that it is looked for in, in this order; ``.`` is itself."""
+
+    marks: tuple[str, ...] = ()
+    """Patterns of paths below its home, of which one is there if the data set is."""
+
+    joined_with_val: bool = False
+    """Whether published numbers are of training on ``train`` and ``val`` together."""
+
+    split_sha256: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the ids and labels of an official split, where somebody has computed it; see
+    ``split_digest``."""
+
     class_names_source: str
     normalisations: tuple[Normalisation, ...]
     """The first is the one that training and evaluation use by default."""
@@ -131,6 +144,8 @@ class Manifest:
             TestTransform.parse(self.eval_transform)
         except ValueError as error:
             raise ValueError(f"{self.name}: eval_transform: {error}") from None
+        for digest in self.split_sha256.values():
+            _check_digest(self.name, "the sha256 of a split", digest, 64)
         paths = [file.path for file in self.archives + self.files]
         if len(set(paths)) != len(paths):
             raise ValueError(f"{self.name}: a path occurs twice")
@@ -139,6 +154,20 @@ class Manifest:
     def normalisation(self) -> Normalisation:
         """The normalisation used by default."""
         return self.normalisations[0]
+
+    def split_count(self, split: Split) -> int | None:
+        """Return how many images ``load_dataset`` reads of a split; None if nobody says.
+
+        Example:
+            >>> load_manifest("imagenet-1k").split_count("test")
+            50000
+        """
+        counts = self.counts
+        if split == "test":
+            return counts.val if counts.test is None else counts.test
+        if self.joined_with_val and counts.train is not None:
+            return counts.train + (counts.val or 0)
+        return counts.train
 
     @property
     def test_transform(self) -> TestTransform:
@@ -178,6 +207,12 @@ DATASETS: Table[Loader, DatasetRow] = Table(
     {
         "cifar10": DatasetRow("robustmix.data.archives:load_cifar", "CIFAR-10, 10 classes"),
         "cifar100": DatasetRow("robustmix.data.archives:load_cifar", "CIFAR-100, 100 classes"),
+        "imagenet-1k": DatasetRow(
+            "robustmix.data.sets.imagenet:load", "ImageNet-1k (ILSVRC 2012), 1,000 classes"
+        ),
+        "tiny-imagenet": DatasetRow(
+            "robustmix.data.sets.tiny_imagenet:load", "Tiny-ImageNet, 200 classes at 64x64"
+        ),
         "digits": DatasetRow(
             "robustmix.data.digits:load_digits",
             "Optical recognition of handwritten digits (scikit-learn), enlarged to 32x32, "

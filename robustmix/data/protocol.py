@@ -43,11 +43,9 @@ def dataset_protocol(manifest: Manifest, img_size: int | None) -> Protocol:
     augment = manifest.train_augment
     if augment is None:
         raise ValueError(f"{manifest.name} is an evaluation set and has no training augmentation")
-    test_transform = manifest.test_transform
     if img_size is not None and manifest.image_size is None:
-        augment, test_transform = _scaled(augment, test_transform, img_size)
+        augment = _scaled_augment(augment, manifest.test_transform, img_size)
     elif img_size is not None and manifest.image_size != (img_size, img_size):
-        test_transform = TestTransform(resize=img_size)
         augment = Augment(
             kind="random-resized-crop", flip=augment.flip, size=img_size, scale=(0.8, 1.0)
         )
@@ -55,20 +53,45 @@ def dataset_protocol(manifest: Manifest, img_size: int | None) -> Protocol:
         augment=augment,
         mean=manifest.normalisation.mean,
         std=manifest.normalisation.std,
-        test_transform=test_transform,
+        test_transform=own_test_transform(manifest, img_size),
     )
 
 
-def _scaled(augment: Augment, test: TestTransform, side: int) -> tuple[Augment, TestTransform]:
-    published = test.crop or augment.size or USUAL
+def own_test_transform(manifest: Manifest, img_size: int | None) -> TestTransform:
+    """Return how test images of a data set are prepared; see ``dataset_protocol``.
 
-    def scaled(pixels: int | None) -> int | None:
-        return None if pixels is None else min(max(1, int(pixels * side / published)), LARGEST)
-
-    return (
-        replace(augment, size=scaled(augment.size), resize=scaled(augment.resize)),
-        replace(test, resize=scaled(test.resize), crop=scaled(test.crop)),
+    Example:
+        >>> own_test_transform(load_manifest("imagenet-1k"), 112).text()
+        'resize128-bicubic+centercrop112'
+    """
+    test = manifest.test_transform
+    if img_size is None or manifest.image_size == (img_size, img_size):
+        return test
+    if manifest.image_size is not None:
+        return TestTransform(resize=img_size)
+    published = test.crop or _published_side(manifest.train_augment)
+    return replace(
+        test,
+        resize=_scaled(test.resize, img_size, published),
+        crop=_scaled(test.crop, img_size, published),
     )
+
+
+def _scaled_augment(augment: Augment, test: TestTransform, side: int) -> Augment:
+    published = test.crop or _published_side(augment)
+    return replace(
+        augment,
+        size=_scaled(augment.size, side, published),
+        resize=_scaled(augment.resize, side, published),
+    )
+
+
+def _published_side(augment: Augment | None) -> int:
+    return USUAL if augment is None else augment.size or USUAL
+
+
+def _scaled(pixels: int | None, side: int, published: int) -> int | None:
+    return None if pixels is None else min(max(1, int(pixels * side / published)), LARGEST)
 
 
 def folder_protocol(side: int, as_stored: bool) -> Protocol:

@@ -22,7 +22,7 @@ from tests.data.fake_cifar import good_files, write_archive
         ("digit", "did you mean 'digits'"),
         ("folder", "did you mean 'folder:PATH'"),
         ("mnist-like", "choose from cifar10, cifar100, digits, folder:PATH"),
-        ("imagenet-1k", "known but not read by name; .*folder:PATH"),
+        ("cub-200-2011", "known but not read by name; .*folder:PATH"),
     ],
 )
 def test_unknown_names_suggest_the_nearest(name: str, message: str) -> None:

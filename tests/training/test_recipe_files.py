@@ -608,7 +608,7 @@ def test_a_protocol_that_cannot_be_followed_is_an_error(sets: list[str], message
 
 def test_a_data_set_that_is_not_read_by_name_says_what_to_do(tmp_path: Path) -> None:
     unread = recipe_files() - set(DATASETS)
-    assert {"cub-200-2011", "imagenet-1k", "tiny-imagenet"} <= unread
+    assert "cub-200-2011" in unread
     for name in unread:
         with pytest.raises(UsageError, match=r"folder:PATH"):
             load_run_data(resolve_recipe(overrides={"dataset": name}), tmp_path)

@@ -1,0 +1,56 @@
+"""Where a data set that is read by name lies below the data folder. Nothing here needs torch."""
+
+from pathlib import Path
+
+from robustmix.data.manifests import Manifest
+from robustmix.errors import IntakeError
+
+
+def find_home(manifest: Manifest, root: Path) -> Path | None:
+    """Return the first of a data set's homes that holds one of its marks, or None.
+
+    Args:
+        manifest: of the data set.
+        root: the data folder.
+
+    Raises:
+        IntakeError: the system does not let a folder be looked at.
+    """
+    for home in manifest.homes:
+        folder = root / home
+        try:
+            if any(next(iter(folder.glob(mark)), None) is not None for mark in manifest.marks):
+                return folder
+        except OSError as error:
+            raise IntakeError(
+                f"cannot read {folder}: {error.strerror}", "check its rights", code="E-DATA"
+            ) from error
+    return None
+
+
+def is_here(manifest: Manifest, root: Path) -> bool:
+    """Say whether a data set is below the data folder; how much of it is another question.
+
+    Of sets with files of known names these are asked for, of others their marks.
+    """
+    if manifest.homes:
+        return find_home(manifest, root) is not None
+    return all((root / file.path).is_file() for file in manifest.files if not file.optional)
+
+
+def require_home(manifest: Manifest, root: Path) -> Path:
+    """Return where a data set lies.
+
+    Raises:
+        IntakeError: it is not there; said is what was looked for, and where.
+    """
+    home = find_home(manifest, root)
+    if home is None:
+        places = ", ".join(str(root / place) for place in manifest.homes)
+        raise IntakeError(
+            f"{manifest.title} is not there: no {' or '.join(manifest.marks[:3])} in {places}",
+            f"robustmix data info {manifest.name} says what to download and which layouts are "
+            "read; --data-dir or ROBUSTMIX_DATA names the data folder",
+            code="E-DATA",
+        )
+    return home
