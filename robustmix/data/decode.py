@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from robustmix.data.jpeg import plain_jpeg
 from robustmix.errors import IntakeError, RobustmixError
 from robustmix.files import regular_file
 
@@ -144,20 +146,35 @@ def open_rgb(path: Path, white: Mapping[str, float] | None = None) -> Image.Imag
         IntakeError: the file is no image, is cut off, or does not say which number is white.
     """
     with _opened(path) as image:
-        mode = _mode(image)
-        if mode in WHITE:
-            top = None if white is None else white.get(mode)
-            if top is None:
-                raise undecodable(path, f"mode {mode} does not say which number is white", _SAVE)
-            return _grey(image, top)
-        if mode == "I;16":
-            return _grey(image, _DEPTHS.get(_raw_mode(image), 65535.0))
-        if image.mode in ("La", "RGBa"):  # colours multiplied by alpha, which Pillow divides out
-            return image.convert(image.mode.upper()).convert("RGB")
-        if isinstance(image.info.get("transparency"), bytes):
-            # The same colours as in one step, without Pillow's warning about the lost alpha.
-            return image.convert("RGBA").convert("RGB")
-        return image.convert("RGB")
+        return _rgb(path, image, white)
+
+
+def decode_rgb(path: Path, white: Mapping[str, float] | None = None) -> NDArray[np.uint8]:
+    """Return the pixels of ``open_rgb``, uint8 (H, W, 3), plain JPEG files sooner than there.
+
+    Raises:
+        IntakeError: as ``open_rgb``.
+    """
+    with _opened(path) as image:
+        pixels = plain_jpeg(image)
+        return np.asarray(_rgb(path, image, white)) if pixels is None else pixels
+
+
+def _rgb(path: Path, image: Image.Image, white: Mapping[str, float] | None) -> Image.Image:
+    mode = _mode(image)
+    if mode in WHITE:
+        top = None if white is None else white.get(mode)
+        if top is None:
+            raise undecodable(path, f"mode {mode} does not say which number is white", _SAVE)
+        return _grey(image, top)
+    if mode == "I;16":
+        return _grey(image, _DEPTHS.get(_raw_mode(image), 65535.0))
+    if image.mode in ("La", "RGBa"):  # colours multiplied by alpha, which Pillow divides out
+        return image.convert(image.mode.upper()).convert("RGB")
+    if isinstance(image.info.get("transparency"), bytes):
+        # The same colours as in one step, without Pillow's warning about the lost alpha.
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")
 
 
 def _grey(image: Image.Image, white: float) -> Image.Image:

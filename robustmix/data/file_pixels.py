@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from robustmix.data.augment import Augment, Interpolation
-from robustmix.data.decode import Header, check_area, open_rgb
+from robustmix.data.decode import Header, check_area, decode_rgb
 from robustmix.data.images import TensorPixels
 from robustmix.data.preparation import TestTransform, shorter_side
-from robustmix.data.threads import in_threads
+from robustmix.data.threads import Pending, fill
 from robustmix.data.transforms import crop_box
 from robustmix.errors import IntakeError
 
@@ -21,6 +22,7 @@ _FILTERS: dict[Interpolation, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+_MIRROR = Image.Transpose.FLIP_LEFT_RIGHT
 
 
 def resize_shorter(image: Image.Image, side: int, interpolation: Interpolation) -> Image.Image:
@@ -39,8 +41,8 @@ def prepared(image: Image.Image, transform: TestTransform) -> Image.Image:
     return image.crop((left, top, left + transform.crop, top + transform.crop))
 
 
-def _tensor(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+def _write(image: Image.Image, out: Tensor) -> None:
+    np.copyto(out.numpy(), np.asarray(image).transpose(2, 0, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,44 +66,80 @@ class FilePixels:
         Raises:
             IntakeError: a file cannot be decoded, or does not get the others' size.
         """
+        return self.begin(indices).result()
 
-        def load(index: int) -> Tensor:
-            path = self.paths[index]
-            stored = open_rgb(path, self.white)
-            if prepared_size(path, stored.size, self.transform) != self.size:
-                raise _misfit(path, stored.size, self.transform)
-            return _tensor(prepared(stored, self.transform))
+    def begin(self, indices: Tensor, *, pinned: bool = False) -> Pending:
+        """Begin to decode images for ``take``.
 
-        return torch.stack(in_threads(load, indices.tolist()))
+        Args:
+            indices: which images, int64 (n,).
+            pinned: write them where a GPU can copy them from without the processor.
+        """
+        chosen = indices.tolist()
 
-    def take_boxes(self, indices: Tensor, uniforms: Tensor, augment: Augment, side: int) -> Tensor:
-        """Return a random box of each image, resized to a square.
+        def load(place: int, out: Tensor) -> None:
+            self._prepare(self.paths[chosen[place]], out)
+
+        return fill(_space(len(chosen), self.size[1:], pinned), load)
+
+    def _prepare(self, path: Path, out: Tensor) -> None:
+        stored = decode_rgb(path, self.white)
+        size = (stored.shape[1], stored.shape[0])
+        if prepared_size(path, size, self.transform) != self.size:
+            raise _misfit(path, size, self.transform)
+        _write(prepared(Image.fromarray(stored), self.transform), out)
+
+    def begin_boxes(
+        self,
+        indices: Tensor,
+        uniforms: Tensor,
+        flip: Tensor,
+        augment: Augment,
+        side: int,
+        *,
+        pinned: bool = False,
+    ) -> Pending:
+        """Begin to cut a random box out of each image, resized to a square.
 
         Args:
             indices: which images, int64 (n,).
             uniforms: float64 (n, BOX_UNIFORMS), see ``crop_box``.
+            flip: which to mirror, bool (n,).
             augment: range of the boxes, filter, and what to resize to beforehand.
             side: side of the result in pixels.
+            pinned: see ``begin``.
 
         Returns:
-            uint8 (n, 3, side, side).
+            What becomes uint8 (n, 3, side, side).
         """
+        chosen, mirrored = indices.tolist(), flip.tolist()
 
-        def load(item: tuple[int, Tensor]) -> Tensor:
-            index, row = item
-            image = open_rgb(self.paths[index], self.white)
-            if augment.resize is not None:
-                check_area(self.paths[index], *shorter_side(*image.size, augment.resize))
-                image = resize_shorter(image, augment.resize, augment.interpolation)
-            box = crop_box(image.height, image.width, row, scale=augment.scale, ratio=augment.ratio)
-            cut = image.crop((box.left, box.top, box.left + box.width, box.top + box.height))
-            return _tensor(cut.resize((side, side), _FILTERS[augment.interpolation]))
+        def load(place: int, out: Tensor) -> None:
+            path = self.paths[chosen[place]]
+            cut = _cut(path, decode_rgb(path, self.white), uniforms[place], augment)
+            image = cut.resize((side, side), _FILTERS[augment.interpolation])
+            _write(image.transpose(_MIRROR) if mirrored[place] else image, out)
 
-        return torch.stack(in_threads(load, zip(indices.tolist(), uniforms, strict=True)))
+        return fill(_space(len(chosen), (side, side), pinned), load)
 
     def to(self, device: torch.device) -> "FilePixels":
         """Return the same pixels: files are decoded on the CPU."""
         return self
+
+
+def _space(n: int, size: tuple[int, int], pinned: bool) -> Tensor:
+    return torch.empty((n, 3, *size), dtype=torch.uint8, pin_memory=pinned)
+
+
+def _cut(path: Path, stored: NDArray[np.uint8], row: Tensor, augment: Augment) -> Image.Image:
+    """Cut the box that ``row`` draws out of an image; before that, resize it if that is asked."""
+    if augment.resize is not None:
+        check_area(path, *shorter_side(stored.shape[1], stored.shape[0], augment.resize))
+        whole = resize_shorter(Image.fromarray(stored), augment.resize, augment.interpolation)
+        stored = np.asarray(whole)
+    height, width = stored.shape[:2]
+    top, left, tall, wide = crop_box(height, width, row, scale=augment.scale, ratio=augment.ratio)
+    return Image.fromarray(stored[top : top + tall, left : left + wide])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,28 +1,26 @@
 """Training batches: uint8 pixels on the device, augmented and normalised there."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from robustmix.data.augment import Augment as Augment
-from robustmix.data.erasing import draw_erasing, erase
-from robustmix.data.file_pixels import FilePixels
-from robustmix.data.images import ImageSet, Pixels, SubsetPixels
+from robustmix.data.augmented import (
+    AugmentDraws,
+    Begun,
+    begin_augmented,
+    draw_augment,
+    finish_augmented,
+)
+from robustmix.data.augmented import augmented as augmented
+from robustmix.data.erasing import Erasing, draw_erasing, erase
+from robustmix.data.images import ImageSet
 from robustmix.data.manifests import Manifest, list_manifests, load_manifest
 from robustmix.data.protocol import dataset_protocol, usual_augment
-from robustmix.data.rand_augment import draw_rand_ops, rand_augment
-from robustmix.data.rand_increasing import POLICIES
-from robustmix.data.resized import ResizedPixels
-from robustmix.data.transforms import (
-    BOX_UNIFORMS,
-    crop_box,
-    crop_flip,
-    draw_crop_flip,
-    normalise,
-    resized_crop,
-)
+from robustmix.data.threads import AHEAD, ahead
+from robustmix.data.transforms import normalise, on_device
 from robustmix.rng import permutations, sample_keys
 
 
@@ -75,16 +73,19 @@ def train_batches(
     device: torch.device | str,
     start: int = 0,
     drop_last: bool = False,
-) -> Iterator[Batch]:
-    """Yield the batches of one epoch in random order.
+) -> Generator[Batch]:
+    """Yield the batches of one epoch in random order; files are read some batches ahead.
+
+    Close it where it is left before its end: what was begun is then given up.
 
     Args:
         data: the images; move them with ``data.to(device)`` once to save the copy every epoch.
         batch_size: images a batch.
         augment: what is done to them.
         order: a CPU generator; the epoch draws one permutation from it, before the first batch.
-        draws: a CPU generator of the augmentation; it advances batch by batch, so its state between
-            two batches is what a resumed epoch continues from.
+        draws: a CPU generator of the augmentation; its state between two batches is the one after
+            the draws of the first of them, whatever was begun ahead: a resumed epoch continues
+            from it.
         device: where the batches are wanted.
         start: batches to skip, without drawing from ``draws``.
         drop_last: whether an incomplete last batch is left out.
@@ -96,84 +97,53 @@ def train_batches(
         raise ValueError(f"expected batch_size >= 1, got {batch_size}")
     device = torch.device(device)
     data = data.to(device)
-    labels = data.labels.to(device)
     permutation = torch.randperm(len(data), generator=order)
-    for number in range(start, batches_per_epoch(len(data), batch_size, drop_last)):
-        indices = permutation[number * batch_size : (number + 1) * batch_size]
-        images = augmented(data.pixels, indices, augment, draws).to(device)
+    numbers = range(start, batches_per_epoch(len(data), batch_size, drop_last))
+    choices = (permutation[i * batch_size : (i + 1) * batch_size] for i in numbers)
+    # Batches that are begun ahead draw from a copy: ``draws`` stands where the loop does.
+    own = torch.Generator().set_state(draws.get_state())
+    begun = (_begin(data, indices, augment, own, device) for indices in choices)
+    for batch in ahead(begun, AHEAD):
+        images = on_device(batch.images.result(), device)
+        images = finish_augmented(images, augment, batch.draws)
         images = normalise(images, data.mean, data.std)
-        if augment.erase_prob > 0:
-            erasing = draw_erasing(len(indices), draws)
-            images = erase(images, erasing, prob=augment.erase_prob)
+        if batch.erasing is not None:
+            images = erase(images, batch.erasing, prob=augment.erase_prob)
+        draws.set_state(batch.after)
         yield Batch(
             images=images,
-            labels=labels[indices.to(device)],
-            indices=indices,
+            labels=on_device(data.labels[batch.indices], device),
+            indices=batch.indices,
         )
 
 
-def augmented(
-    pixels: Pixels, indices: Tensor, augment: Augment, generator: torch.Generator
-) -> Tensor:
-    """Return augmented images, uint8 (n, 3, H, W); what is erased is so after normalisation.
+class _BegunBatch(NamedTuple):
+    indices: Tensor
+    draws: AugmentDraws
+    erasing: Erasing | None
+    images: Begun
+    after: Tensor
+    """State of the generator after this batch's draws."""
 
-    The numbers drawn depend on the count of images and on nothing about them.
+    def cancel(self) -> None:
+        self.images.cancel()
 
-    Args:
-        pixels: where the images come from.
-        indices: which ones, int64 (n,) on the CPU.
-        augment: what is done to them.
-        generator: a CPU generator.
-    """
-    images = _cropped(pixels, indices, augment, generator)
-    if augment.rand_ops == 0:
-        return images
-    policy = POLICIES[augment.rand_policy]
-    draws = draw_rand_ops(
-        len(indices),
-        augment.rand_ops,
-        magnitude=augment.rand_magnitude,
-        std=augment.rand_std,
-        generator=generator,
-        choices=len(policy.operations),
+
+def _begin(
+    data: ImageSet,
+    indices: Tensor,
+    augment: Augment,
+    generator: torch.Generator,
+    device: torch.device,
+) -> _BegunBatch:
+    draws = draw_augment(len(indices), augment, generator)
+    return _BegunBatch(
+        indices=indices,
+        draws=draws,
+        erasing=draw_erasing(len(indices), generator) if augment.erase_prob > 0 else None,
+        images=begin_augmented(data.pixels, indices, augment, draws, device),
+        after=generator.get_state(),
     )
-    return rand_augment(images, draws, policy=policy, fill=augment.rand_fill)
-
-
-def _cropped(
-    pixels: Pixels, indices: Tensor, augment: Augment, generator: torch.Generator
-) -> Tensor:
-    n = len(indices)
-    if augment.kind == "none":
-        return pixels.take(indices)
-    if augment.kind == "crop-flip":
-        crop = draw_crop_flip(n, augment.padding, generator)
-        if not augment.flip:
-            crop = crop._replace(flip=torch.zeros(n, dtype=torch.bool))
-        return crop_flip(pixels.take(indices), crop, padding=augment.padding, mode=augment.mode)
-    uniforms = torch.rand(n, BOX_UNIFORMS, generator=generator, dtype=torch.float64)
-    flip = torch.rand(n, generator=generator) < 0.5
-    images = _random_boxes(pixels, indices, uniforms, augment)
-    if not augment.flip:
-        return images
-    return torch.where(flip.to(images.device)[:, None, None, None], images.flip(3), images)
-
-
-def _random_boxes(pixels: Pixels, indices: Tensor, uniforms: Tensor, augment: Augment) -> Tensor:
-    side = augment.size or pixels.size[1]
-    # The box is cut from the pixels as they are stored, not from an enlarged or cropped copy.
-    while isinstance(pixels, SubsetPixels | ResizedPixels):
-        if isinstance(pixels, SubsetPixels):
-            indices = pixels.chosen[indices]
-        pixels = pixels.pixels
-    if isinstance(pixels, FilePixels):
-        return pixels.take_boxes(indices, uniforms, augment, side)
-    images = pixels.take(indices)
-    height, width = images.shape[-2:]
-    boxes = [
-        crop_box(height, width, row, scale=augment.scale, ratio=augment.ratio) for row in uniforms
-    ]
-    return resized_crop(images, boxes, side, interpolation=augment.interpolation)
 
 
 def split_holdout(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:

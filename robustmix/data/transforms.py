@@ -94,6 +94,14 @@ def _reflect(index: Tensor, size: int) -> Tensor:
     return folded.clamp_min(0)
 
 
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; a GPU copies it while the processor goes on."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    # Its memory is not used for anything else before the copy is done: torch sees to that.
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Subtract the mean and divide by the standard deviation, channel by channel.
 
@@ -105,8 +113,8 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     Returns:
         float32 (n, C, H, W), equal to (images / 255 - mean) / std up to rounding.
     """
-    scale = torch.tensor([255 * value for value in std], device=images.device)
-    shift = torch.tensor([255 * value for value in mean], device=images.device)
+    scale = on_device(torch.tensor([255 * value for value in std]), images.device)
+    shift = on_device(torch.tensor([255 * value for value in mean]), images.device)
     return (images.float() - shift[:, None, None]) / scale[:, None, None]
 
 

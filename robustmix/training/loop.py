@@ -9,7 +9,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -279,15 +279,16 @@ class Run:
         while state.epoch < recipe.epochs:
             state.method.train()
             state.begin_epoch()
-            for batch in self.batches():
-                self.step(batch)
-                talk.step(len(batch.labels), state.means.read)
-                if stop():
-                    self._save_last()
-                    return False
-                if time.monotonic() - saved > save_interval:
-                    self._save_last()
-                    saved = time.monotonic()
+            with contextlib.closing(self.batches()) as batches:  # a stop gives up those ahead
+                for batch in batches:
+                    self.step(batch)
+                    talk.step(len(batch.labels), state.means.read)
+                    if stop():
+                        self._save_last()
+                        return False
+                    if time.monotonic() - saved > save_interval:
+                        self._save_last()
+                        saved = time.monotonic()
             record = self._end_epoch(self._validate())
             saved = time.monotonic()
             talk.epoch(record)
@@ -297,7 +298,7 @@ class Run:
                 break
         return state.epoch >= recipe.epochs
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Generator[Batch]:
         """Yield what is left of the running epoch's batches."""
         state = self.state
         return train_batches(
