@@ -55,6 +55,7 @@ class CifarC:
         n: int = OFFICIAL_IMAGES,
         classes: int | None = None,
         size: tuple[int, int] = (32, 32),
+        names: Sequence[str] | None = None,
     ) -> "CifarC":
         """Open a folder and check that it is what it claims to be.
 
@@ -70,6 +71,7 @@ class CifarC:
             n: images a severity; other than 10 000 only for a generated set.
             classes: number of classes, if ``dataset`` is none of the two.
             size: height and width of the images, likewise.
+            names: the corruptions of a set that has others than the benchmark's.
 
         Raises:
             IntakeError: a file is missing, damaged or belongs to another set.
@@ -83,10 +85,11 @@ class CifarC:
                 f"no folder {folder}", "download and extract the released archive there"
             )
         labels = _read_labels(folder / "labels.npy", CLASSES.get(dataset, classes or 0), n)
-        paths = {name: folder / f"{name}.npy" for name in CORRUPTIONS}
+        paths = {name: folder / f"{name}.npy" for name in names or CORRUPTIONS}
         arrays = {name: _map_images(path, n, size) for name, path in paths.items() if path.exists()}
         if not arrays:
-            raise IntakeError(f"no corruption file such as brightness.npy in {folder}", _EXTRACT)
+            such = "brightness" if names is None else names[0]
+            raise IntakeError(f"no corruption file such as {such}.npy in {folder}", _EXTRACT)
         opened = cls(folder=folder, dataset=dataset, labels=labels, arrays=arrays)
         positions = torch.arange(n) if clean_indices is None else clean_indices.cpu()
         if clean_labels is not None:
@@ -123,7 +126,7 @@ class CifarC:
             IntakeError: the corruption's file is missing.
             UsageError: the name, the severity or an index does not exist.
         """
-        name = canonical_name(name)
+        name = name if name in self.arrays else canonical_name(name)
         if name not in self.arrays:
             raise IntakeError(
                 f"no file {self.folder / name}.npy", f"{_EXTRACT}, or leave the corruption out"
@@ -185,7 +188,12 @@ def correlation(images: Tensor, others: Tensor) -> Tensor:
     return (a * b).sum(dim=1) / (a.square().sum(dim=1) * b.square().sum(dim=1)).sqrt()
 
 
-def _load(path: Path) -> NDArray[np.generic]:
+def load_array(path: Path) -> NDArray[np.generic]:
+    """Map an npy file into memory; nothing but plain arrays is opened.
+
+    Raises:
+        IntakeError: it is missing, or no such file.
+    """
     if not os.path.lexists(path):
         raise IntakeError(f"no file {path}", _EXTRACT)
     regular_file(path, hint=_EXTRACT)
@@ -197,7 +205,7 @@ def _load(path: Path) -> NDArray[np.generic]:
 
 
 def _read_labels(path: Path, classes: int, n: int) -> Tensor:
-    labels = _load(path)
+    labels = load_array(path)
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (_BLOCKS * n,):
         raise IntakeError(
             f"{path}: expected {_BLOCKS * n} integers, got {labels.dtype} {labels.shape}", _EXTRACT
@@ -215,7 +223,7 @@ def _read_labels(path: Path, classes: int, n: int) -> Tensor:
 
 
 def _map_images(path: Path, n: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    images = _load(path)
+    images = load_array(path)
     expected = (_BLOCKS * n, *size, 3)
     if images.dtype != np.uint8 or images.shape != expected:
         raise IntakeError(

@@ -42,6 +42,9 @@ class FolderC:
     files: tuple[str, ...]
     """``<class>/<file>`` for each clean image, the same under every corruption and severity."""
 
+    conditions: Mapping[tuple[str, int], Path]
+    """(corruption, severity) -> the folder of its classes."""
+
     @classmethod
     def open(
         cls,
@@ -53,6 +56,7 @@ class FolderC:
         clean_files: Sequence[str],
         names: Sequence[str] = NAMES,
         severities: Sequence[int] = SEVERITIES,
+        by_value: bool = False,
     ) -> "FolderC":
         """Open a folder and check that it holds the corrupted images of a clean test set.
 
@@ -68,6 +72,8 @@ class FolderC:
             clean_files: their file names.
             names: corruptions that will be read; those that are not there are left out.
             severities: likewise.
+            by_value: whether the folders of the severities may bear the five values of the
+                corruption's parameter, which rise with it, in the place of 1 to 5.
 
         Raises:
             IntakeError: a folder is missing, or its classes, numbers or names of files are not
@@ -81,11 +87,19 @@ class FolderC:
             raise IntakeError(
                 f"no folder {folder}", "download and extract the released archives there"
             )
-        roots = {name: root for name in NAMES if name in names and (root := _find(folder, name))}
+        ordered = [
+            *(name for name in NAMES if name in names),
+            *(n for n in names if n not in NAMES),
+        ]
+        roots = {name: root for name in ordered if (root := _find(folder, name))}
         if not roots:
             raise IntakeError(f"no folder of a corruption such as {names[0]} in {folder}", _EXTRACT)
-        conditions = [root / str(severity) for root in roots.values() for severity in severities]
-        first, *others = conditions
+        conditions = {
+            (name, severity): place
+            for name, root in roots.items()
+            for severity, place in _severity_folders(root, severities, by_value).items()
+        }
+        first, *others = conditions.values()
         listing = _listing(first, class_names)
         files = _assign(first, listing, dataset, class_names, clean_labels, clean_files)
         for other in others:
@@ -97,6 +111,7 @@ class FolderC:
             roots=roots,
             severities=tuple(severities),
             files=files,
+            conditions=conditions,
         )
 
     @property
@@ -127,7 +142,7 @@ class FolderC:
             IntakeError: the corruption is missing, or a file is no image or of another size.
             UsageError: the name, the severity or an index does not exist.
         """
-        name = canonical_name(name)
+        name = name if name in self.roots else canonical_name(name)
         if name not in self.roots:
             raise IntakeError(
                 f"no folder {name} in {self.folder}", f"{_EXTRACT}, or leave the corruption out"
@@ -137,7 +152,7 @@ class FolderC:
         places = torch.as_tensor(indices, dtype=torch.int64).tolist()
         if any(not 0 <= place < len(self) for place in places):
             raise UsageError(f"expected indices in 0 to {len(self) - 1}, got {places}")
-        root, side = self.roots[name] / str(severity), SIDES[self.dataset]
+        root, side = self.conditions[name, severity], SIDES[self.dataset]
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             images = list(pool.map(lambda place: _read(root / self.files[place], side), places))
         return torch.stack(images) if images else torch.zeros(0, 3, side, side, dtype=torch.uint8)
@@ -147,6 +162,22 @@ def _find(folder: Path, name: str) -> Path | None:
     """Return the folder of a corruption: in ``folder``, or in a folder of one archive."""
     places = [folder / name, *sorted(folder.glob(f"*/{name}"))]
     return next((place for place in places if place.is_dir()), None)
+
+
+def _severity_folders(root: Path, severities: Sequence[int], by_value: bool) -> dict[int, Path]:
+    """Return the folder of each severity: of its number, or of the value it was made with."""
+    plain = {severity: root / str(severity) for severity in severities}
+    if not by_value or all(place.is_dir() for place in plain.values()):
+        return plain
+    with os.scandir(root) as entries:
+        found = [entry.name for entry in entries if entry.is_dir()]
+    values = {float(name): name for name in found if re.fullmatch(r"\d{1,4}(\.\d{1,6})?", name)}
+    if len(values) != len(SEVERITIES) or len(found) != len(values):
+        raise IntakeError(
+            f"{root} has neither the folders 1 to 5 nor five that bear values", _EXTRACT
+        )
+    rising = [values[value] for value in sorted(values)]
+    return {severity: root / rising[severity - 1] for severity in severities}
 
 
 def _listing(condition: Path, class_names: Sequence[str]) -> dict[str, list[str]]:

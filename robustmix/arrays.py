@@ -6,6 +6,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO
 
@@ -40,12 +41,15 @@ _HEADERS = {
 }
 
 
-def load_arrays(path: Path, *, small: int = SMALL) -> dict[str, Array]:
+def load_arrays(
+    path: Path, *, small: int = SMALL, only: Collection[str] | None = None
+) -> dict[str, Array]:
     """Read every array of an npz file.
 
     Args:
         path: the file; a regular one.
         small: bytes that its arrays may have however small it is.
+        only: names of the arrays to read; None: all. The others may be of any type.
 
     Raises:
         ValueError: a name stands twice, an array is of another type, size or number of values than
@@ -61,7 +65,12 @@ def load_arrays(path: Path, *, small: int = SMALL) -> dict[str, Array]:
             raise ValueError(f"more than {MOST_ARRAYS} arrays")
         if sum(member.file_size for member in members) > max(small, TIGHTEST * size):
             raise ValueError("it holds far more than its size")
-        return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
+        named = {member.filename.removesuffix(".npy"): member for member in members}
+        return {
+            name: _array(archive, member)
+            for name, member in named.items()
+            if only is None or name in only
+        }
 
 
 def _check_directory(path: Path, size: int) -> None:

@@ -186,6 +186,8 @@ def _joined_table(key: str, tables: Sequence[Table], order: Sequence[int]) -> Ta
     first = tables[0]
     if any(table.positions is not None for table in tables):
         raise _refused(f"suite {plain(key)} covers a part of each shard")
+    if any(table.added is not None for table in tables):
+        raise _refused(f"suite {plain(key)} has images of its own in each shard")
     if any(table.conditions != first.conditions for table in tables):
         raise _refused(f"suite {plain(key)} has other conditions in each shard")
     kept = [name for name in first.columns if not name.endswith("_scaled")]

@@ -45,6 +45,22 @@ def _write(image: Image.Image, out: Tensor) -> None:
     np.copyto(out.numpy(), np.asarray(image).transpose(2, 0, 1))
 
 
+def without_border(path: Path, stored: NDArray[np.uint8], border: int) -> NDArray[np.uint8]:
+    """Cut so many pixels off at each side of an image (H, W, 3).
+
+    Raises:
+        IntakeError: nothing would remain.
+    """
+    height, width = stored.shape[:2]
+    if min(width, height) <= 2 * border:
+        raise IntakeError(
+            f"{path} has {width}x{height} pixels, of which {border} at each side are a border",
+            "extract the released archive again",
+            code="E-DATA",
+        )
+    return stored[border : height - border, border : width - border]
+
+
 @dataclass(frozen=True, eq=False)
 class FilePixels:
     """Pixels of image files, decoded whenever they are taken; always on the CPU."""
@@ -56,6 +72,9 @@ class FilePixels:
     transform: TestTransform
     white: Mapping[str, float] = field(default_factory=dict)
     """The number that is white in files that do not say it, by Pillow's mode."""
+
+    border: int = 0
+    """Pixels that are cut off at each side before testing: ObjectNet draws a frame."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -83,7 +102,7 @@ class FilePixels:
         return fill(_space(len(chosen), self.size[1:], pinned), load)
 
     def _prepare(self, path: Path, out: Tensor) -> None:
-        stored = decode_rgb(path, self.white)
+        stored = without_border(path, decode_rgb(path, self.white), self.border)
         size = (stored.shape[1], stored.shape[0])
         if prepared_size(path, size, self.transform) != self.size:
             raise _misfit(path, size, self.transform)

@@ -118,12 +118,12 @@ class ImageSet:
     @property
     def order_sha256(self) -> str:
         """SHA-256 of the sample ids in their order, joined by newlines."""
-        return _lines_sha256(self.sample_ids)
+        return lines_sha256(self.sample_ids)
 
     @property
     def class_names_sha256(self) -> str:
         """SHA-256 of the class names in their order, joined by newlines."""
-        return _lines_sha256(self.class_names)
+        return lines_sha256(self.class_names)
 
     def subset(self, indices: Sequence[int] | Tensor) -> "ImageSet":
         """Return the images at ``indices``, in that order; ids stay what they are."""
@@ -140,7 +140,8 @@ class ImageSet:
         return replace(self, pixels=self.pixels.to(device))
 
 
-def _lines_sha256(lines: tuple[str, ...]) -> str:
+def lines_sha256(lines: Sequence[str]) -> str:
+    """Return the SHA-256 of some names in their order, joined by newlines."""
     return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
 
 
@@ -166,3 +167,50 @@ class SubsetPixels:
     def to(self, device: torch.device) -> "SubsetPixels":
         """Return the pixels on ``device``."""
         return SubsetPixels(self.pixels.to(device), self.chosen)
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedPixels:
+    """Pixels of one source behind those of another, all of one size."""
+
+    first: Pixels
+    second: Pixels
+
+    def __post_init__(self) -> None:
+        assert self.first.size == self.second.size, "they are prepared alike"
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        return self.first.size
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Return images uint8 (n, 3, H, W)."""
+        where = indices.cpu()
+        behind = where >= len(self.first)
+        if not bool(behind.any()):
+            return self.first.take(where)
+        if bool(behind.all()):
+            return self.second.take(where - len(self.first))
+        found = self.second.take(where[behind] - len(self.first))
+        images = found.new_empty((len(where), *self.size))
+        images[behind.to(found.device)] = found
+        images[~behind.to(found.device)] = self.first.take(where[~behind]).to(found.device)
+        return images
+
+    def to(self, device: torch.device) -> "JoinedPixels":
+        """Return the pixels on ``device``."""
+        return JoinedPixels(self.first.to(device), self.second.to(device))
+
+
+def joined(first: ImageSet, second: ImageSet) -> ImageSet:
+    """Return the images of one set followed by another's; all else is as in the first."""
+    return replace(
+        first,
+        pixels=JoinedPixels(first.pixels, second.pixels),
+        labels=torch.cat([first.labels, second.labels]),
+        sample_ids=(*first.sample_ids, *second.sample_ids),
+    )

@@ -49,8 +49,8 @@ def row_contradictions(report: Report) -> Iterator[str]:
     if len(samples.class_names) != classes:
         yield f"the record names {len(samples.class_names)} classes, the report {classes}"
         return
-    if samples.labels.min() < 0 or samples.labels.max() >= classes:
-        yield "a label is no class"
+    if wrong := list(_label_faults(samples.labels, classes)):
+        yield from wrong
         return
     for key, table in samples.tables.items():
         for fault in _table_faults(content, samples, key, table):
@@ -60,6 +60,9 @@ def row_contradictions(report: Report) -> Iterator[str]:
 def _table_faults(content: ReportModel, samples: Samples, key: str, table: Table) -> Iterator[str]:
     covered = slice(None) if table.positions is None else table.positions
     labels = samples.labels[covered]
+    evaluated = len(labels)
+    labels = np.append(labels, () if table.added is None else table.added.labels).astype(np.int64)
+    yield from _label_faults(labels, content.model.num_classes)
     yield from _logit_faults(table.columns, labels, content.model.num_classes)
     if table.positions is not None:
         yield from _position_faults(content, samples, key, table.positions)
@@ -81,7 +84,13 @@ def _table_faults(content: ReportModel, samples: Samples, key: str, table: Table
                 for fault in score_faults(scored, labels[chosen], content.model.num_classes):
                     yield f"{fault} ({condition})"
             if clean is not None and key != "clean":
-                yield from _repeat_faults(scored, clean, np.arange(len(samples))[covered][chosen])
+                places = np.arange(len(samples))[covered][chosen[:evaluated]]
+                yield from _repeat_faults(scored, clean, places)
+
+
+def _label_faults(labels: NDArray[np.int64], classes: int) -> Iterator[str]:
+    if labels.min() < 0 or labels.max() >= classes:
+        yield "a label is no class"
 
 
 def _is_ours(key: str) -> bool:
@@ -138,7 +147,9 @@ def _repeat_faults(
 ) -> Iterator[str]:
     known = clean.at("clean") if "clean" in clean.conditions else {}
     for name, of in REPEATED.items():
-        if name in rows and of in known and not np.allclose(rows[name], known[of][places]):
+        if name not in rows or of not in known:
+            continue
+        if not np.allclose(rows[name][: len(places)], known[of][places]):
             yield f"{name} is not {of} of suite clean"
 
 

@@ -24,7 +24,7 @@ from robustmix.evaluation.suite import Batch, Columns, Context, Part, Prepared
 from robustmix.metrics.scores import score_logits
 from robustmix.models.checks import buffers_hash
 from robustmix.models.robust_model import PAD
-from robustmix.report.samples import Table
+from robustmix.report.samples import Added, Table
 from robustmix.signals import StopRequest
 
 SMALLER = 4
@@ -118,7 +118,8 @@ class Engine:
         return self._run(suite, key, positions)
 
     def _run(self, suite: Prepared, key: str, positions: Tensor | None) -> Table | None:
-        context = self.context.cut(positions)
+        added = suite.added()
+        context = self.context.cut(positions).beside(added)
         parts = suite.parts(context)
         self.progress.start(key, len(parts) * len(context.data))
         before = buffers_hash(context.robust)
@@ -144,7 +145,11 @@ class Engine:
         if not rows:
             return None
         covered = None if positions is None else positions.numpy()
-        return replace(_table(rows, suite.rounds), positions=covered)
+        table = replace(_table(rows, suite.rounds), positions=covered)
+        if added is None:
+            return table
+        labels = added.labels.numpy().astype(np.int64)
+        return replace(table, added=Added(added.sample_ids, labels))
 
     def _part(
         self, context: Context, key: str, part: Part, chosen: Tensor

@@ -76,7 +76,8 @@ def forecast(
         seconds_of = None
         if passes.forwards is not None and passes.backwards is not None:
             seconds_of = passes.forwards * forward_s + passes.backwards * backward_s
-        costs.append(Cost(key=ready.key, n=n, seconds=seconds_of, **passes._asdict()))
+        covered = ready.prepared.covers(n)
+        costs.append(Cost(key=ready.key, n=covered, seconds=seconds_of, **passes._asdict()))
     return Forecast(suites=tuple(costs), forward_s=forward_s, backward_s=backward_s)
 
 

@@ -19,7 +19,7 @@ from robustmix.evaluation.faults import suite_fault
 from robustmix.evaluation.model_images import load_for
 from robustmix.evaluation.plan import Planned, Wanted, plan
 from robustmix.evaluation.protocols import ProtocolScene
-from robustmix.evaluation.suite import Prepared, Scene
+from robustmix.evaluation.suite import Prepared, Scene, limited_count
 from robustmix.evaluation.suites.registry import SUITES
 from robustmix.files import hash_json
 from robustmix.models.load import load_model
@@ -73,6 +73,8 @@ def prepare(
         data=whole,
         folder=folder,
         dataset="" if isinstance(dataset, ImageSet) else asked,
+        limit=limit,
+        seed=seed,
     )
     prepared, refused = _prepared(planned, scene, keep_going=keep_going)
     return Evaluation(
@@ -170,12 +172,11 @@ def _subset(data: ImageSet, limit: int | float | None, seed: int) -> torch.Tenso
     """Choose which samples to evaluate, rising; None for all of them."""
     if limit is None:
         return None
-    share = 0 < limit < 1
-    if not share and (limit < 1 or limit != limit // 1):  # also true for NaN and infinity
+    if not 0 < limit < 1 and (limit < 1 or limit != limit // 1):  # also NaN and infinity
         raise UsageError(
             f"cannot take --limit {limit}", "give a whole number of at least 1, or a share below 1"
         )
-    count = round(limit * len(data)) if share else int(limit)
+    count = limited_count(limit, len(data))
     if count < 1:
         raise UsageError(f"--limit {limit} leaves no sample", "give at least 1")
     return seeded_subset(seed, data.sample_ids, count)

@@ -128,6 +128,20 @@ class Context:
             return found
         return found.take(self.positions.numpy())
 
+    def beside(self, added: "ImageSet | None") -> "Context":
+        """Put images of a suite's own behind the others; they have no place in the split."""
+        if added is None:
+            return self
+        from torch.nn import functional as F
+
+        from robustmix.data.images import joined
+
+        return replace(
+            self,
+            data=joined(self.data, added.to(self.device)),
+            official=F.pad(self.official, (0, len(added)), value=-1),
+        )
+
     def cut(self, positions: "Tensor | None") -> "Context":
         """Narrow the context to a part of the samples."""
         if positions is None:
@@ -157,10 +171,26 @@ class Scene:
     prepared: Mapping[str, "Prepared"] = field(default_factory=dict)
     """The suites that run before, by their keys in the report."""
 
+    limit: int | float | None = None
+    """How many images were asked for, or which share; images that a suite brings keep to it."""
+
+    seed: int = 0
+    """Of the run."""
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the images."""
         return self.data.input_size[1], self.data.input_size[2]
+
+
+def limited_count(limit: float, n: int) -> int:
+    """Give how many of ``n`` images a ``--limit`` takes: so many, or a share of them.
+
+    Example:
+        >>> limited_count(0.5, 7), limited_count(5, 7)
+        (4, 5)
+    """
+    return round(limit * n) if 0 < limit < 1 else int(limit)
 
 
 class Passes(NamedTuple):
@@ -217,6 +247,17 @@ class Prepared:
     def foreign(self) -> list[tuple[str, str, Origin | None]]:
         """List what else than the suite makes its numbers: kind, name, and origin if foreign."""
         return []
+
+    def added(self) -> "ImageSet | None":
+        """Give images that the suite looks at beside the evaluated ones; usually none.
+
+        Its work is then over the evaluated images followed by these.
+        """
+        return None
+
+    def covers(self, n: int) -> int:
+        """Count the images it looks at where ``n`` are evaluated."""
+        return n
 
     def parts(self, context: Context) -> list[Part]:
         """List the work; may open files, must not compute."""

@@ -155,6 +155,10 @@ class Corrupted:
         errors = [ece_of_gaps(self._gaps(key, end)(weights), n) for key in conditions]
         return np.asarray(np.mean(errors, axis=0))
 
+    def error(self, condition: str) -> Definition:
+        """Define the ECE of one condition."""
+        return self._mean_ece([condition], "")
+
     def _mean_ece(
         self, conditions: Sequence[str], end: str, *, note: str | None = None
     ) -> Definition:

@@ -1,7 +1,7 @@
 """The rows of one suite of a report, in the order that is asked for."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -79,6 +79,18 @@ class Rows:
     def shared(self, key: str, compute: Callable[[FloatArray], Value]) -> Shared[Value]:
         """Share what several numbers need of the same resamples, by a key of the caller's."""
         return self._shared.setdefault(key, Shared(compute))
+
+    def taken(self, positions: IntArray) -> "Rows":
+        """Take the images of some positions in the view, in that order."""
+        return replace(self, order=positions)
+
+    def of_evaluated(self) -> "Rows":
+        """Leave the suite's own images out: what remains has the clean rows beside its own."""
+        plain = self.view.evaluated
+        assert plain is not None, "asked of suites that bring images of their own"
+        own = self.table.take(np.arange(len(plain)))
+        view = replace(plain, tables={**plain.tables, self.suite: own})
+        return replace(self, view=view, order=self.order[self.order < len(plain)])
 
     @property
     def n(self) -> int:
@@ -200,6 +212,10 @@ def check_shapes(samples: Samples) -> None:
             if places[0] < 0 or places[-1] >= n or (np.diff(places.astype(np.int64)) <= 0).any():
                 raise damaged("the samples of a suite are not in the record")
             covered = len(places)
+        if table.added is not None:
+            covered += len(table.added)
+            if len({*samples.sample_ids, *table.added.sample_ids}) != n + len(table.added):
+                raise damaged("the ids of a suite's own samples occur twice")
         if any(column.dtype.kind not in "biuf" for column in table.columns.values()):
             raise damaged("a column of a suite is not numbers")
         (first, *others) = {column.shape[:3] for column in table.columns.values()}

@@ -2,7 +2,7 @@
 
 A table a suite: each column is an array (conditions, trials, samples), so a row is one sample under
 one condition in one trial. Labels and ids only, never pixels. A suite that covers a part of the
-samples says which.
+samples says which; one that looks at others than the evaluated ones brings their ids and labels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,17 @@ from robustmix.report.reading import existing
 
 
 @dataclass(frozen=True)
+class Added:
+    """Images that one suite looks at beside the evaluated ones."""
+
+    sample_ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+
+@dataclass(frozen=True)
 class Table:
     """The rows of one suite."""
 
@@ -29,6 +40,9 @@ class Table:
 
     positions: NDArray[np.int64] | None = None
     """Which samples of the record the rows are of, rising; None: all of them."""
+
+    added: Added | None = None
+    """What the rows behind those of the record's samples are of; None: there are none."""
 
     @property
     def trials(self) -> int:
@@ -57,6 +71,8 @@ class Samples:
     class_names: tuple[str, ...]
     superclass: tuple[int, ...] | None
     tables: dict[str, Table] = field(default_factory=dict)
+    evaluated: "Samples | None" = None
+    """Of a view whose last samples are a suite's own: what it would be without them."""
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -65,7 +81,9 @@ class Samples:
     def rows(self) -> int:
         """Number of rows: samples x conditions x trials, over all suites."""
         return sum(
-            len(self if t.positions is None else t.positions) * len(t.conditions) * t.trials
+            (len(self if t.positions is None else t.positions) + len(t.added or ()))
+            * len(t.conditions)
+            * t.trials
             for t in self.tables.values()
         )
 
@@ -78,8 +96,21 @@ class Samples:
 
         Returns:
             The samples with the tables ``clean``, ``calibration`` (what was fitted to other
-            images, if anything was) and the suite's own.
+            images, if anything was) and the suite's own. Where the suite brought images of its own
+            they stand behind the others, and the shared tables are in ``evaluated``.
         """
+        added = self.tables[key].added if key in self.tables else None
+        if added is not None:
+            table = self.tables[key]
+            others = {k: t for k, t in self.tables.items() if k != key}
+            plain = replace(self, tables=others).view(key, positions)
+            return replace(
+                plain,
+                sample_ids=(*plain.sample_ids, *added.sample_ids),
+                labels=np.concatenate([plain.labels, added.labels]),
+                tables={key.partition("@")[0]: replace(table, positions=None, added=None)},
+                evaluated=plain,
+            )
         name = key.partition("@")[0]
         shared = ("clean", "calibration")
         tables = {k: t for k, t in self.tables.items() if k in shared and t.positions is None}
@@ -114,6 +145,9 @@ class Samples:
             arrays |= {f"{suite}/column/{name}": column for name, column in table.columns.items()}
             if table.positions is not None:
                 arrays[f"{suite}/positions"] = table.positions
+            if table.added is not None:
+                arrays[f"{suite}/added_ids"] = np.array(table.added.sample_ids)
+                arrays[f"{suite}/added_labels"] = table.added.labels
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
@@ -139,15 +173,20 @@ class Samples:
         frames = []
         for suite, table in self.tables.items():
             covered = np.arange(len(self)) if table.positions is None else table.positions
+            ids, labels = np.array(self.sample_ids), self.labels
+            if table.added is not None:
+                covered = np.append(covered, len(self) + np.arange(len(table.added)))
+                ids = np.append(ids, table.added.sample_ids)
+                labels = np.append(labels, table.added.labels)
             shape = (len(table.conditions), table.trials, len(covered))
             condition, trial, row = np.indices(shape)
             sample = covered[row]
             frame = {
-                "sample_id": np.array(self.sample_ids)[sample.ravel()],
+                "sample_id": ids[sample.ravel()],
                 "suite": suite,
                 "condition": np.array(table.conditions)[condition.ravel()],
                 "trial": trial.ravel(),
-                "label": self.labels[sample.ravel()],
+                "label": labels[sample.ravel()],
             }
             for name, column in table.columns.items():
                 if column.shape == shape:
@@ -180,10 +219,20 @@ def _samples(arrays: Mapping[str, Array]) -> Samples:
                 _conditions(arrays[f"{suite}/conditions"]),
                 found,
                 _integers(arrays[f"{suite}/positions"]) if f"{suite}/positions" in arrays else None,
+                _added(arrays, suite),
             )
             for suite, found in columns.items()
         },
     )
+
+
+def _added(arrays: Mapping[str, Array], suite: str) -> Added | None:
+    if f"{suite}/added_ids" not in arrays:
+        return None
+    found = Added(_names(arrays[f"{suite}/added_ids"]), _integers(arrays[f"{suite}/added_labels"]))
+    if len(found.labels) != len(found):
+        raise ValueError("each added sample has a label")
+    return found
 
 
 def _names(array: Array) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from robustmix.evaluation.suite import Scene
 from robustmix.evaluation.suites.attack import Attack
 from robustmix.evaluation.suites.occlusion import Occlusion
 from robustmix.evaluation.suites.registry import (
+    BY_FILES,
     find_suite,
     name_of,
     names_of_all,
@@ -68,7 +69,7 @@ def test_all_is_every_suite_but_attacks_that_are_part_of_another() -> None:
         "clean", "calibration", "corruption", "masking", "fgsm", "pgd", "autoattack",
         "occlusion", "shuffle",
     ]  # fmt: skip
-    assert set(suite_names()) - set(names_of_all()) == {"apgd", "square", "fab"}
+    assert set(suite_names()) - set(names_of_all()) == {"apgd", "square", "fab", *BY_FILES}
 
 
 def keys(wanted: list[Any], **options: object) -> list[str]:

@@ -37,12 +37,20 @@ SUITES: "Table[type[Suite], Row]" = Table(
             f"{_HERE}.occlusion:Occlusion",
             "accuracy as patches are masked: random, salient first or last, the object or not",
         ),
+        "shift": Row(
+            f"{_HERE}.shift:Shift",
+            "accuracy and calibration on shift sets: ImageNet-A, -R, -V2, CIFAR-10.1, C-bar, ...",
+        ),
         "shuffle": Row(f"{_HERE}.shuffle:Shuffle", "accuracy as pieces of the image change places"),
     },
 )
 
 BEFORE_ATTACKS = ("clean", "calibration", "corruption", "masking")
 """All others compare with ``clean``; ``masking`` says of the attacks whether to believe them."""
+
+
+BY_FILES = ("shift",)
+"""Suites that read other data sets, which a user must have; ``all`` does not stand for them."""
 
 
 def suite_rows() -> dict[str, Row]:
@@ -59,9 +67,12 @@ def suite_names() -> list[str]:
 
 
 def names_of_all() -> list[str]:
-    """Name what ``all`` stands for: every suite but attacks that are part of another attack."""
-    parts = {name for name in ATTACKS if ATTACKS.row(name).part_of}
-    return [name for name in suite_names() if name not in parts]
+    """Name what ``all`` stands for.
+
+    That is every suite but attacks that are part of another attack, and those of ``BY_FILES``.
+    """
+    left = {name for name in ATTACKS if ATTACKS.row(name).part_of} | {*BY_FILES}
+    return [name for name in suite_names() if name not in left]
 
 
 def find_suite(name: str) -> "Suite":
