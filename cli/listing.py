@@ -84,6 +84,13 @@ def _saliency() -> Rows:
     return _rows(SALIENCY)
 
 
+def _shift_sets() -> Rows:
+    from robustmix.data.shift.registry import SHIFTS
+
+    rows = SHIFTS.rows()
+    return {name: f"{row.help} (of {row.clean_of})" for name, row in rows.items()}
+
+
 def _suites() -> Rows:
     from robustmix.attacks.registry import ATTACKS
     from robustmix.evaluation.suites.registry import SUITES, suite_names
@@ -101,6 +108,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "metrics": _metrics,
     "protocols": _protocols,
     "saliency": _saliency,
+    "shift-sets": _shift_sets,
     "suites": _suites,
 }
 

@@ -100,10 +100,10 @@ class FolderC:
             for severity, place in _severity_folders(root, severities, by_value).items()
         }
         first, *others = conditions.values()
-        listing = _listing(first, class_names)
-        files = _assign(first, listing, dataset, class_names, clean_labels, clean_files)
+        listing = class_listing(first, class_names)
+        files = assigned(first, listing, dataset, class_names, clean_labels, clean_files)
         for other in others:
-            if (found := _listing(other, class_names)) != listing:
+            if (found := class_listing(other, class_names)) != listing:
                 raise IntakeError(_difference(other, found, first, listing), _EXTRACT)
         return cls(
             folder=folder,
@@ -180,8 +180,12 @@ def _severity_folders(root: Path, severities: Sequence[int], by_value: bool) -> 
     return {severity: root / rising[severity - 1] for severity in severities}
 
 
-def _listing(condition: Path, class_names: Sequence[str]) -> dict[str, list[str]]:
-    """Return the sorted file names of every class of a corruption at one severity."""
+def class_listing(condition: Path, class_names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the sorted names of the files of every class folder.
+
+    Raises:
+        IntakeError: there is no folder, or its classes are others.
+    """
     if not condition.is_dir():
         raise IntakeError(f"no folder {condition}", _EXTRACT)
     with os.scandir(condition) as entries:
@@ -198,7 +202,7 @@ def _listing(condition: Path, class_names: Sequence[str]) -> dict[str, list[str]
     return dict(zip(class_names, listed, strict=True))
 
 
-def _assign(
+def assigned(
     condition: Path,
     listing: Mapping[str, list[str]],
     dataset: str,
@@ -206,7 +210,11 @@ def _assign(
     clean_labels: Tensor,
     clean_files: Sequence[str],
 ) -> tuple[str, ...]:
-    """Return ``<class>/<file>`` for each clean image: of its name, or the next of its class."""
+    """Return ``<class>/<file>`` for each clean image: of its name, or the next of its class.
+
+    Raises:
+        IntakeError: a class has another number of files, or a name is missing.
+    """
     labels = clean_labels.tolist()
     counts = np.bincount(labels, minlength=len(class_names))
     for label, name in enumerate(class_names):

@@ -135,6 +135,7 @@ SHIFTS: "Table[Opener, ShiftRow]" = Table(
             kind="conditions",
         ),
     },
+    plural="shift_sets",
 )  # fmt: skip
 
 CORRUPTED = ("imagenet-c", "tiny-imagenet-c", "cifar10-c", "cifar100-c")

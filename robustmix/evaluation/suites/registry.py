@@ -37,6 +37,10 @@ SUITES: "Table[type[Suite], Row]" = Table(
             f"{_HERE}.occlusion:Occlusion",
             "accuracy as patches are masked: random, salient first or last, the object or not",
         ),
+        "perturbation": Row(
+            f"{_HERE}.perturbation:Perturbation",
+            "flip probability and top-5 distance on sequences (ImageNet-P, CIFAR-P)",
+        ),
         "shift": Row(
             f"{_HERE}.shift:Shift",
             "accuracy and calibration on shift sets: ImageNet-A, -R, -V2, CIFAR-10.1, C-bar, ...",
@@ -49,7 +53,7 @@ BEFORE_ATTACKS = ("clean", "calibration", "corruption", "masking")
 """All others compare with ``clean``; ``masking`` says of the attacks whether to believe them."""
 
 
-BY_FILES = ("shift",)
+BY_FILES = ("perturbation", "shift")
 """Suites that read other data sets, which a user must have; ``all`` does not stand for them."""
 
 

@@ -1,0 +1,1 @@
+"""Perturbation sets: short films of a test image that changes little by little."""
