@@ -148,13 +148,10 @@ def _mark(rows: Sequence["Row"]) -> str:
 
 def missing_data(dataset: str) -> str | None:
     """Return why a data set cannot be trained on here, or None if its files are there."""
+    from robustmix.data.homes import is_here
     from robustmix.data.location import data_folder
-    from robustmix.data.manifests import DATASETS, needed_files
 
-    if dataset not in DATASETS:
-        return "not read by name: --dataset folder:PATH"
-    folder = data_folder(None)
-    if all((folder / path).exists() for path in needed_files(dataset)):
+    if is_here(dataset, data_folder(None)):
         return None
     return "its files are not in $ROBUSTMIX_DATA"
 

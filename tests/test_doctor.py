@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from robustmix.data.manifests import DATASETS
 from robustmix.doctor import (
     CHECKS,
     attack_checks,
@@ -447,11 +448,11 @@ def test_the_whole_result_is_json(tmp_path: Path) -> None:
 
 
 def test_data_is_found_by_size(tmp_path: Path) -> None:
-    assert find_data(tmp_path) == {
-        "cifar10": "missing",
-        "cifar100": "missing",
-        "digits": "embedded",
-    }
+    nothing = dict.fromkeys(DATASETS, "missing") | {"digits": "embedded"}
+    assert find_data(tmp_path) == nothing
+    (tmp_path / "tiny-imagenet-200").mkdir()
+    (tmp_path / "tiny-imagenet-200" / "wnids.txt").touch()
+    assert find_data(tmp_path) == {**nothing, "tiny-imagenet": "found"}
     folder = tmp_path / "cifar-100-python"
     folder.mkdir()
     (folder / "meta").write_bytes(b"x")

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from robustmix.data.manifests import Manifest
+from robustmix.data.manifests import LookedFor, Manifest, looked_for
 from robustmix.errors import IntakeError
 
 
-def find_home(manifest: Manifest, root: Path) -> Path | None:
+def find_home(manifest: Manifest | LookedFor, root: Path) -> Path | None:
     """Return the first of a data set's homes that holds one of its marks, or None.
 
     Args:
-        manifest: of the data set.
+        manifest: its homes and marks.
         root: the data folder.
 
     Raises:
@@ -28,14 +28,18 @@ def find_home(manifest: Manifest, root: Path) -> Path | None:
     return None
 
 
-def is_here(manifest: Manifest, root: Path) -> bool:
+def is_here(name: str, root: Path) -> bool:
     """Say whether a data set is below the data folder; how much of it is another question.
 
     Of sets with files of known names these are asked for, of others their marks.
+
+    Raises:
+        UsageError: there is no data set of that name.
     """
-    if manifest.homes:
-        return find_home(manifest, root) is not None
-    return all((root / file.path).is_file() for file in manifest.files if not file.optional)
+    wanted = looked_for(name)
+    if wanted.homes:
+        return find_home(wanted, root) is not None
+    return all((root / path).exists() for path in wanted.files)
 
 
 def require_home(manifest: Manifest, root: Path) -> Path:

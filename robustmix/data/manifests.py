@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from robustmix.data.augment import Augment
 from robustmix.data.preparation import TestTransform
@@ -213,6 +213,32 @@ DATASETS: Table[Loader, DatasetRow] = Table(
         "tiny-imagenet": DatasetRow(
             "robustmix.data.sets.tiny_imagenet:load", "Tiny-ImageNet, 200 classes at 64x64"
         ),
+        "cub-200-2011": DatasetRow(
+            "robustmix.data.sets.cub:load", "Caltech-UCSD Birds, 200 species"
+        ),
+        "fgvc-aircraft": DatasetRow(
+            "robustmix.data.sets.aircraft:load_variants", "FGVC-Aircraft, 100 variants"
+        ),
+        "fgvc-aircraft-family": DatasetRow(
+            "robustmix.data.sets.aircraft:load_families", "FGVC-Aircraft, 70 families"
+        ),
+        "fgvc-aircraft-manufacturer": DatasetRow(
+            "robustmix.data.sets.aircraft:load_manufacturers", "FGVC-Aircraft, 30 manufacturers"
+        ),
+        "stanford-cars": DatasetRow(
+            "robustmix.data.sets.cars:load", "Stanford Cars, 196 models by year"
+        ),
+        "inaturalist-2017": DatasetRow(
+            "robustmix.data.sets.inaturalist:load_2017", "iNaturalist 2017, 5,089 species"
+        ),
+        "inaturalist-2018": DatasetRow(
+            "robustmix.data.sets.inaturalist:load_2018", "iNaturalist 2018, 8,142 species"
+        ),
+        "places205": DatasetRow("robustmix.data.sets.places205:load", "Places, 205 scenes"),
+        "oxford-pets": DatasetRow("robustmix.data.sets.pets:load", "Oxford-IIIT Pet, 37 breeds"),
+        "flowers102": DatasetRow(
+            "robustmix.data.sets.flowers102:load", "Oxford Flowers, 102 species"
+        ),
         "digits": DatasetRow(
             "robustmix.data.digits:load_digits",
             "Optical recognition of handwritten digits (scikit-learn), enlarged to 32x32, "
@@ -251,8 +277,20 @@ def load_manifest(name: str) -> Manifest:
     return _packaged(name)
 
 
-def needed_files(name: str) -> list[str]:
-    """Return the paths below the data folder that a data set is read from.
+class LookedFor(NamedTuple):
+    """What tells whether a data set is here."""
+
+    files: tuple[str, ...]
+    """Paths below the data folder that it is read from; all are needed."""
+
+    homes: tuple[str, ...]
+    """See ``Manifest``."""
+
+    marks: tuple[str, ...]
+
+
+def looked_for(name: str) -> LookedFor:
+    """Return what is looked for below the data folder to find a data set.
 
     That of a packaged manifest is read without being checked, which lists do not wait for.
 
@@ -260,9 +298,13 @@ def needed_files(name: str) -> list[str]:
         UsageError: there is no manifest of that name.
     """
     if DATASETS.origin(name) is None and name in _packaged_names():
-        files_: list[dict[str, Any]] = json.loads(_packaged_text(name)).get("files", [])
-        return [str(file["path"]) for file in files_ if not file.get("optional")]
-    return [file.path for file in load_manifest(name).files if not file.optional]
+        said: dict[str, Any] = json.loads(_packaged_text(name))
+        needed = (str(file["path"]) for file in said.get("files", []) if not file.get("optional"))
+        homes, marks = (tuple(map(str, said.get(key, ()))) for key in ("homes", "marks"))
+        return LookedFor(tuple(needed), homes, marks)
+    manifest = load_manifest(name)
+    needed = (file.path for file in manifest.files if not file.optional)
+    return LookedFor(tuple(needed), manifest.homes, manifest.marks)
 
 
 def manifest_of(name: str, source: ManifestSource | None) -> Manifest:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from robustmix.data.homes import find_home
 from robustmix.data.location import data_folder
 from robustmix.data.manifests import DATASETS, load_manifest
 from robustmix.environment import describe_environment
@@ -28,7 +29,8 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 def find_data(data_dir: Path | None) -> dict[str, str]:
     """Return ``found``, ``missing``, ``incomplete``, ``embedded`` or ``unreadable`` for data sets.
 
-    Sizes are compared with the manifest, checksums are not computed.
+    Sizes are compared with the manifest, checksums are not computed; of sets of image files only
+    where they lie is looked for.
     """
     root = data_folder(data_dir)
     found: dict[str, str] = {}
@@ -41,7 +43,10 @@ def find_data(data_dir: Path | None) -> dict[str, str]:
 
 
 def _state(root: Path, name: str) -> str:
-    wanted = [file for file in load_manifest(name).files if not file.optional]
+    manifest = load_manifest(name)
+    if manifest.homes:
+        return "missing" if find_home(manifest, root) is None else "found"
+    wanted = [file for file in manifest.files if not file.optional]
     if not wanted:
         return "embedded"
     there = [file for file in wanted if (root / file.path).is_file()]

@@ -12,7 +12,7 @@ import pytest
 
 from robustmix.cli.app import run
 from robustmix.cli.recipes import LEGEND, complete_recipe_name
-from robustmix.data.manifests import needed_files
+from robustmix.data.manifests import looked_for
 from robustmix.methods.registry import METHODS
 from robustmix.training import list_recipes, resolve_recipe
 from robustmix.training.catalogue import Row, list_rows
@@ -89,12 +89,15 @@ def test_what_lacks_data_here_is_marked(
 
     before = heads()
     assert before["cifar100"] == "(its files are not in $ROBUSTMIX_DATA)"
-    assert before["cub-200-2011"] == "(not read by name: --dataset folder:PATH)"
+    assert before["cub-200-2011"] == "(its files are not in $ROBUSTMIX_DATA)"
+    assert not any("not read" in said for said in before.values())
     assert before["digits"] == ""
-    for path in needed_files("cifar100"):
+    for path in looked_for("cifar100").files:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
-    assert heads() == {**before, "cifar100": ""}
+    (tmp_path / "CUB_200_2011").mkdir()
+    (tmp_path / "CUB_200_2011" / "image_class_labels.txt").touch()
+    assert heads() == {**before, "cifar100": "", "cub-200-2011": ""}
 
 
 def test_list_recipes_prints_the_table_and_where_there_is_more(

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from importlib.resources import files
 from typing import cast
 
@@ -31,6 +32,9 @@ ALL = [
     "cub-200-2011",
     "digits",
     "fgvc-aircraft",
+    "fgvc-aircraft-family",
+    "fgvc-aircraft-manufacturer",
+    "flowers102",
     "imagenet-1k",
     "imagenet-3dcc",
     "imagenet-a",
@@ -45,6 +49,7 @@ ALL = [
     "inaturalist-2017",
     "inaturalist-2018",
     "objectnet",
+    "oxford-pets",
     "places205",
     "stanford-cars",
     "tiny-imagenet",
@@ -58,9 +63,13 @@ CLASSES_AND_IMAGES = {
     "cub-200-2011": (200, 5_994, None, 5_794),
     "digits": (10, 1_297, None, 500),
     "fgvc-aircraft": (100, 3_334, 3_333, 3_333),
+    "fgvc-aircraft-family": (70, 3_334, 3_333, 3_333),
+    "fgvc-aircraft-manufacturer": (30, 3_334, 3_333, 3_333),
+    "flowers102": (102, 1_020, 1_020, 6_149),
     "imagenet-1k": (1000, 1_281_167, 50_000, None),
     "inaturalist-2017": (5089, 579_184, 95_986, None),
     "inaturalist-2018": (8142, 437_513, 24_426, None),
+    "oxford-pets": (37, 3_680, None, 3_669),
     "places205": (205, 2_448_873, 20_500, None),
     "stanford-cars": (196, 8_144, None, 8_041),
     "tiny-imagenet": (200, 100_000, 10_000, None),
@@ -113,6 +122,26 @@ def test_corrupted_sets_have_the_classes_of_the_clean_ones() -> None:
 
 def test_loadable_says_what_can_be_loaded() -> None:
     assert {name for name in ALL if load_manifest(name).loadable} == set(DATASETS)
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test"),
+    [("fgvc-aircraft", 6_667, 3_333), ("flowers102", 2_040, 6_149), ("imagenet-1k", None, 50_000)],
+)
+def test_what_is_read_of_a_split_is_what_published_numbers_are_of(
+    name: str, train: int | None, test: int
+) -> None:
+    manifest = load_manifest(name)
+    assert manifest.split_count("test") == test
+    assert manifest.split_count("train") == (train or manifest.counts.train)
+
+
+def test_the_levels_of_aircraft_differ_in_nothing_but_their_classes() -> None:
+    whole = asdict(load_manifest("fgvc-aircraft"))
+    own = {"name", "title", "num_classes", "layout", "marks", "class_names_source", "notes"}
+    for level in ("family", "manufacturer"):
+        one = asdict(load_manifest(f"fgvc-aircraft-{level}"))
+        assert {key for key in whole if whole[key] != one[key]} == own
 
 
 @pytest.mark.parametrize(("name", "theirs"), [("cifar10", tv.CIFAR10), ("cifar100", tv.CIFAR100)])

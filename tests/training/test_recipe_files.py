@@ -20,7 +20,7 @@ from PIL import Image
 from robustmix.cli.app import run
 from robustmix.data.manifests import DATASETS, list_manifests
 from robustmix.data.protocol import TestTransform
-from robustmix.errors import UsageError
+from robustmix.errors import IntakeError, UsageError
 from robustmix.methods.registry import METHODS, config_class, options_without_effect
 from robustmix.models.checkpoint import read_checkpoint
 from robustmix.models.names import ARCHS
@@ -606,12 +606,12 @@ def test_a_protocol_that_cannot_be_followed_is_an_error(sets: list[str], message
     assert message in str(error.value)
 
 
-def test_a_data_set_that_is_not_read_by_name_says_what_to_do(tmp_path: Path) -> None:
-    unread = recipe_files() - set(DATASETS)
-    assert "cub-200-2011" in unread
-    for name in unread:
-        with pytest.raises(UsageError, match=r"folder:PATH"):
+def test_every_packaged_recipe_is_of_a_data_set_that_is_read_by_name(tmp_path: Path) -> None:
+    assert recipe_files() <= set(DATASETS)
+    for name in recipe_files() - {"digits"}:
+        with pytest.raises(IntakeError, match=r"is not there: .*data-dir") as error:
             load_run_data(resolve_recipe(overrides={"dataset": name}), tmp_path)
+        assert error.value.code == "E-DATA"
 
 
 def test_what_a_folder_alone_does_not_say_waits_for_its_images(

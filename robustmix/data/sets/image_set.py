@@ -17,6 +17,7 @@ from robustmix.data.manifests import Manifest, Split
 from robustmix.data.preparation import TestTransform
 from robustmix.data.threads import in_threads
 from robustmix.errors import IntakeError
+from robustmix.files import file_digest
 
 SCANNED_FILES = 100_000
 """Up to this many files every header is read, to count colour modes."""
@@ -45,6 +46,9 @@ class Listed:
 
     notes: tuple[str, ...] = ()
 
+    lists: tuple[Path, ...] = ()
+    """Files that were read for it, of which the manifest may know checksums."""
+
 
 def image_set(manifest: Manifest, split: Split, listed: Listed) -> ImageSet:
     """Return the images of a list that are here.
@@ -62,8 +66,9 @@ def image_set(manifest: Manifest, split: Split, listed: Listed) -> ImageSet:
 
     Raises:
         IntakeError: nothing is here; the list has other classes than the set, more images, or one
-            twice; its ids and labels are not the official ones; or a file is no image
-            (``E-DATA``).
+            twice; its ids and labels are not the official ones; a file is no image (``E-DATA``);
+            or all is here, but by a list with another checksum than the official one
+            (``E-CHECKSUM``).
     """
     _check(manifest, split, listed)
     official = manifest.split_count(split)
@@ -84,6 +89,9 @@ def image_set(manifest: Manifest, split: Split, listed: Listed) -> ImageSet:
             f"ids and labels of {manifest.name}/{listed.part} ({listed.layout}) are not the "
             f"official ones: SHA-256 {digest}, expected {known}"
         )
+    others = _other_lists(manifest, listed.lists)
+    if others and partial_of is None:
+        raise IntakeError(others[0], "unpack the official archives again", code="E-CHECKSUM")
     headers = in_threads(read_header, paths if count <= SCANNED_FILES else paths[:1])
     return ImageSet(
         name=manifest.name,
@@ -103,7 +111,7 @@ def image_set(manifest: Manifest, split: Split, listed: Listed) -> ImageSet:
                 verified=known == digest,
             ),
         ),
-        notes=(*listed.notes, *mode_notes(headers, count)),
+        notes=(*listed.notes, *others, *mode_notes(headers, count)),
         layout=listed.layout,
         partial_of=partial_of,
     )
@@ -128,6 +136,16 @@ def _check(manifest: Manifest, split: Split, listed: Listed) -> None:
         raise damaged(
             f"{where} has {len(listed.ids):,} images, more than the official {official:,}"
         )
+
+
+def _other_lists(manifest: Manifest, lists: Sequence[Path]) -> list[str]:
+    """Say which lists have another checksum than the manifest knows of a file of that name."""
+    known = {Path(file.path).name: file.md5 for file in (*manifest.archives, *manifest.files)}
+    return [
+        f"{path.name} is not the official list: md5 {found}, expected {known[path.name]}"
+        for path in lists
+        if known.get(path.name) not in (None, found := file_digest(path, "md5"))
+    ]
 
 
 def _twice(names: Sequence[str]) -> str:

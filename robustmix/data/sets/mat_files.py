@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -56,7 +57,7 @@ def _check_unpacked(content: bytes) -> None:
 
 
 def mat_column(
-    arrays: dict[str, NDArray[np.generic]], name: str, field: str, path: Path
+    arrays: Mapping[str, NDArray[np.generic]], name: str, field: str, path: Path
 ) -> list[object]:
     """Return a field of a struct array, or the values of a plain array if ``field`` is empty.
 
