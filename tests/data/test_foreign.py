@@ -65,10 +65,10 @@ def test_a_registered_data_set_is_loaded_by_name(tmp_path: Path, as_file: bool) 
 
 def test_a_data_set_that_is_known_but_not_read_needs_a_loader_alone() -> None:
     with pytest.raises(UsageError, match="leave manifest out"):
-        register.dataset("stanford-cars", bars, manifest=manifest(name="stanford-cars"))
-    register.dataset("stanford-cars", bars)
-    assert load_manifest("stanford-cars").num_classes == 196
-    assert load_dataset("stanford-cars", "train").name == "stanford-cars"
+        register.dataset("imagenet-sketch", bars, manifest=manifest(name="imagenet-sketch"))
+    register.dataset("imagenet-sketch", bars)
+    assert load_manifest("imagenet-sketch").num_classes == 1000
+    assert load_dataset("imagenet-sketch", "train").name == "imagenet-sketch"
 
 
 @pytest.mark.parametrize(
