@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustmix.errors import IntakeError, RobustmixError
+from robustmix.errors import IncompatibleError, IntakeError, RobustmixError
 from robustmix.files import file_digest, regular_file
 from robustmix.report.report import REPORT_FILE, Report
 
@@ -123,44 +123,62 @@ class FlipReference:
     """Perturbation -> mean top-5 distance in (0, 15]."""
 
 
-def load_flip_reference(path: Path) -> FlipReference:
+def load_flip_reference(path: Path, dataset: str, difficulty: int) -> FlipReference:
     """Read the figures of the reference model, which nobody published in a form that can be read.
 
     Args:
         path: a report with the suite ``perturbation``, or JSON with ``source`` in words, and
             ``fp`` and ``ut5d``, each a number a perturbation; one of the two may be left out.
+            ``dataset`` and ``difficulty`` say what they are of, by default ``imagenet-1k`` and 1.
+        dataset: whose sequences are evaluated.
+        difficulty: likewise.
 
     Raises:
         IntakeError: it cannot be read, or a figure is none.
+        IncompatibleError: it is of another data set, or of another difficulty.
     """
     path = path / REPORT_FILE if path.is_dir() else path
     regular_file(path, what="reference", limit=2**28, code="E-REFERENCE")
     digest = file_digest(path)
     try:
         if path.name == REPORT_FILE:
-            source, fp, ut5d = _of_report(path)
+            of, source, fp, ut5d = _of_report(path)
         else:
-            source, fp, ut5d = _of_json(path)
+            of, source, fp, ut5d = _of_json(path)
     except RobustmixError:
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _no_reference(path, " ".join(str(error).split())[:200]) from error
+    if of != (dataset, difficulty):
+        raise IncompatibleError(
+            f"the figures of {path} are of {of[0]:.60} at difficulty {of[1]}, the sequences of "
+            f"{dataset} at {difficulty}",
+            "divide by figures of the same sequences; in JSON, dataset and difficulty say of which",
+            code="E-REFERENCE",
+        )
     return FlipReference(source=source, sha256=digest, fp=fp, ut5d=ut5d)
 
 
-def _of_json(path: Path) -> tuple[str, dict[str, float], dict[str, float]]:
+_Of = tuple[str, int]
+_Figures = tuple[_Of, str, dict[str, float], dict[str, float]]
+
+
+def _of_json(path: Path) -> _Figures:
     regular_file(path, what="reference", limit=_LARGEST, code="E-REFERENCE")
     content: Any = json.loads(path.read_text(encoding="utf-8"))
     source = content.get("source")
     if not isinstance(source, str) or not 1 <= len(source.strip()) <= 300:
         raise ValueError("'source' says in words where the figures are from")
-    unknown = set(content) - {"source", "fp", "ut5d"}
+    unknown = set(content) - {"source", "fp", "ut5d", "dataset", "difficulty"}
     if unknown:
         raise ValueError(f"no key of it: {sorted(unknown)[0]:.40}")
+    dataset, difficulty = content.get("dataset", "imagenet-1k"), content.get("difficulty", 1)
+    if not isinstance(dataset, str) or type(difficulty) is not int:
+        raise ValueError("dataset is a name and difficulty a whole number")
     fp, ut5d = _figures(content, "fp", 1.0), _figures(content, "ut5d", 15.0)
     if not fp and not ut5d:
         raise ValueError("it has neither fp nor ut5d")
-    return " ".join(source.split()), fp, ut5d
+    return (dataset, difficulty), " ".join(source.split()), fp, ut5d
 
 
 def _figures(content: Mapping[str, Any], key: str, most: float) -> dict[str, float]:
@@ -172,7 +190,7 @@ def _figures(content: Mapping[str, Any], key: str, most: float) -> dict[str, flo
     return {str(name): float(value) for name, value in found.items()}
 
 
-def _of_report(path: Path) -> tuple[str, dict[str, float], dict[str, float]]:
+def _of_report(path: Path) -> _Figures:
     content = Report.load(path, samples=False).content
     part = content.suites.get("perturbation")
     if part is None or part.status != "ok":
@@ -183,7 +201,8 @@ def _of_report(path: Path) -> tuple[str, dict[str, float], dict[str, float]]:
             metric = condition.metrics.get(key)
             if metric is not None and metric.value:
                 figures[condition.name] = metric.value
-    return f"report {content.run.name} on {content.dataset.name}", found["fp"], found["ut5d"]
+    of = str(part.params["dataset"]), int(part.params["difficulty"])
+    return of, f"report {content.run.name} on {content.dataset.name}", found["fp"], found["ut5d"]
 
 
 def _no_reference(path: Path, why: str) -> IntakeError:

@@ -12,13 +12,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from robustmix import evaluate
 from robustmix.comparison.check import check
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.data.perturbed.films import read_film
 from robustmix.data.perturbed.names import CIFAR, IMAGENET, is_noise
-from robustmix.errors import IntakeError, UsageError
+from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.evaluation.recompute import recompute
 from robustmix.metrics.metric import Metric
 from robustmix.models.robust_model import RobustModel
@@ -110,7 +111,8 @@ def test_rates_are_means_of_ratios_and_name_their_source(
     fp = {name: 0.1 + 0.02 * i for i, name in enumerate(CIFAR)}
     ut5d = {name: 1.0 + i for i, name in enumerate(CIFAR)}
     path = tmp_path / "alexnet.json"
-    path.write_text(json.dumps({"source": "my own AlexNet", "fp": fp, "ut5d": ut5d}))
+    said = {"source": "my own AlexNet", "dataset": "cifar10"}
+    path.write_text(json.dumps({**said, "fp": fp, "ut5d": ut5d}))
     report = evaluate(
         cifar_model(), data, ["perturbation"], data_dir=root, perturbation_reference=path
     )
@@ -137,6 +139,75 @@ def test_a_report_is_a_reference_and_gives_100(
     )  # fmt: skip
     assert number(report, "mfr").value == pytest.approx(100)
     assert number(report, "mt5d").value == pytest.approx(100)
+
+
+@pytest.mark.parametrize("of", [{}, {"dataset": "cifar10", "difficulty": 2}])
+def test_figures_of_other_sequences_are_no_reference(
+    of: dict[str, object], cifar: tuple[Path, ImageSet], tmp_path: Path
+) -> None:
+    root, data = cifar
+    path = tmp_path / "alexnet.json"
+    path.write_text(json.dumps({"source": "a table", "fp": dict.fromkeys(CIFAR, 0.2), **of}))
+    with pytest.raises(IncompatibleError, match=r"are of .* at difficulty"):
+        evaluate(cifar_model(), data, ["perturbation"], data_dir=root, perturbation_reference=path)
+
+
+def test_a_report_on_harder_sequences_is_no_reference_of_the_usual_ones(
+    cifar: tuple[Path, ImageSet], tmp_path: Path
+) -> None:
+    root, data = cifar
+    options: dict[str, Any] = {"data_dir": root, "perturbations": "tilt"}
+    evaluate(cifar_model(), data, ["perturbation"], difficulty=2, out=tmp_path / "a", **options)
+    with pytest.raises(IncompatibleError, match="difficulty 2"):
+        evaluate(
+            cifar_model(), data, ["perturbation"], perturbation_reference=tmp_path / "a", **options
+        )
+
+
+class NothingOfDark(Net):
+    """Gives NaN for pictures that are wholly black, and none of the clean images is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        dark = x.flatten(1).amax(dim=1) == x.new_tensor([(0 - m) / s for m, s in NORMAL]).max()
+        return torch.where(dark[:, None], torch.full_like(logits, torch.nan), logits)
+
+
+NORMAL = tuple(zip(MEAN, STD, strict=True))
+
+
+def test_a_picture_without_a_prediction_fails_the_suite_and_is_named(
+    cifar: tuple[Path, ImageSet], tmp_path: Path
+) -> None:
+    _, data = cifar
+    folder = write_cifar_p(tmp_path / "CIFAR-10-P", data, ["tilt"])
+    films = np.load(folder / "tilt.npy")
+    films[17, 9] = 0
+    np.save(folder / "tilt.npy", films)
+    model = RobustModel(
+        NothingOfDark(10), mean=MEAN, std=STD, num_classes=10, input_size=(3, 32, 32)
+    )
+    report = evaluate(
+        model, data, ["perturbation"], data_dir=tmp_path, perturbations="tilt", keep_going=True
+    )
+    part = report.content.suites["perturbation"]
+    assert part.status == "failed"
+    assert "E-NONFINITE" in str(part.reason)
+    assert "cifar10/test/17 (tilt)" in str(part.reason)
+
+
+@pytest.mark.parametrize(("column", "value"), [("flips", 1.5), ("flips", -0.1), ("distance", 16.0)])
+def test_rows_that_no_sequence_has_are_noticed(
+    column: str, value: float, cifar: tuple[Path, ImageSet]
+) -> None:
+    root, data = cifar
+    report = evaluate(
+        cifar_model(), data, ["perturbation"], data_dir=root, perturbations="tilt,scale"
+    )
+    assert report.samples is not None
+    report.samples.tables["perturbation"].columns[column][1, 0, 3] = value
+    with pytest.raises(IntakeError, match=f"{column} of .* are not in 0 to"):
+        recompute(report)
 
 
 def test_harder_ones_read_harder_noise_and_compare_pictures_further_apart(

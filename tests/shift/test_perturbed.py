@@ -122,7 +122,7 @@ def reference(path: Path, **content: object) -> Path:
 
 def test_a_reference_says_where_it_is_from(tmp_path: Path) -> None:
     path = reference(tmp_path / "a.json", source="the sheet of issue 49", fp={"tilt": 0.2})
-    found = load_flip_reference(path)
+    found = load_flip_reference(path, "imagenet-1k", 1)
     assert (found.source, found.fp, found.ut5d) == ("the sheet of issue 49", {"tilt": 0.2}, {})
     assert len(found.sha256) == 64
 
@@ -140,11 +140,13 @@ def test_a_reference_says_where_it_is_from(tmp_path: Path) -> None:
         {"source": "a", "ut5d": {"tilt": 16}},
         {"source": "a", "fp": [1]},
         {"source": "a", "fp": {"tilt": 0.2}, "pf": {}},
+        {"source": "a", "fp": {"tilt": 0.2}, "dataset": 1},
+        {"source": "a", "fp": {"tilt": 0.2}, "difficulty": "1"},
     ],
 )
 def test_what_is_no_reference(content: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(IntakeError, match="reference"):
-        load_flip_reference(reference(tmp_path / "a.json", **content))
+        load_flip_reference(reference(tmp_path / "a.json", **content), "imagenet-1k", 1)
     (tmp_path / "b.json").write_text("[")
     with pytest.raises(IntakeError, match="reference"):
-        load_flip_reference(tmp_path / "b.json")
+        load_flip_reference(tmp_path / "b.json", "imagenet-1k", 1)

@@ -47,7 +47,8 @@ from robustmix.metrics.perturbed import (
     load_flip_reference,
     missing_figures,
 )
-from robustmix.report.rows import Rows
+from robustmix.metrics.scores import check_finite
+from robustmix.report.rows import Rows, damaged
 from robustmix.report.schema import Shown, SuitePart, TablePart
 
 READ_BYTES = 2**27
@@ -88,6 +89,19 @@ class PreparedPerturbation(Prepared):
     def passes(self, n: int) -> Passes:
         """Count one pass a picture."""
         return Passes(len(self.perturbations), n * sum(self.pictures), 0)
+
+    def check(self, rows: Rows) -> None:
+        """Refuse rows that no sequence can have.
+
+        Raises:
+            IntakeError: the record is damaged.
+        """
+        most = {"flips": 1.0} | ({"distance": 15.0} if self.distance else {})
+        for name in self.perturbations:
+            for column, largest in most.items():
+                values = rows.column(name, column)
+                if values.min() < 0 or values.max() > largest:
+                    raise damaged(f"{column} of {name} are not in 0 to {largest:g}")
 
     @property
     def _absent(self) -> str | None:
@@ -222,6 +236,11 @@ class OpenedPerturbation(PreparedPerturbation):
         for some in torch.split(places, max(1, READ_BYTES // size)):
             sequences = self.sequences.take(name, some)
             logits = _logits(context, stored.enlarge, sequences, len(batch.indices))
+            # One picture of a sequence after the other; of NaN there is no prediction to compare.
+            done = sum(len(one["flips"]) for one in found)
+            ids = batch.sample_ids[done : done + len(some)]
+            flat = logits.flatten(0, 1).numpy()
+            check_finite(flat, [f"{one} ({name})" for one in ids for _ in range(logits.shape[1])])
             noise, apart = is_noise(name), self.difficulty
             columns = {"flips": flips(logits.argmax(dim=2), noise=noise, difficulty=apart)}
             if self.distance:
@@ -256,7 +275,7 @@ class Perturbation(Suite):
 
     perturbation_reference: Path | None = option(None, form="FILE")
     """Figures of the model that mFR and mT5D divide by, AlexNet by custom: JSON with source, fp and
-    ut5d, or a report with this suite."""
+    ut5d (and dataset, difficulty), or a report with this suite."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -273,6 +292,7 @@ class Perturbation(Suite):
         Raises:
             UsageError: there are no such sequences of this data set, or a name is unknown.
             IntakeError: files are missing, damaged or not of these images.
+            IncompatibleError: the reference is of other sequences.
         """
         dataset = benchmark_name(scene.data)
         if dataset not in FOLDERS:
@@ -298,7 +318,9 @@ class Perturbation(Suite):
             pictures=pictures,
             difficulty=self.difficulty,
             distance=scene.data.num_classes >= DEPTH,
-            reference=None if reference is None else load_flip_reference(reference),
+            reference=None
+            if reference is None
+            else load_flip_reference(reference, dataset, self.difficulty),
             sequences=sequences,
         )
 
