@@ -69,6 +69,10 @@ def evaluate(
     batch_size: Annotated[
         int, typer.Option(help="Images a forward pass; changes no number.")
     ] = 128,
+    image_memory: Annotated[
+        int | None,
+        typer.Option(help="MiB of decoded image files kept; changes no number [default: 1024]."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     out: Annotated[
@@ -131,6 +135,7 @@ def evaluate(
         )
     count = None if limit is None else parse_limit(limit)
 
+    from robustmix.evaluation.block_order import checked_image_memory
     from robustmix.evaluation.engine import check_batch_size
     from robustmix.evaluation.evaluate import evaluate as run_evaluation
     from robustmix.evaluation.evaluate import exit_code
@@ -178,6 +183,7 @@ def evaluate(
             seed=seed,
             keep_going=keep_going,
         )
+        checked_image_memory(image_memory, evaluation.data.pixels)
         _show_forecast(evaluation, forecast(evaluation, batch_size=batch_size), json=json)
         return
     own_words = [a for a in context.obj if a not in ("--json", "--force", "--resume", "--debug")]
@@ -191,6 +197,7 @@ def evaluate(
             data_dir=data_dir,
             limit=count,
             batch_size=batch_size,
+            image_memory=image_memory,
             device=device,
             seed=seed,
             out=folder,

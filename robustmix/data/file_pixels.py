@@ -1,7 +1,7 @@
 """Pixels of image files, decoded in threads batch by batch and prepared for testing or training."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robustmix.data.augment import Augment, Interpolation
 from robustmix.data.decode import Header, check_area, decode_rgb
+from robustmix.data.decoded import DecodedImages
 from robustmix.data.images import TensorPixels
 from robustmix.data.preparation import TestTransform, shorter_side
 from robustmix.data.threads import Pending, fill
@@ -76,6 +77,9 @@ class FilePixels:
     border: int = 0
     """Pixels that are cut off at each side before testing: ObjectNet draws a frame."""
 
+    kept: DecodedImages | None = None
+    """Where those are that stay decoded; None: nowhere."""
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -85,7 +89,14 @@ class FilePixels:
         Raises:
             IntakeError: a file cannot be decoded, or does not get the others' size.
         """
+        if self.kept is not None:
+            return self.kept.take(indices.tolist())
         return self.begin(indices).result()
+
+    def keeping(self, most: int) -> "FilePixels":
+        """Return the same pixels, of which so many images stay decoded."""
+        kept = DecodedImages(lambda i, out: self._prepare(self.paths[i], out), self.size, most)
+        return replace(self, kept=kept)
 
     def begin(self, indices: Tensor, *, pinned: bool = False) -> Pending:
         """Begin to decode images for ``take``.

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustmix.arrays import Array
+from robustmix.data.transforms import on_device
 from robustmix.errors import IncompleteError, UsageError
+from robustmix.evaluation.block_order import Reading
 from robustmix.evaluation.faults import out_of_memory
 from robustmix.evaluation.progress import EvalProgress, Silence
 from robustmix.evaluation.resume_store import BLOCK, Kept, Unit, UnitStore
@@ -125,17 +127,19 @@ class Engine:
         before = buffers_hash(context.robust)
         rows: dict[tuple[str, int], dict[str, Array]] = {}
         partial = any(part.select for part in parts)
-        for part in parts:
-            chosen = np.arange(len(context.data)) if part.select is None else part.select(rows)
-            columns = self._part(context, key, part, torch.from_numpy(chosen))
-            if partial:
-                n = len(context.data)
-                like = next(iter(rows.values()), {})
-                columns = {c: _spread(found, chosen, n, like) for c, found in columns.items()}
-            trials = range(suite.rounds) if part.all_trials else (part.trial,)
-            for condition in part.conditions:
-                for trial in trials:
-                    rows[condition, trial] = columns[condition]
+        for group in _together(parts):
+            select = group[0].select
+            chosen = np.arange(len(context.data)) if select is None else select(rows)
+            found = self._group(context, key, group, torch.from_numpy(chosen))
+            for part, columns in zip(group, found, strict=True):
+                if partial:
+                    n = len(context.data)
+                    like = next(iter(rows.values()), {})
+                    columns = {c: _spread(of, chosen, n, like) for c, of in columns.items()}
+                trials = range(suite.rounds) if part.all_trials else (part.trial,)
+                for condition in part.conditions:
+                    for trial in trials:
+                        rows[condition, trial] = columns[condition]
         if buffers_hash(context.robust) != before:
             raise IncompleteError(
                 "the model's buffers changed while it was evaluated",
@@ -151,47 +155,114 @@ class Engine:
         labels = added.labels.numpy().astype(np.int64)
         return replace(table, added=Added(added.sample_ids, labels))
 
-    def _part(
-        self, context: Context, key: str, part: Part, chosen: Tensor
-    ) -> dict[str, dict[str, Array]]:
-        size = min(part.block or BLOCK, BLOCK)
-        self.progress.advance(key, part.name, len(context.data) - len(chosen))
-        blocks = [
-            self._block(context, key, part, block, chosen[start : start + size])
-            for block, start in enumerate(range(0, len(chosen), size))
-        ]
-        columns: dict[str, dict[str, Array]] = {condition: {} for condition in part.conditions}
-        for name, array in _joined(blocks).items():
-            condition, _, column = name.rpartition("|")
-            columns[condition][column] = array
+    def _group(
+        self, context: Context, key: str, group: Sequence[Part], chosen: Tensor
+    ) -> list[dict[str, dict[str, Array]]]:
+        """Do parts over the same samples: spans outside, parts inside.
+
+        The images of a span stay decoded, so each is decoded once for all the parts.
+        """
+        done: list[dict[int, Mapping[str, Array]]] = [{} for _ in group]
+        for part in group:
+            self.progress.advance(key, part.name, len(context.data) - len(chosen))
+        reading = Reading.of(context.data.pixels, self._largest(group))
+        for start, stop in reading.spans(len(chosen)):
+            for part, blocks in zip(group, done, strict=True):
+                for visit in _visits(part, chosen, start, stop):
+                    kept = self._visit(context, key, part, visit, reading)
+                    if kept.n == len(visit.indices):
+                        blocks[visit.block] = kept.arrays
+        columns = []
+        for part, blocks in zip(group, done, strict=True):
+            columns.append(_columns(part, list(blocks.values())))
+            blocks.clear()
         return columns
 
-    def _block(
-        self, context: Context, key: str, part: Part, block: int, indices: Tensor
-    ) -> Mapping[str, Array]:
-        """Give the rows of a unit: those that are kept, and those of the samples that are left."""
+    def _largest(self, group: Sequence[Part]) -> int:
+        return max(part.batch_size or self.batch_size for part in group)
+
+    def _visit(
+        self, context: Context, key: str, part: Part, visit: "_Visit", reading: "Reading"
+    ) -> Kept:
+        """Give the rows of a unit: those that are kept, and those that this span adds."""
         self._answer(unit=True)
+        indices = visit.indices
         ids = [context.data.sample_ids[i] for i in indices.tolist()]
-        unit = Unit(key, f"{part.name}-t{part.trial}", block, ids)
+        unit = Unit(key, f"{part.name}-t{part.trial}", visit.block, ids)
         kept = self.store.get(unit) or Kept(0, {})
-        self.progress.advance(key, part.name, kept.n)
+        if visit.first:
+            self.progress.advance(key, part.name, kept.n)
         if kept.n == len(ids):
-            self.resumed_units += 1
-            return kept.arrays
+            self.resumed_units += visit.reach == len(ids)
+            return kept
+        # What is kept ends with a batch, so batches of a size of their own stay what they were.
+        size = part.batch_size or self.batch_size
+        left = max(0, visit.reach - kept.n)
+        todo = left if visit.reach == len(ids) else left - left % size
         found: list[_Found] = []
         try:
-            # What is kept ends with a batch, so batches of a size of their own stay what they were.
-            for chunk in torch.split(indices[kept.n :], part.batch_size or self.batch_size):
+            for chunk in torch.split(indices[kept.n : kept.n + todo], size) if todo else ():
                 self._answer()
-                found.append(_Found(chunk, part.compute(_batch(context, chunk))))
+                at = kept.n + sum(len(one.indices) for one in found)
+                with reading.ahead(f"{key} {part.name}", visit.later[at:]):
+                    found.append(_Found(chunk, part.compute(_batch(context, chunk))))
                 self.progress.advance(key, part.name, len(chunk))
         except Interrupted:
             if found:
                 self.store.put(unit, _added(context, part, kept, found))
             raise
+        if not found:
+            return kept
         whole = _added(context, part, kept, found)
         self.store.put(unit, whole)
-        return whole.arrays
+        return whole
+
+
+class _Visit(NamedTuple):
+    """What a span has of a unit."""
+
+    block: int
+    indices: Tensor
+    """Of all samples of the unit."""
+
+    reach: int
+    """Up to which of them the span goes."""
+
+    first: bool
+    """Whether no earlier span has any of them."""
+
+    later: Tensor
+    """The samples of the unit and all that follow it."""
+
+
+def _visits(part: Part, chosen: Tensor, start: int, stop: int) -> Iterator[_Visit]:
+    """List the units that have samples from ``start`` to ``stop``."""
+    size = min(part.block or BLOCK, BLOCK)
+    for block in range(start // size, -(-stop // size)):
+        begin = block * size
+        indices = chosen[begin : begin + size]
+        reach = min(stop - begin, len(indices))
+        yield _Visit(block, indices, reach, begin >= start, chosen[begin:])
+
+
+def _together(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """Group parts that follow one another over all samples; others wait for rows before them."""
+    group: list[Part] = []
+    for part in parts:
+        if group and (part.select is not None or group[-1].select is not None):
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group
+
+
+def _columns(part: Part, blocks: Sequence[Mapping[str, Array]]) -> dict[str, dict[str, Array]]:
+    columns: dict[str, dict[str, Array]] = {condition: {} for condition in part.conditions}
+    for name, array in _joined(blocks).items():
+        condition, _, column = name.rpartition("|")
+        columns[condition][column] = array
+    return columns
 
 
 class _Found(NamedTuple):
@@ -250,7 +321,7 @@ def _batch(context: Context, indices: Tensor) -> Batch:
         indices=indices,
         sample_ids=tuple(data.sample_ids[i] for i in indices.tolist()),
         labels=data.labels[indices].to(device),
-        images=lambda: data.pixels.take(indices).to(device),
+        images=lambda: on_device(data.pixels.take(indices), device),
     )
 
 

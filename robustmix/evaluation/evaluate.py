@@ -12,6 +12,7 @@ from robustmix.attacks.registry import ATTACKS
 from robustmix.corruptions.registry import CORRUPTIONS
 from robustmix.data.images import ImageSet
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
+from robustmix.evaluation.block_order import checked_image_memory
 from robustmix.evaluation.engine import check_batch_size
 from robustmix.evaluation.evaluation import Evaluation
 from robustmix.evaluation.plan import Wanted
@@ -42,6 +43,7 @@ def evaluate(
     data_dir: Path | str | None = None,
     limit: int | float | None = None,
     batch_size: int = DEFAULT_BATCH,
+    image_memory: int | None = None,
     device: str = "auto",
     seed: int = 0,
     out: Path | str | None = None,
@@ -67,6 +69,9 @@ def evaluate(
         limit: evaluate only so many samples (int) or that share of them (float below 1), chosen by
             the seed; every condition sees the same ones.
         batch_size: samples a forward pass; it does not change any number.
+        image_memory: MiB of decoded images of files that are kept, so that each is decoded once
+            for all conditions of a suite, not once for each; it does not change any number. None
+            takes 1024. Images in memory need none of it.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         seed: of everything random.
         out: folder for ``report.json`` and ``samples.npz``; None writes nothing.
@@ -125,6 +130,7 @@ def evaluate(
         name=name if name or out is None else Path(out).name,
         argv=argv,
     )
+    memory = checked_image_memory(image_memory, evaluation.data.pixels)
     with _workspace(out, resume=resume, force=force) as place:
         store = UnitStore(place / UNITS)
         finished = _already_done(place, evaluation, store) if resume else None
@@ -133,7 +139,9 @@ def evaluate(
             return finished
         store.open(evaluation.identity(), resume=resume)
         with stop_on_signals(should_stop) as stop:
-            report = evaluation.run(store, batch_size, progress or Silence(), stop)
+            report = evaluation.run(
+                store, batch_size, progress or Silence(), stop, image_memory=memory
+            )
             if out is not None:
                 report.save(place)
                 if report.content.run.status == "success":

@@ -1,9 +1,10 @@
 """One evaluation, everything decided: it runs the suites and makes the report."""
 
+import contextlib
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
@@ -12,10 +13,12 @@ import torch
 
 import robustmix
 from robustmix.data.content import pixels_sha256
-from robustmix.data.images import ImageSet
+from robustmix.data.images import ImageSet, Pixels
 from robustmix.data.manifests import DATASETS
+from robustmix.data.reading import keeping_decoded, kept_decoded
 from robustmix.environment import describe_environment, timestamp
 from robustmix.errors import RobustmixError
+from robustmix.evaluation.block_order import IMAGE_MEMORY
 from robustmix.evaluation.engine import Engine, Interrupted, guarded
 from robustmix.evaluation.faults import suite_fault
 from robustmix.evaluation.patches import token_patch
@@ -178,7 +181,13 @@ class Evaluation:
         return hash_json(self.identity())
 
     def run(
-        self, store: UnitStore, batch_size: int, progress: EvalProgress, stop: StopRequest
+        self,
+        store: UnitStore,
+        batch_size: int,
+        progress: EvalProgress,
+        stop: StopRequest,
+        *,
+        image_memory: int = IMAGE_MEMORY,
     ) -> Report:
         """Run what is not done yet and make the report.
 
@@ -187,6 +196,7 @@ class Evaluation:
             batch_size: samples a forward pass.
             progress: is told how far it is.
             stop: asked before every unit of work.
+            image_memory: MiB of images of files that stay decoded from condition to condition.
         """
         started, clock = timestamp(), time.monotonic()
         samples = Samples(
@@ -196,9 +206,10 @@ class Evaluation:
             superclass=self.data.superclass,
         )
         parts: dict[str, SuitePart] = {}
-        with guarded(self.device):
-            engine = Engine(self._context(samples), store, batch_size, progress, stop)
-            repeats = Repeats.ask(self.robust, self._first_images())
+        pixels = keeping_decoded(self.data.pixels, image_memory << 20)
+        with guarded(self.device), _given_up(pixels):
+            engine = Engine(self._context(samples, pixels), store, batch_size, progress, stop)
+            repeats = Repeats.ask(self.robust, self._first_images(pixels))
             for ready in self.suites:
                 begun = time.monotonic()
                 parts[ready.key] = self._suite(engine, ready, samples, parts)
@@ -254,20 +265,20 @@ class Evaluation:
         )
         return Report(content, samples)
 
-    def _context(self, samples: Samples) -> Context:
+    def _context(self, samples: Samples, pixels: Pixels) -> Context:
         return Context(
             model=padded(self.robust),
             robust=self.robust,
-            data=self.data.to(self.device),
+            data=replace(self.data, pixels=pixels).to(self.device),
             official=torch.arange(len(self.data)) if self.chosen is None else self.chosen,
             device=self.device,
             seed=self.seed,
             record=samples,
         )
 
-    def _first_images(self) -> torch.Tensor:
+    def _first_images(self, pixels: Pixels) -> torch.Tensor:
         few = torch.arange(min(CHECKED, len(self.data)))
-        return to_unit(self.data.pixels.take(few).to(self.device))
+        return to_unit(pixels.take(few).to(self.device))
 
     def _suite(
         self,
@@ -357,6 +368,17 @@ class Evaluation:
             },
             checks=checks,
         )
+
+
+@contextlib.contextmanager
+def _given_up(pixels: Pixels) -> Iterator[None]:
+    """Give up in the end what was begun ahead."""
+    try:
+        yield
+    finally:
+        kept = kept_decoded(pixels)
+        if kept is not None:
+            kept.close()
 
 
 def _asked(
