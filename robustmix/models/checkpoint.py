@@ -62,6 +62,10 @@ class Checkpoint:
     weights: Literal["raw", "ema"] = "raw"
     """Whether ``model`` holds averaged weights."""
 
+    raw: dict[str, Tensor] | None = field(default=None, repr=False)
+    """State dict of the same network as it was trained, where ``model`` is an average that was
+    made beside it."""
+
     head: str | None = None
     """Which of the method's classifiers ``model`` holds, if it trains several."""
 
@@ -88,13 +92,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     content: dict[str, object] = {"format_version": FORMAT_VERSION}
     for f in fields(checkpoint):
-        tensors = f.name in ("model", "resume")
+        tensors = f.name in ("model", "raw", "resume")
         value = getattr(checkpoint, f.name)
         _check_plain(f.name, value, tensors=tensors, nan=f.name == "resume")
         content[f.name] = _owned(value)
     _validate(content)
-    if not checkpoint.plugins:  # a file without any is the one that older versions write
-        del content["plugins"]
+    for name in ("plugins", "raw"):  # a file without any is the one that older versions write
+        if not content[name]:
+            del content[name]
     # Not to a path: torch would name a folder in the archive after the temporary file, and raise a
     # RuntimeError when the disk is full.
     with atomic_file(Path(path)) as file:
@@ -134,7 +139,7 @@ def checkpoint_from(content: object, path: Path) -> Checkpoint:
     version = content["format_version"]
     if type(version) is not int or version < 1:
         raise _broken(path, f"format_version should be 1 or more, got {type(version).__name__}")
-    content = {"plugins": [], **content}
+    content = {"plugins": [], "raw": None, **content}
     if version == 1:
         content = {"calibration": None, **content}
     if version > FORMAT_VERSION:
@@ -155,7 +160,9 @@ def checkpoint_from(content: object, path: Path) -> Checkpoint:
     values = {f.name: content[f.name] for f in fields(Checkpoint)}
     for name in ("input_size", "mean", "std", "class_names", "plugins"):
         values[name] = tuple(values[name])
-    values["model"] = check_tensors(path.name, values["model"], path.stat().st_size)
+    for name in ("model", "raw"):
+        if values[name] is not None:
+            values[name] = check_tensors(path.name, values[name], path.stat().st_size)
     checkpoint = Checkpoint(**values)
     _check_head(checkpoint, path)
     return checkpoint
@@ -304,6 +311,10 @@ _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "epoch": (_is_count, "an integer from 0"),
     "metrics": (_is_dict_of(_is_anything), "names and values"),
     "model": (_is_dict_of(lambda v: isinstance(v, Tensor)), "named tensors"),
+    "raw": (
+        lambda v: v is None or (bool(v) and _is_dict_of(lambda t: isinstance(t, Tensor))(v)),
+        "named tensors or None",
+    ),
     "weights": (lambda v: _is_text(v) and v in ("raw", "ema"), "raw or ema"),
     "head": (lambda v: v is None or _is_text(v), "text or None"),
     "resume": (_is_resume, "a state of training, its counts from 0, or None"),

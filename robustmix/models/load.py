@@ -278,6 +278,8 @@ def _verified_digest(path: Path, expected: str | None) -> str:
 
 
 def _from_checkpoint(checkpoint: Checkpoint, path: Path, wanted: Wanted) -> RobustModel:
+    if wanted.weights == "raw" and checkpoint.raw is not None:
+        checkpoint = _unaveraged(checkpoint, checkpoint.raw)
     check_recorded(path.name, "--weights", wanted.weights, checkpoint.weights)
     check_recorded(path.name, "--head", wanted.head, checkpoint.head)
     if wanted.arch is not None:
@@ -317,6 +319,14 @@ def _from_checkpoint(checkpoint: Checkpoint, path: Path, wanted: Wanted) -> Robu
     if wanted.resize is None:
         wanted = replace(wanted, resize=recorded.resize)
     return _wrap(net, info, wanted, checkpoint.input_size, norm, checkpoint.num_classes)
+
+
+def _unaveraged(checkpoint: Checkpoint, raw: dict[str, Tensor]) -> Checkpoint:
+    """Return the checkpoint of the weights that were trained, without what is the average's."""
+    known = checkpoint.metrics
+    own = {name: known[f"raw_{name}"] for name in ("loss", "top1") if f"raw_{name}" in known}
+    metrics = {k: v for k, v in known.items() if k not in ("loss", "top1", "summary")} | own
+    return replace(checkpoint, model=raw, weights="raw", metrics=metrics, calibration=None)
 
 
 def _built(checkpoint: Checkpoint, path: Path) -> nn.Module:

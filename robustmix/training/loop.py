@@ -50,6 +50,9 @@ Event: TypeAlias = Mapping[str, Any]
 PICTURE_SAMPLES = 6
 """Validation images in a picture of the mixtures."""
 
+EMA_HEAD = "ema"
+"""Name of the averaged network among the heads that are validated."""
+
 CHECK_EVERY = 50
 """Steps between two looks at the loss on an accelerator, for each look waits for the device."""
 
@@ -224,8 +227,13 @@ class Run:
 
     @property
     def classifier(self) -> nn.Module:
-        """The network that is validated and deployed."""
+        """The network that is trained to be deployed, or whose average is."""
         return self.method.classifier()
+
+    @property
+    def deployed(self) -> nn.Module:
+        """The network that a checkpoint holds: the average of the weights, if there is one."""
+        return self.classifier if self.state.ema is None else self.state.ema.network
 
     def work(
         self,
@@ -328,6 +336,8 @@ class Run:
         state.optimizer.step()
         if self.teacher is not None:
             self.teacher.after_step(iteration, total)
+        if state.ema is not None:
+            state.ema.update(self.classifier, iteration)
         state.means.add(logs, len(batch.labels))
         self._watch(loss.detach(), lr)
         state.step += 1
@@ -404,24 +414,37 @@ class Run:
         )
 
     def _validate(self) -> dict[str, float]:
-        """Return loss and top-1 of the deployed classifier, and top-1 of every head by its name."""
+        """Return loss and top-1 of what is deployed, and top-1 of every head by its name.
+
+        Where weights are averaged, ``raw_loss`` and ``raw_top1`` are of those that are trained.
+        """
         self._check_finite()
         self.state.method.eval()
-        teacher, classifier = self.teacher, self.classifier
-        heads = validate(
-            (lambda images: {"": classifier(images)})
-            if teacher is None
-            else teacher.pair.heads_logits,
+        found = validate(
+            self._logits,
             self.data.val,
             self.device,
             channels_last=self.recipe.channels_last,
         )
-        metrics = heads["" if teacher is None else DEPLOYED_HEAD]
-        if not math.isfinite(metrics["loss"]):
+        average = found.pop(EMA_HEAD, None)
+        metrics = dict(found["" if self.teacher is None else DEPLOYED_HEAD])
+        if average is not None:
+            metrics = {**average, **{f"raw_{name}": value for name, value in metrics.items()}}
+        if not all(math.isfinite(value) for value in metrics.values()):
             raise self._non_finite("the validation loss is not finite", self.state.step)
-        if teacher is None:
-            return metrics
-        return {**metrics, **{f"acc_{name}": head["top1"] for name, head in heads.items()}}
+        if self.teacher is not None:
+            metrics |= {f"acc_{name}": head["top1"] for name, head in found.items()}
+        return metrics
+
+    def _logits(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Return the logits of everything that is validated, by name; one classifier has none."""
+        found: Mapping[str, Tensor] = (
+            {"": self.classifier(images)}
+            if self.teacher is None
+            else self.teacher.pair.heads_logits(images)
+        )
+        ema = self.state.ema
+        return found if ema is None else {**found, EMA_HEAD: ema.network(images)}
 
     def _draw(self, every: int, *, again: bool = True) -> None:
         """Draw what the generator makes of a few validation images, if it is time to.
@@ -511,9 +534,10 @@ class Run:
                 run_id=state.run_id,
                 epoch=state.epoch,
                 metrics=self._metrics(),
-                weights="raw" if self.teacher is None else "ema",
+                weights="raw" if self.teacher is None and state.ema is None else "ema",
                 head=None if self.teacher is None else DEPLOYED_HEAD,
-                model=to_cpu(self.classifier.state_dict(), seen),
+                model=to_cpu(self.deployed.state_dict(), seen),
+                raw=None if state.ema is None else to_cpu(self.classifier.state_dict(), seen),
                 resume=state.pack(seen) if resume else None,
                 plugins=foreign_parts(self.recipe),
             ),

@@ -175,6 +175,13 @@ class Recipe:
     channels_last: bool = False
     """Memory layout of images and convolutions; faster on most GPUs."""
 
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share that a step keeps of a moving average of the weights, which is then what is deployed;
+    none averages nothing."""
+
+    ema_warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs over which ``ema_decay`` rises from nine tenths of itself."""
+
     init: Literal["openmixup", "torch"] = "openmixup"
     """Initial weights: the explicit ones of OpenMixup, or PyTorch's defaults."""
 
@@ -251,6 +258,8 @@ def without_effect(recipe: Recipe) -> dict[str, str]:
         known = ", ".join(sorted(n for n, row in METHODS.rows().items() if row.generator))
         for key in GENERATOR_KEYS:
             found[key] = f"method {recipe.method} has no generator, as {known} have"
+    if recipe.ema_decay is None:
+        found["ema_warmup_epochs"] = "nothing is averaged without ema_decay"
     arch = split_stem(recipe.arch)[0]
     if arch not in ARCHS or ARCHS.row(arch).built_by == "others":
         found["init"] = f"{recipe.arch} draws its own initial weights"

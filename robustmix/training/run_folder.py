@@ -29,6 +29,7 @@ from robustmix.training.recipe import (
 from robustmix.training.resolve import load_recipe, resolve_recipe, resolve_source, with_overrides
 from robustmix.training.run_data import RunData, complete_recipe, load_run_data
 from robustmix.training.state import Means, TrainState, data_digest, open_streams
+from robustmix.training.weight_ema import WeightEma
 
 TABLES = (ARCHS, METHODS, DATASETS)
 """What a run is made of that others may have registered."""
@@ -134,6 +135,13 @@ def new_state(
     method = method.to(device)
     return TrainState(
         method=method,
+        ema=None
+        if recipe.ema_decay is None
+        else WeightEma(
+            method.classifier(),
+            decay=recipe.ema_decay,
+            warmup=recipe.ema_warmup_epochs * data.steps,
+        ),
         optimizer=build_optimizer(
             recipe.optimizer,
             method,

@@ -15,6 +15,7 @@ from robustmix.data.content import pixels_sha256
 from robustmix.data.images import ImageSet
 from robustmix.errors import IntakeError
 from robustmix.files import hash_json
+from robustmix.training.weight_ema import WeightEma
 
 _SIGN = (1 << 63) - 1
 
@@ -137,6 +138,9 @@ class TrainState:
     data_sha256: str
     """Of the ids and labels that are trained and validated on."""
 
+    ema: WeightEma | None = None
+    """The averaged network, if the recipe wants one."""
+
     epoch: int = 0
     """Finished epochs."""
 
@@ -170,6 +174,7 @@ class TrainState:
         return {
             "method": to_cpu(self.method.state_dict(), seen),
             "optimizer": to_cpu(self.optimizer.state_dict(), seen),
+            **self._packed_ema(seen),
             "order": self.streams.order.get_state() if at_border else self.order_at_epoch,
             "draws": self.streams.draws.get_state(),
             "mix": json.dumps(self.streams.mix.bit_generator.state),
@@ -183,6 +188,9 @@ class TrainState:
             "data_sha256": self.data_sha256,
         }
 
+    def _packed_ema(self, seen: dict[Any, Tensor]) -> dict[str, Any]:
+        return {} if self.ema is None else {"ema": to_cpu(self.ema.network.state_dict(), seen)}
+
     def unpack(self, saved: Mapping[str, Any]) -> None:
         """Continue from a packed state.
 
@@ -191,6 +199,8 @@ class TrainState:
         """
         try:
             self.method.load_state_dict(saved["method"])
+            if self.ema is not None:
+                self.ema.network.load_state_dict(saved["ema"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.streams.order.set_state(saved["order"])
             self.streams.draws.set_state(saved["draws"])

@@ -88,7 +88,10 @@ def assert_same_run(one: TrainResult, other: TrainResult) -> None:
     for name in ("last", "best"):
         a, b = (read_checkpoint(getattr(result, name)) for result in (one, other))
         assert (a.epoch, without_time(a.metrics)) == (b.epoch, without_time(b.metrics))
-        left, right = (tensors({"model": c.model, "resume": c.resume or {}}) for c in (a, b))
+        left, right = (
+            tensors({"model": c.model, "raw": c.raw or {}, "resume": c.resume or {}})
+            for c in (a, b)
+        )
         assert left.keys() == right.keys()
         for key, tensor in left.items():
             assert torch.equal(tensor, right[key]), key

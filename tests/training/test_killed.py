@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -172,12 +173,16 @@ def test_killed_at_every_rename(driver: Driver, tmp_path: Path, method: str) -> 
 
 @pytest.mark.slow
 def test_killed_at_thirty_moments(driver: Driver, tmp_path: Path) -> None:
-    want = whole(driver, tmp_path / "whole", "mixup")
+    want = whole(driver, tmp_path / "whole", "mixup")  # also waits for the driver to be ready
+    begun = time.monotonic()
+    assert driver(tmp_path / "timed", "mixup") == 0
+    length = time.monotonic() - begun  # of a run on this machine
     moments = random.Random(0)
     out = tmp_path / "killed"
     kills = 0
     for trial in range(30):
-        kills += driver(out / str(trial // 3), "mixup", seconds=moments.uniform(0.05, 1.5)) == 9
+        seconds = moments.uniform(0.1, 0.9) * length
+        kills += driver(out / str(trial // 3), "mixup", seconds=seconds) == 9
     assert kills >= 10
     for folder in sorted(out.iterdir()):
         assert driver(folder, "mixup") == 0

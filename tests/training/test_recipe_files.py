@@ -72,12 +72,36 @@ _IMAGENET_T = r"imagenet-1k-(deit_small|swin_tiny|convnext_tiny)-.*"
 
 CORRECTIONS = (
     Correction(
-        _IMAGENET_T,
-        34,
-        "extrapolated",
-        False,
-        True,
-        "the published runs average weights, which is not there yet, and were never marked",
+        "imagenet-1k-convnext_tiny-(?!automix|adautomix|samix).*",
+        10,
+        "ema_decay",
+        None,
+        0.9999,
+        "the published runs deploy an average of the weights",
+    ),
+    Correction(
+        "imagenet-1k-convnext_tiny-(?!automix|adautomix|samix).*",
+        10,
+        "ema_warmup_epochs",
+        None,
+        20,
+        "its decay rises over the first twenty epochs",
+    ),
+    Correction(
+        "imagenet-1k-deit_small-transmix",
+        1,
+        "ema_decay",
+        None,
+        0.99996,
+        "the published run deploys an average of the weights, the others of DeiT-S do not",
+    ),
+    Correction(
+        "imagenet-1k-deit_small-transmix",
+        1,
+        "ema_warmup_epochs",
+        None,
+        20,
+        "its decay rises over the first twenty epochs",
     ),
     Correction(
         _IMAGENET_T,

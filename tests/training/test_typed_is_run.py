@@ -68,6 +68,8 @@ PLAIN: dict[str, Value] = {
     "grad_clip": among(0.0, 3),
     "precision": among("fp32", "bf16"),
     "channels_last": among(True, False),
+    "ema_decay": among(0.9, 0.9999),
+    "ema_warmup_epochs": among(0, 2),
     "init": among("openmixup", "torch"),
     "seed": among(0, 7),
     "val_split": among(0.0, 0.2),
@@ -112,6 +114,7 @@ TOGETHER: dict[str, dict[str, object]] = {
     "test_transform.interpolation": {"test_transform.resize": 300},
     "generator_lr": {"method": "automix"},
     "momentum": {"optimizer": "sgd"},
+    "ema_warmup_epochs": {"ema_decay": 0.9},
 }
 """What a key needs besides, to act in most selections."""
 
