@@ -157,6 +157,8 @@ class Corrupted:
 
     def error(self, condition: str) -> Definition:
         """Define the ECE of one condition."""
+        if self.rows.n == 0:
+            return absent(0, "no samples", direction="lower")
         return self._mean_ece([condition], "")
 
     def _mean_ece(

@@ -1,13 +1,16 @@
 """Metrics of images from elsewhere: which outputs count, and what is lost against clean ones."""
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
-from robustmix.metrics.definition import Definition, mean, ratio_of
+from robustmix.metrics.definition import CI, Definition, mean, ratio_of
+from robustmix.metrics.intervals import wilson
 from robustmix.metrics.scores import FloatArray, IntArray, score_logits
 
 COLUMNS = ("pred", "correct", "rank", "confidence", "nll", "brier", "margin")
@@ -103,8 +106,13 @@ def unpaired_difference(minuend: FloatArray, subtrahend: FloatArray, *, note: st
         note: what the difference is.
 
     Returns:
-        A definition over the m + n images. Its interval is normal; the squared standard error is
-        the sum of those of both means, each of the variance over its number of images.
+        A definition over the m + n images. Where every number is 0 or 1 its interval is Newcombe's,
+        made of Wilson's for both shares, which does not vanish where all images are alike. Else it
+        is normal; the squared standard error is the sum of those of both means, each of the
+        variance over its number of images.
+
+    Reference:
+        Newcombe 1998, Statistics in Medicine 17:873, method 10.
     """
     m, n = len(minuend), len(subtrahend)
     both = m + n
@@ -123,13 +131,27 @@ def unpaired_difference(minuend: FloatArray, subtrahend: FloatArray, *, note: st
         )
 
     defined = mean(difference + np.concatenate(moves), direction="lower", note=note)
+    shares = bool(np.isin(np.concatenate([minuend, subtrahend]), (0.0, 1.0)).all())
     return Definition(
         n=both,
         values=defined.values,
         statistic=statistic,
         direction="lower",
         note=f"{note}, unpaired",
+        ci=partial(_newcombe, minuend, subtrahend) if shares else None,
     )
+
+
+def _newcombe(minuend: FloatArray, subtrahend: FloatArray) -> CI:
+    """Make the interval of a difference of two shares of other images from those of both."""
+    first, second = float(minuend.mean()), float(subtrahend.mean())
+    (low_1, high_1), (low_2, high_2) = (
+        wilson(round(float(hits.sum())), len(hits)) for hits in (minuend, subtrahend)
+    )
+    difference = first - second
+    low = difference - math.hypot(first - low_1, high_2 - second)
+    high = difference + math.hypot(high_1 - first, second - low_2)
+    return (low, high), "newcombe95"
 
 
 def agree(stored: Mapping[str, FloatArray], made: Mapping[str, NDArray[Any]]) -> bool:

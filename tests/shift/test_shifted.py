@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.proportion import confint_proportions_2indep
 
 from robustmix.metrics.intervals import Z95
 from robustmix.metrics.shifted import score_shift, unpaired_difference
@@ -76,3 +77,26 @@ def test_resamples_of_a_difference_weigh_each_group_by_itself() -> None:
     defined = unpaired_difference(first, second, note="")
     weights = np.array([[1.0, 1, 1, 1, 1], [2, 0, 1, 0, 2], [0, 0, 2, 2, 1]])
     np.testing.assert_allclose(defined.resampled(weights), [0.5 - 2 / 3, 1 - 1 / 3, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("hits", "expected"),
+    # Newcombe 1998, table II, method 10: (56/70, 48/80), (9/10, 3/10), (10/10, 0/10).
+    [
+        ((56, 70, 48, 80), (0.0524, 0.3339)),
+        ((9, 10, 3, 10), (0.1705, 0.8090)),
+        ((10, 10, 0, 10), (0.6075, 1.0)),
+    ],
+)
+def test_a_difference_of_shares_has_newcombes_interval(
+    hits: tuple[int, int, int, int], expected: tuple[float, float]
+) -> None:
+    a, m, b, n = hits
+    first, second = (np.arange(of) < count for count, of in ((a, m), (b, n)))
+    made = unpaired_difference(first.astype(float), second.astype(float), note="").metric()
+    assert made.value == pytest.approx(a / m - b / n)
+    assert made.ci == pytest.approx(expected, abs=5e-5)
+    assert made.ci_method == "newcombe95"
+    # statsmodels has the same method, written by others.
+    theirs = confint_proportions_2indep(a, m, b, n, method="newcomb")
+    assert made.ci == pytest.approx(theirs, abs=1e-7)  # ours has six digits of the quantile

@@ -327,3 +327,16 @@ def test_samples_of_a_shift_suite_are_bounded_to_their_labels(tmp_path: Path) ->
     loaded = Samples.load(tmp_path / "o" / "samples.npz")
     assert loaded.tables["shift"].added is not None
     assert loaded.rows == report.samples.rows == 60 + 110
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_limit_that_leaves_no_known_object_gives_no_numbers_of_them(tmp_path: Path) -> None:
+    objectnet(tmp_path / "objectnet-1.0", {"banana": [954]}, {"banana": 1, "zip_tie": 40})
+    data = imagenet_like(LABELS)
+    report = evaluate(imagenet_model(), data, ["shift"], data_dir=tmp_path, limit=1)
+    for name in ("acc", "ece_15", "confidence", "nll"):
+        found = number(report, f"{name}_all_of_1_classes[objectnet]")
+        assert found.value is None
+        assert found.reason == "no samples"
+    assert number(report, "acc_all_of_2_classes[objectnet]").n == 1
+    assert recompute(report) == []
