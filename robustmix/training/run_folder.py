@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -11,7 +11,7 @@ from robustmix.data.augment import Augment
 from robustmix.data.manifests import DATASETS
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.files import hash_json
-from robustmix.methods.method import Setup
+from robustmix.methods.method import Method, Setup
 from robustmix.methods.momentum_pair import TeacherMethod
 from robustmix.methods.registry import METHODS, build_method
 from robustmix.models.checkpoint import Checkpoint, read_checkpoint
@@ -138,7 +138,7 @@ def new_state(
         ema=None
         if recipe.ema_decay is None
         else WeightEma(
-            method.classifier(),
+            cast(Method, method).classifier(),
             decay=recipe.ema_decay,
             warmup=recipe.ema_warmup_epochs * data.steps,
         ),

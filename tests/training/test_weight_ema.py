@@ -1,6 +1,8 @@
 """The average of the weights: timm's, resumed exactly, deployed with the raw weights beside it."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,16 +19,26 @@ from robustmix.training.validate import validate
 from robustmix.training.weight_ema import WeightEma, decay_at
 from tests.training.runs import assert_same_run, log, stop_after
 
-OPTIONS = {"epochs": 2, "limit_train": 96, "limit_val": 64, "batch_size": 32, "ema_decay": 0.8}
+OPTIONS: dict[str, Any] = {
+    "epochs": 2,
+    "limit_train": 96,
+    "limit_val": 64,
+    "batch_size": 32,
+    "ema_decay": 0.8,
+}
 STEPS = 3  # an epoch
 
 
-def run(out: Path, recipe: str = "digits-resnet8-vanilla", **options: object) -> TrainResult:
+def run(out: Path, recipe: str = "digits-resnet8-vanilla", **options: Any) -> TrainResult:
     return train(recipe, out=out, device="cpu", progress="none", **{**OPTIONS, **options})
 
 
 def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def named(net: nn.Module) -> Callable[[Tensor], Mapping[str, Tensor]]:
+    return lambda images: {"": net(images)}
 
 
 def a_network() -> nn.Module:
@@ -61,7 +73,7 @@ def test_the_decay_rises_in_its_warm_up() -> None:
     averages = []
     for i in range(3):
         ema.update(network, i)
-        averages.append(ema.network.weight.item())
+        averages.append(ema.network.state_dict()["weight"].item())
     first = 1 - 0.45
     second = first + (1 - 0.475) * (1 - first)
     assert averages == pytest.approx([first, second, second + 0.5 * (1 - second)], rel=1e-6)
@@ -83,7 +95,7 @@ def test_the_average_is_what_is_validated_deployed_and_best(tmp_path: Path, reci
     for weights, prefix in ((None, ""), ("ema", ""), ("raw", "raw_")):
         model = load_model(result.last, weights=weights)
         assert model.info.weights == (weights or "ema")
-        found = validate(lambda images, net=model.net: {"": net(images)}, held, torch.device("cpu"))
+        found = validate(named(model.net), held, torch.device("cpu"))
         assert model.info.metrics is not None
         assert model.info.metrics["top1"] == record[f"{prefix}top1"]
         assert model.info.metrics["loss"] == record[f"{prefix}loss"]
