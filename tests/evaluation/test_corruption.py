@@ -182,7 +182,7 @@ def official_folder(root: Path, clean: Tensor, labels: Tensor) -> None:
     np.save(folder / "labels.npy", np.tile(labels.numpy().astype(np.uint8), 5))
 
 
-@pytest.mark.parametrize("limit", [None, 300])
+@pytest.mark.parametrize("limit", [pytest.param(None, marks=pytest.mark.slow), 300])
 def test_official_files_are_paired_by_index(tmp_path: Path, limit: int | None) -> None:
     n = 10_000
     generator = torch.Generator().manual_seed(0)

@@ -28,7 +28,14 @@ from tests.training.runs import EPOCHS, STEPS, assert_same_run, log, small_train
 
 
 # One network, and two and a generator; tests/methods/test_every_method.py stops all others once.
-@pytest.mark.parametrize("method", ["mixup", "cutmix", "automix", "samix", "adautomix"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "mixup",
+        "adautomix",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("cutmix", "automix", "samix")),
+    ],
+)
 def test_stopped_after_every_single_step(method: str, tmp_path: Path) -> None:
     whole = small_train(tmp_path / "whole", method)
     assert not whole.interrupted
@@ -289,7 +296,9 @@ def start_and_signal(out: Path, epochs: int, number: signal.Signals, method: str
             process.wait()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_a_real_signal_to_another_process(number: signal.Signals, tmp_path: Path) -> None:
     many = 10_000
     assert start_and_signal(tmp_path, many, number) == 128 + number

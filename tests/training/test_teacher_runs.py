@@ -101,9 +101,9 @@ def test_the_first_update_of_the_teacher(tmp_path: Path) -> None:
     ("settings", "outer", "own"),
     [
         ({}, [0.2, 0.1], [0.2, 0.1]),
-        ({"generator_lr": 0.4}, [0.2, 0.1], [0.4, 0.2]),
+        pytest.param({"generator_lr": 0.4}, [0.2, 0.1], [0.4, 0.2], marks=pytest.mark.slow),
         ({"generator_lr": 0.4, "generator_min_lr": 0.2}, [0.2, 0.1], [0.4, 0.3]),
-        ({"min_lr": 0.1}, [0.2, 0.15], [0.2, 0.15]),
+        pytest.param({"min_lr": 0.1}, [0.2, 0.15], [0.2, 0.15], marks=pytest.mark.slow),
         # the generator is not warmed up: epoch 1 of the network is, from 1e-5 of 0.2
         (
             {"generator_lr": 0.4, "warmup_epochs": 1, "schedule": "constant"},
