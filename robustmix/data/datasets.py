@@ -13,6 +13,8 @@ from robustmix.data.manifests import DATASETS, Split, list_manifests, load_manif
 from robustmix.data.preparation import LARGEST, TestTransform
 from robustmix.data.protocol import own_test_transform
 from robustmix.data.resized import ResizedPixels
+from robustmix.data.shift.alone import load_alone, stands_alone
+from robustmix.data.shift.registry import SHIFTS
 from robustmix.data.threads import in_threads
 from robustmix.errors import IntakeError, UsageError, unknown_name
 
@@ -31,7 +33,8 @@ def load_dataset(
     """Load one split of a data set, its files checked against the manifest.
 
     Args:
-        name: a name of ``DATASETS``, or ``folder:PATH``.
+        name: a name of ``DATASETS``, ``folder:PATH``, or a shift set with the classes of its data
+            set, of which there is the test split alone.
         split: ``train`` or ``test``.
         data_dir: where the extracted archives lie; see ``data_folder``.
         img_size: side of the images in pixels; None takes the set's own. Other sizes of CIFAR and
@@ -66,6 +69,8 @@ def load_dataset(
         loaded = DATASETS[name](load_manifest(name), split, data_folder(data_dir))
         data = _whole(_checked(name, split, loaded), allow_partial)
         data = _prepared(data, img_size, test_transform)
+    elif stands_alone(name):
+        data = _prepared(load_alone(name, split, data_folder(data_dir)), img_size, test_transform)
     else:
         raise _unreadable(name)
     _, height, width = data.input_size
@@ -162,10 +167,16 @@ def _checked(name: str, split: Split, data: object) -> ImageSet:
 
 
 def _unreadable(name: str) -> UsageError:
-    if name in list_manifests():
+    if name in list_manifests() and name not in SHIFTS:
         return UsageError(
             f"{name} is known but not read by name",
             "arrange its images in one folder a class and use folder:PATH",
+            code="E-UNKNOWN-DATASET",
+        )
+    if name in SHIFTS:
+        return UsageError(
+            f"{name} cannot be evaluated by itself",
+            f"evaluate on {SHIFTS.row(name).clean_of} with --suite shift --shift {name}",
             code="E-UNKNOWN-DATASET",
         )
     return unknown_name("dataset", name, [*DATASETS, "folder:PATH"])

@@ -59,7 +59,7 @@ def test_a_class_is_its_place_among_the_1000_and_not_among_the_folders(
     found = opened(name, tmp_path)
     assert found.images.labels.tolist() == [6, 6, 11, 988, 988, 988]
     assert found.classes == (6, 11, 988)
-    assert found.images.sample_ids[2] == f"{name}/test/{WNIDS[11]}/0000.jpg"
+    assert found.images.sample_ids[2] == f"{name}/shift/{WNIDS[11]}/0000.jpg"
     assert found.notes == ("it has 3 classes, 200 were published",)
     assert found.images.pixels.size == (3, SIDE, SIDE)
 
@@ -77,7 +77,7 @@ def test_v2_folders_are_numbers_and_not_text(variant: str, tmp_path: Path) -> No
     found = opened(f"imagenet-v2-{variant}", tmp_path)
     label = dict(zip(found.images.sample_ids, found.images.labels.tolist(), strict=True))
     assert label == {
-        f"imagenet-v2-{variant}/test/{k}/{i:04d}.jpeg": k
+        f"imagenet-v2-{variant}/shift/{k}/{i:04d}.jpeg": k
         for k, n in ((0, 1), (10, 1), (9, 2), (100, 1), (999, 1))
         for i in range(n)
     }
@@ -117,7 +117,7 @@ def test_objectnet_outputs_stand_for_objects_and_the_rest_for_none(tmp_path: Pat
     assert {i: m for i, m in enumerate(found.mapping) if m != -1} == {409: 0, 530: 0, 954: 1}
     # Known objects first, then the others, each sorted.
     assert found.images.labels.tolist() == [0, 0, 1, 2, 3, 3]
-    assert found.images.sample_ids[3] == "objectnet/test/air_freshener/000.png"
+    assert found.images.sample_ids[3] == "objectnet/shift/air_freshener/000.png"
     assert "3 outputs stand for 2 objects, 125 for 113 were published" in found.notes
 
 
@@ -177,7 +177,7 @@ def test_cifar10_2_opens_no_pickle(tmp_path: Path) -> None:
     data = cifar10_2(tmp_path)
     found = opened("cifar10.2", tmp_path, cifar_like(5))
     assert found.images.labels.tolist() == data.labels.tolist()
-    assert found.images.sample_ids[-1] == "cifar10.2/test/39"
+    assert found.images.sample_ids[-1] == "cifar10.2/shift/39"
 
 
 @pytest.mark.parametrize("labels", [[0, 10], [-1, 2], [0.5, 1.0], [1]])

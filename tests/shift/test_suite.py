@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from robustmix import evaluate
 from robustmix.comparison.check import check
 from robustmix.comparison.compare import compare
+from robustmix.data.datasets import load_dataset
 from robustmix.data.images import ImageSet
 from robustmix.data.shift.conditions import CIFAR_C_BAR
 from robustmix.data.shift.registry import SHIFTS, place_of
@@ -22,6 +23,7 @@ from robustmix.metrics.metric import Metric
 from robustmix.report.report import Report
 from robustmix.report.samples import Samples
 from tests.shift.made import (
+    TRANSFORM,
     cifar10_1,
     cifar10_2,
     cifar_c_bar,
@@ -186,7 +188,7 @@ def test_other_images_under_the_sets_name_are_noticed(
     assert again.samples is not None
     table = again.samples.tables["shift"]
     assert table.added is not None
-    ids = ("imagenet-a/test/none.jpg", *table.added.sample_ids[1:])
+    ids = ("imagenet-a/shift/none.jpg", *table.added.sample_ids[1:])
     again.samples.tables["shift"] = replace(table, added=replace(table.added, sample_ids=ids))
     with pytest.raises(IntakeError, match="not those of the report"):
         recompute(again)
@@ -243,8 +245,10 @@ def test_c_bar_gives_the_mean_error_over_its_conditions(tmp_path: Path) -> None:
 
 
 def test_without_the_counterpart_there_is_accuracy_and_no_drop(tmp_path: Path) -> None:
-    data = replace(cifar10_1(tmp_path), name="cifar10.1-v6")
-    report = evaluate(cifar_model(), data, ["shift"], data_dir=tmp_path)
+    data = cifar10_1(tmp_path)
+    report = evaluate(cifar_model(), "cifar10.1-v6", ["shift"], data_dir=tmp_path)
+    assert report.content.dataset.name == "cifar10.1-v6"
+    assert recompute(report) == []
     logits = logits_of(cifar_model(), data.pixels.take(torch.arange(len(data))))
     right = logits.argmax(axis=1) == data.labels.numpy()
     assert number(report, "acc_all[cifar10.1-v6]").value == right.mean()
@@ -254,6 +258,30 @@ def test_without_the_counterpart_there_is_accuracy_and_no_drop(tmp_path: Path) -
         assert found.reason == (
             "the clean counterpart, the test images of cifar10, was not evaluated"
         )
+
+
+def test_a_set_is_evaluated_by_itself_with_all_its_data_sets_classes(tmp_path: Path) -> None:
+    root = tmp_path / "imagenetv2-top-images-format-val"
+    folders(root, {"9": 2, "10": 3, "100": 2}, ".jpeg")
+    report = evaluate(imagenet_model(), "imagenet-v2-top-images", data_dir=tmp_path)
+    assert report.samples is not None
+    assert sorted(report.samples.labels.tolist()) == [9, 9, 10, 10, 10, 100, 100]
+    assert report.samples.class_names == WNIDS
+    assert report.content.dataset.transform == TRANSFORM
+    assert any(one.code == "W-SHIFT" for one in report.content.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "says"),
+    [
+        ("objectnet", "test", "cannot be evaluated by itself"),
+        ("cifar10-c-bar", "test", "cannot be evaluated by itself"),
+        ("imagenet-a", "train", "for evaluation alone"),
+    ],
+)
+def test_what_no_set_is_by_itself(name: str, split: Any, says: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=says):
+        load_dataset(name, split, data_dir=tmp_path)
 
 
 @pytest.mark.parametrize("limit", [10, 0.5])

@@ -18,7 +18,12 @@ from robustmix.data.shift.sets import ShiftSet, stored_images
 from robustmix.errors import IntakeError
 from robustmix.files import file_digest, regular_file
 
-CLASSES = 10
+CIFAR10_NAMES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+"""In the order of the labels."""
+
+CLASSES = len(CIFAR10_NAMES)
 _AGAIN = "download the set again"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustmix.data.decode import read_header
 from robustmix.data.file_pixels import FilePixels, prepared_size
-from robustmix.data.images import FileRecord, ImageSet, Pixels, TensorPixels
+from robustmix.data.images import ImageSet, Pixels, TensorPixels
 from robustmix.data.listing import EXTENSIONS, unreadable
 from robustmix.data.preparation import TestTransform
 from robustmix.data.resized import ResizedPixels
@@ -79,7 +79,8 @@ def subfolders(root: Path) -> list[str]:
     """
     try:
         with os.scandir(root) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
+            names = (entry.name for entry in entries if entry.is_dir())
+            return sorted(name for name in names if not name.startswith((".", "__")))
     except OSError as error:
         raise unreadable(root, error) from error
 
@@ -97,7 +98,8 @@ def list_images(root: Path, folders: Sequence[str]) -> Listed:
             names = sorted(os.listdir(root / folder))
         except OSError as error:
             raise unreadable(root / folder, error) from error
-        found = [name for name in names if name.lower().endswith(EXTENSIONS)]
+        # Archivers of one system add a hidden file beside each.
+        found = [n for n in names if n.lower().endswith(EXTENSIONS) and not n.startswith(".")]
         if not found:
             raise IntakeError(
                 f"{root / folder} holds no images", "extract the archive again", code="E-DATA"
@@ -180,14 +182,9 @@ def _like(
         split="test",
         pixels=pixels,
         labels=torch.tensor(labels, dtype=torch.int64),
-        sample_ids=tuple(f"{name}/test/{one}" for one in ids),
+        sample_ids=tuple(f"{name}/shift/{one}" for one in ids),
         class_names=like.class_names,
         mean=like.mean,
         std=like.std,
         transform=like.transform,
     )
-
-
-def record(path: Path, sha256: str, *, verified: bool) -> FileRecord:
-    """Return the record of a file that a set was read from."""
-    return FileRecord(name=path.name, sha256=sha256, verified=verified)

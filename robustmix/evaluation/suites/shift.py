@@ -91,7 +91,7 @@ class SetFacts:
     @property
     def own_prefix(self) -> str:
         """How the ids of its images begin."""
-        return f"{self.name}/"
+        return f"{self.name}/shift/"
 
 
 @dataclass(frozen=True, kw_only=True)
