@@ -48,16 +48,17 @@ def show_number(value: float | None, unit: Unit) -> str:
 def headline(part: SuitePart) -> list[tuple[str, Metric]]:
     """Give the few numbers of a suite that a summary shows, with readable names.
 
-    A number of a condition is indented below those of the suite: ``acc_mean[groups:noise]`` is
-    ``  noise``.
+    A mean over a group of conditions is indented below those of the suite:
+    ``acc_mean[groups:noise]`` is ``  noise``.
     """
     found = [(path, part.number(path)) for path in part.shown.headline]
     return [(_label(path), metric) for path, metric in found if metric is not None]
 
 
 def _label(path: str) -> str:
-    _, bracket, condition = path.removesuffix("]").partition("[")
-    return plain(f"  {condition.rpartition(':')[2]}" if bracket else path)
+    _, _, condition = path.removesuffix("]").partition("[")
+    _, of_several, name = condition.rpartition(":")
+    return plain(f"  {name}" if of_several else path)
 
 
 Cells = tuple[str, str, str, str, str]

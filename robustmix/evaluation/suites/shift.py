@@ -162,7 +162,9 @@ class PreparedShift(Prepared):
         means = data.means(one.corruptions, SEVERITIES)
         numbers: Numbers = {(one.name, name): define for (_, name), define in means.items()}
         for name in one.corruptions:
-            numbers[f"{one.name}:{name}", "acc_mean"] = partial(data.accuracy, (name,), SEVERITIES)
+            numbers[f"by_corruption:{name}", "acc_mean"] = partial(
+                data.accuracy, (name,), SEVERITIES
+            )
             for severity in SEVERITIES:
                 numbers |= data.condition(name, severity)
         return numbers
@@ -198,7 +200,8 @@ class PreparedShift(Prepared):
             units={"accuracy": "fraction", "drop": "fraction", "ece_15": "fraction"},
         )
         notes = [f"W-SHIFT: {one.name}: {note}" for one in self.sets for note in one.notes]
-        return Found(tables=[table], notes=notes)
+        details = {"source": "official"} if self._conditions else {}
+        return Found(tables=[table], notes=notes, details=details)
 
     def shown(self, part: SuitePart) -> Shown:
         """Show accuracy and drop of each set; the gate watches the accuracies."""
@@ -216,6 +219,7 @@ class PreparedShift(Prepared):
             gated=first,
             note=", ".join(_said(one) for one in self.sets),
             section="Distribution shift",
+            drawings=["heatmap"] if self._conditions else [],
         )
 
     def warnings(self, key: str, parts: Mapping[str, SuitePart]) -> list[Warn]:
@@ -328,13 +332,13 @@ class _Shifted:
     def _clean(self, column: str) -> Definition:
         note = "clean images of the same classes, by the same outputs"
         if self._missing is not None:
-            return absent(self.own.n, self._missing, direction="higher", note=note)
+            return absent(self.own.n, self._missing, direction="higher")
         return share(self._right(self.clean, column), note=note)
 
     def _drop(self, column: str) -> Definition:
         note = "clean accuracy on the same classes minus accuracy"
         if self._missing is not None:
-            return absent(self.own.n, self._missing, direction="lower", note=note)
+            return absent(self.own.n, self._missing, direction="lower")
         return unpaired_difference(
             self._right(self.clean, column), self._right(self.own, column), note=note
         )
