@@ -20,6 +20,7 @@ from robustmix.data.wnids import imagenet_wnids
 from robustmix.errors import IntakeError, UsageError
 from robustmix.evaluation.recompute import recompute
 from robustmix.metrics.metric import Metric
+from robustmix.pages.page import page_html
 from robustmix.report.report import Report
 from robustmix.report.samples import Samples
 from tests.shift.made import (
@@ -241,6 +242,14 @@ def test_c_bar_gives_the_mean_error_over_its_conditions(tmp_path: Path) -> None:
     lost = (clean == data.labels.numpy()).mean() - 1 + np.mean(list(errors.values()))
     assert number(report, "drop[cifar10-c-bar]").value == pytest.approx(lost)
     assert number(report, "acc_all[cifar10.2]").n == 40
+    assert number(report, "acc_mean[by_corruption:ripple]").value == pytest.approx(
+        1 - np.mean([errors["ripple", s] for s in range(1, 6)])
+    )
+    (table,) = part.tables
+    assert [row[:2] for row in table.rows] == [["cifar10.2", 40], ["cifar10-c-bar", 60]]
+    text = page_html([report])
+    assert "Accuracy under corruptions (shift)" in text
+    assert "acc_all[cifar10.2]" in text
     assert recompute(report) == []
 
 

@@ -186,7 +186,7 @@ class PreparedShift(Prepared):
                 outputs = f"all, for {one.known} objects"
             rows_.append([
                 one.name,
-                one.n or rows.n,
+                one.n or _evaluated(rows).n,
                 outputs,
                 value(one, "acc_mean" if few else "acc"),
                 value(one, "drop"),
