@@ -14,6 +14,7 @@ from robustmix.cli.calibrate import calibrate
 from robustmix.cli.check import check
 from robustmix.cli.compare import compare
 from robustmix.cli.corrupt import corrupt
+from robustmix.cli.data import data
 from robustmix.cli.demo import demo
 from robustmix.cli.doctor import doctor
 from robustmix.cli.evaluate import EXAMPLES, evaluate
@@ -84,6 +85,7 @@ app.command("list")(listing)
 app.command()(compare)
 app.command()(check)
 app.add_typer(corrupt, name="corrupt")
+app.add_typer(data, name="data")
 app.add_typer(methods, name="methods")
 app.add_typer(recipes, name="recipes")
 app.add_typer(report, name="report")

@@ -38,6 +38,9 @@ def calibrate(
     calib_split: Annotated[
         str, typer.Option(help="auto, val (of the training); train or test of --calib-data.")
     ] = "auto",
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Take a data set whose images are not all here.")
+    ] = False,
     data_dir: Annotated[
         Path | None, typer.Option(help="Where data sets lie [default: $ROBUSTMIX_DATA].")
     ] = None,
@@ -98,6 +101,7 @@ def calibrate(
         calib_data=calib_data,
         calib_split=calib_split,
         data_dir=data_dir,
+        allow_partial=allow_partial,
         device=device,
         seed=seed,
         force=force,

@@ -63,6 +63,9 @@ def evaluate(
     data_dir: Annotated[
         Path | None, typer.Option(help="Where data sets lie [default: $ROBUSTMIX_DATA].")
     ] = None,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Take a data set whose images are not all here.")
+    ] = False,
     limit: Annotated[
         str | None, typer.Option(help="So many images (500) or that share (0.1).")
     ] = None,
@@ -182,6 +185,7 @@ def evaluate(
             device=device,
             seed=seed,
             keep_going=keep_going,
+            allow_partial=allow_partial,
         )
         checked_image_memory(image_memory, evaluation.data.pixels)
         _show_forecast(evaluation, forecast(evaluation, batch_size=batch_size), json=json)
@@ -204,6 +208,7 @@ def evaluate(
             resume=resume,
             force=force,
             keep_going=keep_going,
+            allow_partial=allow_partial,
             name=name,
             argv=list(context.obj),
             progress=shown,

@@ -31,7 +31,7 @@ def train(
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="digits, cifar10, cifar100 or folder:PATH.")
+        str | None, typer.Option(help="Data set (robustmix list datasets), or folder:PATH.")
     ] = None,
     protocol_of: Annotated[
         str | None,
@@ -43,6 +43,13 @@ def train(
     data_dir: Annotated[
         Path | None, typer.Option(help="Where data sets lie [default: $ROBUSTMIX_DATA].")
     ] = None,
+    allow_partial: Annotated[
+        bool,
+        typer.Option(
+            "--allow-partial",
+            help="Train on what is here of a data set whose images are not all here.",
+        ),
+    ] = False,
     arch: Annotated[str | None, typer.Option(help="Backbone (robustmix list archs).")] = None,
     method: Annotated[
         str | None, typer.Option(help="Training method (robustmix list methods).")
@@ -116,6 +123,7 @@ def train(
     overrides = {
         "dataset": dataset,
         "protocol_of": protocol_of,
+        "allow_partial": True if allow_partial else None,
         "arch": arch,
         "method": method,
         "epochs": epochs,

@@ -85,6 +85,7 @@ def _check(report: Report, first: Report) -> None:
         ("data sets", expected.dataset.name, content.dataset.name),
         ("splits", expected.dataset.split, content.dataset.split),
         ("split sizes", expected.dataset.n_total, content.dataset.n_total),
+        ("official sizes", expected.dataset.partial_of, content.dataset.partial_of),
         ("class orders", expected.dataset.class_names_sha256, content.dataset.class_names_sha256),
         ("data files", expected.dataset.files, content.dataset.files),
         ("transforms", expected.dataset.transform, content.dataset.transform),

@@ -147,6 +147,7 @@ def data_differences(a: Report, b: Report, *, subset: bool = False) -> Iterator[
         ("number of classes", left.model.num_classes, right.model.num_classes),
         ("class order", left.dataset.class_names_sha256, right.dataset.class_names_sha256),
         ("size of the whole split", left.dataset.n_total, right.dataset.n_total),
+        ("images of the official split", _official(left), _official(right)),
         ("data files", _files(left), _files(right)),
     )
     # Where the suites are named that repeat a published tool, each is compared with its like.
@@ -193,6 +194,11 @@ def _sample_differences(a: Report, b: Report, subset: bool) -> Iterator[str]:
     wrong = int((a.samples.labels[order_a] != b.samples.labels[order_b]).sum())
     if wrong:
         yield f"{wrong} samples have another label"
+
+
+def _official(content: ReportModel) -> str:
+    of = content.dataset.partial_of
+    return "all are here" if of is None else f"only {content.dataset.n_total} of {of} are here"
 
 
 def _files(content: ReportModel) -> list[str]:

@@ -46,6 +46,8 @@ class ManifestFile:
     """Where it can be had."""
 
     optional: bool = False
+    into: str | None = None
+    """Of an archive: the folder below the data folder that it is unpacked into; None: it is not."""
 
     def __post_init__(self) -> None:
         _check_digest(self.path, "md5", self.md5, 32)

@@ -77,7 +77,7 @@ def verify_dataset(name: str, data_dir: Path | None = None) -> DatasetCheck:
 
 
 def _check(file: ManifestFile, root: Path, kind: Literal["archive", "file"]) -> FileCheck:
-    status, expected, found = _compare(file, root / file.path)
+    status, expected, found = compare_file(file, root / file.path)
     return FileCheck(
         path=file.path,
         kind=kind,
@@ -88,7 +88,8 @@ def _check(file: ManifestFile, root: Path, kind: Literal["archive", "file"]) -> 
     )
 
 
-def _compare(file: ManifestFile, place: Path) -> tuple[Status, str | None, str | None]:
+def compare_file(file: ManifestFile, place: Path) -> tuple[Status, str | None, str | None]:
+    """Compare a file with what the manifest says: its status, what is expected, what is found."""
     if not place.is_file():
         return "missing", file.sha256 or file.md5, None
     size = place.stat().st_size

@@ -74,6 +74,7 @@ def calibrate_model(
     calib_data: str | ImageSet | None = None,
     calib_split: str = "auto",
     data_dir: Path | None = None,
+    allow_partial: bool = False,
     device: str = "auto",
     seed: int = 0,
     force: bool = False,
@@ -91,6 +92,7 @@ def calibrate_model(
         calib_data: see ``open_held_out``.
         calib_split: likewise; ``two-fold`` has no meaning here.
         data_dir: where data sets lie.
+        allow_partial: take a data set whose images are not all here.
         device: where the model is run.
         seed: of the folds and the intervals.
         force: replace files that are there.
@@ -105,7 +107,13 @@ def calibrate_model(
     """
     report_path = out.with_suffix(".calibration.json")
     _check_target(robust, out, report_path, force)
-    found = open_held_out(robust, calib_data=calib_data, calib_split=calib_split, data_dir=data_dir)
+    found = open_held_out(
+        robust,
+        calib_data=calib_data,
+        calib_split=calib_split,
+        data_dir=data_dir,
+        allow_partial=allow_partial,
+    )
     if found is None:
         raise UsageError(
             f"there are no held-out images to calibrate {robust.info.source} with",

@@ -50,6 +50,7 @@ def evaluate(
     resume: bool = False,
     force: bool = False,
     keep_going: bool = False,
+    allow_partial: bool = False,
     name: str | None = None,
     argv: Sequence[str] = (),
     progress: EvalProgress | None = None,
@@ -79,6 +80,8 @@ def evaluate(
         force: discard what an earlier evaluation left in ``out``.
         keep_going: evaluate the other suites if one cannot begin, e.g. because its files are
             damaged; else that is an error before anything is computed.
+        allow_partial: take what is here of a data set whose images are not all here; the report
+            says how many, and is compared with none of the whole set.
         name: a name for the report; the model's by default.
         argv: the command line, for the record.
         progress: hooks that are told how far the evaluation is.
@@ -127,6 +130,7 @@ def evaluate(
         device=device,
         seed=seed,
         keep_going=keep_going,
+        allow_partial=allow_partial,
         name=name if name or out is None else Path(out).name,
         argv=argv,
     )

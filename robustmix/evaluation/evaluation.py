@@ -441,6 +441,8 @@ def _describe_data(
         order_sha256=data.order_sha256,
         class_names_sha256=data.class_names_sha256,
         transform=data.transform,
+        layout=data.layout,
+        partial_of=whole.partial_of,
         pixels_sha256=pixels_sha256(data),
         files=[FilePart(name=f.name, sha256=f.sha256, verified=f.verified) for f in data.files],
     ).model_dump(mode="json")

@@ -66,6 +66,7 @@ def open_held_out(
     calib_data: str | ImageSet | None = None,
     calib_split: str = "auto",
     data_dir: Path | None = None,
+    allow_partial: bool = False,
 ) -> OpenedSplit | None:
     """Open the calibration split of a model; None if there is none but the test images.
 
@@ -74,6 +75,7 @@ def open_held_out(
         calib_data: a data set by name, ``folder:PATH`` included, or images in memory.
         calib_split: see ``CalibSplit``; of a named set it is ``test`` unless ``train`` is said.
         data_dir: where data sets lie.
+        allow_partial: take a data set whose images are not all here.
 
     Raises:
         UsageError: the options exclude each other, or ``val`` was asked for of a model whose
@@ -91,7 +93,8 @@ def open_held_out(
         if isinstance(calib_data, ImageSet):
             _check_task(robust, calib_data)
             return _described(calib_data, f"{calib_data.name}/{calib_data.split}", ())
-        return _named(robust, calib_data, "train" if calib_split == "train" else "test", data_dir)
+        split: Split = "train" if calib_split == "train" else "test"
+        return _named(robust, calib_data, split, data_dir, allow_partial)
     if calib_split in ("train", "test"):
         raise UsageError(f"--calib-split {calib_split} is a part of --calib-data", "name the data")
     if calib_split == "two-fold":
@@ -105,7 +108,7 @@ def open_held_out(
                 code="E-CALIB-SPLIT",
             )
         return None
-    return _validation(robust, *record, data_dir=data_dir)
+    return _validation(robust, *record, data_dir=data_dir, allow_partial=allow_partial)
 
 
 def score_split(model: Model, images: ImageSet, device: torch.device) -> CalibrationSplit:
@@ -141,9 +144,15 @@ def _recorded(robust: RobustModel) -> tuple[str, float, int] | None:
 
 
 def _validation(
-    robust: RobustModel, dataset: str, fraction: float, seed: int, *, data_dir: Path | None
+    robust: RobustModel,
+    dataset: str,
+    fraction: float,
+    seed: int,
+    *,
+    data_dir: Path | None,
+    allow_partial: bool,
 ) -> OpenedSplit:
-    train = _load(robust, dataset, "train", data_dir)
+    train = _load(robust, dataset, "train", data_dir, allow_partial)
     try:
         _, held = split_holdout(train.labels, fraction, seed)
     except ValueError as error:
@@ -152,15 +161,19 @@ def _validation(
     return _described(train.subset(held), source, ())
 
 
-def _named(robust: RobustModel, name: str, split: Split, data_dir: Path | None) -> OpenedSplit:
-    images = _load(robust, name, split, data_dir)
+def _named(
+    robust: RobustModel, name: str, split: Split, data_dir: Path | None, allow_partial: bool
+) -> OpenedSplit:
+    images = _load(robust, name, split, data_dir, allow_partial)
     trained_on = robust.info.dataset
     own = trained_on == name and split == "train"
     return _described(images, f"{images.name}/{split}", (_ON_TRAIN,) if own else ())
 
 
-def _load(robust: RobustModel, name: str, split: Split, data_dir: Path | None) -> ImageSet:
-    images = load_for(robust, name, split, data_dir)
+def _load(
+    robust: RobustModel, name: str, split: Split, data_dir: Path | None, allow_partial: bool
+) -> ImageSet:
+    images = load_for(robust, name, split, data_dir, allow_partial=allow_partial)
     _check_task(robust, images)
     return images
 

@@ -12,7 +12,14 @@ from robustmix.errors import IntakeError
 from robustmix.models.robust_model import RobustModel
 
 
-def load_for(robust: RobustModel, name: str, split: Split, data_dir: Path | None) -> ImageSet:
+def load_for(
+    robust: RobustModel,
+    name: str,
+    split: Split,
+    data_dir: Path | None,
+    *,
+    allow_partial: bool = False,
+) -> ImageSet:
     """Load images for a model, with the test transform of its training.
 
     A checkpoint records it, and published weights come with it. Where the images cannot be prepared
@@ -28,12 +35,19 @@ def load_for(robust: RobustModel, name: str, split: Split, data_dir: Path | None
     recorded = recorded_transform(robust)
     try:
         images = load_dataset(
-            name, split, data_dir=data_dir, img_size=size, test_transform=recorded
+            name,
+            split,
+            data_dir=data_dir,
+            img_size=size,
+            test_transform=recorded,
+            allow_partial=allow_partial,
         )
     except IntakeError as error:
         if recorded is None or error.code != "E-TRANSFORM":
             raise
-        images = load_dataset(name, split, data_dir=data_dir, img_size=size)
+        images = load_dataset(
+            name, split, data_dir=data_dir, img_size=size, allow_partial=allow_partial
+        )
         return _noted(
             images,
             f"images of {images.name} are prepared in their own way, '{images.transform}': they "

@@ -40,6 +40,7 @@ def prepare(
     device: str = "auto",
     seed: int = 0,
     keep_going: bool = False,
+    allow_partial: bool = False,
     name: str | None = None,
     argv: Sequence[str] = (),
 ) -> Evaluation:
@@ -62,7 +63,7 @@ def prepare(
         options=options,
     )
     folder = data_folder(Path(data_dir) if data_dir is not None else None)
-    whole = _dataset(dataset, robust, folder)
+    whole = _dataset(dataset, robust, folder, allow_partial)
     _check_fit(robust, whole)
     chosen = _subset(whole, limit, seed)
     data = whole if chosen is None else whole.subset(chosen)
@@ -75,6 +76,7 @@ def prepare(
         dataset="" if isinstance(dataset, ImageSet) else asked,
         limit=limit,
         seed=seed,
+        allow_partial=allow_partial,
     )
     prepared, refused = _prepared(planned, scene, keep_going=keep_going)
     return Evaluation(
@@ -135,7 +137,9 @@ def _refusal(planned: Planned, error: Exception) -> RobustmixError:
     return suite_fault(planned.key, error, whose)
 
 
-def _dataset(dataset: ImageSet | str | None, robust: RobustModel, folder: Path) -> ImageSet:
+def _dataset(
+    dataset: ImageSet | str | None, robust: RobustModel, folder: Path, allow_partial: bool
+) -> ImageSet:
     if isinstance(dataset, ImageSet):
         return dataset
     name = dataset or robust.info.dataset
@@ -145,7 +149,7 @@ def _dataset(dataset: ImageSet | str | None, robust: RobustModel, folder: Path) 
         )
     if dataset is None:
         require_plugins(robust.info.plugins, [DATASETS])  # says where it came from
-    return load_for(robust, name, "test", folder)
+    return load_for(robust, name, "test", folder, allow_partial=allow_partial)
 
 
 def _check_fit(robust: RobustModel, data: ImageSet) -> None:

@@ -168,6 +168,9 @@ class Scene:
     dataset: str = ""
     """The data set as it was asked for, e.g. ``folder:PATH``; empty for one in memory."""
 
+    allow_partial: bool = False
+    """Whether data sets are taken whose images are not all here."""
+
     prepared: Mapping[str, "Prepared"] = field(default_factory=dict)
     """The suites that run before, by their keys in the report."""
 

@@ -43,6 +43,9 @@ def find_warnings(
                 "or train with a validation split for an unbiased figure",
             )
         )
+    partial = metrics.get("partial")
+    if isinstance(partial, dict) and partial:
+        warnings.append(_coded(_trained_on_part(partial), "clean"))
     if checks.get("output") == "probabilities":
         warnings.append(
             Warn(
@@ -52,6 +55,16 @@ def find_warnings(
             )
         )
     return warnings
+
+
+def _trained_on_part(partial: Mapping[str, Any]) -> str:
+    """Say what a checkpoint records of a training on a part of its data set."""
+    said = ", ".join(
+        f"{split}: {counts[0]} of {counts[1]}"
+        for split, counts in partial.items()
+        if isinstance(counts, list | tuple) and len(counts) == 2
+    )
+    return f"W-TRAINED-ON-PART: the training did not have the whole data set (images {said})"
 
 
 def smaller_batch(asked: int, taken: int) -> Warn:

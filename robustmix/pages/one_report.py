@@ -321,6 +321,8 @@ def _data_facts(content: ReportModel) -> list[tuple[str, str]]:
     return [
         ("set", f"{plain(data.name)} ({plain(data.split)})"),
         ("images", f"{data.n} of {data.n_total}"),
+        *([("official images", f"{data.partial_of}: some are missing")] * bool(data.partial_of)),
+        *([("found as", plain(data.layout))] * bool(data.layout)),
         ("transform", plain(data.transform)),
         ("order sha256", plain(data.order_sha256)),
         *((plain(f.name), plain(f.sha256)) for f in data.files),

@@ -122,6 +122,12 @@ class DatasetPart(Part):
     order_sha256: str
     class_names_sha256: str
     transform: str
+    layout: str = ""
+    """Arrangement of files that a set read by name was found in; empty where there is one."""
+
+    partial_of: int | None = None
+    """Images of the whole official split, of which ``n_total`` were here; None: all were."""
+
     files: list[FilePart]
     pixels_sha256: str | None = None
     """SHA-256 over what is stored of the evaluated images in their order (bytes of files, else

@@ -151,7 +151,7 @@ def train(
         remove_leftovers(folder.path)
         begun = prepare_run(recipe, folder, resume, force, overrides, data_dir, where)
         held.enter_context(talk)
-        for warning in begun.changed:
+        for warning in (*begun.changed, *_partial_warnings(begun.data)):
             talk.say(warning)
         run = Run(
             folder=folder,
@@ -165,6 +165,14 @@ def train(
         already = run.state.epoch >= begun.recipe.epochs
         finished = run.work(talk, stop, on_event, save_interval, picture_every)
         return run.report(already=already, finished=finished, signal=stop.signal)
+
+
+def _partial_warnings(data: RunData) -> list[str]:
+    return [
+        f"W-PARTIAL: {here:,} of the {of:,} {split} images of {data.train.name} are here: this is "
+        "another data set than the whole"
+        for split, (here, of) in data.partial.items()
+    ]
 
 
 def _made_for(folder: Path) -> list[Path]:
@@ -548,6 +556,8 @@ class Run:
         metrics: dict[str, Any] = {"selected_on": self.data.selected_on}
         if self.data.selected_on == "val":
             metrics["val_split"] = {"fraction": self.recipe.val_split, "seed": self.recipe.seed}
+        if self.data.partial:
+            metrics["partial"] = {name: list(counts) for name, counts in self.data.partial.items()}
         if self.state.step:
             return {**metrics, "steps_into_epoch": self.state.step}
         return {**metrics, **self.state.history[-1]} if self.state.history else metrics

@@ -88,6 +88,10 @@ class Recipe:
     dataset: str = "cifar100"
     """Name of a data set, or ``folder:PATH``."""
 
+    allow_partial: bool | None = None
+    """Train on what is here of a data set whose images are not all here; only recorded of runs
+    where some were not."""
+
     protocol_of: str | None = None
     """Data set whose augmentation, normalisation and test transform a folder of images gets."""
 

@@ -1,7 +1,7 @@
 """The images that a recipe trains and validates on."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +29,9 @@ class RunData:
     steps: int
     """Batches in an epoch."""
 
+    partial: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Of splits whose images are not all here, how many are and how many there are officially."""
+
 
 def load_run_data(
     recipe: Recipe, data_dir: Path | None, device: torch.device | None = None
@@ -50,6 +53,7 @@ def load_run_data(
     """
     device = device or torch.device("cpu")
     train = _load(recipe, "train", data_dir)
+    partial = _partial(train)
     if recipe.val_split:
         try:
             stay, held = split_holdout(train.labels, recipe.val_split, recipe.seed)
@@ -58,6 +62,7 @@ def load_run_data(
         train, val = train.subset(stay), train.subset(held)
     else:
         val = _load(recipe, "test", data_dir)
+        partial |= _partial(val)
     if val.input_size != train.input_size:
         raise UsageError(
             f"test images are {val.input_size[1]} pixels, training images {train.input_size[1]}",
@@ -79,7 +84,12 @@ def load_run_data(
         selected_on="val" if recipe.val_split else "test",
         augment=augment,
         steps=steps,
+        partial=partial,
     )
+
+
+def _partial(images: ImageSet) -> dict[str, tuple[int, int]]:
+    return {} if images.partial_of is None else {images.split: (len(images), images.partial_of)}
 
 
 def complete_recipe(recipe: Recipe, data: RunData) -> Recipe:
@@ -90,6 +100,7 @@ def complete_recipe(recipe: Recipe, data: RunData) -> Recipe:
             augment=_acting(data.augment),
             normalisation={"mean": data.train.mean, "std": data.train.std},
             test_transform=_transform(recipe, data.val),
+            allow_partial=True if data.partial else None,
         )
     )
 
@@ -121,6 +132,7 @@ def _load(recipe: Recipe, split: Split, data_dir: Path | None) -> ImageSet:
         data_dir=data_dir,
         img_size=recipe.img_size,
         test_transform=None if given is None else TestTransform(**given),
+        allow_partial=bool(recipe.allow_partial),
     )
     return replace(images, **recipe.normalisation)
 

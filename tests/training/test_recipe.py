@@ -21,6 +21,7 @@ FULL = resolve_recipe(
         "extrapolated": True,
         "published_batch": "2x50",
         "dataset": "folder:/some where/ö",
+        "allow_partial": True,
         "protocol_of": "cub-200-2011",
         "arch": "resnet18",
         "stem": "cifar",

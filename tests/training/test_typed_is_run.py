@@ -44,6 +44,7 @@ PLAIN: dict[str, Value] = {
     "variant": among("log"),
     "published_batch": among("4x64"),
     "dataset": among(*DATASETS),
+    "allow_partial": among(True, False),
     "protocol_of": among("cub-200-2011", "cifar10"),
     "arch": among(*ARCHS, "timm:resnet10t"),
     "stem": among("cifar", "imagenet"),
@@ -195,7 +196,7 @@ def as_file(values: Mapping[str, object]) -> str:
         elif dot:
             tables.setdefault(head, {})[tail] = value
         else:
-            tables[key] = value
+            tables[key] = dict(value) if isinstance(value, dict) else value  # added to above
     return tomli_w.dumps(tables)
 
 

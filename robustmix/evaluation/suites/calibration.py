@@ -248,6 +248,7 @@ class Calibration(Suite):
                 calib_data=self.calib_data,
                 calib_split=self.calib_split,
                 data_dir=scene.folder,
+                allow_partial=scene.allow_partial,
             )
         except RobustmixError as error:
             if self.calib_data is not None or self.calib_split != "auto":
