@@ -195,7 +195,8 @@ def verify(
         layout = f" in {one.layout}" if one.layout else ""
         official = " (official)" if one.verified else ""
         console.result(f"{name}/{one.split}: {one.images:,}{of} images{layout}")
-        console.result(f"  sha256 {one.digest}{official}")
+        if one.digest is not None:
+            console.result(f"  ids and labels: sha256 {one.digest}{official}")
         for note in one.notes:
             console.result(f"  {note}")
 

@@ -24,8 +24,8 @@ class SplitCheck:
     images: int
     official: int | None
     layout: str
-    digest: str
-    """SHA-256 of ids and labels, or of the ids' order where a set records none."""
+    digest: str | None
+    """SHA-256 of ids and labels; None of a set that is checked by its files."""
 
     verified: bool
     """Whether the digest, or every file that was read, is the official one."""
@@ -58,7 +58,7 @@ def _described(data: ImageSet, split: Split, official: int | None) -> SplitCheck
         images=len(data),
         official=official,
         layout=data.layout,
-        digest=listed[0].sha256 if listed else data.order_sha256,
+        digest=listed[0].sha256 if listed else None,
         verified=bool(data.files) and all(file.verified for file in data.files),
         notes=data.notes,
     )
