@@ -126,7 +126,7 @@ class PreparedShift(Prepared):
         return Passes(len(self._images) + changed, own + changed * n, 0)
 
     def check(self, rows: Rows) -> None:
-        """Refuse rows of clean images that are not those of the clean logits.
+        """Refuse rows that contradict themselves, or clean ones that are not of the clean logits.
 
         Raises:
             IntakeError: the record is damaged.
@@ -137,6 +137,12 @@ class PreparedShift(Prepared):
             ids = [name for name in own if name.startswith(one.own_prefix)]
             if lines_sha256(ids) != one.sha256:
                 raise damaged(f"the images of {one.name} are not those of the report")
+            if not _predictions_fit(_Shifted(rows, one).every, one):
+                raise damaged(f"predictions on {one.name} are not those of its outputs")
+        for name in self._corrupted():
+            beside = _evaluated(rows)
+            if (beside.column(name, "pred") != beside.column(name, "pred_all")).any():
+                raise damaged(f"predictions under {name} are two")
         if plain is None or "logits" not in plain.tables["clean"].columns:
             return
         logits = plain.clean_logits()
@@ -148,6 +154,15 @@ class PreparedShift(Prepared):
             beside = rows.taken(positions)
             if not agree({name: beside.column(one.name, name)[0] for name in made}, made):
                 raise damaged(f"clean images of {one.name} are not scored by the clean logits")
+
+    def _corrupted(self) -> list[str]:
+        """List the conditions of the sets of corruptions."""
+        return [
+            f"{name}/{severity}"
+            for one in self._conditions
+            for name in one.corruptions
+            for severity in SEVERITIES
+        ]
 
     def numbers(self, rows: Rows) -> Numbers:
         """Define the numbers of each set, then those of every corruption and severity."""
@@ -242,6 +257,21 @@ def _said(one: SetFacts) -> str:
 
 def _evaluated(rows: Rows) -> Rows:
     return rows if rows.view.evaluated is None else rows.of_evaluated()
+
+
+def _predictions_fit(own: Rows, one: SetFacts) -> bool:
+    """Tell whether a set's predictions can be those of its outputs, and right where they are."""
+    pred, every = (own.column(one.name, name)[0].astype(int) for name in ("pred", "pred_all"))
+    if one.mapping is not None:
+        # ``correct`` says here what nothing else of the rows does.
+        right = np.asarray(one.mapping)[pred] == own.labels
+        same = np.array_equal(right, own.column(one.name, "correct")[0] == 1)
+        return same and np.array_equal(pred, every)
+    if one.classes is None:
+        return np.array_equal(pred, every)
+    inside = np.isin(every, one.classes)
+    known = np.isin(pred, one.classes) & np.isin(own.labels, one.classes)
+    return bool(known.all()) and np.array_equal(pred[inside], every[inside])
 
 
 def _clean_positions(rows: Rows, one: SetFacts) -> IntArray:
