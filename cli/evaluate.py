@@ -70,8 +70,9 @@ def evaluate(
         str | None, typer.Option(help="So many images (500) or that share (0.1).")
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(help="Images a forward pass; changes no number.")
-    ] = 128,
+        int | None,
+        typer.Option(help="Images a forward pass; changes no number [default: 128 if they fit]."),
+    ] = None,
     image_memory: Annotated[
         int | None,
         typer.Option(help="MiB of decoded image files kept; changes no number [default: 1024]."),
@@ -173,7 +174,8 @@ def evaluate(
     )
     if dry_run:
         shown.close()
-        check_batch_size(batch_size)
+        if batch_size is not None:
+            check_batch_size(batch_size)
         evaluation = prepare(
             robust,
             dataset,
@@ -188,7 +190,11 @@ def evaluate(
             allow_partial=allow_partial,
         )
         checked_image_memory(image_memory, evaluation.data.pixels)
-        _show_forecast(evaluation, forecast(evaluation, batch_size=batch_size), json=json)
+        _show_forecast(
+            evaluation,
+            forecast(evaluation, batch_size=batch_size or evaluation.usual_batch),
+            json=json,
+        )
         return
     own_words = [a for a in context.obj if a not in ("--json", "--force", "--resume", "--debug")]
     folder = out or evaluation_folder(Path(given[0]).stem, {"arguments": own_words}, earlier=resume)

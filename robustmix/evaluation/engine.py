@@ -16,22 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustmix.arrays import Array
+from robustmix.batch_memory import halved
 from robustmix.data.transforms import on_device
 from robustmix.errors import IncompleteError, UsageError
 from robustmix.evaluation.block_order import Reading
-from robustmix.evaluation.faults import out_of_memory
 from robustmix.evaluation.progress import EvalProgress, Silence
 from robustmix.evaluation.resume_store import BLOCK, Kept, Unit, UnitStore
 from robustmix.evaluation.suite import Batch, Columns, Context, Part, Prepared
 from robustmix.metrics.scores import score_logits
 from robustmix.models.checks import buffers_hash
-from robustmix.models.robust_model import PAD
 from robustmix.report.samples import Added, Table
 from robustmix.signals import StopRequest
-
-SMALLER = 4
-"""By what the batch is divided once memory has run out."""
-
 
 ASK_SECONDS = 5.0
 """How often the caller is asked within a unit; unlike a signal, that may take its time."""
@@ -97,7 +92,7 @@ class Engine:
     def run(self, suite: Prepared, key: str, positions: Tensor | None = None) -> Table | None:
         """Do the work of a suite that is not done yet and return its rows (None if it has none).
 
-        Where memory runs out, it goes on once with a smaller batch, which changes no number.
+        Where memory runs out, it goes on with half the batch, and half of that: no number changes.
 
         Args:
             suite: what to do.
@@ -108,16 +103,12 @@ class Engine:
             IncompleteError: a logit is not finite, or the model changed while it was evaluated.
             Interrupted: it was asked to stop; what is done is on disk.
         """
-        try:
+
+        def run(batch_size: int) -> Table | None:
+            self.batch_size = batch_size  # for the suites that follow, too
             return self._run(suite, key, positions)
-        except Exception as error:
-            if not out_of_memory(error) or self.batch_size <= PAD:
-                raise
-        # Only here is the failed batch's memory free: the error held on to it.
-        self.batch_size = max(PAD, self.batch_size // SMALLER)
-        if self.context.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return self._run(suite, key, positions)
+
+        return halved(run, self.batch_size, self.context.device)
 
     def _run(self, suite: Prepared, key: str, positions: Tensor | None) -> Table | None:
         added = suite.added()

@@ -29,7 +29,6 @@ from robustmix.saliency.registry import SALIENCY
 from robustmix.signals import stop_on_signals
 from robustmix.tables import Table, require_plugins
 
-DEFAULT_BATCH = 128
 UNITS = "units"
 """Folder of what is done of an evaluation, beside its report."""
 
@@ -42,7 +41,7 @@ def evaluate(
     protocols: Sequence[str] = (),
     data_dir: Path | str | None = None,
     limit: int | float | None = None,
-    batch_size: int = DEFAULT_BATCH,
+    batch_size: int | None = None,
     image_memory: int | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -69,7 +68,9 @@ def evaluate(
         data_dir: where data sets lie; see ``data_folder``.
         limit: evaluate only so many samples (int) or that share of them (float below 1), chosen by
             the seed; every condition sees the same ones.
-        batch_size: samples a forward pass; it does not change any number.
+        batch_size: samples a forward pass; it does not change any number, and is halved where
+            memory runs out. None takes 128, or fewer where that many images of this size will
+            hardly fit into the device's memory.
         image_memory: MiB of decoded images of files that are kept, so that each is decoded once
             for all conditions of a suite, not once for each; it does not change any number. None
             takes 1024. Images in memory need none of it.
@@ -112,7 +113,8 @@ def evaluate(
         >>> evaluate(model, "digits", ["clean"], limit=20).metric("clean.top1").n
         20
     """
-    check_batch_size(batch_size)
+    if batch_size is not None:
+        check_batch_size(batch_size)
     if resume and force:
         raise UsageError("--resume and --force exclude each other", "give one of them")
     if resume and out is None:
@@ -135,6 +137,7 @@ def evaluate(
         argv=argv,
     )
     memory = checked_image_memory(image_memory, evaluation.data.pixels)
+    batch_size = batch_size or evaluation.usual_batch
     with _workspace(out, resume=resume, force=force) as place:
         store = UnitStore(place / UNITS)
         finished = _already_done(place, evaluation, store) if resume else None

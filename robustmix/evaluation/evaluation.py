@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import robustmix
+from robustmix.batch_memory import fitting_batch
 from robustmix.data.content import pixels_sha256
 from robustmix.data.images import ImageSet, Pixels
 from robustmix.data.manifests import DATASETS
@@ -56,6 +57,9 @@ from robustmix.signals import StopRequest
 from robustmix.tables import Origin
 
 Answer = TypeVar("Answer")
+
+DEFAULT_BATCH = 128
+"""Most samples a forward pass where nobody says how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +159,12 @@ class Evaluation:
             for ready in self.suites
             if ready.planned.preset in faulty or ready.params.get("nonstandard", False)
         ]
+
+    @property
+    def usual_batch(self) -> int:
+        """Samples a forward pass where nobody says how many."""
+        height, width = self.robust.resize or self.robust.input_size[1:]
+        return fitting_batch((3, height, width), self.device, most=DEFAULT_BATCH)
 
     def identity(self) -> dict[str, str]:
         """Hash what decides whether finished units may be used."""

@@ -5,6 +5,7 @@ kept out for validation, as its checkpoint records; nothing, and then the suite 
 the test images and scores the other.
 """
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -16,6 +17,7 @@ from robustmix.data.content import pixels_sha256
 from robustmix.data.images import ImageSet
 from robustmix.data.loader import split_holdout
 from robustmix.data.manifests import Split
+from robustmix.data.reading import in_order
 from robustmix.errors import IntakeError, UsageError, unknown_name
 from robustmix.evaluation.class_names import check_class_names
 from robustmix.evaluation.model_images import load_for
@@ -120,10 +122,10 @@ def score_split(model: Model, images: ImageSet, device: torch.device) -> Calibra
         device: where the model is.
     """
     parts = []
-    with torch.no_grad():
-        for chosen in torch.split(torch.arange(len(images)), BATCH):
-            pixels = images.pixels.take(chosen).to(device).float() / 255
-            parts.append(model(pixels).float().cpu())
+    chunks = torch.split(torch.arange(len(images)), BATCH)
+    with torch.no_grad(), closing(in_order(images.pixels, chunks)) as batches:
+        for _, stored in batches:
+            parts.append(model(stored.to(device).float() / 255).float().cpu())
     labels = images.labels.numpy().astype(np.int64)
     logits = torch.cat(parts).numpy()
     return CalibrationSplit(logits=logits, labels=labels, sample_ids=images.sample_ids)

@@ -1,18 +1,22 @@
 """Top-1 and loss on the validation images, of one classifier or of several heads at once."""
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from robustmix.batch_memory import FORWARD, fitting_batch, halved
 from robustmix.data.images import ImageSet
+from robustmix.data.reading import in_order
+from robustmix.data.transforms import on_device
+from robustmix.models.robust_model import PAD
 
 VALIDATION_BATCH = 500
-"""Images in a validation batch; a constant, so that no setting of the run changes a score."""
+"""Most images in a validation batch; how many they are changes no score."""
 
 
-@torch.no_grad()
 def validate(
     heads: Callable[[Tensor], Mapping[str, Tensor]],
     images: ImageSet,
@@ -35,17 +39,31 @@ def validate(
     Returns:
         For every head ``loss`` and ``top1``.
     """
+    most = fitting_batch(images.input_size, device, most=VALIDATION_BATCH, copies=FORWARD)
     layout = torch.channels_last if channels_last else torch.contiguous_format
+    return halved(lambda batch: _validate(heads, images, device, layout, batch), most, device)
+
+
+@torch.no_grad()
+def _validate(
+    heads: Callable[[Tensor], Mapping[str, Tensor]],
+    images: ImageSet,
+    device: torch.device,
+    layout: torch.memory_format,
+    batch: int,
+) -> dict[str, dict[str, float]]:
     mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (images.mean, images.std))
     losses: dict[str, list[Tensor]] = {}
     hits: dict[str, list[Tensor]] = {}
-    for chosen in torch.split(torch.arange(len(images)), VALIDATION_BATCH):
-        pixels = images.pixels.take(chosen).to(device).float() / 255
-        labels = images.labels[chosen].to(device)
-        for name, logits in heads(((pixels - mean) / std).contiguous(memory_format=layout)).items():
-            loss = F.cross_entropy(logits.float(), labels, reduction="none")
-            losses.setdefault(name, []).append(loss)
-            hits.setdefault(name, []).append(logits.argmax(dim=1) == labels)
+    chunks = torch.split(torch.arange(len(images)), batch)
+    with closing(in_order(images.pixels, chunks, pinned=device.type == "cuda")) as batches:
+        for chosen, stored in batches:
+            pixels = (on_device(stored, device).float() / 255 - mean) / std
+            labels = on_device(images.labels[chosen], device)
+            for name, logits in _padded(heads, pixels, layout).items():
+                loss = F.cross_entropy(logits.float(), labels, reduction="none")
+                losses.setdefault(name, []).append(loss)
+                hits.setdefault(name, []).append(logits.argmax(dim=1) == labels)
     return {
         name: {
             "loss": float(torch.cat(losses[name]).cpu().double().mean()),
@@ -53,3 +71,12 @@ def validate(
         }
         for name in losses
     }
+
+
+def _padded(
+    heads: Callable[[Tensor], Mapping[str, Tensor]], images: Tensor, layout: torch.memory_format
+) -> dict[str, Tensor]:
+    """Return every head's logits, which do not depend on how many images come together."""
+    n = len(images)
+    filled = torch.cat([images, images[-1:].expand(-n % PAD, *images.shape[1:])])
+    return {name: of[:n] for name, of in heads(filled.contiguous(memory_format=layout)).items()}
