@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,8 +43,23 @@ def prepared(image: Image.Image, transform: TestTransform) -> Image.Image:
     return image.crop((left, top, left + transform.crop, top + transform.crop))
 
 
-def _write(image: Image.Image, out: Tensor) -> None:
-    np.copyto(out.numpy(), np.asarray(image).transpose(2, 0, 1))
+class Normal(NamedTuple):
+    """How images are normalised as they are written."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def _write(image: Image.Image, out: Tensor, normal: Normal | None = None) -> None:
+    """Write an image to (3, H, W), uint8 or, to the same bits, what ``normalise`` makes of it."""
+    stored, target = np.asarray(image).transpose(2, 0, 1), out.numpy()
+    if normal is None:
+        np.copyto(target, stored)
+        return
+    shift, scale = ([np.float32(255 * v) for v in values] for values in normal)
+    for channel in range(3):
+        np.subtract(stored[channel], shift[channel], out=target[channel], dtype=np.float32)
+        np.divide(target[channel], scale[channel], out=target[channel])
 
 
 def without_border(path: Path, stored: NDArray[np.uint8], border: int) -> NDArray[np.uint8]:
@@ -98,26 +114,29 @@ class FilePixels:
         kept = DecodedImages(lambda i, out: self._prepare(self.paths[i], out), self.size, most)
         return replace(self, kept=kept)
 
-    def begin(self, indices: Tensor, *, pinned: bool = False) -> Pending:
+    def begin(
+        self, indices: Tensor, *, pinned: bool = False, normal: Normal | None = None
+    ) -> Pending:
         """Begin to decode images for ``take``.
 
         Args:
             indices: which images, int64 (n,).
             pinned: write them where a GPU can copy them from without the processor.
+            normal: write them normalised, as float32.
         """
         chosen = indices.tolist()
 
         def load(place: int, out: Tensor) -> None:
-            self._prepare(self.paths[chosen[place]], out)
+            self._prepare(self.paths[chosen[place]], out, normal)
 
-        return fill(_space(len(chosen), self.size[1:], pinned), load)
+        return fill(_space(len(chosen), self.size[1:], pinned, normal), load)
 
-    def _prepare(self, path: Path, out: Tensor) -> None:
+    def _prepare(self, path: Path, out: Tensor, normal: Normal | None = None) -> None:
         stored = without_border(path, decode_rgb(path, self.white), self.border)
         size = (stored.shape[1], stored.shape[0])
         if prepared_size(path, size, self.transform) != self.size:
             raise _misfit(path, size, self.transform)
-        _write(prepared(Image.fromarray(stored), self.transform), out)
+        _write(prepared(Image.fromarray(stored), self.transform), out, normal)
 
     def begin_boxes(
         self,
@@ -128,6 +147,7 @@ class FilePixels:
         side: int,
         *,
         pinned: bool = False,
+        normal: Normal | None = None,
     ) -> Pending:
         """Begin to cut a random box out of each image, resized to a square.
 
@@ -138,9 +158,10 @@ class FilePixels:
             augment: range of the boxes, filter, and what to resize to beforehand.
             side: side of the result in pixels.
             pinned: see ``begin``.
+            normal: likewise.
 
         Returns:
-            What becomes uint8 (n, 3, side, side).
+            What becomes uint8, or normalised float32, (n, 3, side, side).
         """
         chosen, mirrored = indices.tolist(), flip.tolist()
 
@@ -148,17 +169,18 @@ class FilePixels:
             path = self.paths[chosen[place]]
             cut = _cut(path, decode_rgb(path, self.white), uniforms[place], augment)
             image = cut.resize((side, side), _FILTERS[augment.interpolation])
-            _write(image.transpose(_MIRROR) if mirrored[place] else image, out)
+            _write(image.transpose(_MIRROR) if mirrored[place] else image, out, normal)
 
-        return fill(_space(len(chosen), (side, side), pinned), load)
+        return fill(_space(len(chosen), (side, side), pinned, normal), load)
 
     def to(self, device: torch.device) -> "FilePixels":
         """Return the same pixels: files are decoded on the CPU."""
         return self
 
 
-def _space(n: int, size: tuple[int, int], pinned: bool) -> Tensor:
-    return torch.empty((n, 3, *size), dtype=torch.uint8, pin_memory=pinned)
+def _space(n: int, size: tuple[int, int], pinned: bool, normal: Normal | None) -> Tensor:
+    dtype = torch.uint8 if normal is None else torch.float32
+    return torch.empty((n, 3, *size), dtype=dtype, pin_memory=pinned)
 
 
 def _cut(path: Path, stored: NDArray[np.uint8], row: Tensor, augment: Augment) -> Image.Image:

@@ -6,6 +6,7 @@ pixels in both, once in a process; all others, and whatever torchvision refuses,
 """
 
 import io
+import os
 from functools import cache
 from typing import TypeAlias
 
@@ -47,8 +48,13 @@ def plain_jpeg(image: Image.Image) -> NDArray[np.uint8] | None:
     sampling = tuple((layer[1], layer[2]) for layer in getattr(image, "layer", ()))
     if sampling not in SAMPLINGS or not _agree(sampling):
         return None
+    size = os.fstat(file.fileno()).st_size
+    if size > MOST_BYTES:
+        return None
+    data = bytearray(size)
     file.seek(0)
-    data = file.read(MOST_BYTES)
+    if file.readinto(data) != size:
+        return None
     # A file that is cut off does not end so; Pillow says what is wrong with it.
     if not data.endswith(b"\xff\xd9") or not _baseline(data):
         return None
@@ -56,7 +62,7 @@ def plain_jpeg(image: Image.Image) -> NDArray[np.uint8] | None:
     return pixels if pixels is not None and pixels.shape[:2] == image.size[::-1] else None
 
 
-def _baseline(data: bytes) -> bool:
+def _baseline(data: bytearray) -> bool:
     """Tell whether the one frame header before the first scan is that of a baseline file."""
     at, found = 2, False
     while at + 4 <= len(data) and data[at] == 0xFF:
@@ -73,13 +79,13 @@ def _baseline(data: bytes) -> bool:
     return False
 
 
-def _decoded(data: bytes) -> NDArray[np.uint8] | None:
+def _decoded(data: bytearray) -> NDArray[np.uint8] | None:
     try:
         import torchvision.io  # noqa: F401 (slow; it makes the operator)
 
         # The operator itself: newer releases warn of the function around it.
         decode = torch.ops.image.decode_jpeg
-        pixels = decode(torch.frombuffer(bytearray(data), dtype=torch.uint8), _UNCHANGED, False)
+        pixels = decode(torch.frombuffer(data, dtype=torch.uint8), _UNCHANGED, False)
     except (ImportError, AttributeError, RuntimeError):  # a release without it, or a damaged file
         return None
     if pixels.ndim != 3 or pixels.shape[0] != 3:
@@ -97,6 +103,6 @@ def _agree(sampling: Sampling) -> bool:
     picture = Image.fromarray((ramp + noise).clip(0, 255).astype(np.uint8))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=85, subsampling=SAMPLINGS[sampling])
-    ours = _decoded(file.getvalue())
+    ours = _decoded(bytearray(file.getvalue()))
     with Image.open(file) as theirs:
         return ours is not None and np.array_equal(ours, np.asarray(theirs))

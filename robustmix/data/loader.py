@@ -16,6 +16,7 @@ from robustmix.data.augmented import (
 )
 from robustmix.data.augmented import augmented as augmented
 from robustmix.data.erasing import Erasing, draw_erasing, erase
+from robustmix.data.file_pixels import Normal
 from robustmix.data.images import ImageSet
 from robustmix.data.manifests import Manifest, list_manifests, load_manifest
 from robustmix.data.protocol import dataset_protocol, usual_augment
@@ -106,7 +107,8 @@ def train_batches(
     for batch in ahead(begun, AHEAD):
         images = on_device(batch.images.result(), device)
         images = finish_augmented(images, augment, batch.draws)
-        images = normalise(images, data.mean, data.std)
+        if images.dtype == torch.uint8:
+            images = normalise(images, data.mean, data.std)
         if batch.erasing is not None:
             images = erase(images, batch.erasing, prob=augment.erase_prob)
         draws.set_state(batch.after)
@@ -141,7 +143,9 @@ def _begin(
         indices=indices,
         draws=draws,
         erasing=draw_erasing(len(indices), generator) if augment.erase_prob > 0 else None,
-        images=begin_augmented(data.pixels, indices, augment, draws, device),
+        images=begin_augmented(
+            data.pixels, indices, augment, draws, device, normal=Normal(data.mean, data.std)
+        ),
         after=generator.get_state(),
     )
 

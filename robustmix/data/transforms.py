@@ -115,7 +115,7 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     """
     scale = on_device(torch.tensor([255 * value for value in std]), images.device)
     shift = on_device(torch.tensor([255 * value for value in mean]), images.device)
-    return (images.float() - shift[:, None, None]) / scale[:, None, None]
+    return images.float().sub_(shift[:, None, None]).div_(scale[:, None, None])
 
 
 def crop_box(

@@ -114,7 +114,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     calls: list[bool] = []
     decoded = jpeg._decoded
 
-    def watched(data: bytes) -> Pixels | None:
+    def watched(data: bytearray) -> Pixels | None:
         pixels = decoded(data)
         calls.append(pixels is not None)
         return pixels
@@ -163,7 +163,7 @@ def test_where_the_decoders_differ_pillow_decodes(
     """Another libjpeg in torchvision, by one grey level: it is found out and not used."""
     decoded = jpeg._decoded
 
-    def another(data: bytes) -> Pixels | None:
+    def another(data: bytearray) -> Pixels | None:
         pixels = decoded(data)
         return None if pixels is None else pixels ^ np.uint8(1)
 
@@ -179,7 +179,7 @@ def test_where_the_decoders_differ_pillow_decodes(
 
 def test_without_torchvisions_decoder_pillow_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jpeg, "_UNCHANGED", "another signature")
-    assert jpeg._decoded(coded()) is None
+    assert jpeg._decoded(bytearray(coded())) is None
 
 
 def test_the_size_is_checked_before_anything_is_decoded(tmp_path: Path, made: list[bool]) -> None:
