@@ -37,10 +37,11 @@ def list_data(data_dir: DataDir = None, as_json: Json = False) -> None:
     from robustmix.data.homes import is_here
     from robustmix.data.location import data_folder
     from robustmix.data.manifests import DATASETS, load_manifest
+    from robustmix.data.shift.registry import SHIFTS, place_of
 
     root = data_folder(data_dir)
     rows = []
-    for name, row in DATASETS.rows().items():
+    for name, row in {**DATASETS.rows(), **SHIFTS.rows()}.items():
         manifest = load_manifest(name)
         rows.append(
             {
@@ -48,7 +49,7 @@ def list_data(data_dir: DataDir = None, as_json: Json = False) -> None:
                 "classes": manifest.num_classes,
                 "train": manifest.split_count("train"),
                 "test": manifest.split_count("test"),
-                "here": is_here(name, root),
+                "here": place_of(name, root) is not None if name in SHIFTS else is_here(name, root),
                 "what": row.help,
             }
         )
@@ -132,10 +133,16 @@ def where(
     from robustmix.data.homes import is_here, require_home
     from robustmix.data.location import data_folder
     from robustmix.data.manifests import load_manifest
+    from robustmix.data.shift.registry import SHIFTS
 
     root = data_folder(data_dir)
     if name is None:
         console.result(str(root))
+        return
+    if name in SHIFTS:
+        from robustmix.data.shift.check import require_place
+
+        console.result(str(require_place(name, root)))
         return
     manifest = load_manifest(name)
     if manifest.homes:
@@ -175,8 +182,9 @@ def verify(
             code="E-CHECKSUM",
         )
     readable = name in DATASETS
-    splits = check_splits(name, data_dir, allow_partial=allow_partial) if readable else []
-    if not readable and not files.complete:
+    found_of_shift = _found_of_shift(name, data_dir, allow_partial=allow_partial)
+    splits = check_splits(name, data_dir, allow_partial=allow_partial) if name in DATASETS else []
+    if not readable and not found_of_shift and not files.complete:
         missing = next(r for r in files.records if r.status == "missing" and not r.optional)
         raise IntakeError(
             f"{files.root / missing.path} is missing",
@@ -185,11 +193,15 @@ def verify(
         )
     records: list[Any] = [record for record in files.records if record.status != "missing"]
     if as_json:
-        found = {"files": [asdict(one) for one in records], "splits": [asdict(s) for s in splits]}
+        found: dict[str, Any] = {
+            "files": [asdict(one) for one in records],
+            "splits": [asdict(s) for s in splits],
+        }
+        found |= {"found": found_of_shift} if found_of_shift else {}
         console.result(json.dumps(found, indent=2))
         return
-    for record in records:
-        console.result(f"{record.path}: {record.status}")
+    for line in [*(f"{record.path}: {record.status}" for record in records), *found_of_shift]:
+        console.result(line)
     for one in splits:
         of = "" if one.official is None else f" of {one.official:,}"
         layout = f" in {one.layout}" if one.layout else ""
@@ -199,6 +211,16 @@ def verify(
             console.result(f"  ids and labels: sha256 {one.digest}{official}")
         for note in one.notes:
             console.result(f"  {note}")
+
+
+def _found_of_shift(name: str, data_dir: Path | None, *, allow_partial: bool) -> list[str]:
+    from robustmix.data.shift.registry import SHIFTS
+
+    if name not in SHIFTS:
+        return []
+    from robustmix.data.shift.check import check_shift  # which imports torch
+
+    return check_shift(name, data_dir, allow_partial=allow_partial)
 
 
 @data.command("prepare")

@@ -12,6 +12,7 @@ import pytest
 from robustmix.cli.app import run
 from robustmix.data import manifests
 from robustmix.data.manifests import DATASETS, Counts, load_manifest
+from robustmix.data.shift.registry import SHIFTS
 from tests.data.sets.pictures import picture, write
 
 BREEDS = [f"Breed_{chr(65 + n % 26)}{n}" for n in range(37)]
@@ -115,7 +116,7 @@ def test_list_and_info_say_what_the_manifests_say(
 ) -> None:
     assert run(["data", "list", "--json", "--data-dir", str(tmp_path)]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert list(rows) == list(DATASETS)
+    assert list(rows) == [*DATASETS, *SHIFTS]
     aircraft = {key: rows["fgvc-aircraft"][key] for key in ("classes", "train", "test", "here")}
     assert aircraft == {"classes": 100, "train": 6667, "test": 3333, "here": False}
     for name in DATASETS:
