@@ -1,5 +1,6 @@
 """The readers of shift sets: each trap of their layouts."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,15 @@ def opened(name: str, data_dir: Path, like: object = LIKE) -> ShiftSet:
     found = SHIFTS[name](name, place, like)  # type: ignore[arg-type]
     assert isinstance(found, ShiftSet)
     return found
+
+
+@pytest.mark.parametrize("name", SHIFTS)
+def test_data_where_looks_where_the_suite_reads(name: str) -> None:
+    manifest, places = load_manifest(name), SHIFTS.row(name).places
+    both = itertools.product(manifest.homes, manifest.marks)
+    looked = {mark if home == "." else f"{home}/{mark}" for home, mark in both}
+    assert set(places) <= looked
+    assert {place.rpartition("/")[2] for place in places} == set(manifest.marks)
 
 
 def test_every_set_has_a_manifest_of_the_same_data_set() -> None:
