@@ -104,13 +104,15 @@ from robustmix.cli.app import run
 assert run(["--help"]) == 0
 for command in (
     *("train", "eval", "calibrate", "compare", "check", "report"),
-    *("demo", "doctor", "list", "methods", "corrupt"),
+    *("demo", "doctor", "list", "methods", "corrupt", "data"),
 ):
     assert run([command, "--help"]) == 0
 from robustmix.cli.listing import KINDS
 for kind in KINDS:
     assert run(["list", kind]) == 0
 assert run(["methods", "list"]) == 0
+assert run(["data", "list"]) == 0
+assert run(["data", "info", "imagenet-1k"]) == 0
 assert run(["methods", "info", "adautomix"]) == 0
 heavy = {"torch", "torchvision", "timm", "scipy", "sklearn", "matplotlib", "pandas"}
 heavy &= set(sys.modules)

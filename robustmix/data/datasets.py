@@ -93,7 +93,7 @@ def _whole(data: ImageSet, allow_partial: bool) -> ImageSet:
         where = f" ({data.layout})" if data.layout else ""
         raise IntakeError(
             f"{said}{where}",
-            "add the missing ones, or take them for another data set with --allow-partial",
+            "add the missing ones; train, eval and calibrate take a part with --allow-partial",
             code="E-PARTIAL",
         )
     note = f"W-PARTIAL: {said}: numbers are not comparable with those of the whole set"
