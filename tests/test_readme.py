@@ -267,7 +267,7 @@ def test_commands_run_in_order_and_do_what_they_say(
 
 
 def test_every_listed_kind_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    (kinds,) = re.findall(r"`robustmix list ([a-z|]+)`", README.read_text(encoding="utf-8"))
+    (kinds,) = re.findall(r"`robustmix list ([a-z|-]+)`", README.read_text(encoding="utf-8"))
     for kind in kinds.split("|"):
         assert run(["list", kind]) == 0
         said = capsys.readouterr().err
