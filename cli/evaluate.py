@@ -64,7 +64,7 @@ def evaluate(
         Path | None, typer.Option(help="Where data sets lie [default: $ROBUSTMIX_DATA].")
     ] = None,
     allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Take a data set whose images are not all here.")
+        bool, typer.Option("--allow-partial", help="Take a part of a data set.")
     ] = False,
     limit: Annotated[
         str | None, typer.Option(help="So many images (500) or that share (0.1).")
@@ -75,7 +75,7 @@ def evaluate(
     ] = None,
     image_memory: Annotated[
         int | None,
-        typer.Option(help="MiB of decoded image files kept; changes no number [default: 1024]."),
+        typer.Option(help="MiB of decoded files kept [default: 1024]."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -84,15 +84,15 @@ def evaluate(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name in the report.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an interrupted evaluation in --out.")
+        bool, typer.Option("--resume", help="Continue the evaluation in --out.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Run the other suites if one cannot begin.")
+        bool, typer.Option("--keep-going", help="Run what else can begin.")
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Only say what would be run, and how long it would take."),
+        typer.Option("--dry-run", help="Only say what would run, and how long."),
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the report on stdout instead of its path.")
