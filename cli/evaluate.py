@@ -71,7 +71,7 @@ def evaluate(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Images a forward pass; changes no number [default: 128 if they fit]."),
+        typer.Option(help="Images a pass [default: 128 if they fit]."),
     ] = None,
     image_memory: Annotated[
         int | None,
@@ -94,9 +94,7 @@ def evaluate(
         bool,
         typer.Option("--dry-run", help="Only say what would run, and how long."),
     ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the report on stdout instead of its path.")
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report, not its path.")] = False,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
     arch: Arch = None,
     num_classes: NumClasses = None,
