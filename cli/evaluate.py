@@ -99,6 +99,17 @@ def evaluate(
     arch: Arch = None,
     num_classes: NumClasses = None,
     img_size: ImgSize = None,
+    resize: Annotated[
+        int | None,
+        typer.Option(help="Shorter side that images are resized to [default: the model's]."),
+    ] = None,
+    crop_pct: Annotated[
+        float | None, typer.Option(help="The same as a share: the model's size / resize.")
+    ] = None,
+    interpolation: Annotated[
+        str | None, typer.Option(help="nearest, bilinear, bicubic or lanczos.")
+    ] = None,
+    crop_mode: Annotated[str | None, typer.Option(help="center, squash or border.")] = None,
     mean: Mean = None,
     std: Std = None,
     norm_preset: NormPreset = None,
@@ -215,6 +226,11 @@ def evaluate(
             allow_partial=allow_partial,
             name=name,
             argv=list(context.obj),
+            resize=resize,
+            crop_pct=crop_pct,
+            interpolation=interpolation,
+            crop_mode=crop_mode,
+            override_checkpoint=override_checkpoint,
             progress=shown,
             **cast(dict[str, Any], options),
         )

@@ -42,7 +42,7 @@ OverrideCheckpoint = Annotated[
     bool,
     typer.Option(
         "--override-checkpoint",
-        help="Obey --img-size and the normalisation also where the checkpoint says otherwise.",
+        help="Obey options on image size and normalisation where the checkpoint says otherwise.",
         rich_help_panel="Model",
     ),
 ]

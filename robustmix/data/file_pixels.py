@@ -11,35 +11,46 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from robustmix.data.augment import Augment, Interpolation
+from robustmix.data.augment import Augment
 from robustmix.data.decode import Header, check_area, decode_rgb
 from robustmix.data.decoded import DecodedImages
 from robustmix.data.images import TensorPixels
-from robustmix.data.preparation import TestTransform, shorter_side
+from robustmix.data.preparation import TestInterpolation, TestTransform, shorter_side
 from robustmix.data.threads import Pending, fill
 from robustmix.data.transforms import crop_box
 from robustmix.errors import IntakeError
 
-_FILTERS: dict[Interpolation, Image.Resampling] = {
+_FILTERS: dict[TestInterpolation, Image.Resampling] = {
+    "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
 }
 _MIRROR = Image.Transpose.FLIP_LEFT_RIGHT
 
 
-def resize_shorter(image: Image.Image, side: int, interpolation: Interpolation) -> Image.Image:
+def resize_shorter(image: Image.Image, side: int, interpolation: TestInterpolation) -> Image.Image:
     """Resize so that the shorter side is ``side``, as torchvision's ``Resize`` does."""
     size = shorter_side(*image.size, side)
     return image if size == image.size else image.resize(size, _FILTERS[interpolation])
 
 
 def prepared(image: Image.Image, transform: TestTransform) -> Image.Image:
-    """Resize an image and cut its central square; where it is smaller than that, add black."""
+    """Resize an RGB image and cut its central square; where it is smaller than that, fill it up.
+
+    With black, or the colour that the transform names.
+    """
     if transform.resize is not None:
-        image = resize_shorter(image, transform.resize, transform.interpolation)
+        size = transform.resized(*image.size)
+        if size != image.size:
+            image = image.resize(size, _FILTERS[transform.interpolation])
     if transform.crop is None:
         return image
     left, top = transform.corner(*image.size)
+    if transform.fill is not None and min(image.size) < transform.crop:
+        filled = Image.new("RGB", (transform.crop, transform.crop), transform.fill)
+        filled.paste(image, (-left, -top))
+        return filled
     return image.crop((left, top, left + transform.crop, top + transform.crop))
 
 
@@ -226,7 +237,8 @@ def prepared_size(
     check_area(path, width, height)
     if transform.crop is None:
         return 3, height, width
-    return (3, transform.crop, transform.crop) if transform.crop <= min(width, height) else None
+    fits = transform.fills or transform.crop <= min(width, height)
+    return (3, transform.crop, transform.crop) if fits else None
 
 
 def _misfit(path: Path, size: tuple[int, int], transform: TestTransform) -> IntakeError:

@@ -1,18 +1,22 @@
 """How test images are prepared: the choice, apart from the pixels. Nothing here needs torch."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import ClassVar, get_args
-
-from robustmix.data.augment import Interpolation
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 LARGEST = 8192
 """Pixels that a side may have."""
 
+TestInterpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+CropMode: TypeAlias = Literal["center", "squash", "border"]
+
+_SIDE = r"([1-9][0-9]{0,4})"
+_LEVEL = r"([0-9]{1,3})"
 _TEXT = re.compile(
-    r"resize([1-9][0-9]{0,4})-([a-z]+)(?:\+centercrop([1-9][0-9]{0,4}))?"
-    r"|centercrop([1-9][0-9]{0,4})"
+    rf"resize{_SIDE}-([a-z]+)(?:-(?:(squash)|border{_LEVEL}\.{_LEVEL}\.{_LEVEL}))?"
+    rf"(?:\+centercrop{_SIDE})?|centercrop{_SIDE}"
 )
 
 
@@ -21,34 +25,58 @@ class TestTransform:
     """A resize and a central crop, in this order; without both, images stay as they are.
 
     Raises:
-        ValueError: a side is not in 1 to 8192, the crop is larger than the resized image, or
-            there is no such interpolation.
+        ValueError: a side is not in 1 to 8192, the crop is larger than the resized image, there is
+            no such interpolation or mode, or the mode lacks what it needs.
     """
 
     __test__ = False  # no test of pytest's
     __pydantic_config__: ClassVar[Mapping[str, object]] = {"extra": "forbid"}
 
     resize: int | None = None
-    """Pixels that the shorter side of an image file is resized to; of images in memory, both."""
+    """Pixels that the shorter side is resized to; other ``crop_mode``s say what else."""
 
-    interpolation: Interpolation = "bicubic"
-    """How it is resized."""
+    interpolation: TestInterpolation = "bicubic"
+    """How it is resized, as Pillow does."""
 
     crop: int | None = None
     """Side in pixels of the central square that is cut out."""
+
+    crop_mode: CropMode = "center"
+    """``squash`` resizes both sides to ``resize``, so nothing but the aspect is lost; ``border``
+    the longer side, and fills what the crop then lacks with ``fill``."""
+
+    fill: tuple[int, int, int] | None = None
+    """Colour of the border, R, G, B from 0 to 255; timm's is the mean of the normalisation."""
 
     def __post_init__(self) -> None:
         for name, side in (("resize", self.resize), ("crop", self.crop)):
             if side is not None and not (type(side) is int and 1 <= side <= LARGEST):
                 raise ValueError(f"expected {name} from 1 to {LARGEST} pixels, got {side!r:.40}")
-        known = get_args(Interpolation)
-        if self.interpolation not in known:
-            raise ValueError(
-                f"expected interpolation {' or '.join(known)}, got {self.interpolation!r:.40}"
-            )
+        for name, value, known in (
+            ("interpolation", self.interpolation, get_args(TestInterpolation)),
+            ("crop_mode", self.crop_mode, get_args(CropMode)),
+        ):
+            if value not in known:
+                raise ValueError(f"expected {name} {' or '.join(known)}, got {value!r:.40}")
         if self.resize is not None and self.crop is not None and self.crop > self.resize:
             raise ValueError(
                 f"expected crop <= resize, got a crop of {self.crop} from {self.resize} pixels"
+            )
+        if self.crop_mode != "center" and self.resize is None:
+            raise ValueError(f"expected resize beside crop_mode {self.crop_mode}")
+        self._check_border()
+
+    def _check_border(self) -> None:
+        if self.crop_mode != "border":
+            if self.fill is not None:
+                raise ValueError("expected no fill: it is the colour of crop_mode border")
+        elif self.crop is None:
+            raise ValueError("expected crop beside crop_mode border, which fills it up")
+        elif self.fill is None or not (
+            len(self.fill) == 3 and all(type(v) is int and 0 <= v <= 255 for v in self.fill)
+        ):
+            raise ValueError(
+                f"expected fill beside crop_mode border, three levels to 255, got {self.fill!r:.40}"
             )
 
     def text(self) -> str:
@@ -62,7 +90,9 @@ class TestTransform:
         """
         steps = []
         if self.resize is not None:
-            steps.append(f"resize{self.resize}-{self.interpolation}")
+            mode = "" if self.crop_mode == "center" else f"-{self.crop_mode}"
+            colour = ".".join(map(str, self.fill or ()))
+            steps.append(f"resize{self.resize}-{self.interpolation}{mode}{colour}")
         if self.crop is not None:
             steps.append(f"centercrop{self.crop}")
         return "+".join(steps) or "none"
@@ -76,7 +106,8 @@ class TestTransform:
 
         Example:
             >>> TestTransform.parse("resize64-bicubic")
-            TestTransform(resize=64, interpolation='bicubic', crop=None)
+            TestTransform(resize=64, interpolation='bicubic', crop=None, crop_mode='center', \
+fill=None)
         """
         if text == "none":
             return cls()
@@ -86,14 +117,28 @@ class TestTransform:
                 "expected 'none' or a form like 'resize256-bilinear+centercrop224', "
                 f"got {text!r:.60}"
             )
-        resize, interpolation, crop, alone = found.groups()
+        resize, interpolation, squash, red, green, blue, crop, alone = found.groups()
         crop = crop or alone
-        record = {"interpolation": interpolation, "resize": resize and int(resize)}
-        return cls.of_record({**record, "crop": crop and int(crop)})
+        record: dict[str, object] = {
+            "interpolation": interpolation,
+            "resize": resize and int(resize),
+            "crop": crop and int(crop),
+        }
+        if squash:
+            record["crop_mode"] = "squash"
+        if red:
+            record |= {"crop_mode": "border", "fill": (int(red), int(green), int(blue))}
+        return cls.of_record(record)
 
-    def record(self) -> dict[str, int | str]:
-        """Return what is said as a table, e.g. for TOML, which has no None."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    def record(self) -> dict[str, object]:
+        """Return what is said as a table, e.g. for TOML, which has no None.
+
+        The mode ``center`` is what a table means that does not name one.
+        """
+        said = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.crop_mode == "center":
+            del said["crop_mode"]
+        return said
 
     @classmethod
     def of_record(cls, record: Mapping[str, object]) -> "TestTransform":
@@ -106,11 +151,24 @@ class TestTransform:
         if unknown:
             raise ValueError(f"no key of a test transform: {sorted(map(str, unknown))[0]!r:.40}")
         said = {name: value for name, value in record.items() if value is not None}
+        fill = said.get("fill")
+        if isinstance(fill, list):  # as TOML and JSON have it
+            said["fill"] = tuple(fill)
         return cls(**said)  # type: ignore[arg-type]  # __post_init__ checks what they are
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
-        """Return width and height of a resized image file, as torchvision's ``Resize`` has them."""
-        return (width, height) if self.resize is None else shorter_side(width, height, self.resize)
+        """Return width and height of a resized image.
+
+        As torchvision's ``Resize`` has them, and timm's ``ResizeKeepRatio`` for the border.
+        """
+        if self.resize is None:
+            return width, height
+        if self.crop_mode == "squash":
+            return self.resize, self.resize
+        if self.crop_mode == "border":
+            ratio = max(width / self.resize, height / self.resize)
+            return max(1, round(width / ratio)), max(1, round(height / ratio))
+        return shorter_side(width, height, self.resize)
 
     def corner(self, width: int, height: int) -> tuple[int, int]:
         """Return left and top of the central square in an image that is resized already.
@@ -119,7 +177,75 @@ class TestTransform:
         """
         if self.crop is None:
             return 0, 0
-        return round((width - self.crop) / 2), round((height - self.crop) / 2)
+        return _offset(width, self.crop), _offset(height, self.crop)
+
+    @property
+    def fills(self) -> bool:
+        """Whether a crop that is larger than the image is filled up."""
+        return self.crop_mode == "border"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformOptions:
+    """What a user says of the preparation of test images; None leaves it as it is."""
+
+    resize: int | None = None
+    crop_pct: float | None = None
+    """Share of the resized image's side that the network gets, as timm has it."""
+
+    interpolation: str | None = None
+    crop_mode: str | None = None
+
+    @property
+    def said(self) -> list[str]:
+        """Names of the options that are given."""
+        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+
+    def over(
+        self, base: TestTransform, side: int, mean: tuple[float, float, float]
+    ) -> TestTransform:
+        """Return ``base`` with what is said here, for networks that get squares of ``side``.
+
+        ``crop_pct`` resizes to the whole part of side / crop_pct, as timm does. The border has the
+        colour of ``mean``.
+
+        Args:
+            base: what would be done otherwise.
+            side: of the images that the network gets, in pixels.
+            mean: of the normalisation, in [0, 1] pixel units.
+
+        Raises:
+            ValueError: options exclude each other, have no effect or are impossible.
+
+        Example:
+            >>> base = TestTransform(resize=256, crop=224)
+            >>> TransformOptions(crop_pct=0.95).over(base, 224, (0, 0, 0)).text()
+            'resize235-bicubic+centercrop224'
+        """
+        if self.resize is not None and self.crop_pct is not None:
+            raise ValueError("resize and crop_pct exclude each other: give one of them")
+        if self.crop_pct is not None and not 0 < self.crop_pct <= 1:
+            raise ValueError(f"expected 0 < crop_pct <= 1, got {self.crop_pct!r:.40}")
+        resize = self.resize
+        if self.crop_pct is not None:
+            resize = math.floor(side / self.crop_pct)
+        elif resize is None and base.resize is not None:
+            resize = math.floor(side * base.resize / (base.crop or base.resize))
+        if resize is None:
+            raise ValueError(
+                f"{self.said[0]} has no effect: nothing is resized; add resize or crop_pct"
+            )
+        mode = self.crop_mode or base.crop_mode
+        known: dict[str, object] = {"resize": resize, "crop": side, "crop_mode": mode}
+        if mode == "border":
+            known["fill"] = tuple(round(255 * level) for level in mean)
+        return TestTransform.of_record(
+            {**known, "interpolation": self.interpolation or base.interpolation}
+        )
+
+
+def _offset(extent: int, crop: int) -> int:
+    return round((extent - crop) / 2) if extent >= crop else -((crop - extent) // 2)
 
 
 def shorter_side(width: int, height: int, side: int) -> tuple[int, int]:

@@ -52,6 +52,11 @@ def evaluate(
     allow_partial: bool = False,
     name: str | None = None,
     argv: Sequence[str] = (),
+    resize: int | None = None,
+    crop_pct: float | None = None,
+    interpolation: str | None = None,
+    crop_mode: str | None = None,
+    override_checkpoint: bool = False,
     progress: EvalProgress | None = None,
     should_stop: Callable[[], bool] | None = None,
     **options: object,
@@ -85,6 +90,12 @@ def evaluate(
             says how many, and is compared with none of the whole set.
         name: a name for the report; the model's by default.
         argv: the command line, for the record.
+        resize: pixels that the shorter side of images is resized to before the central crop of the
+            model's size; instead of what the checkpoint, published weights or the data set have.
+        crop_pct: the same as a share: the model's size divided by ``resize``.
+        interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``, as Pillow has them.
+        crop_mode: ``center``, ``squash`` or ``border``, as timm has them.
+        override_checkpoint: obey these four also where the checkpoint records otherwise.
         progress: hooks that are told how far the evaluation is.
         should_stop: asked before every unit of work, and in long ones every few seconds; true
             stops as SIGINT does.

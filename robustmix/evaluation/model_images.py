@@ -7,8 +7,8 @@ from pathlib import Path
 from robustmix.data.datasets import load_dataset
 from robustmix.data.images import ImageSet
 from robustmix.data.manifests import Split
-from robustmix.data.preparation import TestTransform
-from robustmix.errors import IntakeError
+from robustmix.data.preparation import TestTransform, TransformOptions
+from robustmix.errors import IntakeError, UsageError
 from robustmix.models.robust_model import RobustModel
 
 
@@ -19,6 +19,8 @@ def load_for(
     data_dir: Path | None,
     *,
     allow_partial: bool = False,
+    asked: TransformOptions | None = None,
+    override: bool = False,
 ) -> ImageSet:
     """Load images for a model, with the test transform of its training.
 
@@ -26,10 +28,21 @@ def load_for(
     so, or nothing is known, they are prepared in the data set's own way. A note says where the two
     differ.
 
+    Args:
+        robust: the model.
+        name: of the data set.
+        split: of it.
+        data_dir: where data sets lie.
+        asked: what the user says of the preparation, over all this.
+        override: let that contradict what the checkpoint records.
+
     Raises:
-        UsageError: see ``load_dataset``.
-        IntakeError: see ``load_dataset``; or what the checkpoint records is no test transform.
+        UsageError: see ``load_dataset``; or the options are impossible.
+        IntakeError: see ``load_dataset``; what the checkpoint records is no test transform; or the
+            options contradict it.
     """
+    if asked is not None and asked.said:
+        return _as_asked(robust, name, split, data_dir, asked, override)
     _, height, width = robust.input_size
     size = height if height == width else None
     recorded = recorded_transform(robust)
@@ -60,6 +73,53 @@ def load_for(
         f"images are prepared with the test transform of the training, '{images.transform}', "
         f"which {'the checkpoint records' if robust.info.recipe else 'the weights came with'}; "
         f"those of {images.name} would by themselves be prepared with '{images.own_transform}'",
+    )
+
+
+def _as_asked(
+    robust: RobustModel,
+    name: str,
+    split: Split,
+    data_dir: Path | None,
+    asked: TransformOptions,
+    override: bool,
+) -> ImageSet:
+    _, height, width = robust.input_size
+    if height != width:
+        raise UsageError(
+            f"{asked.said[0]} is for square images, the model takes {width}x{height}",
+            "leave it out",
+            code="E-TRANSFORM",
+        )
+    recorded = recorded_transform(robust)
+    base = recorded
+    if base is None:
+        own = load_dataset(name, split, data_dir=data_dir, img_size=height)
+        try:
+            base = TestTransform.parse(own.transform)
+        except ValueError:  # words of a loader of others, which does it whatever is asked
+            base = TestTransform()
+    red, green, blue = robust.mean.flatten().tolist()
+    try:
+        wanted = asked.over(base, height, (red, green, blue))
+    except ValueError as error:
+        raise UsageError(str(error), code="E-TRANSFORM") from None
+    known = robust.info.recipe is not None or robust.info.sha256 is not None
+    if recorded is not None and wanted != recorded and known and not override:
+        options = " and ".join("--" + option.replace("_", "-") for option in asked.said)
+        raise IntakeError(
+            f"{options} contradicts {robust.info.source}: it records '{recorded.text()}', "
+            f"asked for is '{wanted.text()}'",
+            f"leave {options} out, or pass --override-checkpoint",
+            code="E-MODEL",
+        )
+    images = load_dataset(name, split, data_dir=data_dir, img_size=height, test_transform=wanted)
+    if recorded is None or wanted == recorded:
+        return images
+    return _noted(
+        images,
+        f"images are prepared as asked for, '{wanted.text()}', not with the test transform of the "
+        f"training, '{recorded.text()}'",
     )
 
 

@@ -11,6 +11,7 @@ from robustmix.attacks.registry import ATTACKS
 from robustmix.data.images import ImageSet
 from robustmix.data.location import data_folder
 from robustmix.data.manifests import DATASETS
+from robustmix.data.preparation import TransformOptions
 from robustmix.environment import choose_device
 from robustmix.errors import IntakeError, RobustmixError, UsageError
 from robustmix.evaluation.class_names import check_class_names
@@ -43,6 +44,8 @@ def prepare(
     allow_partial: bool = False,
     name: str | None = None,
     argv: Sequence[str] = (),
+    transform: TransformOptions | None = None,
+    override_checkpoint: bool = False,
 ) -> Evaluation:
     """Decide everything of an evaluation; the arguments are those of ``evaluate``.
 
@@ -63,7 +66,8 @@ def prepare(
         options=options,
     )
     folder = data_folder(Path(data_dir) if data_dir is not None else None)
-    whole = _dataset(dataset, robust, folder, allow_partial)
+    asked_for = transform or TransformOptions()
+    whole = _dataset(dataset, robust, folder, asked_for, override_checkpoint, allow_partial)
     _check_fit(robust, whole)
     chosen = _subset(whole, limit, seed)
     data = whole if chosen is None else whole.subset(chosen)
@@ -138,9 +142,20 @@ def _refusal(planned: Planned, error: Exception) -> RobustmixError:
 
 
 def _dataset(
-    dataset: ImageSet | str | None, robust: RobustModel, folder: Path, allow_partial: bool
+    dataset: ImageSet | str | None,
+    robust: RobustModel,
+    folder: Path,
+    transform: TransformOptions,
+    override: bool,
+    allow_partial: bool,
 ) -> ImageSet:
     if isinstance(dataset, ImageSet):
+        if transform.said:
+            raise UsageError(
+                f"{transform.said[0]} is for data sets by name: these images are prepared already",
+                "leave it out",
+                code="E-TRANSFORM",
+            )
         return dataset
     name = dataset or robust.info.dataset
     if name is None:
@@ -149,7 +164,15 @@ def _dataset(
         )
     if dataset is None:
         require_plugins(robust.info.plugins, [DATASETS])  # says where it came from
-    return load_for(robust, name, "test", folder, allow_partial=allow_partial)
+    return load_for(
+        robust,
+        name,
+        "test",
+        folder,
+        allow_partial=allow_partial,
+        asked=transform,
+        override=override,
+    )
 
 
 def _check_fit(robust: RobustModel, data: ImageSet) -> None:

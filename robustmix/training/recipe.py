@@ -272,7 +272,8 @@ def without_effect(recipe: Recipe) -> dict[str, str]:
     found |= {f"augment.{key}": why for key, why in idle.items()}
     transform = _build("test_transform", TestTransform, recipe.test_transform or {})
     if transform.resize is None:
-        found["test_transform.interpolation"] = "nothing is resized"
+        for key in ("interpolation", "crop_mode"):
+            found[f"test_transform.{key}"] = "nothing is resized"
     return found
 
 

@@ -336,7 +336,7 @@ def _protocol(selection: Selection, size: int | None) -> dict[str, Setting]:
     tables = {
         "augment": asdict(protocol.augment),
         "normalisation": {"mean": protocol.mean, "std": protocol.std},
-        "test_transform": asdict(protocol.test_transform),
+        "test_transform": protocol.test_transform.record(),
     }
     origin = f"protocol of {name}"
     found = {

@@ -109,7 +109,7 @@ def _transform(recipe: Recipe, val: ImageSet) -> Mapping[str, object] | None:
     if recipe.test_transform is not None:
         return recipe.test_transform
     try:
-        return _said(TestTransform.parse(val.transform))
+        return TestTransform.parse(val.transform).record()
     except ValueError:  # words of a loader of others, which does it whatever is asked
         return None
 
@@ -119,7 +119,7 @@ def _acting(augment: Augment) -> dict[str, object]:
     return {key: value for key, value in _said(augment).items() if key not in idle}
 
 
-def _said(options: Augment | TestTransform) -> dict[str, object]:
+def _said(options: Augment) -> dict[str, object]:
     return {key: value for key, value in asdict(options).items() if value is not None}
 
 

@@ -14,7 +14,7 @@ from robustmix.data.file_pixels import FilePixels, prepared_size
 from robustmix.data.images import ImageSet, Pixels, TensorPixels
 from robustmix.data.listing import EXTENSIONS, unreadable
 from robustmix.data.preparation import TestTransform
-from robustmix.data.resized import ResizedPixels
+from robustmix.data.resized import resized_pixels
 from robustmix.errors import IntakeError
 
 
@@ -161,9 +161,7 @@ def stored_images(name: str, images: Tensor, labels: Sequence[int], like: ImageS
     pixels: Pixels = TensorPixels(images)
     transform = TestTransform.parse(like.transform)
     if transform.text() != "none":
-        pixels = ResizedPixels(
-            pixels, transform.resize, transform.interpolation, crop=transform.crop
-        )
+        pixels = resized_pixels(pixels, transform)
     if pixels.size != like.input_size:
         raise IntakeError(
             f"{name} has images of {pixels.size[1]}x{pixels.size[2]} pixels, the evaluated ones "
