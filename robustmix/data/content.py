@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from robustmix.data.images import ImageSet, Pixels, SubsetPixels
 from robustmix.data.listing import unreadable
 from robustmix.data.resized import ResizedPixels
 from robustmix.data.threads import in_threads
+from robustmix.data.torch_sets import ItemPixels
 from robustmix.files import file_digest, regular_file
 from robustmix.rng import sample_keys, seeded_subset
 
@@ -23,6 +25,9 @@ PROBE_BYTES = 4096
 
 PROBED_FILES = 100_000
 """Files of a larger set that are looked into, selected by their ids."""
+
+PROBED_ITEMS = 2_000
+"""Images that are hashed of a data set of others which is too large for memory."""
 
 _CHUNK = 512
 
@@ -44,6 +49,8 @@ def pixels_sha256(images: ImageSet) -> str:
     if isinstance(pixels, FilePixels | KeptFiles):
         paths = [pixels.paths[place] for place in places.tolist()]
         parts = _file_parts(paths, images.sample_ids)
+    elif isinstance(pixels, ItemPixels):
+        parts = _item_parts(pixels, places, images.sample_ids)
     else:
         parts = _array_parts(pixels, places, images.sample_ids)
     for part in parts:
@@ -67,6 +74,15 @@ def _array_parts(pixels: Pixels, places: Tensor, ids: Sequence[str]) -> Iterator
     chosen = seeded_subset(0, ids, most)
     for some in torch.split(places if chosen is None else places[chosen], _CHUNK):
         yield pixels.take(some).cpu().contiguous().numpy().tobytes()
+
+
+def _item_parts(pixels: ItemPixels, places: Tensor, ids: Sequence[str]) -> Iterator[bytes]:
+    yield f"{len(places)} items".encode()
+    chosen = seeded_subset(0, ids, PROBED_ITEMS)
+    for place in (places if chosen is None else places[chosen]).tolist():
+        stored = pixels.stored(place)
+        yield f"{stored.shape}".encode()
+        yield np.ascontiguousarray(stored).tobytes()
 
 
 def _file_parts(paths: Sequence[Path], ids: Sequence[str]) -> Iterator[bytes]:

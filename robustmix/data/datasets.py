@@ -12,9 +12,9 @@ from robustmix.data.location import expanded
 from robustmix.data.manifests import DATASETS, Split, list_manifests, load_manifest
 from robustmix.data.preparation import LARGEST, TestTransform
 from robustmix.data.protocol import own_test_transform
+from robustmix.data.resized import resized_pixels
 from robustmix.data.shift.alone import load_alone, stands_alone
 from robustmix.data.shift.registry import SHIFTS
-from robustmix.data.resized import resized_pixels
 from robustmix.data.threads import in_threads
 from robustmix.errors import IntakeError, UsageError, unknown_name
 

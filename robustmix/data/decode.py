@@ -5,6 +5,7 @@ is what the network sees.
 """
 
 import contextlib
+import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -49,11 +50,15 @@ def undecodable(path: Path, why: str, hint: str = "replace or remove the file") 
     return IntakeError(f"cannot decode {path}: {why}", hint, code="E-DATA")
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path) -> contextlib.AbstractContextManager[Image.Image]:
     regular_file(path, what="image", hint="replace or remove it", code="E-DATA")
+    return _decoded(path, path)
+
+
+@contextlib.contextmanager
+def _decoded(source: Path | io.BytesIO, path: Path) -> Iterator[Image.Image]:
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(source, formats=FORMATS) as image:
             check_area(path, image.width, image.height)
             yield image
     except RobustmixError:
@@ -158,6 +163,17 @@ def decode_rgb(path: Path, white: Mapping[str, float] | None = None) -> NDArray[
     with _opened(path) as image:
         pixels = plain_jpeg(image)
         return np.asarray(_rgb(path, image, white)) if pixels is None else pixels
+
+
+def bytes_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
+    """Return the pixels of an encoded image that is in memory, uint8 (H, W, 3).
+
+    Raises:
+        IntakeError: see ``open_rgb``.
+    """
+    path = Path(name)
+    with _decoded(io.BytesIO(data), path) as image:
+        return np.asarray(_rgb(path, image, None))
 
 
 def _rgb(path: Path, image: Image.Image, white: Mapping[str, float] | None) -> Image.Image:

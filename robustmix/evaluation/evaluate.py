@@ -10,11 +10,11 @@ from torch import nn
 
 from robustmix.attacks.registry import ATTACKS
 from robustmix.corruptions.registry import CORRUPTIONS
-from robustmix.data.images import ImageSet
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.evaluation.block_order import checked_image_memory
 from robustmix.evaluation.engine import check_batch_size
 from robustmix.evaluation.evaluation import Evaluation
+from robustmix.evaluation.model_images import Images
 from robustmix.evaluation.plan import Wanted
 from robustmix.evaluation.prepare import prepare
 from robustmix.evaluation.progress import EvalProgress, Silence
@@ -35,7 +35,7 @@ UNITS = "units"
 
 def evaluate(
     model: RobustModel | nn.Module | Path | str,
-    dataset: ImageSet | str | None = None,
+    dataset: Images | None = None,
     suites: Wanted | None = None,
     *,
     protocols: Sequence[str] = (),
@@ -66,6 +66,9 @@ def evaluate(
     Args:
         model: a ``RobustModel``, or what ``load_model`` takes: a checkpoint, a name, a module.
         dataset: an image set or the name of one; None takes the one the checkpoint was trained on.
+            Or a torch or torchvision data set of (image, label), a loader of one, or a pair of
+            tensors (images, labels); see ``robustmix.data.torch_sets.image_set_of``. Images are
+            those before normalisation, which the model has.
         suites: names, ``all``, suites with options of their own, or those with a place of their
             own (``Planned``); ``clean`` is always run. None: clean and calibration, or what the
             protocols have.

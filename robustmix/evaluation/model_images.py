@@ -1,13 +1,18 @@
 """Images prepared as a model was tested in its training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeAlias
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from robustmix.data.datasets import load_dataset
 from robustmix.data.images import ImageSet
 from robustmix.data.manifests import Split
 from robustmix.data.preparation import TestTransform, TransformOptions
+from robustmix.data.torch_sets import Wanted, image_set_of, is_torch_data, named_by_model
 from robustmix.errors import IntakeError, UsageError
 from robustmix.models.robust_model import RobustModel
 
@@ -33,6 +38,7 @@ def load_for(
         name: of the data set.
         split: of it.
         data_dir: where data sets lie.
+        allow_partial: see ``load_dataset``.
         asked: what the user says of the preparation, over all this.
         override: let that contradict what the checkpoint records.
 
@@ -42,7 +48,7 @@ def load_for(
             options contradict it.
     """
     if asked is not None and asked.said:
-        return _as_asked(robust, name, split, data_dir, asked, override)
+        return _as_asked(robust, name, split, data_dir, asked, override, allow_partial)
     _, height, width = robust.input_size
     size = height if height == width else None
     recorded = recorded_transform(robust)
@@ -76,6 +82,36 @@ def load_for(
     )
 
 
+Images: TypeAlias = ImageSet | str | Dataset[Any] | DataLoader[Any] | Sequence[Tensor]
+"""What is evaluated on."""
+
+
+def load_given(
+    robust: RobustModel, data: object, asked: TransformOptions, override: bool
+) -> ImageSet:
+    """Take images from a torch data set, a loader or a pair of tensors.
+
+    Those of the model's size are taken as they are; others get the test transform of the training.
+
+    Raises:
+        UsageError: it is none of these, or the options are impossible.
+        IntakeError: see ``image_set_of``; or the options contradict the checkpoint.
+    """
+    if not is_torch_data(data):
+        raise UsageError(
+            f"cannot evaluate on a {type(data).__name__}",
+            "give a name, a torch data set or loader of (image, label), or a pair of tensors",
+            code="E-UNKNOWN-DATASET",
+        )
+    _, height, width = robust.input_size
+    recorded = recorded_transform(robust)
+    transform = recorded
+    if asked.said:
+        transform = _asked_transform(robust, recorded or TestTransform(), recorded, asked, override)
+    images = image_set_of(data, Wanted((height, width), transform, always=bool(asked.said)))
+    return named_by_model(images, robust.info.class_names, robust.num_classes)
+
+
 def _as_asked(
     robust: RobustModel,
     name: str,
@@ -83,6 +119,7 @@ def _as_asked(
     data_dir: Path | None,
     asked: TransformOptions,
     override: bool,
+    allow_partial: bool,
 ) -> ImageSet:
     _, height, width = robust.input_size
     if height != width:
@@ -94,14 +131,41 @@ def _as_asked(
     recorded = recorded_transform(robust)
     base = recorded
     if base is None:
-        own = load_dataset(name, split, data_dir=data_dir, img_size=height)
+        own = load_dataset(
+            name, split, data_dir=data_dir, img_size=height, allow_partial=allow_partial
+        )
         try:
             base = TestTransform.parse(own.transform)
         except ValueError:  # words of a loader of others, which does it whatever is asked
             base = TestTransform()
+    wanted = _asked_transform(robust, base, recorded, asked, override)
+    images = load_dataset(
+        name,
+        split,
+        data_dir=data_dir,
+        img_size=height,
+        test_transform=wanted,
+        allow_partial=allow_partial,
+    )
+    if recorded is None or wanted == recorded:
+        return images
+    return _noted(
+        images,
+        f"images are prepared as asked for, '{wanted.text()}', not with the test transform of the "
+        f"training, '{recorded.text()}'",
+    )
+
+
+def _asked_transform(
+    robust: RobustModel,
+    base: TestTransform,
+    recorded: TestTransform | None,
+    asked: TransformOptions,
+    override: bool,
+) -> TestTransform:
     red, green, blue = robust.mean.flatten().tolist()
     try:
-        wanted = asked.over(base, height, (red, green, blue))
+        wanted = asked.over(base, robust.input_size[1], (red, green, blue))
     except ValueError as error:
         raise UsageError(str(error), code="E-TRANSFORM") from None
     known = robust.info.recipe is not None or robust.info.sha256 is not None
@@ -113,14 +177,7 @@ def _as_asked(
             f"leave {options} out, or pass --override-checkpoint",
             code="E-MODEL",
         )
-    images = load_dataset(name, split, data_dir=data_dir, img_size=height, test_transform=wanted)
-    if recorded is None or wanted == recorded:
-        return images
-    return _noted(
-        images,
-        f"images are prepared as asked for, '{wanted.text()}', not with the test transform of the "
-        f"training, '{recorded.text()}'",
-    )
+    return wanted
 
 
 def _noted(images: ImageSet, text: str) -> ImageSet:

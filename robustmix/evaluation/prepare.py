@@ -17,7 +17,7 @@ from robustmix.errors import IntakeError, RobustmixError, UsageError
 from robustmix.evaluation.class_names import check_class_names
 from robustmix.evaluation.evaluation import Evaluation, Ready, origin_part
 from robustmix.evaluation.faults import suite_fault
-from robustmix.evaluation.model_images import load_for
+from robustmix.evaluation.model_images import Images, load_for, load_given
 from robustmix.evaluation.plan import Planned, Wanted, plan
 from robustmix.evaluation.protocols import ProtocolScene
 from robustmix.evaluation.suite import Prepared, Scene, limited_count
@@ -31,7 +31,7 @@ from robustmix.tables import require_plugins
 
 def prepare(
     model: RobustModel | nn.Module | Path | str,
-    dataset: ImageSet | str | None = None,
+    dataset: Images | None = None,
     suites: Wanted | None = None,
     *,
     protocols: Sequence[str] = (),
@@ -77,7 +77,7 @@ def prepare(
         robust=robust,
         data=whole,
         folder=folder,
-        dataset="" if isinstance(dataset, ImageSet) else asked,
+        dataset=asked if isinstance(dataset, str | None) else "",
         limit=limit,
         seed=seed,
         allow_partial=allow_partial,
@@ -142,7 +142,7 @@ def _refusal(planned: Planned, error: Exception) -> RobustmixError:
 
 
 def _dataset(
-    dataset: ImageSet | str | None,
+    dataset: Images | None,
     robust: RobustModel,
     folder: Path,
     transform: TransformOptions,
@@ -157,6 +157,8 @@ def _dataset(
                 code="E-TRANSFORM",
             )
         return dataset
+    if dataset is not None and not isinstance(dataset, str):
+        return load_given(robust, dataset, transform, override)
     name = dataset or robust.info.dataset
     if name is None:
         raise UsageError(

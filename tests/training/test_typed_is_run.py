@@ -26,7 +26,7 @@ from robustmix.training import Recipe, resolve_recipe
 from robustmix.training.catalogue import flat, list_rows, recipe_files
 from robustmix.training.recipe import recipe_to_dict
 
-CASES = 1500
+CASES = 2400
 
 Value = Callable[[random.Random], object]
 
@@ -98,6 +98,8 @@ PLAIN: dict[str, Value] = {
     "test_transform.resize": among(40, 300),
     "test_transform.crop": among(28, 224),
     "test_transform.interpolation": among("bilinear", "bicubic"),
+    "test_transform.crop_mode": among("center", "squash"),
+    "test_transform.fill": among([0, 0, 0], [124, 116, 104]),
 }
 """Keys with values that each is valid by itself."""
 
@@ -113,6 +115,12 @@ TOGETHER: dict[str, dict[str, object]] = {
     "augment.rand_policy": {"augment.rand_ops": 2},
     "augment.rand_fill": {"augment.rand_ops": 1},
     "test_transform.interpolation": {"test_transform.resize": 300},
+    "test_transform.crop_mode": {"test_transform.resize": 300},
+    "test_transform.fill": {
+        "test_transform.resize": 300,
+        "test_transform.crop": 224,
+        "test_transform.crop_mode": "border",
+    },
     "generator_lr": {"method": "automix"},
     "momentum": {"optimizer": "sgd"},
     "ema_warmup_epochs": {"ema_decay": 0.9},
