@@ -10,6 +10,7 @@ from torch import nn
 
 from robustmix.attacks.registry import ATTACKS
 from robustmix.corruptions.registry import CORRUPTIONS
+from robustmix.data.preparation import TransformOptions
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.evaluation.block_order import checked_image_memory
 from robustmix.evaluation.engine import check_batch_size
@@ -135,6 +136,9 @@ def evaluate(
         raise UsageError("there is nothing to resume without out", "name the folder as out")
     if resume and out is not None:
         require_recorded(out)
+    transform = TransformOptions(
+        resize=resize, crop_pct=crop_pct, interpolation=interpolation, crop_mode=crop_mode
+    )
     evaluation = prepare(
         model,
         dataset,
@@ -149,6 +153,8 @@ def evaluate(
         allow_partial=allow_partial,
         name=name if name or out is None else Path(out).name,
         argv=argv,
+        transform=transform,
+        override_checkpoint=override_checkpoint,
     )
     memory = checked_image_memory(image_memory, evaluation.data.pixels)
     batch_size = batch_size or evaluation.usual_batch
