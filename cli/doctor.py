@@ -1,6 +1,7 @@
 """``robustmix doctor``: does this installation compute the right numbers?"""
 
 import json as json_module
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -58,8 +59,16 @@ def _about(result: dict[str, object]) -> list[str]:
         f"robustmix {result['version']}, Python {environment['python']}, {environment['platform']}",
         f"packages: {packages}",
         f"device: {environment['device']}, {environment['threads']} threads",
-        "data: " + ", ".join(f"{name} {state}" for name, state in data.items()),
+        _about_data(data),
         f"speed: {speed['arch']} at {speed['input']}, {speed['forward_images_per_s']:.0f} images a "
         f"second forward, {speed['forward_backward_images_per_s']:.0f} forward and backward",
         f"{len(checks) - failed} of {len(checks)} self-tests passed",
     ]
+
+
+def _about_data(data: Mapping[str, str]) -> str:
+    """Name the data sets that are here, or are here in part; of the others there are many."""
+    here = [f"{name} {state}" for name, state in data.items() if state != "missing"]
+    others = len(data) - len(here)
+    more = f"; {others} others are not here (robustmix data list)" if others else ""
+    return f"data: {', '.join(here)}{more}"

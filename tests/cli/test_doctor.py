@@ -5,6 +5,7 @@ import pytest
 
 import robustmix
 from robustmix.cli.app import run
+from robustmix.data.manifests import DATASETS
 from robustmix.doctor import CHECKS, metric_checks
 
 
@@ -27,7 +28,10 @@ def test_one_line_a_check_then_the_machine(
     assert about[1].startswith("packages: torch ")
     assert about[2].startswith("device: ")
     assert about[2].endswith(" threads")
-    assert about[3] == "data: cifar10 missing, cifar100 missing, digits embedded"
+    others = len(DATASETS) - 1
+    assert about[3] == (
+        f"data: digits embedded; {others} others are not here (robustmix data list)"
+    )
     assert about[4].startswith("speed: resnet8 at 32x32, ")
     assert about[5] == f"{len(CHECKS)} of {len(CHECKS)} self-tests passed"
 

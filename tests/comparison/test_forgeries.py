@@ -174,7 +174,7 @@ FREE = [
     r"|class_map_sha256|trusted_pickle|training|token_patch|input_size).*",
     r"model\.checks.*",
     # Which images; they are not there either. A baseline of the same ones holds it against them.
-    r"dataset\.(name|split|transform|files|pixels_sha256|subset\.rule).*",
+    r"dataset\.(name|split|transform|layout|files|pixels_sha256|subset\.rule).*",
     r"dataset\.subset",  # struck out, the rest is as of a shard
     r"protocol\.presets.*",
     # Words for people, and what suites took.

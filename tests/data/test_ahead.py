@@ -199,8 +199,8 @@ next(batches)
 @pytest.mark.parametrize(
     ("ending", "code"),
     [
-        ("sys.exit(7)", 7),
-        ("raise KeyboardInterrupt", -2),
+        pytest.param("sys.exit(7)", 7, marks=pytest.mark.slow),
+        pytest.param("raise KeyboardInterrupt", -2, marks=pytest.mark.slow),
         (
             "child = os.fork()\nif not child:\n"
             "    os._exit(5 if len(data.pixels.take(torch.arange(2))) == 2 else 6)\n"

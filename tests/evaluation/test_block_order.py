@@ -130,8 +130,15 @@ def test_no_bound_and_no_batch_changes_a_number(
     assert found == numbers(evaluate(tiny_model(), tiny_images(N), wanted))
 
 
-@pytest.mark.parametrize("suite", ["shuffle", "corruption"])
-@pytest.mark.parametrize("at", [25, 90])
+@pytest.mark.parametrize(
+    ("suite", "at"),
+    [
+        ("shuffle", 90),
+        ("corruption", 25),
+        pytest.param("shuffle", 25, marks=pytest.mark.slow),
+        pytest.param("corruption", 90, marks=pytest.mark.slow),
+    ],
+)
 def test_stopped_inside_a_span_it_goes_on_with_any_other_bound(
     at: int, suite: str, files: ImageSet, room: Callable[[int], None], tmp_path: Path
 ) -> None:
@@ -169,7 +176,9 @@ class Told(Silence):
         self.done += samples
 
 
-@pytest.mark.parametrize("images", [0, 40, N])
+@pytest.mark.parametrize(
+    "images", [pytest.param(0, marks=pytest.mark.slow), 40, pytest.param(N, marks=pytest.mark.slow)]
+)
 def test_progress_ends_at_its_total(
     images: int, files: ImageSet, room: Callable[[int], None]
 ) -> None:

@@ -55,6 +55,8 @@ FULL = resolve_recipe(
         "grad_clip": 5.0,
         "precision": "bf16",
         "channels_last": True,
+        "ema_decay": 0.9,
+        "ema_warmup_epochs": 2,
         "init": "torch",
         "seed": 12,
         "val_split": 0.1,
