@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,45 +21,72 @@ _PRECISION = 22
 """Fractional bits of Pillow's resampling weights."""
 
 
-@functools.cache
-def box_weights(size: int, new_size: int) -> Tensor:
-    """Return Pillow's box filter from ``size`` to ``new_size`` pixels, float64 (new_size, size).
+class Runs(NamedTuple):
+    """Which pixels each new pixel is the mean of: a run of them, all of one weight."""
 
-    Whole pixels are counted or left out, never cut. The weights are whole multiples of 2^-22, held
-    as whole numbers.
+    first: Tensor
+    """Place of the first, int64 (new_size,)."""
+
+    count: Tensor
+    """How many, int32 (new_size,), at least 1."""
+
+    weight: Tensor
+    """Of each, int32 (new_size,), in units of 2^-22."""
+
+
+@functools.cache
+def box_runs(size: int, new_size: int) -> Runs:
+    """Return Pillow's box filter from ``size`` to ``new_size`` pixels.
+
+    Whole pixels are counted or left out, never cut.
     """
     scale = size / new_size
     stretch = max(scale, 1.0)
-    weights = torch.zeros(new_size, size, dtype=torch.float64)
+    runs = []
     for i in range(new_size):
         centre = (i + 0.5) * scale
         first = max(math.floor(centre - 0.5 * stretch + 0.5), 0)
         last = min(math.floor(centre + 0.5 * stretch + 0.5), size)
         inside = [j for j in range(first, last) if -0.5 < (j - centre + 0.5) / stretch <= 0.5]
-        weights[i, inside] = math.floor(2**_PRECISION / len(inside) + 0.5)
-    return weights
+        runs.append((inside[0], len(inside), math.floor(2**_PRECISION / len(inside) + 0.5)))
+    first, count, weight = zip(*runs, strict=True)
+    return Runs(
+        torch.tensor(first),
+        torch.tensor(count, dtype=torch.int32),
+        torch.tensor(weight, dtype=torch.int32),
+    )
 
 
-def _resample_rows(levels: Tensor, new_size: int) -> Tensor:
-    """Resample whole grey levels (..., W) to (..., new_size), rounding to whole levels."""
-    weights = box_weights(levels.shape[-1], new_size).to(levels.device)
-    # Whole numbers below 2^53 throughout, so the product is exact in any order.
-    total = levels @ weights.T
-    return total.add_(2 ** (_PRECISION - 1)).mul_(2.0**-_PRECISION).floor_().clamp_(0, 255)
+def _resample(levels: Tensor, new_size: int, dim: int) -> Tensor:
+    """Resample grey levels, uint8, along their last axis (-1) or the one before (-2)."""
+    size = levels.shape[dim]
+    device = levels.device
+    first, count, weight = box_runs(size, new_size)
+    most = int(count.max())
+    if most == 1:  # a mean of one pixel is that pixel
+        return levels.index_select(dim, first.to(device))
+    shape = (-1, 1) if dim == -2 else (-1,)
+    total = levels.index_select(dim, first.to(device)).to(torch.int32)
+    for step in range(1, most):
+        more = levels.index_select(dim, (first + step).clamp_max(size - 1).to(device))
+        total += more * (count > step).view(shape).to(device)
+    # At most 255.5 x 2^22 and half a unit, which int32 holds.
+    total.mul_(weight.view(shape).to(device)).add_(2 ** (_PRECISION - 1))
+    return total.bitwise_right_shift_(_PRECISION).clamp_(0, 255).to(torch.uint8)
 
 
 def box_resize(levels: Tensor, height: int, width: int) -> Tensor:
     """Resample images as Pillow's ``BOX`` filter does: rows, rounded, then columns, rounded.
 
     Args:
-        levels: whole grey levels, float64 (N, 3, H, W).
+        levels: grey levels, uint8 (N, 3, H, W).
         height: of the result, in pixels.
         width: of the result, in pixels.
 
     Returns:
-        Whole grey levels, float64 (N, 3, height, width).
+        uint8 (N, 3, height, width).
     """
-    return _resample_rows(_resample_rows(levels, width).mT, height).mT
+    return _resample(_resample(levels, width, -1), height, -2)
 
 
 def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tensor:
@@ -78,8 +106,8 @@ def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tenso
     """
     height, width = images.shape[-2:]
     factor = FACTOR[profile][severity - 1]
-    small = box_resize(images.to(torch.float64), int(height * factor), int(width * factor))
-    return box_resize(small, height, width).to(torch.uint8)
+    small = box_resize(images, int(height * factor), int(width * factor))
+    return box_resize(small, height, width)
 
 
 CORRUPTION = Corruption(name="pixelate", constants=FACTOR, apply=apply)
