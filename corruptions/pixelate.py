@@ -27,7 +27,7 @@ class Runs(NamedTuple):
     first: Tensor
     """Place of the first, int64 (new_size,)."""
 
-    count: Tensor
+    length: Tensor
     """How many, int32 (new_size,), at least 1."""
 
     weight: Tensor
@@ -49,27 +49,23 @@ def box_runs(size: int, new_size: int) -> Runs:
         last = min(math.floor(centre + 0.5 * stretch + 0.5), size)
         inside = [j for j in range(first, last) if -0.5 < (j - centre + 0.5) / stretch <= 0.5]
         runs.append((inside[0], len(inside), math.floor(2**_PRECISION / len(inside) + 0.5)))
-    first, count, weight = zip(*runs, strict=True)
-    return Runs(
-        torch.tensor(first),
-        torch.tensor(count, dtype=torch.int32),
-        torch.tensor(weight, dtype=torch.int32),
-    )
+    table = torch.tensor(runs)
+    return Runs(table[:, 0], table[:, 1].to(torch.int32), table[:, 2].to(torch.int32))
 
 
 def _resample(levels: Tensor, new_size: int, dim: int) -> Tensor:
     """Resample grey levels, uint8, along their last axis (-1) or the one before (-2)."""
     size = levels.shape[dim]
     device = levels.device
-    first, count, weight = box_runs(size, new_size)
-    most = int(count.max())
+    first, length, weight = box_runs(size, new_size)
+    most = int(length.max())
     if most == 1:  # a mean of one pixel is that pixel
         return levels.index_select(dim, first.to(device))
     shape = (-1, 1) if dim == -2 else (-1,)
     total = levels.index_select(dim, first.to(device)).to(torch.int32)
     for step in range(1, most):
         more = levels.index_select(dim, (first + step).clamp_max(size - 1).to(device))
-        total += more * (count > step).view(shape).to(device)
+        total += more * (length > step).view(shape).to(device)
     # At most 255.5 x 2^22 and half a unit, which int32 holds.
     total.mul_(weight.view(shape).to(device)).add_(2 ** (_PRECISION - 1))
     return total.bitwise_right_shift_(_PRECISION).clamp_(0, 255).to(torch.uint8)
