@@ -10,6 +10,7 @@ from scipy.io import savemat
 
 from robustmix.data import load_dataset
 from robustmix.data.manifests import DATASETS, Counts, load_manifest
+from robustmix.data.sets import mat_files
 from robustmix.errors import IntakeError
 from robustmix.saliency.object_regions import load_regions
 from tests.data.sets.pictures import labels_of, picture, read, read_as_whole, write
@@ -257,6 +258,17 @@ def test_flowers_in_two_splits_are_refused(flowers: Path) -> None:
 def test_a_damaged_mat_file_is_one_line(flowers: Path, content: bytes) -> None:
     (flowers / "flowers-102" / "setid.mat").write_bytes(content)
     with pytest.raises(IntakeError, match=r"setid\.mat (is no readable MATLAB 5 file|has no)"):
+        read("flowers102", "train", flowers)
+
+
+def test_a_mat_file_that_unpacks_to_far_more_is_not_unpacked(
+    flowers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mat_files, "MOST_UNPACKED", 2**16)
+    bomb = {"trnid": np.zeros((1, 2**16), dtype=np.uint8)}
+    savemat(flowers / "flowers-102" / "setid.mat", bomb, do_compression=True)
+    assert (flowers / "flowers-102" / "setid.mat").stat().st_size < 1000
+    with pytest.raises(IntakeError, match=r"setid\.mat .* unpacks to more than 65,536 bytes"):
         read("flowers102", "train", flowers)
 
 

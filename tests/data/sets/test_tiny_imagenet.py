@@ -1,12 +1,15 @@
 """Tiny-ImageNet in its official layout, with 200 ids that are not sorted in wnids.txt."""
 
+import hashlib
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from robustmix.data import load_dataset
+from robustmix.data.manifests import DATASETS, Counts, load_manifest
 from robustmix.data.wnids import imagenet_wnids
 from robustmix.errors import IntakeError
 from tests.data.sets.pictures import labels_of, picture, read, read_as_whole, write
@@ -82,6 +85,24 @@ def test_a_whole_set_is_no_part(root: Path) -> None:
     assert read_as_whole("tiny-imagenet", "train", root, train=9).partial_of is None
     with pytest.raises(IntakeError, match="has 9 images, more than the official 8"):
         read_as_whole("tiny-imagenet", "train", root, train=8)
+
+
+def test_a_whole_set_with_other_labels_than_the_official_ones_is_refused(root: Path) -> None:
+    manifest = replace(load_manifest("tiny-imagenet"), counts=Counts(val=3))
+    annotations = root / "tiny-imagenet-200" / "val" / "val_annotations.txt"
+    lines = [
+        f"tiny-imagenet/val/{n}\0{k}\n"
+        for n, k in labels_of(read("tiny-imagenet", "test", root)).items()
+    ]
+    digest = hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+    manifest = replace(manifest, split_sha256={"test": digest})
+    (file,) = DATASETS["tiny-imagenet"](manifest, "test", root).files
+    assert (file.sha256, file.verified) == (digest, True)
+    annotations.write_text(annotations.read_text().replace(WNIDS[7], WNIDS[8]))
+    with pytest.raises(
+        IntakeError, match=r"ids and labels of tiny-imagenet/val .* not the official"
+    ):
+        DATASETS["tiny-imagenet"](manifest, "test", root)
 
 
 def test_what_is_missing_of_val_is_left_out(root: Path) -> None:
