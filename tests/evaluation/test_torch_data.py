@@ -1,5 +1,6 @@
 """Torch data sets, loaders and tensors are evaluated as they are, or refused with a reason."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -154,6 +155,10 @@ class Endless(IterableDataset[object]):
 NOISE = np.random.default_rng(1)
 REFUSED: dict[str, tuple[object, str]] = {
     "normalised": (Items(lambda i: (NORMAL(BYTES[i] / 255), 0)), "take Normalize out"),
+    "one normalised": (
+        Items(lambda i: (NORMAL(BYTES[i] / 255) if i == N - 2 else BYTES[i] / 255, 0)),
+        f"image {N - 2} of Items has values.*take Normalize out",
+    ),
     "to 255": (Items(lambda i: (BYTES[i].float(), 0)), "divide by 255"),
     "NaN": (Items(lambda i: (BYTES[i] * torch.nan, 0)), "from nan"),
     "integers": (Items(lambda i: (BYTES[i].long(), 0)), "give uint8"),
@@ -192,3 +197,18 @@ def test_images_of_many_sizes_are_prepared_as_asked() -> None:
 
     report = evaluate(model(), Items(item), ["clean"], resize=7, interpolation="bilinear")
     assert report.content.dataset.transform == "resize7-bilinear+centercrop6"
+    with pytest.raises(RobustmixError, match=r"torch:Items has \(3, 8, 6\)"):
+        evaluate(model(), Items(item), ["clean"])
+
+
+def test_a_set_that_changes_its_labels_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: Counter[int] = Counter()
+
+    def item(index: int) -> tuple[Tensor, int]:
+        reads[index] += 1
+        return BYTES[index], int(index == 3 and reads[index] > 1)
+
+    monkeypatch.setattr(torch_sets, "KEPT_BYTES", 0)
+    monkeypatch.setattr(torch_sets, "READ_TWICE", 1)
+    with pytest.raises(IntakeError, match="image 3 of the data set has label 1, and had 0"):
+        evaluate(model(), Items(item), ["clean"])

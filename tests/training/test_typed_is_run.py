@@ -26,7 +26,7 @@ from robustmix.training import Recipe, resolve_recipe
 from robustmix.training.catalogue import flat, list_rows, recipe_files
 from robustmix.training.recipe import recipe_to_dict
 
-CASES = 2400
+CASES = 1500
 
 Value = Callable[[random.Random], object]
 
@@ -175,7 +175,7 @@ def draw(rng: random.Random, most: int, method: str) -> dict[str, object]:
         elif kind < 0.4:
             key, value = "method", rng.choice(list(METHODS))
         else:
-            key = rng.choice(list(PLAIN))
+            key = rng.choice([*PLAIN, *TOGETHER])  # what needs more, is refused oftener
             value = PLAIN[key](rng)
         if rng.random() < 0.7:
             found |= TOGETHER.get(key, {})
@@ -263,6 +263,8 @@ def test_every_given_key_acts_or_is_named(tmp_path: Path) -> None:
         method = rng.choice(list(METHODS))
         flags = draw(rng, 3, method)
         sets, file = draw(rng, 2, method), draw(rng, rng.choice((0, 0, 2)), method)
+        if any(key.startswith("test_transform.") for key in file):
+            file.pop("test_transform", None)  # TOML cannot say both
         if rng.random() < 0.7:  # the method whose options are given
             rng.choice((flags, sets))["method"] = method
         given = told(file, sets, flags)
