@@ -335,7 +335,7 @@ def main() -> None:
                 "shuffle": decodes(root, 10, "shuffle"),
                 "fgsm": decodes(root, 10, "fgsm", masking="off"),
             },
-            "peak_mib_by_images": {str(n): peak(root, n) for n in (400, 800, 1600)},
+            "peak_mib_by_images": {str(n): peak(root, n) for n in (1600, 3200, 6400)},
         }
     print(json.dumps(result, indent=2))
     if options.out:
