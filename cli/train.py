@@ -13,6 +13,7 @@ from robustmix.errors import UsageError
 from robustmix.progress import progress_kind
 
 if TYPE_CHECKING:
+    from robustmix.data.preparation import TransformOptions
     from robustmix.training.recipe import Recipe
     from robustmix.training.resolve import Resolved
 
@@ -53,6 +54,37 @@ def train(
     arch: Annotated[str | None, typer.Option(help="Backbone (robustmix list archs).")] = None,
     method: Annotated[
         str | None, typer.Option(help="Training method (robustmix list methods).")
+    ] = None,
+    img_size: Annotated[
+        int | None,
+        typer.Option(help="Side of the images in pixels.", rich_help_panel="Images"),
+    ] = None,
+    resize: Annotated[
+        int | None,
+        typer.Option(
+            help="Shorter side that test images are resized to before the central crop.",
+            rich_help_panel="Images",
+        ),
+    ] = None,
+    crop_pct: Annotated[
+        float | None,
+        typer.Option(
+            help="The same as a share: the images' side / resize.", rich_help_panel="Images"
+        ),
+    ] = None,
+    interpolation: Annotated[
+        str | None,
+        typer.Option(
+            help="How test images are resized: nearest, bilinear, bicubic or lanczos.",
+            rich_help_panel="Images",
+        ),
+    ] = None,
+    crop_mode: Annotated[
+        str | None,
+        typer.Option(
+            help="What becomes of test images that are not square: center, squash or border.",
+            rich_help_panel="Images",
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
@@ -118,14 +150,15 @@ def train(
 
     The path of the last checkpoint is printed on stdout.
     """
-    from robustmix.training.resolve import resolve_source
+    from robustmix.data.preparation import TransformOptions
 
-    overrides = {
+    overrides: dict[str, object] = {
         "dataset": dataset,
         "protocol_of": protocol_of,
         "allow_partial": True if allow_partial else None,
         "arch": arch,
         "method": method,
+        "img_size": img_size,
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,
@@ -136,14 +169,15 @@ def train(
         "method.feature_stage": feature_stage,
         "limit_train": None if limit_train is None else parse_limit(limit_train),
     }
-    given = recipe is not None or sets or any(value is not None for value in overrides.values())
+    asked = TransformOptions(
+        resize=resize, crop_pct=crop_pct, interpolation=interpolation, crop_mode=crop_mode
+    )
+    said = any(value is not None for value in overrides.values()) or bool(asked.said)
+    given = recipe is not None or sets or said
     if out is not None and (out / "recipe.toml").is_file() and not given and seed is None:
         recipe = str(out / "recipe.toml")  # nothing else was said: the run that is there
     seeds = [None] if seed is None else parse_seeds(seed)
-    resolved = [
-        resolve_source(recipe, sets=sets or (), overrides={**overrides, "seed": one})
-        for one in seeds
-    ]
+    resolved = [_resolved(recipe, sets or [], {**overrides, "seed": one}, asked) for one in seeds]
     if dry_run:
         _show_dry_run(resolved[0], len(resolved), data_dir, device)
         return
@@ -160,6 +194,18 @@ def train(
             picture_every=PICTURE_EVERY if picture_every is None else picture_every,
             allow_download=allow_download,
         )
+
+
+def _resolved(
+    source: str | None, sets: list[str], overrides: dict[str, object], asked: "TransformOptions"
+) -> "Resolved":
+    """Return the recipe; how test images are prepared is asked over what all else makes it."""
+    from robustmix.training.asked_transform import transform_keys
+    from robustmix.training.resolve import resolve_source
+
+    found = resolve_source(source, sets=sets, overrides=overrides)
+    keys = transform_keys(found.recipe, asked)
+    return resolve_source(source, sets=sets, overrides={**overrides, **keys}) if keys else found
 
 
 def _check_options(recipe: "Recipe", runs: int, resume: str, picture_every: int | None) -> None:
