@@ -101,15 +101,24 @@ def evaluate(
     img_size: ImgSize = None,
     resize: Annotated[
         int | None,
-        typer.Option(help="Shorter side that images are resized to [default: the model's]."),
+        typer.Option(
+            help="Shorter side that images are resized to [default: the model's].",
+            rich_help_panel="Model",
+        ),
     ] = None,
     crop_pct: Annotated[
-        float | None, typer.Option(help="The same as a share: the model's size / resize.")
+        float | None,
+        typer.Option(
+            help="The same as a share: the model's size / resize.", rich_help_panel="Model"
+        ),
     ] = None,
     interpolation: Annotated[
-        str | None, typer.Option(help="nearest, bilinear, bicubic or lanczos.")
+        str | None,
+        typer.Option(help="nearest, bilinear, bicubic or lanczos.", rich_help_panel="Model"),
     ] = None,
-    crop_mode: Annotated[str | None, typer.Option(help="center, squash or border.")] = None,
+    crop_mode: Annotated[
+        str | None, typer.Option(help="center, squash or border.", rich_help_panel="Model")
+    ] = None,
     mean: Mean = None,
     std: Std = None,
     norm_preset: NormPreset = None,

@@ -3,8 +3,12 @@
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
 
 from robustmix.data.images import ImageSet
+from robustmix.data.wnids import classes_of_wnids, imagenet_wnids
 from robustmix.errors import IntakeError
 from robustmix.models.robust_model import RobustModel
 
@@ -31,6 +35,40 @@ def check_class_names(robust: RobustModel, images: ImageSet) -> None:
         f"{_shown(others, at)}, the model's is {_shown(names, at)}",
         "give the data the model was trained on, or a --class-map",
         code="E-CLASS-NAMES",
+    )
+
+
+def among_imagenet(robust: RobustModel, images: ImageSet) -> ImageSet:
+    """Return images of some of ImageNet's classes with their places among the 1,000 as labels.
+
+    A folder whose class folders are WordNet ids of ImageNet-1k, and not all of them, would be
+    labelled by the order of its folders; a model of 1,000 outputs knows the ids by their places.
+
+    Args:
+        robust: the model. With other outputs, a class map or class names that are no ids of
+            ImageNet, the images stay as they are.
+        images: of a folder.
+    """
+    wnids = imagenet_wnids()
+    names = robust.info.class_names
+    if (
+        robust.num_classes != len(wnids)
+        or images.num_classes >= len(wnids)
+        or robust.info.class_map_sha256 is not None
+        or (names is not None and tuple(names) != wnids)
+        or not set(images.class_names) <= set(wnids)
+    ):
+        return images
+    places = torch.tensor(classes_of_wnids(images.class_names))
+    note = (
+        f"labels are places among ImageNet's {len(wnids):,} WordNet ids, "
+        f"of which {images.num_classes} have a folder"
+    )
+    return replace(
+        images,
+        labels=places[images.labels],
+        class_names=wnids,
+        notes=(*images.notes, note),
     )
 
 

@@ -70,9 +70,9 @@ def evaluate(
             Or a torch or torchvision data set of (image, label), a loader of one, or a pair of
             tensors (images, labels); see ``robustmix.data.torch_sets.image_set_of``. Images are
             those before normalisation, which the model has.
-        suites: names, ``all``, suites with options of their own, or those with a place of their
-            own (``Planned``); ``clean`` is always run. None: clean and calibration, or what the
-            protocols have.
+        suites: names (``"fgsm,pgd"`` too), ``all``, suites with options of their own, or those
+            with a place of their own (``Planned``); ``clean`` is always run. None: clean and
+            calibration, or what the protocols have.
         protocols: named protocols; names of suites then choose among theirs.
         data_dir: where data sets lie; see ``data_folder``.
         limit: evaluate only so many samples (int) or that share of them (float below 1), chosen by

@@ -42,7 +42,8 @@ class Planned:
         return self.name + (f"@{self.preset}" if self.preset else "")
 
 
-Wanted = Sequence[str | Suite | Planned]
+Wanted = str | Sequence[str | Suite | Planned]
+"""Names with commas between them, or names, suites and those with a place of their own."""
 
 
 def plan(
@@ -91,7 +92,9 @@ def plan(
 
 
 def _spelled(wanted: Wanted) -> list[str | Suite | Planned]:
-    """Replace ``all`` by the names it stands for."""
+    """Take a text apart at its commas, and replace ``all`` by the names it stands for."""
+    if isinstance(wanted, str):
+        wanted = [name.strip() for name in wanted.split(",") if name.strip()]
     return [one for item in wanted for one in (names_of_all() if item == "all" else [item])]
 
 

@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from robustmix.attacks.registry import ATTACKS
+from robustmix.data.datasets import FOLDER
 from robustmix.data.images import ImageSet
 from robustmix.data.location import data_folder
 from robustmix.data.manifests import DATASETS
 from robustmix.data.preparation import TransformOptions
 from robustmix.environment import choose_device
 from robustmix.errors import IntakeError, RobustmixError, UsageError
-from robustmix.evaluation.class_names import check_class_names
+from robustmix.evaluation.class_names import among_imagenet, check_class_names
 from robustmix.evaluation.evaluation import Evaluation, Ready, origin_part
 from robustmix.evaluation.faults import suite_fault
 from robustmix.evaluation.model_images import Images, load_for, load_given
@@ -166,7 +167,7 @@ def _dataset(
         )
     if dataset is None:
         require_plugins(robust.info.plugins, [DATASETS])  # says where it came from
-    return load_for(
+    images = load_for(
         robust,
         name,
         "test",
@@ -175,6 +176,7 @@ def _dataset(
         asked=transform,
         override=override,
     )
+    return among_imagenet(robust, images) if name.startswith(FOLDER) else images
 
 
 def _check_fit(robust: RobustModel, data: ImageSet) -> None:

@@ -306,3 +306,9 @@ def test_occlusion_defaults_depend_on_the_size() -> None:
     assert small["ratios"] != large["ratios"]
     with pytest.raises(UsageError, match="does not divide"):
         params(32, grid=(7, 7))
+
+
+def test_suites_are_named_as_on_the_command_line() -> None:
+    assert [one.key for one in plan("shuffle, clean")] == [one.key for one in plan(["shuffle"])]
+    with pytest.raises(UsageError, match="unknown suite 'shufle'"):
+        plan("clean,shufle")
