@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
-from robustmix.data.preparation import TestTransform
+from robustmix.data.preparation import CropMode, TestTransform
 from robustmix.errors import IntakeError, UsageError
 from robustmix.models.archives import Record, unreadable
 from robustmix.models.layouts import Norm
@@ -288,16 +288,29 @@ def _prepared(size: Size | None, config: Mapping[str, object]) -> dict[str, Any]
 
 
 def timm_steps(size: Size, config: Mapping[str, object]) -> dict[str, object]:
-    """Return resize, interpolation and crop as timm has them for a configuration of its own."""
+    """Return the steps that timm takes for a configuration of its own, as a test transform's."""
     share = config.get("crop_pct")
     share = share if isinstance(share, int | float) and 0 < share <= 1 else USUAL_CROP
-    if config.get("crop_mode") not in (None, "center") or size[1] != size[2]:
-        return {"resize": None, "crop": None, "mode": str(config.get("crop_mode"))}
-    return {
+    mode = config.get("crop_mode") or "center"
+    if mode not in get_args(CropMode) or size[1] != size[2]:
+        return {"resize": None, "crop": None, "mode": str(mode)}
+    steps = {
         "resize": math.floor(size[1] / share),
         "interpolation": config.get("interpolation"),
         "crop": size[1],
     }
+    if mode != "center":
+        steps["crop_mode"] = mode
+    if mode == "border":
+        steps["fill"] = _levels(_three(config.get("mean")))
+    return steps
+
+
+def _levels(mean: object) -> tuple[int, ...]:
+    """Return the colour of timm's border: the mean of the normalisation, ImageNet's by default."""
+    known = isinstance(mean, list | tuple) and all(isinstance(m, int | float) for m in mean)
+    red, green, blue = mean if known and len(mean) == 3 else NORM_PRESETS["imagenet"][0]
+    return tuple(round(255 * level) for level in (red, green, blue))
 
 
 def _transform(steps: Mapping[str, object]) -> dict[str, Any]:

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from timm.data import create_transform
+from timm.data import create_transform, resolve_data_config
 
 from robustmix.data.file_pixels import prepared
 from robustmix.data.preparation import TestTransform, TransformOptions
 from robustmix.errors import IntakeError, UsageError
 from robustmix.evaluation.model_images import load_for
+from robustmix.models.recorded import timm_steps, transform_text
 from tests.evaluation.test_model_images import CUB, model
 
 MEAN = (0.485, 0.456, 0.406)
@@ -44,6 +45,28 @@ def test_pixels_are_those_of_timm(mode: str, interpolation: str, side: int, shar
         expected = torch.as_tensor(theirs(picture(*size))).numpy()
         assert made.shape == expected.shape == (3, side, side)
         assert np.array_equal(made, expected), size
+
+
+@pytest.mark.parametrize("mode", ["center", "squash", "border", None])
+@pytest.mark.parametrize("mean", [(0.1, 0.5, 0.9), None])
+def test_published_configurations_are_followed(mode: str, mean: object) -> None:
+    config = {"input_size": (3, 48, 48), "crop_pct": 0.9, "crop_mode": mode, "mean": mean}
+    config = {key: value for key, value in config.items() if value is not None}
+    config["interpolation"] = "bilinear"
+    theirs = create_transform(
+        **resolve_data_config({}, pretrained_cfg=config), is_training=False, use_prefetcher=True
+    )
+    text = transform_text(timm_steps((3, 48, 48), config))
+    assert text is not None
+    ours = TestTransform.parse(text)
+    for size in SIZES:
+        made = np.asarray(prepared(picture(*size), ours)).transpose(2, 0, 1)
+        assert np.array_equal(made, torch.as_tensor(theirs(picture(*size))).numpy()), size
+
+
+def test_modes_that_nobody_has_are_said_not_guessed() -> None:
+    for config in ({"crop_mode": "spiral"}, {"crop_mode": 7}, {"crop_mode": "border", "mean": [9]}):
+        assert transform_text(timm_steps((3, 48, 48), config)) is None
 
 
 def test_every_transform_is_read_as_it_is_written() -> None:
