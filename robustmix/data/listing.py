@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
 
+from robustmix.data.class_order import in_class_order, order_note
 from robustmix.data.manifests import Split
 from robustmix.errors import IntakeError
 
@@ -41,7 +42,7 @@ _ONE_FOLDER = ("images", "imgs", "image", "img")
 
 
 class Listing(NamedTuple):
-    """The images of one split: sorted classes, and files sorted within each class."""
+    """The images of one split: classes in their order, files sorted by path."""
 
     root: Path
     classes: tuple[str, ...]
@@ -55,7 +56,9 @@ def list_folder(path: Path, split: Split) -> Listing:
 
     ``path`` holds ``train`` and ``test`` (or ``val``), in any case or as ``training``,
     ``test_set`` and the like, with one folder a class each; or the class folders themselves, which
-    are then the test split. Linked folders are followed; each is read once a class.
+    are then the test split. Classes are in the order of their names, or, where all are numbers, of
+    these, which a note says where it is another. Linked folders are followed; each is read once a
+    class.
 
     Raises:
         IntakeError: nothing is there or may be read, images lie in no class folder, a class has no
@@ -73,7 +76,9 @@ def list_folder(path: Path, split: Split) -> Listing:
         _refuse_splits(path)
     found = {name: _images_below(root / name) for name in _subfolders(root)}
     train_root = roots.get("train")
-    classes = list(found) if train_root in (None, root) else _subfolders(train_root or root)
+    classes = in_class_order(
+        list(found) if train_root in (None, root) else _subfolders(train_root or root)
+    )
     _check_classes(root, train_root, classes, found)
     places = {name: label for label, name in enumerate(classes)}
     return Listing(
@@ -81,7 +86,7 @@ def list_folder(path: Path, split: Split) -> Listing:
         classes=tuple(classes),
         files=tuple(f"{name}/{file}" for name in found for file in found[name].files),
         labels=tuple(places[name] for name in found for _ in found[name].files),
-        notes=(*notes, *_notes(found)),
+        notes=(*notes, *filter(None, [order_note(classes)]), *_notes(found)),
     )
 
 

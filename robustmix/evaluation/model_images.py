@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from robustmix.data.datasets import load_dataset
+from robustmix.data.class_order import in_recorded_order
+from robustmix.data.datasets import FOLDER, load_dataset
 from robustmix.data.images import ImageSet
 from robustmix.data.manifests import Split
 from robustmix.data.preparation import TestTransform, TransformOptions
@@ -48,7 +49,21 @@ def load_for(
             options contradict it.
     """
     if asked is not None and asked.said:
-        return _as_asked(robust, name, split, data_dir, asked, override, allow_partial)
+        images = _as_asked(robust, name, split, data_dir, asked, override, allow_partial)
+        return _in_order(robust, name, images)
+    images = _loaded(robust, name, split, data_dir, allow_partial)
+    return _in_order(robust, name, images)
+
+
+def _in_order(robust: RobustModel, name: str, images: ImageSet) -> ImageSet:
+    """Give classes of a folder that are numbers the labels that the model has for them."""
+    known = robust.info.class_names if robust.info.class_map_sha256 is None else None
+    return in_recorded_order(images, known) if name.startswith(FOLDER) else images
+
+
+def _loaded(
+    robust: RobustModel, name: str, split: Split, data_dir: Path | None, allow_partial: bool
+) -> ImageSet:
     _, height, width = robust.input_size
     size = height if height == width else None
     recorded = recorded_transform(robust)

@@ -6,7 +6,7 @@ torchvision save, and the ``config.json`` of timm's folders for the Hugging Face
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -294,7 +294,7 @@ def timm_steps(size: Size, config: Mapping[str, object]) -> dict[str, object]:
     mode = config.get("crop_mode") or "center"
     if mode not in get_args(CropMode) or size[1] != size[2]:
         return {"resize": None, "crop": None, "mode": str(mode)}
-    steps = {
+    steps: dict[str, object] = {
         "resize": math.floor(size[1] / share),
         "interpolation": config.get("interpolation"),
         "crop": size[1],
@@ -308,9 +308,10 @@ def timm_steps(size: Size, config: Mapping[str, object]) -> dict[str, object]:
 
 def _levels(mean: object) -> tuple[int, ...]:
     """Return the colour of timm's border: the mean of the normalisation, ImageNet's by default."""
-    known = isinstance(mean, list | tuple) and all(isinstance(m, int | float) for m in mean)
-    red, green, blue = mean if known and len(mean) == 3 else NORM_PRESETS["imagenet"][0]
-    return tuple(round(255 * level) for level in (red, green, blue))
+    channels: Sequence[float] = NORM_PRESETS["imagenet"][0]
+    if isinstance(mean, list | tuple) and len(mean) == 3:
+        channels = mean if all(isinstance(level, int | float) for level in mean) else channels
+    return tuple(round(255 * level) for level in channels)
 
 
 def _transform(steps: Mapping[str, object]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Suite ``clean``: the unchanged test images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -110,15 +110,17 @@ class Clean(Suite):
         """Count the training images of a long-tailed set."""
         if self.confusion:
             check_confusion(scene.data.num_classes)
-        return PreparedClean(train_counts=long_tail(scene.dataset), confusion=self.confusion)
+        counts = long_tail(scene.dataset, scene.data.class_names)
+        return PreparedClean(train_counts=counts, confusion=self.confusion)
 
 
-def long_tail(dataset: str) -> tuple[int, ...] | None:
+def long_tail(dataset: str, names: Sequence[str]) -> tuple[int, ...] | None:
     """Count the training images of each class of a long-tailed set.
 
     Args:
         dataset: as it was asked for; only ``folder:PATH`` with a training split may be long-tailed.
             It is counted, not read.
+        names: of the classes, in the order of the counts.
 
     Returns:
         None for other sets, and where all classes fall into one group.
@@ -129,6 +131,10 @@ def long_tail(dataset: str) -> tuple[int, ...] | None:
         listing = list_folder(Path(dataset.removeprefix(FOLDER)).expanduser(), "train")
     except IntakeError:  # there is no training split, or it is the evaluation's matter to complain
         return None
+    if sorted(names) != sorted(listing.classes):
+        return None
     counts = np.bincount(listing.labels, minlength=len(listing.classes))
+    place = {name: label for label, name in enumerate(listing.classes)}
+    counts = counts[[place[name] for name in names]]
     groups = [bool(group.any()) for group in shot_groups(counts).values()]
     return tuple(counts.tolist()) if sum(groups) > 1 else None
