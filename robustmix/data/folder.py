@@ -9,6 +9,7 @@ import torch
 
 from robustmix.data.decode import WHITE, Header, greatest, read_header, white_level
 from robustmix.data.file_pixels import FilePixels, KeptFiles, prepare_files
+from robustmix.data.homes import told_by_name
 from robustmix.data.images import FileRecord, ImageSet, TensorPixels
 from robustmix.data.listing import Listing, list_folder, unreadable
 from robustmix.data.manifests import Split
@@ -49,7 +50,14 @@ def load_folder(
         IntakeError: see ``list_folder``; a file cannot be decoded; or the images do not get one
             size (``E-TRANSFORM``).
     """
-    listing = list_folder(path, split)
+    try:
+        listing = list_folder(path, split)
+    except IntakeError as error:
+        told = told_by_name(path)
+        if told is None:
+            raise
+        hint = f"{told}; or {error.hint}" if error.hint else told
+        raise IntakeError(error.message, hint, code=error.code) from None
     paths = _paths(listing)
     headers = _headers(paths)
     white = _white_levels(path, split, dict(zip(paths, headers, strict=False)))

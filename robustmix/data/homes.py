@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from robustmix.data.manifests import LookedFor, Manifest, looked_for
+from robustmix.data.manifests import DATASETS, LookedFor, Manifest, looked_for
 from robustmix.errors import IntakeError
 
 
@@ -40,6 +40,23 @@ def is_here(name: str, root: Path) -> bool:
     if wanted.homes:
         return find_home(wanted, root) is not None
     return all((root / path).exists() for path in wanted.files)
+
+
+def told_by_name(path: Path) -> str | None:
+    """Say how to read what lies in a folder, if it is a data set that is read by name.
+
+    Of several whose marks fit, one whose marks are names of files and not patterns is taken:
+    Tiny-ImageNet's folders look like ImageNet's.
+    """
+    fitting: dict[str, bool] = {}
+    for name in DATASETS:
+        wanted = looked_for(name)
+        if (wanted.marks or wanted.files) and is_here(name, path):
+            fitting[name] = any("*" in mark for mark in wanted.marks)
+    if not fitting:
+        return None
+    name = min(fitting, key=lambda one: fitting[one])
+    return f"it looks like {name}, which is read by name: --dataset {name} --data-dir {path}"
 
 
 def require_home(manifest: Manifest, root: Path) -> Path:
