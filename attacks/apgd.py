@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass, fields
 
-import torch
-from torch import Tensor
-
 from robustmix.attacks.attack import attack, own_keys
 from robustmix.attacks.ball import (
     Norm,
@@ -17,6 +14,7 @@ from robustmix.attacks.ball import (
 from robustmix.attacks.losses import Goal, Loss, slope
 from robustmix.attacks.outcome import Outcome
 from robustmix.attacks.search import Leader, plan
+from robustmix.later import Tensor, torch
 from robustmix.types import Model
 
 MOMENTUM = 0.75

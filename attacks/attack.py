@@ -9,12 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, Protocol, Union, cast, get_args, get_origin
 
-import torch
-from torch import Tensor
-
 from robustmix.attacks.harness import CountingModel, verify
 from robustmix.attacks.outcome import Outcome
 from robustmix.errors import IncompleteError, UsageError
+from robustmix.later import Tensor, torch
 from robustmix.rng import sample_keys
 from robustmix.types import Model
 

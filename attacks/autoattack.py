@@ -8,9 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import torch
-from torch import Tensor
-
 from robustmix.attacks.apgd import apgd
 from robustmix.attacks.attack import attack, own_keys
 from robustmix.attacks.ball import Norm, check_problem
@@ -21,6 +18,7 @@ from robustmix.attacks.outcome import Outcome, Stage
 from robustmix.attacks.square import square
 from robustmix.attacks.torchattacks_adapter import Knob, require_torchattacks, torchattack
 from robustmix.errors import UsageError
+from robustmix.later import Tensor, torch
 from robustmix.rng import philox
 from robustmix.types import Model
 

@@ -2,9 +2,7 @@
 
 from typing import Literal, TypeAlias
 
-import torch
-from torch import Tensor, nn
-
+from robustmix.later import Tensor, nn, torch
 from robustmix.rng import normal, uniform
 from robustmix.types import Model
 

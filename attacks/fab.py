@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-from torch import Tensor
-
 from robustmix.attacks.attack import attack_of
 from robustmix.attacks.ball import Norm, check_problem
 from robustmix.attacks.losses import scores
 from robustmix.attacks.torchattacks_adapter import Knob, torchattack
+from robustmix.later import Tensor
 from robustmix.types import Model
 
 

@@ -1,11 +1,9 @@
 """The fast gradient sign method, and the step that a published tool takes for it."""
 
-import torch
-from torch import Tensor
-
 from robustmix.attacks.attack import attack_of
 from robustmix.attacks.ball import Norm, ascent_direction, check_eval, check_problem
 from robustmix.attacks.losses import Goal, slope
+from robustmix.later import Tensor, torch
 from robustmix.types import Model
 
 

@@ -2,11 +2,9 @@
 
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from robustmix.attacks.ball import Norm, lengths, project
 from robustmix.errors import IncompleteError
+from robustmix.later import Tensor, torch
 from robustmix.types import Model
 
 BALL_TOLERANCE = 1e-6

@@ -6,11 +6,8 @@ Every loss is signed so that a higher value is a stronger attack.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from robustmix.errors import IncompleteError
+from robustmix.later import F, Tensor, torch
 from robustmix.types import Model
 
 Loss: TypeAlias = Literal["ce", "margin", "dlr"]

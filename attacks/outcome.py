@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import Tensor
+from robustmix.later import Tensor
 
 
 class Stage(NamedTuple):

@@ -1,13 +1,11 @@
 """Projected gradient ascent in an L-infinity or L2 ball."""
 
-import torch
-from torch import Tensor
-
 from robustmix.attacks.attack import attack, own_keys
 from robustmix.attacks.ball import Norm, ascent_direction, check_problem, project, start_in_ball
 from robustmix.attacks.losses import Loss, slope, standing
 from robustmix.attacks.outcome import Outcome, Trace
 from robustmix.attacks.search import Leader, plan
+from robustmix.later import Tensor, torch
 from robustmix.types import Model
 
 STEPS_TO_EDGE: dict[Norm, int] = {"linf": 4, "l2": 5}

@@ -2,10 +2,8 @@
 
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from robustmix.attacks.losses import Goal, Loss, scores, top_targets
+from robustmix.later import Tensor, torch
 from robustmix.types import Model
 
 

@@ -3,14 +3,12 @@
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from robustmix.attacks.attack import attack, own_keys
 from robustmix.attacks.ball import Norm, check_problem, lengths, per_sample
 from robustmix.attacks.losses import Goal, Loss, standing
 from robustmix.attacks.outcome import Outcome
 from robustmix.attacks.search import Leader
+from robustmix.later import Tensor, torch
 from robustmix.rng import uniform
 from robustmix.types import Model
 

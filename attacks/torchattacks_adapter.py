@@ -5,6 +5,8 @@ parameters to collect gradients. Its own normalisation switch is never used, its
 are not read, and the random state it seeds is put back.
 """
 
+from __future__ import annotations
+
 import contextlib
 import importlib
 import importlib.util
@@ -16,14 +18,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from robustmix.attacks.attack import Attack, attack_of
 from robustmix.attacks.ball import Norm, check_problem, lengths
 from robustmix.attacks.harness import BALL_TOLERANCE
-from robustmix.attacks.losses import no_gradient, nonfinite_logits
 from robustmix.errors import IncompleteError, UsageError, unknown_name
+from robustmix.later import Tensor, torch
 from robustmix.types import Model
 
 Knob: TypeAlias = str | int | float | bool
@@ -99,7 +99,9 @@ def torchattack(
     knobs = _knobs(kind, name, norm=norm, eps=eps, seed=seed, options=options or {})
     if not len(images) or eps == 0:  # some attacks divide by either
         return images.clone()
-    stand_in = _StandIn(model, images)
+    from robustmix.attacks.stand_in import StandIn
+
+    stand_in = StandIn(model, images)
     with _preserved(images.device, seed), _silence():
         attack = kind(stand_in, **knobs)
         if targets is not None:
@@ -176,60 +178,6 @@ def require_torchattacks() -> None:
             "python -m pip install 'robustmix[torchattacks]'",
             code="E-NEEDS-TORCHATTACKS",
         )
-
-
-def _checked(logits: Tensor, images: Tensor) -> Tensor:
-    # An attack that takes NaN for a failure would make a broken model look robust. What it makes of
-    # NaN pixels of its own is its own affair: its result is checked.
-    broken = not bool(torch.isfinite(logits.detach()).all())
-    if broken and bool(torch.isfinite(images.detach()).all()):
-        raise nonfinite_logits()
-    return logits
-
-
-class _StandIn(nn.Module):
-    """What the package sees: it may set modes and clear gradients here as it likes."""
-
-    def __init__(self, model: Model, images: Tensor) -> None:
-        super().__init__()
-        # The package asks the first parameter for its device.
-        self.place = nn.Parameter(images.new_zeros(1), requires_grad=False)
-        self._call = (model,)  # in a tuple, so that no mode reaches the model
-        self.eval()
-
-    def forward(self, images: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and images.requires_grad:
-            logits: Tensor = _ImagesOnly.apply(self._call[0], images)
-            return logits
-        with torch.no_grad():
-            # Cloned because some attacks write into the logits.
-            return _checked(self._call[0](images.clamp(0, 1)), images).clone()
-
-
-class _ImagesOnly(torch.autograd.Function):
-    """A model of which only the images get gradients: ``backward()`` leaves its parameters be."""
-
-    @staticmethod
-    def forward(ctx: Any, model: Model, images: Tensor) -> Tensor:
-        with torch.enable_grad():
-            # Outside the graph: clamp may have no gradient at 0 and 1 themselves, where many
-            # pixels are.
-            ctx.images = images.detach().clamp(0, 1).requires_grad_()
-            ctx.logits = _checked(model(ctx.images), images)
-        logits: Tensor = ctx.logits.detach().clone()
-        return logits
-
-    @staticmethod
-    def backward(ctx: Any, weights: Tensor) -> tuple[None, Tensor]:
-        gradient = None
-        if ctx.logits.requires_grad:
-            # Some attacks go back through one forward pass several times.
-            (gradient,) = torch.autograd.grad(
-                ctx.logits, ctx.images, weights, retain_graph=True, allow_unused=True
-            )
-        if gradient is None:
-            raise no_gradient()
-        return None, gradient
 
 
 def _find(name: str) -> Any:

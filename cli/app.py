@@ -49,6 +49,12 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.result(f"robustmix {robustmix.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def main_options(
     plugins: Annotated[
@@ -62,6 +68,12 @@ def main_options(
     ] = None,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error; anywhere.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Show in the help what :func:`run` has taken off the command line before typer reads it."""

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from robustmix.corruptions.names import SEVERITIES, canonical_name
 from robustmix.corruptions.registry import CORRUPTIONS
 from robustmix.errors import IntakeError, UsageError, unknown_name
 from robustmix.files import regular_file
+from robustmix.later import Tensor, torch
 
 CLASSES = {"cifar10": 10, "cifar100": 100}
 """Data sets that a corrupted test set was released for, and their numbers of classes."""

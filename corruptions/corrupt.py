@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from robustmix.corruptions import frost
 from robustmix.corruptions.names import SEVERITIES, canonical_name, choose_profile
 from robustmix.corruptions.registry import CORRUPTIONS
 from robustmix.errors import IntakeError, UsageError
+from robustmix.later import Tensor, torch
 from robustmix.rng import sample_keys
 
 _CHUNK_VALUES = {"cpu": 2**17, "other": 2**24}

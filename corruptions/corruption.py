@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from torch import Tensor
-
 from robustmix.corruptions.names import Profile
 from robustmix.errors import UsageError
+from robustmix.later import Tensor
 from robustmix.tables import Row
 
 Constant = TypeVar("Constant")

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from robustmix.corruptions.names import NAMES, SEVERITIES, canonical_name
 from robustmix.errors import IntakeError, UsageError, unknown_name
 from robustmix.files import regular_file
+from robustmix.later import Tensor, torch
 
 SIDES = {"tiny-imagenet": 64, "imagenet-1k": 224}
 """Data sets that a corrupted test set was released for as folders, and the side of its images."""

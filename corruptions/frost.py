@@ -6,6 +6,8 @@ not their crystals; what is made with them is marked as approximate. ``photograp
 own copy of the originals.
 """
 
+from __future__ import annotations
+
 import functools
 import hashlib
 import io
@@ -13,13 +15,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
 from robustmix.errors import IntakeError
 from robustmix.files import regular_file
+from robustmix.later import Tensor, torch
 from robustmix.rng import normal, uniform
 
 WEIGHTS: Severities[tuple[float, float]] = {

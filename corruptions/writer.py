@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from robustmix.corruptions import frost
 from robustmix.corruptions.corrupt import corrupt
@@ -26,6 +24,7 @@ from robustmix.files import (
     remove_leftovers,
     write_text,
 )
+from robustmix.later import Tensor, torch
 from robustmix.rng import GENERATOR
 
 SIDECAR = "robustmix-corruptions.json"

@@ -9,8 +9,10 @@ import hashlib
 import math
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+from robustmix.later import Tensor, torch
 
 GENERATOR = "philox4x32-10/1"
 """Name and version of the generator, recorded in every report."""
@@ -28,14 +30,19 @@ def sample_keys(
     The key is the first 8 bytes (big endian) of SHA-256 over the five fields, joined by the unit
     separator (0x1F).
     """
+    return torch.from_numpy(_keys(seed, suite, condition, trial, sample_ids))
+
+
+def _keys(
+    seed: int, suite: str, condition: str, trial: int, sample_ids: Sequence[str]
+) -> NDArray[np.int64]:
     prefix = hashlib.sha256(f"{seed}\x1f{suite}\x1f{condition}\x1f{trial}\x1f".encode())
     keys = bytearray()
     for sample_id in sample_ids:
         digest = prefix.copy()
         digest.update(sample_id.encode())
         keys += digest.digest()[:8]
-    values = [int.from_bytes(keys[i : i + 8], "big", signed=True) for i in range(0, len(keys), 8)]
-    return torch.tensor(values, dtype=torch.int64)
+    return np.frombuffer(keys, dtype=">i8").astype(np.int64)
 
 
 def philox(keys: Tensor, count: int, *, counter_high: int = 0) -> Tensor:
@@ -92,7 +99,13 @@ def seeded_subset(seed: int, sample_ids: Sequence[str], count: int) -> Tensor | 
     The smaller of two subsets lies in the larger one, and whether a sample is chosen depends on
     its id, so that reports over the same split pair.
     """
+    chosen = subset_positions(seed, sample_ids, count)
+    return None if chosen is None else torch.from_numpy(chosen)
+
+
+def subset_positions(seed: int, sample_ids: Sequence[str], count: int) -> NDArray[np.int64] | None:
+    """Choose as ``seeded_subset`` does, without torch: int64 (count,), rising."""
     if count >= len(sample_ids):
         return None
-    order = sample_keys(seed, "subset", "", 0, sample_ids).argsort(stable=True)
-    return torch.sort(order[:count]).values
+    order = np.argsort(_keys(seed, "subset", "", 0, sample_ids), kind="stable")
+    return np.sort(order[:count])

@@ -3,19 +3,21 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from robustmix.data.file_pixels import FilePixels, KeptFiles
 from robustmix.data.images import ImageSet, Pixels, SubsetPixels
 from robustmix.data.listing import unreadable
 from robustmix.data.resized import ResizedPixels
 from robustmix.data.threads import in_threads
-from robustmix.data.torch_sets import ItemPixels
 from robustmix.files import file_digest, regular_file
+from robustmix.later import Tensor, torch
 from robustmix.rng import sample_keys, seeded_subset
+
+if TYPE_CHECKING:
+    from robustmix.data.torch_sets import ItemPixels
 
 WHOLE_BYTES = 2**28
 """Up to this many bytes everything is hashed, of larger sets a probe."""
@@ -44,6 +46,8 @@ def pixels_sha256(images: ImageSet) -> str:
     Raises:
         IntakeError: a file cannot be read.
     """
+    from robustmix.data.torch_sets import ItemPixels
+
     pixels, places = _stored(images.pixels, torch.arange(len(images)))
     digest = hashlib.sha256()
     if isinstance(pixels, FilePixels | KeptFiles):
@@ -76,7 +80,7 @@ def _array_parts(pixels: Pixels, places: Tensor, ids: Sequence[str]) -> Iterator
         yield pixels.take(some).cpu().contiguous().numpy().tobytes()
 
 
-def _item_parts(pixels: ItemPixels, places: Tensor, ids: Sequence[str]) -> Iterator[bytes]:
+def _item_parts(pixels: "ItemPixels", places: Tensor, ids: Sequence[str]) -> Iterator[bytes]:
     yield f"{len(places)} items".encode()
     chosen = seeded_subset(0, ids, PROBED_ITEMS)
     for place in (places if chosen is None else places[chosen]).tolist():

@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from robustmix.data.threads import thread_pool
+from robustmix.later import Tensor, torch
 
 
 class _Kept(NamedTuple):

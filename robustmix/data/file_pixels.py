@@ -1,15 +1,15 @@
 """Pixels of image files, decoded in threads batch by batch and prepared for testing or training."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from robustmix.data.augment import Augment
 from robustmix.data.decode import Header, check_area, decode_rgb
@@ -19,6 +19,7 @@ from robustmix.data.preparation import TestInterpolation, TestTransform, shorter
 from robustmix.data.threads import Pending, fill
 from robustmix.data.transforms import crop_box
 from robustmix.errors import IntakeError
+from robustmix.later import Tensor, torch
 
 _FILTERS: dict[TestInterpolation, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
@@ -120,7 +121,7 @@ class FilePixels:
             return self.kept.take(indices.tolist())
         return self.begin(indices).result()
 
-    def keeping(self, most: int) -> "FilePixels":
+    def keeping(self, most: int) -> FilePixels:
         """Return the same pixels, of which so many images stay decoded."""
         kept = DecodedImages(lambda i, out: self._prepare(self.paths[i], out), self.size, most)
         return replace(self, kept=kept)
@@ -184,7 +185,7 @@ class FilePixels:
 
         return fill(_space(len(chosen), (side, side), pinned, normal), load)
 
-    def to(self, device: torch.device) -> "FilePixels":
+    def to(self, device: torch.device) -> FilePixels:
         """Return the same pixels: files are decoded on the CPU."""
         return self
 
@@ -212,7 +213,7 @@ class KeptFiles(TensorPixels):
     paths: tuple[Path, ...]
     """The files they were read from."""
 
-    def to(self, device: torch.device) -> "KeptFiles":
+    def to(self, device: torch.device) -> KeptFiles:
         """Return the pixels on ``device``."""
         return KeptFiles(self.images.to(device), self.paths)
 

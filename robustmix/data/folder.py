@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import torch
-
 from robustmix.data.decode import WHITE, Header, greatest, read_header, white_level
 from robustmix.data.file_pixels import FilePixels, KeptFiles, prepare_files
 from robustmix.data.homes import told_by_name
@@ -17,6 +15,7 @@ from robustmix.data.preparation import TestTransform
 from robustmix.data.protocol import folder_protocol
 from robustmix.data.threads import in_threads
 from robustmix.errors import IntakeError
+from robustmix.later import torch
 
 SMALL = 64
 """Square images up to this side are used as they are, without resizing."""

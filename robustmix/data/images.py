@@ -1,12 +1,13 @@
 """An image set: uint8 pixels, labels, stable sample ids, and what is known about their files."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-import torch
-from torch import Tensor
+from robustmix.later import Tensor, torch
 
 
 @runtime_checkable
@@ -24,7 +25,7 @@ class Pixels(Protocol):
         """Return images uint8 (n, 3, H, W) for int64 indices (n,), on the pixels' device."""
         ...
 
-    def to(self, device: torch.device) -> "Pixels":
+    def to(self, device: torch.device) -> Pixels:
         """Return the same pixels, kept on ``device`` where that makes sense."""
         ...
 
@@ -48,7 +49,7 @@ class TensorPixels:
         """Return images uint8 (n, 3, H, W), on the device they live on."""
         return self.images.index_select(0, indices.to(self.images.device))
 
-    def to(self, device: torch.device) -> "TensorPixels":
+    def to(self, device: torch.device) -> TensorPixels:
         """Return the pixels on ``device``."""
         return TensorPixels(self.images.to(device))
 
@@ -125,7 +126,7 @@ class ImageSet:
         """SHA-256 of the class names in their order, joined by newlines."""
         return lines_sha256(self.class_names)
 
-    def subset(self, indices: Sequence[int] | Tensor) -> "ImageSet":
+    def subset(self, indices: Sequence[int] | Tensor) -> ImageSet:
         """Return the images at ``indices``, in that order; ids stay what they are."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         return replace(
@@ -135,7 +136,7 @@ class ImageSet:
             sample_ids=tuple(self.sample_ids[i] for i in chosen.tolist()),
         )
 
-    def to(self, device: torch.device) -> "ImageSet":
+    def to(self, device: torch.device) -> ImageSet:
         """Return the set with its pixels on ``device``."""
         return replace(self, pixels=self.pixels.to(device))
 
@@ -164,7 +165,7 @@ class SubsetPixels:
         """Return images uint8 (n, 3, H, W)."""
         return self.pixels.take(self.chosen[indices.cpu()])
 
-    def to(self, device: torch.device) -> "SubsetPixels":
+    def to(self, device: torch.device) -> SubsetPixels:
         """Return the pixels on ``device``."""
         return SubsetPixels(self.pixels.to(device), self.chosen)
 
@@ -201,7 +202,7 @@ class JoinedPixels:
         images[~behind.to(found.device)] = self.first.take(where[~behind]).to(found.device)
         return images
 
-    def to(self, device: torch.device) -> "JoinedPixels":
+    def to(self, device: torch.device) -> JoinedPixels:
         """Return the pixels on ``device``."""
         return JoinedPixels(self.first.to(device), self.second.to(device))
 

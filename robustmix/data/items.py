@@ -6,12 +6,11 @@ What could be meant in two ways is refused: normalised images, and arrays whose 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from robustmix.errors import IntakeError
+from robustmix.later import Tensor, torch
 
 IMAGE_KEYS = ("image", "img", "images", "pixel_values")
 LABEL_KEYS = ("label", "labels", "target")

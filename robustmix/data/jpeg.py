@@ -11,9 +11,10 @@ from functools import cache
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
+
+from robustmix.later import torch
 
 Sampling: TypeAlias = tuple[tuple[int, int], ...]
 """Horizontal and vertical sampling factor of each component."""

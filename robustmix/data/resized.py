@@ -1,17 +1,18 @@
 """Images in memory prepared on demand, e.g. enlarged for networks that want 224 pixels of CIFAR."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from robustmix.data.augment import Interpolation
 from robustmix.data.file_pixels import prepared
 from robustmix.data.images import Pixels
 from robustmix.data.preparation import TestTransform
 from robustmix.data.transforms import Box, resized_crop
+from robustmix.later import Tensor, torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ class ResizedPixels:
             out[place] = np.asarray(made).transpose(2, 0, 1)
         return torch.from_numpy(out).to(images.device)
 
-    def to(self, device: torch.device) -> "ResizedPixels":
+    def to(self, device: torch.device) -> ResizedPixels:
         """Return the pixels on ``device``."""
         return replace(self, pixels=self.pixels.to(device))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from torch import Tensor
+from robustmix.later import Tensor
 
 MOST_THREADS = 16
 """More only wait for one another."""

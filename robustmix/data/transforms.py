@@ -1,12 +1,12 @@
 """Batched image transforms on the images' own device; what is random is drawn beforehand."""
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from robustmix.data.augment import Interpolation, PadMode
+from robustmix.later import Tensor, torch
 
 BOX_TRIALS = 10
 """Boxes that ``crop_boxes`` tries before it falls back to the centre."""

@@ -10,7 +10,7 @@ import torch
 from robustmix.data.images import ImageSet
 from robustmix.data.wnids import classes_of_wnids, imagenet_wnids
 from robustmix.errors import IntakeError
-from robustmix.models.robust_model import RobustModel
+from robustmix.later import RobustModel
 
 
 def check_class_names(robust: RobustModel, images: ImageSet) -> None:

@@ -23,7 +23,7 @@ from robustmix.report.report import Report, metrics_of
 from robustmix.report.rows import check_shapes
 from robustmix.report.samples import Samples, Table
 from robustmix.report.schema import ReportModel
-from robustmix.rng import seeded_subset
+from robustmix.rng import subset_positions
 
 REPEATED = {"clean_pred": "pred", "loss_before": "nll"}
 """Columns of other suites that repeat one of suite ``clean``."""
@@ -137,8 +137,8 @@ def _position_faults(
     if limit is None:
         yield "they are of a part of the samples, the report states all"
         return
-    chosen = seeded_subset(content.run.seed, samples.sample_ids, limit)
-    if chosen is None or not np.array_equal(chosen.numpy(), positions):
+    chosen = subset_positions(content.run.seed, samples.sample_ids, limit)
+    if chosen is None or not np.array_equal(chosen, positions):
         yield "they are of other samples than the seed chooses"
 
 

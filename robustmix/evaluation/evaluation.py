@@ -28,6 +28,7 @@ from robustmix.evaluation.progress import EvalProgress
 from robustmix.evaluation.protocols import PROTOCOLS
 from robustmix.evaluation.repeats import CHECKED, Repeats
 from robustmix.evaluation.resume_store import UnitStore
+from robustmix.evaluation.subset_note import name_subset
 from robustmix.evaluation.suite import Context, Prepared, summarise, to_unit
 from robustmix.evaluation.suites.registry import SUITES
 from robustmix.evaluation.warnings import find_warnings, smaller_batch
@@ -420,20 +421,6 @@ def _ended(parts: Mapping[str, SuitePart]) -> Literal["success", "interrupted", 
     if statuses == {"ok"}:
         return "success"
     return "interrupted" if "partial" in statuses else "failed"
-
-
-def name_subset(part: SuitePart, n: int, of: int) -> None:
-    """Say in the note of each of a suite's metrics that it is of a part of the samples.
-
-    Args:
-        part: the suite's part of the report, changed in place.
-        n: samples that the suite covers.
-        of: samples that were evaluated.
-    """
-    said = f"{n} of {of} samples, chosen by the seed"
-    for name, metric in part.metrics.items():
-        note = f"{metric.note}; {said}" if metric.note else said
-        part.metrics[name] = metric.model_copy(update={"note": note})
 
 
 def _describe_data(

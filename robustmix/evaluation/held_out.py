@@ -5,25 +5,23 @@ kept out for validation, as its checkpoint records; nothing, and then the suite 
 the test images and scores the other.
 """
 
+from __future__ import annotations
+
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-import torch
 
 from robustmix.data.content import pixels_sha256
 from robustmix.data.images import ImageSet
-from robustmix.data.loader import split_holdout
 from robustmix.data.manifests import Split
-from robustmix.data.reading import in_order
 from robustmix.errors import IntakeError, UsageError, unknown_name
 from robustmix.evaluation.class_names import check_class_names
-from robustmix.evaluation.model_images import load_for
 from robustmix.files import hash_json
+from robustmix.later import RobustModel, torch
 from robustmix.metrics.temperature import CalibrationSplit, hash_ids
-from robustmix.models.robust_model import RobustModel
 from robustmix.types import Model
 
 CalibSplit = Literal["auto", "val", "two-fold", "train", "test"]
@@ -121,6 +119,8 @@ def score_split(model: Model, images: ImageSet, device: torch.device) -> Calibra
         images: the split.
         device: where the model is.
     """
+    from robustmix.data.reading import in_order
+
     parts = []
     chunks = torch.split(torch.arange(len(images)), BATCH)
     with torch.no_grad(), closing(in_order(images.pixels, chunks)) as batches:
@@ -156,6 +156,8 @@ def _validation(
 ) -> OpenedSplit:
     train = _load(robust, dataset, "train", data_dir, allow_partial)
     try:
+        from robustmix.data.loader import split_holdout
+
         _, held = split_holdout(train.labels, fraction, seed)
     except ValueError as error:
         raise IntakeError(f"the recorded validation split: {error}", code="E-CALIB-SPLIT") from None
@@ -175,6 +177,8 @@ def _named(
 def _load(
     robust: RobustModel, name: str, split: Split, data_dir: Path | None, allow_partial: bool
 ) -> ImageSet:
+    from robustmix.evaluation.model_images import load_for
+
     images = load_for(robust, name, split, data_dir, allow_partial=allow_partial)
     _check_task(robust, images)
     return images

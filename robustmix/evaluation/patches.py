@@ -9,13 +9,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal, get_args
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from robustmix.errors import UsageError
 from robustmix.evaluation.params import read_fraction
-from robustmix.models.robust_model import RobustModel
+from robustmix.later import F, RobustModel, Tensor, torch
 from robustmix.rng import normal, permutations
 
 Fill = Literal["mean", "black", "image_mean", "noise", "blur"]

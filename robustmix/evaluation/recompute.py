@@ -8,7 +8,7 @@ from typing import Any
 import robustmix
 from robustmix.errors import IntakeError, RobustmixError, UsageError
 from robustmix.evaluation.contradictions import report_contradictions, row_contradictions
-from robustmix.evaluation.evaluation import name_subset
+from robustmix.evaluation.subset_note import name_subset
 from robustmix.evaluation.suite import Prepared, all_numbers, summarise
 from robustmix.evaluation.suites.registry import read_suite
 from robustmix.metrics.agreement import AGREE, disagreement

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from robustmix.errors import IncompatibleError, IntakeError, RobustmixError
 from robustmix.files import file_digest, regular_file
+from robustmix.later import Tensor, torch
 from robustmix.report.report import REPORT_FILE, Report
 
 DEPTH = 5

@@ -5,9 +5,8 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import pandas as pd
 from pydantic import ValidationError
 
 from robustmix.errors import IncompatibleError, IntakeError
@@ -18,6 +17,9 @@ from robustmix.report.samples import Samples
 from robustmix.report.schema import Artifact, ReportModel, SuitePart
 from robustmix.report.schema_1 import upgraded
 from robustmix.report.text import plain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_SUITES = 1000
 MOST_FAULTS = 1000
@@ -53,8 +55,10 @@ class Report:
             raise KeyError(path)
         return found
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> "pd.DataFrame":
         """Tabulate every number: suite, condition, metric, value, ci_low, ci_high, n, unit, ..."""
+        import pandas as pd
+
         rows = [
             {
                 "suite": suite,

@@ -14,6 +14,7 @@ from robustmix.metrics.metric import RULES, Direction, Unit
 from robustmix.metrics.scores import FloatArray, IntArray
 from robustmix.report.samples import Samples, Table
 from robustmix.report.schema import ReportModel
+from robustmix.rng import subset_positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,11 +238,7 @@ def covered_view(content: ReportModel, samples: Samples, key: str) -> Samples:
     limit, table = content.protocol.limits.get(key), samples.tables.get(key)
     positions = None if table is None else table.positions
     if table is None and limit is not None:
-        # Imported only here: torch takes seconds, and most suites have rows that say it.
-        from robustmix.rng import seeded_subset
-
-        chosen = seeded_subset(content.run.seed, samples.sample_ids, limit)
-        positions = None if chosen is None else chosen.numpy()
+        positions = subset_positions(content.run.seed, samples.sample_ids, limit)
     count = len(samples) if positions is None else len(positions)
     if limit is not None and count != min(limit, len(samples)):
         raise damaged(f"a suite has rows of {count} samples, the report states {limit}")

@@ -8,15 +8,18 @@ samples says which; one that looks at others than the evaluated ones brings thei
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from robustmix.arrays import UNREADABLE, Array, load_arrays
 from robustmix.errors import IntakeError
 from robustmix.files import atomic_path
 from robustmix.report.reading import existing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -168,8 +171,10 @@ class Samples:
                 code="E-SAMPLES",
             ) from error
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> "pd.DataFrame":
         """Make one row a sample, suite, condition and trial; logits are left out."""
+        import pandas as pd
+
         frames = []
         for suite, table in self.tables.items():
             covered = np.arange(len(self)) if table.positions is None else table.positions

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from robustmix.arrays import UNREADABLE, Array, load_arrays
 from robustmix.errors import IntakeError
 from robustmix.files import atomic_path, file_digest, regular_file
+from robustmix.later import F, Tensor, torch
 
 LARGEST = 2**32
 """Bytes of maps that a small file may hold: masks are nearly empty."""

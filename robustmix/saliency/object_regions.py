@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from robustmix.arrays import UNREADABLE
 from robustmix.data.decode import read_header
@@ -15,6 +13,7 @@ from robustmix.data.file_pixels import FilePixels
 from robustmix.data.images import ImageSet, Pixels, SubsetPixels
 from robustmix.errors import IntakeError
 from robustmix.files import file_digest, regular_file
+from robustmix.later import Tensor, torch
 from robustmix.saliency.from_file import SaliencyFile, load_maps, names_of, read_npz
 
 CUB_BOXES, CUB_IMAGES = "bounding_boxes.txt", "images.txt"

@@ -1,15 +1,13 @@
 """Attention rollout: which patches a ViT's class token is made of, through all layers."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from robustmix.errors import UsageError
-from robustmix.models.robust_model import RobustModel
+from robustmix.later import F, RobustModel, Tensor, nn, torch
 from robustmix.saliency.sources import Explained
 
 

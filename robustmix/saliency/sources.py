@@ -4,11 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import torch
-from torch import Tensor
-
 from robustmix.errors import IncompleteError, UsageError
-from robustmix.models.robust_model import RobustModel
+from robustmix.later import RobustModel, Tensor, torch
 from robustmix.rng import normal, sample_keys
 from robustmix.saliency.from_file import SaliencyFile
 from robustmix.types import Model

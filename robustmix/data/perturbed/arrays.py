@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from robustmix.corruptions.cifar_c import correlation, load_array
 from robustmix.data.images import Pixels
 from robustmix.data.perturbed.names import is_noise, stored_name
 from robustmix.errors import IntakeError
+from robustmix.later import Tensor, torch
 
 MOST_PICTURES = 1000
 _AGAIN = "extract the released archive again"

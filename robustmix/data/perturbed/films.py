@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from robustmix.corruptions.folder_c import assigned, class_listing
 from robustmix.data.decode import open_rgb, read_header
@@ -23,6 +21,7 @@ from robustmix.data.perturbed.names import stored_name
 from robustmix.data.threads import in_threads
 from robustmix.errors import IntakeError
 from robustmix.files import regular_file
+from robustmix.later import Tensor, torch
 
 FILM = ".mp4"
 _AGAIN = "extract the released archive again"

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.data.manifests import Manifest, Split, load_manifest
 from robustmix.data.shift.cifar import CIFAR10_NAMES
@@ -12,6 +10,7 @@ from robustmix.data.shift.registry import SHIFTS, place_of
 from robustmix.data.shift.sets import ShiftSet
 from robustmix.data.wnids import imagenet_wnids
 from robustmix.errors import IntakeError, UsageError
+from robustmix.later import torch
 
 
 def load_alone(name: str, split: Split, data_dir: Path) -> ImageSet:

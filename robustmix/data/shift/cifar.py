@@ -7,8 +7,6 @@ Recht et al. 2018, arXiv:1806.00451; Lu et al. 2020, "Harder or Different?". Arr
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from robustmix.arrays import UNREADABLE, Array, load_arrays
 from robustmix.corruptions.cifar_c import load_array
@@ -17,6 +15,7 @@ from robustmix.data.manifests import load_manifest
 from robustmix.data.shift.sets import ShiftSet, stored_images
 from robustmix.errors import IntakeError
 from robustmix.files import file_digest, regular_file
+from robustmix.later import Tensor, torch
 
 CIFAR10_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",

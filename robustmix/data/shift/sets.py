@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import torch
-from torch import Tensor
-
 from robustmix.data.decode import read_header
 from robustmix.data.file_pixels import FilePixels, prepared_size
 from robustmix.data.images import ImageSet, Pixels, TensorPixels
@@ -16,6 +13,7 @@ from robustmix.data.listing import EXTENSIONS, unreadable
 from robustmix.data.preparation import TestTransform
 from robustmix.data.resized import resized_pixels
 from robustmix.errors import IntakeError
+from robustmix.later import Tensor, torch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

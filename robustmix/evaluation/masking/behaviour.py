@@ -6,13 +6,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from robustmix.evaluation.masking.probes import Evidence, check, columns, percent
 from robustmix.evaluation.suite import Batch, Columns, Context, Done, Part
+from robustmix.later import Tensor, torch
 from robustmix.report.schema import CheckPart
 
 PASSES = 5
@@ -95,6 +93,8 @@ def watching() -> Iterator[list[str]]:
     # The first is what both others come down to, however a model has imported them.
     names = [n for n in ("_engine_run_backward", "backward", "grad") if hasattr(torch.autograd, n)]
     real = {name: getattr(torch.autograd, name) for name in names}
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
+
     hook = register_optimizer_step_pre_hook(lambda *_: calls.append("step"))
     try:
         for name in names:

@@ -5,9 +5,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from robustmix.attacks import Goal, Loss, fgsm_step, slope, standing
 from robustmix.evaluation.masking.probes import (
@@ -21,7 +19,7 @@ from robustmix.evaluation.masking.probes import (
     with_a_gradient,
 )
 from robustmix.evaluation.suite import Batch, Columns, Context, Part
-from robustmix.models.checks import looks_like_probabilities
+from robustmix.later import Tensor, torch
 from robustmix.report.schema import CheckPart
 
 STEP = 1 / 1020
@@ -88,7 +86,15 @@ def _zero_gradients(found: Evidence) -> CheckPart:
 
 def probabilities(logits: NDArray[np.floating[Any]]) -> bool:
     """Tell whether outputs are those of a softmax or a sigmoid; log-probabilities are logits."""
-    return looks_like_probabilities(torch.from_numpy(logits)) and bool((logits >= 0).all())
+    # As models.checks.looks_like_probabilities says of what is not negative, without torch.
+    if not logits.size or logits.shape[1] < 2 or not np.isfinite(logits).all():
+        return False
+    if (logits < 0).any() or (logits > 1).any():
+        return False
+    values = logits.astype(np.float64)
+    if (np.abs(values.sum(axis=1) - 1) <= 1e-5).all():
+        return True
+    return values.size >= 20 and bool(((values > 0) & (values < 1)).all())
 
 
 def _output(found: Evidence) -> CheckPart:

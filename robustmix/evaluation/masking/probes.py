@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from robustmix.attacks import Norm
 from robustmix.attacks.ball import lengths, project
 from robustmix.evaluation.suite import Batch, Columns
+from robustmix.later import Tensor, torch
 from robustmix.metrics.scores import score_logits
 from robustmix.report.samples import Table
 from robustmix.report.schema import CheckPart

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from robustmix.attacks import Goal, Norm, pgd, square, standing
 from robustmix.attacks.ball import lengths, per_sample
@@ -23,7 +21,7 @@ from robustmix.evaluation.masking.probes import (
     with_a_gradient,
 )
 from robustmix.evaluation.suite import Batch, Columns, Context, Done, Part
-from robustmix.models.robust_model import RobustModel, padded
+from robustmix.later import RobustModel, Tensor, torch
 from robustmix.report.schema import CheckPart
 from robustmix.rng import normal, sample_keys, uniform
 from robustmix.types import Model
@@ -69,6 +67,8 @@ def strength_parts(context: Context, threat: Threat, surrogate: RobustModel | No
     made["unbounded"] = partial(_search, threat, "unbounded", whole, whole / 50, UNBOUNDED_STEPS)
     made["square"] = partial(_square, threat)
     if surrogate is not None:
+        from robustmix.models.robust_model import padded
+
         made["transfer"] = partial(_transfer, threat, padded(surrogate.to(context.device)))
 
     def part(name: str, attack: Attack) -> Part:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from robustmix.attacks import ATTACKS, CountingModel, Member, input_gradient
@@ -33,6 +32,7 @@ from robustmix.evaluation.suites.attack_work import (
     Tools,
     spent,
 )
+from robustmix.later import torch
 from robustmix.metrics.attacked import Attacked
 from robustmix.metrics.definition import share
 from robustmix.metrics.scores import FloatArray

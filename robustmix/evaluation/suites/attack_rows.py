@@ -1,16 +1,16 @@
 """What the attack suites share: radii as options, and the rows of single samples."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-
-import torch
-from torch import Tensor
 
 from robustmix.attacks import CountingModel, Norm, input_gradient, verify
 from robustmix.errors import IncompleteError, UsageError
 from robustmix.evaluation.params import eps_name, read_fraction
 from robustmix.evaluation.suite import Batch, Columns, Context
+from robustmix.later import Tensor, torch
 from robustmix.metrics.attacked import EIGHT_BIT
 from robustmix.types import Model
 
@@ -160,9 +160,9 @@ def pinned(images: Tensor, adversarial: Tensor, *, eps: float) -> Tensor:
     return (at_end & short).flatten(1).float().mean(dim=1)
 
 
-def cost(forwards: float, backwards: float, n: int, dtype: torch.dtype = torch.float64) -> Columns:
+def cost(forwards: float, backwards: float, n: int, dtype: torch.dtype | None = None) -> Columns:
     """Give passes that are the same for every sample: ``forwards`` and ``backwards``, (n,)."""
     return {
-        "forwards": torch.full((n,), forwards, dtype=dtype),
-        "backwards": torch.full((n,), backwards, dtype=dtype),
+        "forwards": torch.full((n,), forwards, dtype=dtype or torch.float64),
+        "backwards": torch.full((n,), backwards, dtype=dtype or torch.float64),
     }

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from robustmix.attacks import Attack, input_gradient, options_of, verify
@@ -24,10 +23,11 @@ from robustmix.evaluation.suites.attack_rows import (
     zeros_of,
 )
 from robustmix.evaluation.suites.attack_work import SCORES, PreparedAttack, Tools
+from robustmix.later import torch
 from robustmix.metrics.attacked import NEVER, area_number, convergence_numbers
 from robustmix.metrics.definition import Numbers
 from robustmix.report.rows import Rows
-from robustmix.rng import sample_keys, seeded_subset
+from robustmix.rng import sample_keys, seeded_subset, subset_positions
 
 CONVERGENCE = 512
 """Samples on which twice the steps are tried."""
@@ -162,10 +162,10 @@ class Search(PreparedAttack):
 
     def numbers(self, rows: Rows) -> Numbers:
         """Define what shorter and longer searches find, the area, and the points."""
-        subset = seeded_subset(rows.seed, rows.view.sample_ids, self.convergence_samples)
+        subset = subset_positions(rows.seed, rows.view.sample_ids, self.convergence_samples)
         chosen = np.full(len(rows.view), subset is None)
         if subset is not None:
-            chosen[subset.numpy()] = True
+            chosen[subset] = True
         name = eps_name(self.eps)
         return (
             convergence_numbers(rows, name, steps=self.steps, subset=chosen[rows.order])

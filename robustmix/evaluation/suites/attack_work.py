@@ -13,9 +13,7 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from robustmix.attacks import (
     ATTACKS,
@@ -50,6 +48,7 @@ from robustmix.evaluation.suites.attack_rows import (
     taken,
     zeros_of,
 )
+from robustmix.later import Tensor, torch
 from robustmix.metrics.attacked import (
     area_number,
     point_name,

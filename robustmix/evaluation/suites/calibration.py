@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
 
 from robustmix.data.images import ImageSet
 from robustmix.errors import RobustmixError, unknown_name
@@ -25,6 +24,7 @@ from robustmix.evaluation.suite import (
     Scene,
     Suite,
 )
+from robustmix.later import torch
 from robustmix.metrics.calibration import (
     BINS,
     bin_counts,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import torch
 
 from robustmix.data.datasets import FOLDER
 from robustmix.data.listing import list_folder
@@ -24,6 +23,7 @@ from robustmix.evaluation.suite import (
     Scene,
     Suite,
 )
+from robustmix.later import torch
 from robustmix.metrics.clean import (
     check_classes,
     check_confusion,

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from robustmix.corruptions import (
     APPROXIMATE,
@@ -53,6 +51,7 @@ from robustmix.evaluation.suites.official import (
     official_folder,
     open_official,
 )
+from robustmix.later import Tensor, torch
 from robustmix.metrics.corrupted import SCALED, Corrupted, spread
 from robustmix.metrics.definition import Numbers, absent
 from robustmix.metrics.mce import MceReference, load_reference, mce, relative_mce, source_name

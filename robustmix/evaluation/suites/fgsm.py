@@ -6,8 +6,6 @@ from fractions import Fraction
 from functools import partial
 from typing import ClassVar
 
-import torch
-
 from robustmix.attacks import input_gradient, paper_fgsm_step
 from robustmix.attacks.ball import lengths
 from robustmix.errors import UsageError
@@ -35,6 +33,7 @@ from robustmix.evaluation.suites.attack_work import (
     shown_attack,
     single_step_warnings,
 )
+from robustmix.later import torch
 from robustmix.metrics.definition import Definition, Numbers, share
 from robustmix.report.rows import Rows
 from robustmix.report.schema import Shown, SuitePart, Warn

@@ -45,10 +45,8 @@ from robustmix.evaluation.suites.attack_rows import (
     parse_eps,
 )
 from robustmix.evaluation.suites.attack_work import SCORES, spent
+from robustmix.later import RobustModel
 from robustmix.metrics.definition import Numbers
-from robustmix.models.checks import state_hash
-from robustmix.models.load import load_model
-from robustmix.models.robust_model import RobustModel
 from robustmix.report.rows import Rows
 from robustmix.report.schema import Shown, SuitePart, Warn
 from robustmix.rng import sample_keys
@@ -212,6 +210,9 @@ class Masking(Suite):
             UsageError: it is a model of another task.
             IntakeError: it cannot be loaded, or has other classes.
         """
+        from robustmix.models.checks import state_hash
+        from robustmix.models.load import load_model
+
         given, robust = self.surrogate, scene.robust
         other = load_model(given) if isinstance(given, str | Path) else given
         if other is not None and (other.num_classes, other.input_size) != (

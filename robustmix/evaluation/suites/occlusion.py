@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from robustmix.errors import IncompleteError, UsageError, unknown_name
 from robustmix.evaluation.options import option
@@ -49,6 +47,7 @@ from robustmix.evaluation.suite import (
     Suite,
     same_predictions,
 )
+from robustmix.later import Tensor, torch
 from robustmix.metrics.curves import (
     Curve,
     area,

@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-import torch
-from torch import Tensor
-
 from robustmix.corruptions.cifar_c import CLASSES, CifarC, correlation
 from robustmix.corruptions.folder_c import SIDES, FolderC
 from robustmix.data.images import ImageSet, Pixels, SubsetPixels, TensorPixels
 from robustmix.data.resized import ResizedPixels
 from robustmix.errors import IntakeError
+from robustmix.later import Tensor, torch
 
 FOLDERS = {
     "cifar10": "CIFAR-10-C",

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from robustmix.corruptions.cifar_c import CLASSES
 from robustmix.corruptions.folder_c import SIDES
@@ -37,6 +35,7 @@ from robustmix.evaluation.suite import (
     to_unit,
 )
 from robustmix.evaluation.suites.official import as_stored, benchmark_name
+from robustmix.later import Tensor, torch
 from robustmix.metrics.definition import Definition, Numbers, absent, mean
 from robustmix.metrics.metric import Unit
 from robustmix.metrics.perturbed import (

@@ -6,9 +6,7 @@ from functools import partial
 from typing import ClassVar
 
 import numpy as np
-import torch
 from pydantic import JsonValue
-from torch import Tensor
 
 from robustmix.corruptions.names import SEVERITIES
 from robustmix.data.images import ImageSet, joined, lines_sha256
@@ -37,6 +35,7 @@ from robustmix.evaluation.suites.shift_rows import (
     clean_positions,
     predictions_fit,
 )
+from robustmix.later import Tensor, torch
 from robustmix.metrics.corrupted import Corrupted
 from robustmix.metrics.definition import Numbers
 from robustmix.metrics.scores import IntArray

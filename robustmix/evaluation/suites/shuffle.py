@@ -7,8 +7,6 @@ from functools import partial
 from typing import ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from robustmix.errors import UsageError
 from robustmix.evaluation.options import option
@@ -32,6 +30,7 @@ from robustmix.evaluation.suite import (
     Suite,
     same_predictions,
 )
+from robustmix.later import Tensor, torch
 from robustmix.metrics.curves import Curve, curve_numbers, point_numbers, shown_curves
 from robustmix.metrics.definition import Numbers
 from robustmix.report.rows import Rows

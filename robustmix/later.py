@@ -1,0 +1,58 @@
+"""torch for modules that a gate reads too: named at their top, imported when it is first used.
+
+A suite's module says both how its work is done and what its numbers are. Judging a report needs
+the second only, and importing torch for it would take two seconds and 600 MB.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch as torch
+    import torch.nn.functional as F
+    from torch import Tensor as Tensor
+    from torch import nn as nn
+
+    from robustmix.models.robust_model import RobustModel as RobustModel
+else:
+    from importlib import import_module
+
+    class _Later:
+        """A module that is imported when something is asked of it."""
+
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(import_module(self._name), name)
+
+        def __dir__(self) -> list[str]:
+            return dir(import_module(self._name))
+
+    class _ClassLater(type):
+        """A class that stands for another one in hints and before ``isinstance``."""
+
+        def __instancecheck__(cls, thing: object) -> bool:
+            return isinstance(thing, cls._meant())
+
+        def __getattr__(cls, name: str) -> Any:
+            # Dunder names are looked for by whoever inspects a class: they are not worth an import.
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return getattr(cls._meant(), name)
+
+        def _meant(cls) -> type:
+            return getattr(import_module(cls._module), cls.__name__)
+
+    class Tensor(metaclass=_ClassLater):
+        """Stands for ``torch.Tensor``."""
+
+        _module = "torch"
+
+    class RobustModel(metaclass=_ClassLater):
+        """Stands for the class of this name, a ``torch.nn.Module``."""
+
+        _module = "robustmix.models.robust_model"
+
+    torch, nn, F = _Later("torch"), _Later("torch.nn"), _Later("torch.nn.functional")
+
+__all__ = ["F", "RobustModel", "Tensor", "nn", "torch"]
