@@ -34,11 +34,21 @@ else:
         def __instancecheck__(cls, thing: object) -> bool:
             return isinstance(thing, cls._meant())
 
+        def __eq__(cls, other: object) -> bool:
+            # By name: what others annotate with the class itself is meant, and asks for no import.
+            named = (getattr(other, "__module__", ""), getattr(other, "__name__", ""))
+            return other is cls or (isinstance(other, type) and named == cls._names())
+
+        __hash__ = type.__hash__
+
         def __getattr__(cls, name: str) -> Any:
             # Dunder names are looked for by whoever inspects a class: they are not worth an import.
             if name.startswith("__"):
                 raise AttributeError(name)
             return getattr(cls._meant(), name)
+
+        def _names(cls) -> tuple[str, str]:
+            return cls._module, cls.__name__
 
         def _meant(cls) -> type:
             return getattr(import_module(cls._module), cls.__name__)

@@ -159,7 +159,7 @@ def test_a_search_becomes_an_attack_with_its_signature_and_documentation() -> No
     assert torch.equal(both.outcome(model, images, labels, eps=0.2).images, images + 0.2)
     assert calls == [0.1, 0.2]
     assert both.__doc__ == "Do it."
-    assert inspect.signature(both).return_annotation is Tensor
+    assert inspect.signature(both).return_annotation == Tensor
     assert get_type_hints(both)["eps"] is float
     assert inspect.signature(both.outcome).return_annotation is Outcome
 

@@ -137,7 +137,7 @@ def test_the_call_is_the_same_for_all(case: Case) -> None:
     assert given == ["eps"]
     assert parameters["norm"].default == attack_norms(case.name)[0] == "linf"
     assert (parameters["seed"].default, parameters["keys"].default) == (0, None)
-    assert inspect.signature(case.attack).return_annotation is Tensor
+    assert inspect.signature(case.attack).return_annotation == Tensor
     assert not draws_by_batch(case.attack)
 
 
