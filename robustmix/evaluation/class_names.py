@@ -5,12 +5,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from robustmix.data.images import ImageSet
 from robustmix.data.wnids import classes_of_wnids, imagenet_wnids
 from robustmix.errors import IntakeError
-from robustmix.later import RobustModel
+from robustmix.later import RobustModel, torch
 
 
 def check_class_names(robust: RobustModel, images: ImageSet) -> None:
