@@ -170,7 +170,7 @@ def test_everything_asked_for_is_recomputed_from_the_record(
         calib_data=calibration_images(),
     )
     counts = (5, 50, 500, 0, 20)
-    monkeypatch.setattr("robustmix.evaluation.suites.clean.long_tail", lambda dataset: counts)
+    monkeypatch.setattr("robustmix.evaluation.suites.clean.long_tail", lambda *_: counts)
     evaluate(tiny_model(), tiny_images(), [Clean(confusion=True), suite], out=tmp_path)
     report = robustmix.Report.load(tmp_path)
     part = part_of(report)

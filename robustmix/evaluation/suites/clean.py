@@ -131,10 +131,9 @@ def long_tail(dataset: str, names: Sequence[str]) -> tuple[int, ...] | None:
         listing = list_folder(Path(dataset.removeprefix(FOLDER)).expanduser(), "train")
     except IntakeError:  # there is no training split, or it is the evaluation's matter to complain
         return None
-    if sorted(names) != sorted(listing.classes):
-        return None
     counts = np.bincount(listing.labels, minlength=len(listing.classes))
-    place = {name: label for label, name in enumerate(listing.classes)}
-    counts = counts[[place[name] for name in names]]
+    if sorted(names) == sorted(listing.classes):  # in the order that the model has them
+        place = {name: label for label, name in enumerate(listing.classes)}
+        counts = counts[[place[name] for name in names]]
     groups = [bool(group.any()) for group in shot_groups(counts).values()]
     return tuple(counts.tolist()) if sum(groups) > 1 else None
