@@ -9,6 +9,7 @@ from torch import nn
 
 from robustmix.attacks.registry import ATTACKS
 from robustmix.data.datasets import FOLDER
+from robustmix.data.hf import HF, HfItems
 from robustmix.data.images import ImageSet
 from robustmix.data.location import data_folder
 from robustmix.data.manifests import DATASETS
@@ -165,6 +166,8 @@ def _dataset(
         raise UsageError(
             "the checkpoint does not say which data set it is for", "add --dataset NAME"
         )
+    if name.startswith(HF):
+        return load_given(robust, HfItems(name), transform, override)
     if dataset is None:
         require_plugins(robust.info.plugins, [DATASETS])  # says where it came from
     images = load_for(
