@@ -119,7 +119,7 @@ def _legend(figure: "Figure", axes: "Sequence[Axes]") -> None:
         shown.values(),
         shown.keys(),
         loc="outside lower center",
-        ncols=len(shown),
+        ncols=len(shown) if len(axes) > 1 else 2,  # one panel is not wide enough for all
         fontsize=8,
         frameon=False,
     )
