@@ -48,6 +48,11 @@ def told_by_name(path: Path) -> str | None:
     Of several whose marks fit, one whose marks are names of files and not patterns is taken:
     Tiny-ImageNet's folders look like ImageNet's.
     """
+    try:
+        if not path.is_dir():
+            return None
+    except OSError:  # a path that cannot be, or may not be looked at: it has said so already
+        return None
     fitting: dict[str, bool] = {}
     for name in DATASETS:
         wanted = looked_for(name)
