@@ -21,9 +21,13 @@ else:
 
         def __init__(self, name: str) -> None:
             self._name = name
+            self._module: Any = None
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(import_module(self._name), name)
+            # Kept once it is there: attacks ask for something many times a step.
+            if self._module is None:
+                self._module = import_module(self._name)
+            return getattr(self._module, name)
 
         def __dir__(self) -> list[str]:
             return dir(import_module(self._name))

@@ -21,6 +21,9 @@ from robustmix.data.transforms import crop_box
 from robustmix.errors import IntakeError
 from robustmix.later import Tensor, torch
 
+MEMORY_BYTES = 2 << 30
+"""Small images of one size are kept in memory up to this many bytes of pixels."""
+
 _FILTERS: dict[TestInterpolation, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,

@@ -1,12 +1,12 @@
 """Image files in one folder a class."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from robustmix.data.decode import WHITE, Header, greatest, read_header, white_level
-from robustmix.data.file_pixels import FilePixels, KeptFiles, prepare_files
+from robustmix.data.decode import WHITE, Header, greatest, white_level
+from robustmix.data.file_pixels import MEMORY_BYTES, FilePixels, KeptFiles, prepare_files
+from robustmix.data.headers import mode_notes, read_headers
 from robustmix.data.homes import told_by_name
 from robustmix.data.images import FileRecord, ImageSet, TensorPixels
 from robustmix.data.listing import Listing, list_folder, unreadable
@@ -19,12 +19,6 @@ from robustmix.later import torch
 
 SMALL = 64
 """Square images up to this side are used as they are, without resizing."""
-
-SCANNED_FILES = 100_000
-"""Up to this many files every header is read, to count colour modes and sizes."""
-
-MEMORY_BYTES = 2 << 30
-"""Small images are kept in memory up to this many bytes of pixels."""
 
 
 def load_folder(
@@ -58,7 +52,7 @@ def load_folder(
         hint = f"{told}; or {error.hint}" if error.hint else told
         raise IntakeError(error.message, hint, code=error.code) from None
     paths = _paths(listing)
-    headers = _headers(paths)
+    headers = read_headers(paths)
     white = _white_levels(path, split, dict(zip(paths, headers, strict=False)))
     stored = _stored_side(headers, all_read=len(headers) == len(paths))
     kept = stored is not None and img_size in (None, stored)
@@ -80,16 +74,12 @@ def load_folder(
         transform=transform.text(),
         own_transform=None if test_transform is None else own.test_transform.text(),
         files=(_listing_record(listing, paths),),
-        notes=(*listing.notes, *_mode_notes(headers, len(paths), white)),
+        notes=(*listing.notes, *mode_notes(headers, len(paths), white)),
     )
 
 
 def _paths(listing: Listing) -> tuple[Path, ...]:
     return tuple(listing.root / file for file in listing.files)
-
-
-def _headers(paths: tuple[Path, ...]) -> list[Header]:
-    return in_threads(read_header, paths if len(paths) <= SCANNED_FILES else paths[:1])
 
 
 def _white_levels(path: Path, split: Split, headers: Mapping[Path, Header]) -> dict[str, float]:
@@ -104,7 +94,7 @@ def _white_levels(path: Path, split: Split, headers: Mapping[Path, Header]) -> d
         others = _paths(list_folder(path, "train" if split == "test" else "test"))
     except IntakeError:  # there is no other split
         others = ()
-    known = {**dict(zip(others, _headers(others), strict=False)), **headers}
+    known = {**dict(zip(others, read_headers(others), strict=False)), **headers}
     levels = {}
     for mode in sorted(modes):
         files = [file for file, header in known.items() if header.mode == mode]
@@ -117,17 +107,6 @@ def _stored_side(headers: list[Header], *, all_read: bool) -> int | None:
     sizes = {header[:2] for header in headers}
     width, height = next(iter(sizes))
     return width if all_read and len(sizes) == 1 and width == height <= SMALL else None
-
-
-def _mode_notes(headers: list[Header], files: int, white: Mapping[str, float]) -> Iterable[str]:
-    if len(headers) < files:
-        yield f"colour modes were not counted: more than {SCANNED_FILES:,} files"
-        return
-    modes = Counter(header.mode for header in headers if header.mode != "RGB")
-    if modes:
-        said = {mode: f"{mode} of 0 to {level:g}" for mode, level in white.items()}
-        kinds = ", ".join(f"{n} {said.get(mode, mode)}" for mode, n in sorted(modes.items()))
-        yield f"{modes.total()} of {files} images converted to RGB ({kinds})"
 
 
 def _listing_record(listing: Listing, paths: tuple[Path, ...]) -> FileRecord:

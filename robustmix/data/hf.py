@@ -7,13 +7,14 @@ network (``HF_HOME``, ``HF_DATASETS_OFFLINE``). Encoded images are decoded here,
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from robustmix.data.decode import bytes_rgb
+from robustmix.data.decode import bytes_rgb, open_rgb
 from robustmix.data.items import IMAGE_KEYS, LABEL_KEYS
 from robustmix.errors import IntakeError
 from robustmix.text import plain
@@ -86,16 +87,13 @@ class HfItems(Dataset[tuple[NDArray[np.uint8], int]]):
         row = self.rows[index]
         stored, label = row[self.image], row[self.label]
         where = f"image {index} of {self.robustmix_name}"
-        data = stored.get("bytes")
-        if data is None:  # a file beside the table
-            try:
-                with open(stored["path"], "rb") as file:
-                    data = file.read()
-            except (OSError, TypeError, KeyError) as error:
-                raise _bad(f"{where} is not there", "prepare the data set again") from error
         if label is None:
             raise _bad(f"{where} has no label", "choose a split with labels: hf:NAME@SPLIT")
-        return bytes_rgb(data, where), int(label)
+        if stored is None or not (stored.get("bytes") or stored.get("path")):
+            raise _bad(f"{where} is empty", "choose a split with images: hf:NAME@SPLIT")
+        if stored.get("bytes"):
+            return bytes_rgb(stored["bytes"], where), int(label)
+        return np.asarray(open_rgb(Path(stored["path"]))), int(label)  # a file beside the table
 
 
 def _library() -> Any:

@@ -15,6 +15,7 @@ from robustmix.data.manifests import Split
 from robustmix.data.preparation import TestTransform, TransformOptions
 from robustmix.data.torch_sets import Wanted, image_set_of, is_torch_data, named_by_model
 from robustmix.errors import IntakeError, UsageError
+from robustmix.evaluation.class_names import among_imagenet
 from robustmix.models.robust_model import RobustModel
 
 
@@ -56,9 +57,11 @@ def load_for(
 
 
 def _in_order(robust: RobustModel, name: str, images: ImageSet) -> ImageSet:
-    """Give classes of a folder that are numbers the labels that the model has for them."""
+    """Give classes of a folder that are numbers, or ImageNet's, the labels that the model has."""
+    if not name.startswith(FOLDER):
+        return images
     known = robust.info.class_names if robust.info.class_map_sha256 is None else None
-    return in_recorded_order(images, known) if name.startswith(FOLDER) else images
+    return among_imagenet(robust, in_recorded_order(images, known))
 
 
 def _loaded(

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from robustmix.attacks.registry import ATTACKS
-from robustmix.data.datasets import FOLDER
 from robustmix.data.hf import HF, HfItems
 from robustmix.data.images import ImageSet
 from robustmix.data.location import data_folder
@@ -16,7 +15,7 @@ from robustmix.data.manifests import DATASETS
 from robustmix.data.preparation import TransformOptions
 from robustmix.environment import choose_device
 from robustmix.errors import IntakeError, RobustmixError, UsageError
-from robustmix.evaluation.class_names import among_imagenet, check_class_names
+from robustmix.evaluation.class_names import check_class_names
 from robustmix.evaluation.evaluation import Evaluation, Ready, origin_part
 from robustmix.evaluation.faults import suite_fault
 from robustmix.evaluation.model_images import Images, load_for, load_given
@@ -170,7 +169,7 @@ def _dataset(
         return load_given(robust, HfItems(name), transform, override)
     if dataset is None:
         require_plugins(robust.info.plugins, [DATASETS])  # says where it came from
-    images = load_for(
+    return load_for(
         robust,
         name,
         "test",
@@ -179,7 +178,6 @@ def _dataset(
         asked=transform,
         override=override,
     )
-    return among_imagenet(robust, images) if name.startswith(FOLDER) else images
 
 
 def _check_fit(robust: RobustModel, data: ImageSet) -> None:

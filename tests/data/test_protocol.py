@@ -234,7 +234,7 @@ def test_images_that_do_not_get_one_size_are_refused(photographs: Path, text: st
 def test_files_whose_headers_were_not_read_are_held_to_the_size(
     photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robustmix.data.folder.SCANNED_FILES", 2)
+    monkeypatch.setattr("robustmix.data.headers.SCANNED_FILES", 2)
     data = loaded(photographs, "none")
     assert data.input_size == (3, 37, 61)
     with pytest.raises(IntakeError, match=r"b\.png has 37x59 pixels"):

@@ -3,27 +3,21 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from robustmix.data.decode import Header, read_header
-from robustmix.data.file_pixels import FilePixels, KeptFiles, prepare_files
+from robustmix.data.decode import Header
+from robustmix.data.file_pixels import MEMORY_BYTES, FilePixels, KeptFiles, prepare_files
+from robustmix.data.headers import mode_notes, read_headers
 from robustmix.data.images import FileRecord, ImageSet
 from robustmix.data.listing import unreadable
 from robustmix.data.manifests import Manifest, Split
 from robustmix.data.preparation import TestTransform
-from robustmix.data.threads import in_threads
 from robustmix.errors import IntakeError
 from robustmix.files import file_digest
-
-SCANNED_FILES = 100_000
-"""Up to this many files every header is read, to count colour modes."""
-
-MEMORY_BYTES = 2 << 30
-"""Images that are small and of one size are kept in memory up to this many bytes of pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +86,7 @@ def image_set(manifest: Manifest, split: Split, listed: Listed) -> ImageSet:
     others = _other_lists(manifest, listed.lists)
     if others and partial_of is None:
         raise IntakeError(others[0], "unpack the official archives again", code="E-CHECKSUM")
-    headers = in_threads(read_header, paths if count <= SCANNED_FILES else paths[:1])
+    headers = read_headers(paths)
     return ImageSet(
         name=manifest.name,
         split=split,
@@ -178,17 +172,6 @@ def split_digest(ids: Sequence[str], labels: Sequence[int]) -> str:
     for name, label in sorted(zip(ids, labels, strict=True)):
         digest.update(f"{name}\0{label}\n".encode())
     return digest.hexdigest()
-
-
-def mode_notes(headers: Sequence[Header], count: int) -> Iterator[str]:
-    """Yield what a report warns of: images of ``count`` that are not stored as RGB."""
-    if len(headers) < count:
-        yield f"colour modes were not counted: more than {SCANNED_FILES:,} files"
-        return
-    modes = Counter(header.mode for header in headers if header.mode != "RGB")
-    if modes:
-        kinds = ", ".join(f"{n} {mode}" for mode, n in sorted(modes.items()))
-        yield f"{modes.total()} of {count} images converted to RGB ({kinds})"
 
 
 def _pixels(
