@@ -40,6 +40,7 @@ def folder(root: Path) -> list[Image.Image]:
 
 
 def table(path: Path, columns: Sequence[str] = ("image", "label")) -> list[Image.Image]:
+    """Write pictures into the columns before the last, and labels into that."""
     from datasets import ClassLabel, Dataset, Features
     from datasets import Image as Column
 
@@ -49,8 +50,9 @@ def table(path: Path, columns: Sequence[str] = ("image", "label")) -> list[Image
         file = io.BytesIO()
         image.save(file, "PNG")
         rows.append({"bytes": file.getvalue(), "path": None})
-    data = {columns[0]: rows, columns[1]: [i % 2 for i in range(len(images))]}
-    kinds = Features({columns[0]: Column(), columns[1]: ClassLabel(names=["cat", "eel"])})
+    *shown, last = columns
+    data = {**dict.fromkeys(shown, rows), last: [i % 2 for i in range(len(images))]}
+    kinds = Features({**{name: Column() for name in shown}, last: ClassLabel(names=["cat", "eel"])})
     path.parent.mkdir(parents=True, exist_ok=True)
     Dataset.from_dict(data, features=kinds).to_parquet(path)
     return images
@@ -70,6 +72,16 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
     for value, label in expected:
         assert any(label == other and np.array_equal(value, one) for one, other in found)
     assert HfItems(f"hf:{tmp_path / 'mine'}@train").split == "train"
+
+
+def test_a_file_is_decoded_as_all_others_are(tmp_path: Path) -> None:
+    folder(tmp_path / "mine")
+    deep = Image.fromarray(np.full((SIDE, SIDE), 30_000, np.uint16))
+    for i in range(6):
+        deep.save(tmp_path / "mine" / "test" / ("cat", "eel")[i % 2] / f"{i}.png")
+    value, _ = HfItems(f"hf:{tmp_path / 'mine'}")[0]
+    assert value.shape == (SIDE, SIDE, 3)
+    assert set(value.ravel().tolist()) == {round(30_000 / 257)}
 
 
 def test_a_table_with_other_names(tmp_path: Path) -> None:
@@ -98,12 +110,14 @@ def test_it_is_evaluated_as_the_same_images_in_memory(tmp_path: Path) -> None:
 
 def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     table(tmp_path / "mine" / "train.parquet", ("photo", "number"))
+    table(tmp_path / "two" / "test.parquet", ("left", "right", "label"))
     here = f"hf:{tmp_path / 'mine'}"
     for name, said in (
         (here, "has no test split, but train"),
         (f"{here}@other", "cannot read"),
         (f"hf:{tmp_path / 'nothing'}", "cannot read"),
         ("hf:", "names no data set"),
+        (f"hf:{tmp_path / 'two'}", "has 2 columns of images"),
     ):
         with pytest.raises(IntakeError, match=said):
             HfItems(name)

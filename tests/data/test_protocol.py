@@ -237,6 +237,7 @@ def test_files_whose_headers_were_not_read_are_held_to_the_size(
     monkeypatch.setattr("robustmix.data.headers.SCANNED_FILES", 2)
     data = loaded(photographs, "none")
     assert data.input_size == (3, 37, 61)
+    assert "colour modes were not counted: more than 2 files" in data.notes
     with pytest.raises(IntakeError, match=r"b\.png has 37x59 pixels"):
         data.pixels.take(torch.arange(3))
 

@@ -47,17 +47,25 @@ def images(names: tuple[str, ...] = SOME) -> ImageSet:
     )
 
 
+def of_names(names: tuple[str, ...]) -> RobustModel:
+    model = a_model()
+    model.info = replace(model.info, class_names=names)
+    return model
+
+
 def test_labels_are_places_among_the_thousand() -> None:
     found = among_imagenet(a_model(), images())
     assert found.labels.tolist() == [7, 500, 500, 999]
     assert found.class_names == WNIDS
     assert "of which 3 have a folder" in found.notes[-1]
+    assert among_imagenet(of_names(WNIDS), images()).labels.tolist() == [7, 500, 500, 999]
 
 
 def test_what_is_no_part_of_imagenet_stays_as_it_is() -> None:
     for model, data in (
         (a_model(), images((*SOME[:2], "n99999999"))),
         (a_model(999), images()),
+        (of_names(tuple(f"class {i}" for i in range(1000))), images()),
         (a_model(class_map=list(range(1000))), images()),
         (a_model(), replace(images(), class_names=WNIDS)),
     ):

@@ -1,8 +1,10 @@
 """What the reliability diagrams show is what the tables hold."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from robustmix.evaluation.evaluate import evaluate
 from robustmix.pages.drawings import draw
@@ -63,3 +65,21 @@ def test_empty_tables_and_missing_suites(report: Report, tmp_path: Path) -> None
         with pytest.raises(NothingToDraw, match="no calibration suite"):
             draw("reliability", [report], tmp_path / "b.png", suite=suite)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("panels", [1, 2])
+def test_the_legend_is_inside_the_picture(
+    panels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    save = Figure.savefig
+
+    def savefig(self: Figure, *args: Any, **more: Any) -> None:
+        save(self, *args, **more)
+        seen.append((self.legends[0].get_window_extent(), self.bbox))
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    row = {"lo": 0.0, "hi": 1.0, "n": 3, "confidence": 0.5, "accuracy": 0.6, "ci": [0.2, 0.9]}
+    draw_reliability([Panel("as it is", [row], None)] * panels, tmp_path / "a.png")
+    ((legend, whole),) = seen
+    assert whole.x0 <= legend.x0 < legend.x1 <= whole.x1

@@ -1,6 +1,7 @@
 """The average of the weights: timm's, resumed exactly, deployed with the raw weights beside it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from robustmix.data.datasets import load_dataset
 from robustmix.errors import IntakeError, UsageError
-from robustmix.models.checkpoint import read_checkpoint
+from robustmix.models.checkpoint import read_checkpoint, save_checkpoint
 from robustmix.models.load import load_model
 from robustmix.training.loop import TrainResult, train
 from robustmix.training.resolve import resolve_recipe
@@ -127,6 +128,26 @@ def test_it_is_the_average_of_the_weights_after_every_step(tmp_path: Path) -> No
         }
     for name, value in whole.model.items():
         assert torch.allclose(value, mean[name], rtol=1e-5, atol=1e-6), name
+
+
+def test_its_warm_up_is_counted_in_epochs(tmp_path: Path) -> None:
+    """Of the first step of a warm-up the decay is 0.9 x 0.8, however long the warm-up is."""
+    kept = run(tmp_path / "kept", ema_decay=1 - 1e-12, should_stop=stop_after(1))
+    begun, raw = read_checkpoint(kept.last).model, read_checkpoint(kept.last).raw
+    assert raw is not None
+    made = run(tmp_path / "made", ema_warmup_epochs=1, should_stop=stop_after(1))
+    for name, value in read_checkpoint(made.last).model.items():
+        if value.is_floating_point():
+            expected = 0.72 * begun[name] + 0.28 * raw[name]
+            assert torch.allclose(value, expected, rtol=1e-5, atol=1e-6), name
+
+
+def test_what_was_fitted_to_the_average_is_not_of_the_raw_weights(tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(run(tmp_path, epochs=1).last)
+    fitted = replace(checkpoint, calibration={"T": 2.0, "sample_ids": ["a"]}, resume=None)
+    save_checkpoint(tmp_path / "fitted.pth", fitted)
+    assert load_model(tmp_path / "fitted.pth").info.calibration is not None
+    assert load_model(tmp_path / "fitted.pth", weights="raw").info.calibration is None
 
 
 @pytest.mark.parametrize("steps", [1, 5])
