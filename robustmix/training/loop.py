@@ -339,7 +339,7 @@ class Run:
             loss, logs = self.method.training_step(self._layout(batch))
         state.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        if recipe.grad_clip:
+        if recipe.grad_clip and recipe.optimizer != "lamb":  # which does it itself
             nn.utils.clip_grad_norm_(state.method.parameters(), recipe.grad_clip)
         state.optimizer.step()
         if self.teacher is not None:

@@ -1,9 +1,12 @@
 """Optimisers as the published recipes set them up."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from robustmix.training.recipe import OptimizerName
 
 _NORMS = (
     nn.modules.batchnorm._NormBase,
@@ -18,7 +21,7 @@ GENERATOR = "generator"
 
 
 def build_optimizer(
-    name: Literal["sgd", "adamw"],
+    name: "OptimizerName",
     module: nn.Module,
     *,
     lr: float,
@@ -26,20 +29,24 @@ def build_optimizer(
     weight_decay: float,
     generator: nn.Module | None = None,
     generator_momentum: float | None = None,
+    grad_clip: float = 0.0,
 ) -> torch.optim.Optimizer:
     """Return the optimiser of a recipe.
 
     SGD is without Nesterov and decays every parameter, norms and biases too; AdamW(0.9, 0.999,
-    1e-8) decays weights but no norm, bias or position table.
+    1e-8) and LAMB(0.9, 0.999, 1e-6) decay weights but no norm, bias or position table. LAMB is
+    timm's: it clips the whole gradient before its moments see it, and what is not decayed is not
+    scaled by its norm either.
 
     Args:
         name: which.
         module: whose parameters are trained, as far as they require gradients.
         lr: learning rate of all groups, until a schedule sets it.
         momentum: SGD's.
-        weight_decay: L2 penalty of SGD, decoupled decay of AdamW.
+        weight_decay: L2 penalty of SGD, decoupled decay of AdamW, a part of LAMB's update.
         generator: a part of ``module`` that gets groups of its own, marked ``part``.
         generator_momentum: SGD's for these; ``momentum`` if None.
+        grad_clip: norm that LAMB clips the gradient to, above 0; others leave that to the caller.
     """
     inner = {id(p) for p in generator.parameters()} if generator is not None else set()
     outer = [p for p in trainable(module) if id(p) not in inner]
@@ -58,9 +65,15 @@ def build_optimizer(
         for chosen, mark in ((outer, {}), (own, {"part": GENERATOR}))
         for free, decay in ((False, weight_decay), (True, 0.0))
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=lr, betas=(0.9, 0.999), eps=1e-8
-    )
+    groups = [group for group in groups if group["params"]]
+    if name == "lamb":
+        from timm.optim import Lamb  # most runs do without
+
+        lamb: torch.optim.Optimizer = Lamb(
+            groups, lr=lr, betas=(0.9, 0.999), eps=1e-6, max_grad_norm=grad_clip
+        )
+        return lamb
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), eps=1e-8)
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
@@ -69,7 +82,7 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
 
 
 def no_decay(module: nn.Module) -> set[int]:
-    """Return the ids of the parameters that AdamW does not decay.
+    """Return the ids of the parameters that AdamW and LAMB do not decay.
 
     These are all parameters of normalisation layers, every bias, and class tokens, position
     embeddings, relative-position tables and layer scales by their usual names.

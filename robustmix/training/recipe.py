@@ -62,6 +62,11 @@ else:
     )
     TransformTable = _partial(TestTransform, _hints_of(TestTransform))
 
+OptimizerName = Literal["sgd", "adamw", "lamb"]
+
+LAMB_CLIP = 1.0
+"""Norm that timm's LAMB clips the gradient to where nothing else is said."""
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -131,8 +136,8 @@ class Recipe:
     batch_size: Count = 100
     """Images in a step."""
 
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD decays every parameter, AdamW spares norms and biases."""
+    optimizer: OptimizerName = "sgd"
+    """SGD decays every parameter, AdamW and LAMB (timm's) spare norms and biases."""
 
     lr: Positive = 0.1
     """Learning rate after the warm-up."""
@@ -144,7 +149,7 @@ class Recipe:
     """Momentum of SGD, without Nesterov; AdamW has none."""
 
     weight_decay: NotNegative = 1e-4
-    """L2 penalty of SGD, decoupled decay of AdamW."""
+    """L2 penalty of SGD, decoupled decay of AdamW, part of LAMB's update before it is scaled."""
 
     schedule: Literal["cosine", "cosine-iter", "constant", "step"] = "cosine"
     """``cosine`` is constant inside an epoch, ``cosine-iter`` moves at every step."""
@@ -171,7 +176,8 @@ class Recipe:
     """eps: the target is (1 - eps) onehot + eps / K."""
 
     grad_clip: NotNegative = 0.0
-    """Largest norm of the whole gradient; 0 does not clip."""
+    """Largest norm of the whole gradient; 0 does not clip. LAMB always does: if a recipe does not
+    say otherwise, to 1."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
     """``bf16`` runs the forward pass under autocast; weights and losses stay float32."""
@@ -214,6 +220,8 @@ class Recipe:
             raise _invalid("milestones", "rising epochs", self.milestones)
         if self.min_lr > self.lr:
             raise _invalid("min_lr", f"at most lr ({self.lr})", self.min_lr)
+        if self.optimizer == "lamb" and not self.grad_clip:
+            raise _invalid("grad_clip", "a norm above 0, which optimizer lamb clips to", 0.0)
         self._check_generator()
         if self.warmup_epochs >= self.epochs:
             raise _invalid("warmup_epochs", f"below epochs ({self.epochs})", self.warmup_epochs)
@@ -367,6 +375,8 @@ def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
         if not isinstance(name, str):
             raise _invalid("method.name", "a string", name)
         given["method"] = name
+    if given.get("optimizer") == "lamb":
+        given.setdefault("grad_clip", LAMB_CLIP)
     try:
         return Recipe(**given, method_options=method)
     except ValidationError as error:

@@ -390,4 +390,6 @@ def _origins(recipe: Recipe, settings: Mapping[str, Setting]) -> dict[str, str]:
             found[key] = settings[key].origin
         else:
             found[key] = f"default of {recipe.method}" if key.startswith("method.") else "default"
+    if found.get("grad_clip") == "default" and recipe.optimizer == "lamb":
+        found["grad_clip"] = "default of lamb"
     return found

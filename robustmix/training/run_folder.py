@@ -150,6 +150,7 @@ def new_state(
             weight_decay=recipe.weight_decay,
             generator=method.generator if isinstance(method, TeacherMethod) else None,
             generator_momentum=recipe.generator_momentum,
+            grad_clip=recipe.grad_clip,
         ),
         streams=streams,
         means=Means(device),

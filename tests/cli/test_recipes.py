@@ -357,7 +357,7 @@ def test_the_schema_fits_recipes_and_nothing_else(capsys: pytest.CaptureFixture[
         assert not valid({**told, key: value}, schema, schema), key
     assert valid({**told, "method": {"name": "cutmix", "alpha": 0.4}}, schema, schema)
     properties = schema["properties"]
-    assert properties["optimizer"]["enum"] == ["sgd", "adamw"]
+    assert properties["optimizer"]["enum"] == ["sgd", "adamw", "lamb"]
     assert properties["lr"]["exclusiveMinimum"] == 0
     assert (properties["drop_path"]["minimum"], properties["drop_path"]["exclusiveMaximum"]) == (
         0,

@@ -53,7 +53,7 @@ PLAIN: dict[str, Value] = {
     "img_size": among(32, 48, 224),
     "epochs": among(3, 200, 300),
     "batch_size": among(1, 64),
-    "optimizer": among("sgd", "adamw"),
+    "optimizer": among("sgd", "adamw", "lamb"),
     "lr": among(0.3, 1),
     "min_lr": among(0.0, 1e-3),
     "momentum": among(0.0, 0.8),
