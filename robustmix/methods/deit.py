@@ -13,20 +13,19 @@ Method card
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from robustmix.data.loader import Batch
 from robustmix.methods.cutmix import cutmix, draw_cutmix
-from robustmix.methods.losses import full_precision
+from robustmix.methods.losses import BinaryLoss
 from robustmix.methods.method import require
 from robustmix.methods.mixing import (
     Blend,
+    blend_binary_loss,
     blend_pairs,
     check_alpha,
     given,
     image_size,
-    soft_targets,
 )
 from robustmix.methods.mixup import draw_mixup, mixup
 from robustmix.methods.pair_mixing import PairMixing
@@ -104,9 +103,10 @@ class RSB(DeiT):
             target.
         Cost: 3 forward passes a step.
         Deviations: MixUp and CutMix are this project's, see their cards. The binary loss is the
-            mean over images and classes, to the mixed weights themselves; the paper's A1 to A3
-            count every class present as wholly present. Only the mixing and the loss are meant:
-            LAMB, repeated augmentation and the rest of the procedure are no part.
+            mean over images and classes, to the mixed weights themselves, unless a recipe says
+            otherwise (bce_sum, bce_threshold); the paper's A1 to A3 count every class present as
+            wholly present. Only the mixing and the loss are meant: LAMB, repeated augmentation and
+            the rest of the procedure are other keys of a recipe.
     """
 
     config: RSBConfig
@@ -115,7 +115,5 @@ class RSB(DeiT):
         """Return the binary cross-entropy of mixed images, or their cross-entropy."""
         if self.config.loss == "ce":
             return super().loss(logits, labels, blend)
-        eps, logits = self.label_smoothing, full_precision(logits)
-        targets = soft_targets(blend, labels, logits.shape[1])
-        targets = (1 - eps) * targets + eps / logits.shape[1]
-        return F.binary_cross_entropy_with_logits(logits, targets)
+        how = BinaryLoss() if self.bce is None else self.bce
+        return blend_binary_loss(logits, labels, blend, how, smoothing=self.label_smoothing)

@@ -1,10 +1,23 @@
 """Cross-entropy of plain and of mixed labels, computed in float32 at least."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BinaryLoss:
+    """Binary cross-entropy, which asks for every class by itself, in place of cross-entropy."""
+
+    threshold: float | None = None
+    """Labels of a larger weight count as wholly there and all others as not there; None takes the
+    weights themselves."""
+
+    sum_classes: bool = False
+    """Whether an image's loss is the sum over its classes; else it is their mean."""
 
 
 def full_precision(tensor: Tensor) -> Tensor:
@@ -62,3 +75,33 @@ def sources_cross_entropy(
         for weight, row in zip(lam, labels, strict=True)
     ]
     return torch.stack(terms).sum()
+
+
+def binary_cross_entropy(
+    logits: Tensor, targets: Tensor, how: BinaryLoss, *, smoothing: float = 0.0
+) -> Tensor:
+    """Return the mean over the batch of every class's binary cross-entropy, a float32 scalar.
+
+    Args:
+        logits: (N, K), any floating type.
+        targets: weight of every class, in [0, 1], (N, K).
+        how: threshold, and sum or mean over the classes.
+        smoothing: eps in [0, 1]; targets become (1 - eps) targets + eps / K before the threshold.
+
+    Reference:
+        Wightman et al. 2021, arXiv:2110.00476, section 3; timm, ``loss/binary_cross_entropy.py``.
+    """
+    logits, classes = full_precision(logits), logits.shape[1]
+    wanted = (1 - smoothing) * targets.to(logits.dtype) + smoothing / classes
+    if how.threshold is not None:
+        wanted = (wanted > how.threshold).to(logits.dtype)
+    loss = F.binary_cross_entropy_with_logits(logits, wanted)
+    return loss * classes if how.sum_classes else loss
+
+
+def binary_label_loss(
+    logits: Tensor, labels: Tensor, how: BinaryLoss, *, smoothing: float = 0.0
+) -> Tensor:
+    """Return ``binary_cross_entropy`` of plain labels, int64 (N,)."""
+    targets = F.one_hot(labels, logits.shape[1])
+    return binary_cross_entropy(logits, targets, how, smoothing=smoothing)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
+from robustmix.methods.losses import BinaryLoss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,10 @@ class Setup:
 
     label_smoothing: float = 0.0
     """eps in [0, 1) of every cross-entropy."""
+
+    bce: BinaryLoss | None = None
+    """How binary cross-entropy takes the place of cross-entropy; None keeps that. Only methods that
+    say ``bce`` in their row are given one."""
 
     input_size: tuple[int, int, int] = (3, 32, 32)
     """(3, H, W) of the images."""

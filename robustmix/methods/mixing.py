@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
-from robustmix.methods.losses import full_precision
+from robustmix.methods.losses import BinaryLoss, binary_cross_entropy, full_precision
 from robustmix.methods.method import require
 from robustmix.models.resnet import ResNet
 from robustmix.models.taps import in_eval_mode
@@ -135,6 +135,32 @@ def blend_cross_entropy(
         for weight, row in zip(weights, blend.sources, strict=True)
     ]
     return torch.stack(terms).sum(dim=0).mean()
+
+
+def blend_binary_loss(
+    logits: Tensor,
+    labels: Tensor,
+    blend: Blend,
+    how: BinaryLoss,
+    *,
+    smoothing: float = 0.0,
+    batch_mean_lambda: bool = False,
+) -> Tensor:
+    """Return the binary cross-entropy of a batch to its mixed labels; see ``blend_cross_entropy``.
+
+    Args:
+        logits: of the blended images, (N, K).
+        labels: of the batch, int64 (N,).
+        blend: sources and weights.
+        how: threshold, and sum or mean over the classes.
+        smoothing: label smoothing, before the threshold.
+        batch_mean_lambda: give every image the batch's mean weights.
+    """
+    if batch_mean_lambda:
+        mean = blend.weights.mean(dim=1, keepdim=True)
+        blend = blend._replace(weights=mean.expand_as(blend.weights))
+    targets = soft_targets(blend, labels, logits.shape[1])
+    return binary_cross_entropy(logits, targets, how, smoothing=smoothing)
 
 
 def last_map(network: nn.Module, images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from robustmix.data.loader import Batch
 from robustmix.methods.losses import sources_cross_entropy
 from robustmix.methods.method import Setup, StepResult, top1
-from robustmix.methods.mixing import Blend, blend_cross_entropy
+from robustmix.methods.mixing import Blend, blend_binary_loss, blend_cross_entropy
 
 
 class PairMixing(nn.Module):
@@ -37,6 +37,7 @@ class PairMixing(nn.Module):
         self.config = config
         self.rng = setup.rng
         self.label_smoothing = setup.label_smoothing
+        self.bce = setup.bce
         self.mean, self.std = setup.mean, setup.std
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
@@ -52,6 +53,11 @@ class PairMixing(nn.Module):
             blend: whose labels weigh how much.
         """
         smoothing = self.label_smoothing
+        if self.bce is not None:
+            mean = self.batch_mean_lambda
+            return blend_binary_loss(
+                logits, labels, blend, self.bce, smoothing=smoothing, batch_mean_lambda=mean
+            )
         if self.one_lam:
             lam = blend.weights[:, 0]
             return sources_cross_entropy(logits, labels[blend.sources], lam, smoothing=smoothing)

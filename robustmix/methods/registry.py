@@ -36,6 +36,9 @@ class MethodRow(Row):
     generator: bool = False
     """Whether it trains a mask generator, which a recipe can give a learning rate of its own."""
 
+    no_bce: str = "it does not say that it can"
+    """Why it is not trained with binary cross-entropy; empty if it is, as ``Setup.bce`` says."""
+
 
 METHODS: "Table[type[nn.Module], MethodRow]" = Table(
     "method",
@@ -45,53 +48,62 @@ METHODS: "Table[type[nn.Module], MethodRow]" = Table(
             "robustmix.methods.vanilla:Vanilla",
             "cross-entropy on the images as they are",
             status="verified",
+            no_bce="",
         ),
         "mixup": MethodRow(
             "robustmix.methods.mixup:Mixup",
             "blend each image with a random partner, and their labels likewise",
             paper="Zhang et al. 2018, arXiv:1710.09412",
             status="verified",
+            no_bce="",
         ),
         "cutmix": MethodRow(
             "robustmix.methods.cutmix:CutMix",
             "paste a random box of a partner; labels are weighted by area",
             paper="Yun et al. 2019, arXiv:1905.04899",
             status="verified",
+            no_bce="",
         ),
         "manifoldmix": MethodRow(
             "robustmix.methods.manifoldmix:ManifoldMix",
             "blend pairs in the pixels or after one of the first stages",
             paper="Verma et al. 2019, arXiv:1806.05236",
+            no_bce="",
         ),
         "saliencymix": MethodRow(
             "robustmix.methods.saliencymix:SaliencyMix",
             "CutMix with the box at the partner's most salient place",
             paper="Uddin et al. 2021, arXiv:2006.01791",
             status="verified",
+            no_bce="",
         ),
         "fmix": MethodRow(
             "robustmix.methods.fmix:FMix",
             "show a pair through a random shape cut from smooth noise",
             paper="Harris et al. 2020, arXiv:2002.12047",
             status="verified",
+            no_bce="",
         ),
         "resizemix": MethodRow(
             "robustmix.methods.resizemix:ResizeMix",
             "shrink the whole partner into a box of the image",
             paper="Qin et al. 2020, arXiv:2012.11101",
             status="verified",
+            no_bce="",
         ),
         "gridmix": MethodRow(
             "robustmix.methods.gridmix:GridMix",
             "show the partner through a grid of rectangles",
             paper="Baek et al. 2021",
             status="verified",
+            no_bce="",
         ),
         "smoothmix": MethodRow(
             "robustmix.methods.smoothmix:SmoothMix",
             "fade the partner in through a soft round mask",
             paper="Lee et al. 2020",
             status="verified",
+            no_bce="",
         ),
         "attentivemix": MethodRow(
             "robustmix.methods.attentivemix:AttentiveMix",
@@ -99,6 +111,7 @@ METHODS: "Table[type[nn.Module], MethodRow]" = Table(
             paper="Walawalkar et al. 2020, arXiv:2003.13048",
             status="verified",
             cost=4,
+            no_bce="",
         ),
         "puzzlemix": MethodRow(
             "robustmix.methods.puzzlemix:PuzzleMix",
@@ -106,30 +119,35 @@ METHODS: "Table[type[nn.Module], MethodRow]" = Table(
             paper="Kim et al. 2020, arXiv:2009.06962",
             status="verified",
             cost=5,
+            no_bce="",
         ),
         "co-mixup": MethodRow(
             "robustmix.methods.comixup:CoMixup",
             "mix many images into many, each salient and all of them different",
             paper="Kim et al. 2021, arXiv:2102.03065",
             cost=6,
+            no_bce="it has a binary loss of its own",
         ),
         "supermix": MethodRow(
             "robustmix.methods.supermix:SuperMix",
             "find masks by which a trained network sees every image of a mixture",
             paper="Dabouei et al. 2021, arXiv:2003.05034",
             cost=105,
+            no_bce="",
         ),
         "alignmix": MethodRow(
             "robustmix.methods.alignmix:AlignMix",
             "match the last maps of a pair by optimal transport, then blend them",
             paper="Venkataramanan et al. 2022, arXiv:2103.15375",
             status="verified",
+            no_bce="",
         ),
         "transmix": MethodRow(
             "robustmix.methods.transmix:TransMix",
             "MixUp or CutMix with labels by a transformer's own attention",
             paper="Chen et al. 2022, arXiv:2111.09833",
             status="verified",
+            no_bce="",
         ),
         "snapmix": MethodRow(
             "robustmix.methods.snapmix:SnapMix",
@@ -137,23 +155,27 @@ METHODS: "Table[type[nn.Module], MethodRow]" = Table(
             paper="Huang et al. 2021, arXiv:2012.04846",
             status="verified",
             cost=4,
+            no_bce="its label weights do not sum to 1",
         ),
         "augmix": MethodRow(
             "robustmix.methods.augmix:AugMix",
             "one answer to an image and two mixtures of its augmentations",
             paper="Hendrycks et al. 2020, arXiv:1912.02781",
             cost=9,
+            no_bce="its divergence is between distributions over the classes",
         ),
         "deit": MethodRow(
             "robustmix.methods.deit:DeiT",
             "MixUp (alpha 0.8) or CutMix (alpha 1), one of them at every step",
             paper="Touvron et al. 2021, arXiv:2012.12877",
             status="verified",
+            no_bce="",
         ),
         "rsb": MethodRow(
             "robustmix.methods.deit:RSB",
             "MixUp (alpha 0.1) or CutMix (alpha 1), with binary cross-entropy",
             paper="Wightman et al. 2021, arXiv:2110.00476",
+            no_bce="it chooses its loss by method.loss",
         ),
         "automix": MethodRow(
             "robustmix.methods.automix:AutoMix",
@@ -162,6 +184,7 @@ METHODS: "Table[type[nn.Module], MethodRow]" = Table(
             status="verified",
             cost=9,
             generator=True,
+            no_bce="its four losses are cross-entropies",
         ),
         "samix": MethodRow(
             "robustmix.methods.automix:SAMix",
@@ -170,6 +193,7 @@ METHODS: "Table[type[nn.Module], MethodRow]" = Table(
             status="verified",
             cost=9,
             generator=True,
+            no_bce="its four losses are cross-entropies",
         ),
         "adautomix": MethodRow(
             "robustmix.methods.adautomix:AdAutoMix",
@@ -178,6 +202,7 @@ METHODS: "Table[type[nn.Module], MethodRow]" = Table(
             status="verified",
             cost=12,
             generator=True,
+            no_bce="its generator plays against a cross-entropy",
         ),
     },
 )

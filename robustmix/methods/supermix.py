@@ -30,9 +30,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
-from robustmix.methods.losses import cross_entropy, full_precision
+from robustmix.methods.losses import binary_label_loss, cross_entropy, full_precision
 from robustmix.methods.method import Setup, StepResult, require, top1
-from robustmix.methods.mixing import Blend, blend_cross_entropy, check_alpha, image_size
+from robustmix.methods.mixing import (
+    Blend,
+    blend_binary_loss,
+    blend_cross_entropy,
+    check_alpha,
+    image_size,
+)
 from robustmix.methods.trained_teacher import load_teacher
 
 Labels = Literal["mixed", "teacher"]
@@ -252,6 +258,7 @@ class SuperMix(nn.Module):
         self.config = config
         self.rng = setup.rng
         self.label_smoothing = setup.label_smoothing
+        self.bce = setup.bce
         self.teacher = load_teacher(config.teacher, setup)
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
@@ -273,16 +280,15 @@ class SuperMix(nn.Module):
         draws = draw_supermix(len(batch.images), self.config, self.rng)
         mixed = supermix(batch.images, draws, self.teacher, self.config)
         done = mixed.done.float().mean()
-        smoothing = self.label_smoothing
         if self.config.labels == "mixed":
             blend = self._blend(mixed, draws)
             logits = self.network(blend.images)
-            loss = blend_cross_entropy(logits, batch.labels, blend, smoothing=smoothing)
+            loss = self._mixed_loss(logits, batch.labels, blend)
         else:
             logits = self.network(batch.images)
-            clean = cross_entropy(logits, batch.labels, smoothing=smoothing)
+            clean = self._label_loss(logits, batch.labels)
             named = mixed.logits.argmax(dim=1)
-            other = cross_entropy(self.network(mixed.images), named, smoothing=smoothing)
+            other = self._label_loss(self.network(mixed.images), named)
             loss = clean + other
         own = top1(logits, batch.labels)
         return StepResult(loss, {"loss": loss.detach(), "top1": own, "seen": done})
@@ -290,6 +296,18 @@ class SuperMix(nn.Module):
     def classifier(self) -> nn.Module:
         """Return the one network."""
         return self.network
+
+    def _mixed_loss(self, logits: Tensor, labels: Tensor, blend: Blend) -> Tensor:
+        smoothing = self.label_smoothing
+        if self.bce is not None:
+            return blend_binary_loss(logits, labels, blend, self.bce, smoothing=smoothing)
+        return blend_cross_entropy(logits, labels, blend, smoothing=smoothing)
+
+    def _label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        smoothing = self.label_smoothing
+        if self.bce is not None:
+            return binary_label_loss(logits, labels, self.bce, smoothing=smoothing)
+        return cross_entropy(logits, labels, smoothing=smoothing)
 
     def _blend(self, mixed: SuperMixed, draws: SuperMixDraws) -> Blend:
         device = mixed.images.device

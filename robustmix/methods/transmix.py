@@ -28,7 +28,14 @@ from robustmix.methods.cutmix import CutMixDraws, cut_box, cutmix, draw_cutmix
 from robustmix.methods.deit import DeiTConfig
 from robustmix.methods.losses import full_precision
 from robustmix.methods.method import Setup, StepResult, top1
-from robustmix.methods.mixing import Blend, blend_cross_entropy, blend_pairs, given, image_size
+from robustmix.methods.mixing import (
+    Blend,
+    blend_binary_loss,
+    blend_cross_entropy,
+    blend_pairs,
+    given,
+    image_size,
+)
 from robustmix.methods.mixup import draw_mixup, mixup
 from robustmix.methods.pair_mixing import PairMixing
 from robustmix.models.taps import in_eval_mode
@@ -162,13 +169,15 @@ class TransMix(PairMixing):
         images = cutmix(batch.images, draws).images
         logits, attention = ClassAttention(self.network).logits(self.network, images)
         blend = self._weighed(images, draws, attention)
-        loss = blend_cross_entropy(
-            logits,
-            batch.labels,
-            blend,
-            smoothing=self.label_smoothing,
-            batch_mean_lambda=self.config.batch_mean_lambda,
-        )
+        smoothing, mean = self.label_smoothing, self.config.batch_mean_lambda
+        if self.bce is None:
+            loss = blend_cross_entropy(
+                logits, batch.labels, blend, smoothing=smoothing, batch_mean_lambda=mean
+            )
+        else:
+            loss = blend_binary_loss(
+                logits, batch.labels, blend, self.bce, smoothing=smoothing, batch_mean_lambda=mean
+            )
         return StepResult(loss, {"loss": loss.detach(), "top1": top1(logits, batch.labels)})
 
     def _draw_cutmix(self, batch: Batch) -> CutMixDraws:

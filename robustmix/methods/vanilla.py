@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
-from robustmix.methods.losses import cross_entropy
+from robustmix.methods.losses import binary_label_loss, cross_entropy
 from robustmix.methods.method import Setup, StepResult, top1
 from robustmix.methods.mixing import Blend, blend_alone
 
@@ -32,15 +32,20 @@ class Vanilla(nn.Module):
         self.config = config
         self.rng = setup.rng
         self.label_smoothing = setup.label_smoothing
+        self.bce = setup.bce
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Return the batch as it is."""
         return blend_alone(batch.images)
 
     def training_step(self, batch: Batch) -> StepResult:
-        """Return the cross-entropy of one batch, and its accuracy as ``top1``."""
+        """Return the loss of one batch, and its accuracy as ``top1``."""
         logits = self.network(batch.images)
-        loss = cross_entropy(logits, batch.labels, smoothing=self.label_smoothing)
+        smoothing = self.label_smoothing
+        if self.bce is None:
+            loss = cross_entropy(logits, batch.labels, smoothing=smoothing)
+        else:
+            loss = binary_label_loss(logits, batch.labels, self.bce, smoothing=smoothing)
         return StepResult(loss, {"loss": loss.detach(), "top1": top1(logits, batch.labels)})
 
     def classifier(self) -> nn.Module:

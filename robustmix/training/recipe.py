@@ -175,6 +175,16 @@ class Recipe:
     label_smoothing: Share = 0.0
     """eps: the target is (1 - eps) onehot + eps / K."""
 
+    loss: Literal["ce", "bce"] = "ce"
+    """Cross-entropy, or binary cross-entropy of every class to the mixed labels."""
+
+    bce_threshold: Share | None = None
+    """Labels of a larger weight count as wholly there for ``bce``, others as not there; none takes
+    the mixed weights themselves."""
+
+    bce_sum: bool = False
+    """Whether ``bce`` sums an image's loss over the classes, in place of their mean."""
+
     grad_clip: NotNegative = 0.0
     """Largest norm of the whole gradient; 0 does not clip. LAMB always does: if a recipe does not
     say otherwise, to 1."""
@@ -222,6 +232,12 @@ class Recipe:
             raise _invalid("min_lr", f"at most lr ({self.lr})", self.min_lr)
         if self.optimizer == "lamb" and not self.grad_clip:
             raise _invalid("grad_clip", "a norm above 0, which optimizer lamb clips to", 0.0)
+        if self.loss == "bce" and (why := METHODS.row(self.method).no_bce):
+            raise UsageError(
+                f"loss: method {self.method} cannot be trained with bce: {why}",
+                "leave it out, or choose another method",
+                code="E-RECIPE",
+            )
         self._check_generator()
         if self.warmup_epochs >= self.epochs:
             raise _invalid("warmup_epochs", f"below epochs ({self.epochs})", self.warmup_epochs)
@@ -270,6 +286,9 @@ def without_effect(recipe: Recipe) -> dict[str, str]:
         known = ", ".join(sorted(n for n, row in METHODS.rows().items() if row.generator))
         for key in GENERATOR_KEYS:
             found[key] = f"method {recipe.method} has no generator, as {known} have"
+    if not has_binary_loss(recipe):
+        for key in ("bce_threshold", "bce_sum"):
+            found[key] = "the loss is ce, not bce"
     if recipe.ema_decay is None:
         found["ema_warmup_epochs"] = "nothing is averaged without ema_decay"
     arch = split_stem(recipe.arch)[0]
@@ -283,6 +302,13 @@ def without_effect(recipe: Recipe) -> dict[str, str]:
         for key in ("interpolation", "crop_mode"):
             found[f"test_transform.{key}"] = "nothing is resized"
     return found
+
+
+def has_binary_loss(recipe: Recipe) -> bool:
+    """Return whether a recipe's loss is binary cross-entropy; the method rsb says so itself."""
+    if recipe.method == "rsb":
+        return bool(recipe.method_options.get("loss", "bce") == "bce")
+    return recipe.loss == "bce"
 
 
 def _idle_rates(recipe: Recipe) -> dict[str, str]:

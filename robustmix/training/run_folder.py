@@ -11,6 +11,7 @@ from robustmix.data.augment import Augment
 from robustmix.data.manifests import DATASETS
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.files import hash_json
+from robustmix.methods.losses import BinaryLoss
 from robustmix.methods.method import Method, Setup
 from robustmix.methods.momentum_pair import TeacherMethod
 from robustmix.methods.registry import METHODS, build_method
@@ -22,6 +23,7 @@ from robustmix.tables import plugins, require_plugins
 from robustmix.training.optim import build_optimizer
 from robustmix.training.recipe import (
     Recipe,
+    has_binary_loss,
     recipe_difference,
     recipe_from_record,
     recipe_to_dict,
@@ -122,6 +124,9 @@ def new_state(
         Setup(
             rng=streams.mix,
             label_smoothing=recipe.label_smoothing,
+            bce=BinaryLoss(threshold=recipe.bce_threshold, sum_classes=recipe.bce_sum)
+            if has_binary_loss(recipe)
+            else None,
             input_size=data.train.input_size,
             num_classes=data.train.num_classes,
             mean=data.train.mean,

@@ -50,6 +50,8 @@ ADDED = {
     "augment.erase_prob": 0.0,
     "augment.rand_policy": "fixmatch",
     "augment.rand_fill": [114, 123, 125],
+    "loss": "ce",
+    "bce_sum": False,
 }
 """Keys that the record lacks, with what was done then."""
 

@@ -66,6 +66,9 @@ PLAIN: dict[str, Value] = {
     "generator_min_lr": among(0.0, 1e-4),
     "generator_momentum": among(0.0, 0.5),
     "label_smoothing": among(0.0, 0.2),
+    "loss": among("ce", "bce"),
+    "bce_threshold": among(0.0, 0.2),
+    "bce_sum": among(True, False),
     "grad_clip": among(0.0, 3),
     "precision": among("fp32", "bf16"),
     "channels_last": among(True, False),
@@ -123,6 +126,8 @@ TOGETHER: dict[str, dict[str, object]] = {
     },
     "generator_lr": {"method": "automix"},
     "momentum": {"optimizer": "sgd"},
+    "bce_threshold": {"loss": "bce"},
+    "bce_sum": {"loss": "bce"},
     "ema_warmup_epochs": {"ema_decay": 0.9},
 }
 """What a key needs besides, to act in most selections."""
