@@ -54,14 +54,48 @@ def default_augment(data: ImageSet | Manifest) -> Augment:
     return dataset_protocol(manifest, None if own_size else height).augment
 
 
-def batches_per_epoch(n: int, batch_size: int, drop_last: bool) -> int:
+ROUND = 256
+"""Repeated augmentation shows a multiple of this many images an epoch."""
+
+
+def images_per_epoch(n: int, repeats: int) -> int:
+    """Return how many images an epoch over ``n`` shows, a repeated one counted as often.
+
+    With repeats it is the multiple of 256 below, as in DeiT's and timm's samplers, or all of fewer.
+    """
+    return n if repeats == 1 or n < ROUND else n // ROUND * ROUND
+
+
+def epoch_order(n: int, repeats: int, generator: torch.Generator) -> Tensor:
+    """Return the places in the data of the images of an epoch, in order, int64.
+
+    Args:
+        n: images in the data.
+        repeats: times that an image is shown in a row, each time augmented anew (repeated
+            augmentation); an epoch then shows one image in ``repeats``.
+        generator: a CPU generator; one permutation is drawn from it.
+
+    Reference:
+        Hoffer et al. 2020, arXiv:1901.09335; Touvron et al. 2021, arXiv:2012.12877, section 6;
+        timm, ``RepeatAugSampler``, whose ranks take every W-th of these.
+    """
+    permutation = torch.randperm(n, generator=generator)
+    if repeats == 1:
+        return permutation
+    return permutation.repeat_interleave(repeats)[: images_per_epoch(n, repeats)]
+
+
+def batches_per_epoch(n: int, batch_size: int, drop_last: bool, repeats: int = 1) -> int:
     """Return how many batches an epoch over ``n`` images has.
 
     Example:
         >>> batches_per_epoch(103, 10, drop_last=False)
         11
+        >>> batches_per_epoch(300, 10, drop_last=False, repeats=3)
+        26
     """
-    return n // batch_size if drop_last else -(-n // batch_size)
+    shown = images_per_epoch(n, repeats)
+    return shown // batch_size if drop_last else -(-shown // batch_size)
 
 
 def train_batches(
@@ -74,6 +108,7 @@ def train_batches(
     device: torch.device | str,
     start: int = 0,
     drop_last: bool = False,
+    repeats: int = 1,
 ) -> Generator[Batch]:
     """Yield the batches of one epoch in random order; files are read some batches ahead.
 
@@ -90,6 +125,7 @@ def train_batches(
         device: where the batches are wanted.
         start: batches to skip, without drawing from ``draws``.
         drop_last: whether an incomplete last batch is left out.
+        repeats: times that an image is shown in a row; see ``epoch_order``.
 
     Yields:
         Normalised images, their labels and their places in ``data``.
@@ -98,9 +134,9 @@ def train_batches(
         raise ValueError(f"expected batch_size >= 1, got {batch_size}")
     device = torch.device(device)
     data = data.to(device)
-    permutation = torch.randperm(len(data), generator=order)
-    numbers = range(start, batches_per_epoch(len(data), batch_size, drop_last))
-    choices = (permutation[i * batch_size : (i + 1) * batch_size] for i in numbers)
+    places = epoch_order(len(data), repeats, order)
+    numbers = range(start, batches_per_epoch(len(data), batch_size, drop_last, repeats))
+    choices = (places[i * batch_size : (i + 1) * batch_size] for i in numbers)
     # Batches that are begun ahead draw from a copy: ``draws`` stands where the loop does.
     own = torch.Generator().set_state(draws.get_state())
     begun = (_begin(data, indices, augment, own, device) for indices in choices)

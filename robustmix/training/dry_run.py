@@ -189,7 +189,9 @@ def _noise(recipe: Recipe, manifest: Manifest, device: torch.device) -> _Found:
         val=images.to(device),
         selected_on="test",
         augment=augment,
-        steps=batches_per_epoch(n_train, recipe.batch_size, augment.drop_last),
+        steps=batches_per_epoch(
+            n_train, recipe.batch_size, augment.drop_last, recipe.repeated_augment
+        ),
     )
     return _Found(data, n_train, n_val, "noise: the images are not here")
 

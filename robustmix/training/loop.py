@@ -326,6 +326,7 @@ class Run:
             device=self.device,
             start=state.step,
             drop_last=self.data.augment.drop_last,
+            repeats=self.recipe.repeated_augment,
         )
 
     def step(self, batch: Batch) -> None:

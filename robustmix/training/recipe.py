@@ -136,6 +136,10 @@ class Recipe:
     batch_size: Count = 100
     """Images in a step."""
 
+    repeated_augment: Annotated[int, Field(ge=1, le=100)] = 1
+    """Times that an image is shown in a row, each time augmented anew (repeated augmentation); an
+    epoch keeps its length, and shows one image in so many."""
+
     optimizer: OptimizerName = "sgd"
     """SGD decays every parameter, AdamW and LAMB (timm's) spare norms and biases."""
 

@@ -71,7 +71,9 @@ def load_run_data(
         )
     augment = _augment(recipe, train)
     train, val = _limited(train, recipe.limit_train), _limited(val, recipe.limit_val)
-    steps = batches_per_epoch(len(train), recipe.batch_size, augment.drop_last)
+    steps = batches_per_epoch(
+        len(train), recipe.batch_size, augment.drop_last, recipe.repeated_augment
+    )
     if not steps:
         raise UsageError(
             f"a batch of {recipe.batch_size} is larger than the {len(train)} training images",

@@ -39,6 +39,7 @@ FULL = resolve_recipe(
         "test_transform": {"resize": 41, "interpolation": "bilinear", "crop": 37},
         "epochs": 3,
         "batch_size": 7,
+        "repeated_augment": 3,
         "optimizer": "sgd",
         "lr": 1e-3,
         "min_lr": 1e-6,

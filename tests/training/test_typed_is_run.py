@@ -53,6 +53,7 @@ PLAIN: dict[str, Value] = {
     "img_size": among(32, 48, 224),
     "epochs": among(3, 200, 300),
     "batch_size": among(1, 64),
+    "repeated_augment": among(1, 3),
     "optimizer": among("sgd", "adamw", "lamb"),
     "lr": among(0.3, 1),
     "min_lr": among(0.0, 1e-3),
