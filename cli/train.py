@@ -59,6 +59,13 @@ def train(
         int | None,
         typer.Option(help="Side of the images in pixels.", rich_help_panel="Images"),
     ] = None,
+    train_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of the training images, where it is another than that of test images.",
+            rich_help_panel="Images",
+        ),
+    ] = None,
     resize: Annotated[
         int | None,
         typer.Option(
@@ -159,6 +166,7 @@ def train(
         "arch": arch,
         "method": method,
         "img_size": img_size,
+        "augment.size": train_size,
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,

@@ -32,6 +32,12 @@ class RunData:
     partial: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Of splits whose images are not all here, how many are and how many there are officially."""
 
+    @property
+    def train_size(self) -> tuple[int, int, int]:
+        """(3, H, W) of what is trained on, which may be smaller or larger than test images."""
+        side = self.augment.size if self.augment.kind == "random-resized-crop" else None
+        return self.train.input_size if side is None else (3, side, side)
+
 
 def load_run_data(
     recipe: Recipe, data_dir: Path | None, device: torch.device | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from robustmix.data.augment import Augment
 from robustmix.data.manifests import DATASETS
@@ -17,8 +18,10 @@ from robustmix.methods.momentum_pair import TeacherMethod
 from robustmix.methods.registry import METHODS, build_method
 from robustmix.models.checkpoint import Checkpoint, read_checkpoint
 from robustmix.models.names import ARCHS, split_stem
+from robustmix.models.outputs import logits_on_probe
 from robustmix.models.registry import build_model, classifier_of
 from robustmix.models.start_weights import load_start_weights
+from robustmix.models.taps import in_eval_mode
 from robustmix.tables import plugins, require_plugins
 from robustmix.training.optim import build_optimizer
 from robustmix.training.recipe import (
@@ -109,6 +112,8 @@ def new_state(
         drop_path=recipe.drop_path,
         generator=streams.weights,
     )
+    if data.train_size != data.train.input_size:
+        _check_takes(network, data, recipe.arch)
     if recipe.weights is not None and not continued:
         # Asked of the architecture: a hidden layer of one that others registered may be called fc.
         classifier = classifier_of(recipe.arch, data.train.input_size, recipe.stem)
@@ -127,7 +132,7 @@ def new_state(
             bce=BinaryLoss(threshold=recipe.bce_threshold, sum_classes=recipe.bce_sum)
             if has_binary_loss(recipe)
             else None,
-            input_size=data.train.input_size,
+            input_size=data.train_size,
             num_classes=data.train.num_classes,
             mean=data.train.mean,
             std=data.train.std,
@@ -163,6 +168,21 @@ def new_state(
         run_id=hash_json([recipe_to_dict(recipe), digest])[:32],
         data_sha256=digest,
     )
+
+
+def _check_takes(network: nn.Module, data: RunData, arch: str) -> None:
+    """Raise UsageError unless a network built for test images takes the training images too."""
+    try:
+        with in_eval_mode(network):
+            logits_on_probe(network, data.train_size, arch)
+    except IntakeError as error:
+        test, train = data.train.input_size[1], data.train_size[1]
+        raise UsageError(
+            f"augment.size: {arch} takes test images of {test} pixels, not training images of "
+            f"{train}",
+            "choose a network without a fixed grid, or one size (img_size)",
+            code="E-RECIPE",
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
