@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.losses import BinaryLoss
+from robustmix.upload import uploaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,47 @@ class Method(Protocol):
     def classifier(self) -> nn.Module:
         """Return the network that is evaluated and deployed: normalised images -> logits."""
         ...
+
+
+class SplitMethod(Method, Protocol):
+    """A method whose step is two parts: what it draws on the processor, and what it computes.
+
+    The second part is compiled where that is asked for, and waits for nothing. Of one step:
+    ``compute(batch, uploaded(draw(batch), device))``.
+    """
+
+    def draw(self, batch: Batch) -> Any:
+        """Return all that is random in a step, in nested tuples; see ``uploaded``.
+
+        It looks at the shape of a batch, not into it. Numbers that differ from step to step are
+        floats and tensors; integers, truth values and None choose the code that computes, so
+        there are few different ones.
+        """
+        ...
+
+    def compute(self, batch: Batch, draws: Any) -> StepResult:
+        """Return the loss of one batch for draws on its device; reads no number from there."""
+        ...
+
+
+def splits(method: object) -> bool:
+    """Return whether a method's ``draw`` and ``compute`` are its ``training_step`` in two parts.
+
+    They are not where a class replaces ``training_step``, or the ``mix`` that it calls, of one that
+    it inherits the parts from.
+    """
+    order = type(method).__mro__
+
+    def place(name: str) -> int:
+        return next((i for i, owner in enumerate(order) if name in vars(owner)), len(order))
+
+    parts = max(place("draw"), min(place("compute"), place("blend")))
+    return parts < len(order) and parts <= min(place("training_step"), place("mix"))
+
+
+def split_step(method: SplitMethod, batch: Batch) -> StepResult:
+    """Return what a step's two parts make of a batch, one after the other."""
+    return method.compute(batch, uploaded(method.draw(batch), batch.images.device))
 
 
 def top1(logits: Tensor, labels: Tensor) -> Tensor:

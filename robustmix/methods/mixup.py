@@ -77,10 +77,15 @@ class Mixup(PairMixing):
     config: MixupConfig
     one_lam = True
 
-    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
-        """Blend every image with its partner."""
+    def draw(
+        self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None
+    ) -> MixupDraws:
+        """Draw lam and partners."""
         draws = draw_mixup(len(batch.images), self.config.alpha, self.rng)
-        draws = draws._replace(**given(lam=lam, perm=perm))
+        return draws._replace(**given(lam=lam, perm=perm))
+
+    def blend(self, batch: Batch, draws: MixupDraws) -> Blend:
+        """Blend every image with its partner."""
         images, own = mixup(batch.images, draws)
         # Both weights rounded from float64, not the second taken from the rounded first.
         return blend_pairs(images, draws.perm, own, 1 - own)

@@ -1,15 +1,19 @@
 """One class for the methods that train one network on pairs: every image has one partner.
 
 A method adds what it is: the dataclass of its options, named by the annotation ``config``, and
-``mix``, which draws from ``rng``, applies a pure function and says whose labels weigh how much.
+either ``mix``, which draws from ``rng``, applies a pure function and says whose labels weigh how
+much, or the two parts of that: ``draw``, for the processor, and ``blend``, for the device.
 """
+
+from typing import Any
 
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.losses import sources_cross_entropy
-from robustmix.methods.method import Setup, StepResult, top1
+from robustmix.methods.method import Setup, StepResult, split_step, splits, top1
 from robustmix.methods.mixing import Blend, blend_binary_loss, blend_cross_entropy
+from robustmix.upload import uploaded
 
 
 class PairMixing(nn.Module):
@@ -42,6 +46,24 @@ class PairMixing(nn.Module):
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Mix a batch of normalised images; ``lam`` and ``perm`` replace what is drawn."""
+        draws = self.draw(batch, lam=lam, perm=perm)
+        return self.blend(batch, uploaded(draws, batch.images.device))
+
+    def draw(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Any:
+        """Return all that is random in ``mix``, on the CPU, and what follows from it there.
+
+        Floats and tensors come to the device of the images; integers, truth values and None stay
+        and choose the code that computes, so there are few different ones.
+
+        Args:
+            batch: of which only the shape matters.
+            lam: replaces the weight that is drawn.
+            perm: replaces the partners that are drawn.
+        """
+        raise NotImplementedError
+
+    def blend(self, batch: Batch, draws: Any) -> Blend:
+        """Mix a batch by draws on its device; reads no number from there."""
         raise NotImplementedError
 
     def loss(self, logits: Tensor, labels: Tensor, blend: Blend) -> Tensor:
@@ -73,7 +95,14 @@ class PairMixing(nn.Module):
 
     def training_step(self, batch: Batch) -> StepResult:
         """Return the mixed loss of one batch, by draws of its own."""
+        if splits(self):
+            return split_step(self, batch)
         blend = self.mix(batch)
+        return self.result(self.network(blend.images), batch, blend)
+
+    def compute(self, batch: Batch, draws: Any) -> StepResult:
+        """Return the mixed loss of one batch, for draws on its device."""
+        blend = self.blend(batch, draws)
         return self.result(self.network(blend.images), batch, blend)
 
     def classifier(self) -> nn.Module:

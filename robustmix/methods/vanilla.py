@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.losses import binary_label_loss, cross_entropy
-from robustmix.methods.method import Setup, StepResult, top1
+from robustmix.methods.method import Setup, StepResult, split_step, top1
 from robustmix.methods.mixing import Blend, blend_alone
 
 
@@ -39,6 +39,14 @@ class Vanilla(nn.Module):
         return blend_alone(batch.images)
 
     def training_step(self, batch: Batch) -> StepResult:
+        """Return the loss of one batch, and its accuracy as ``top1``."""
+        return split_step(self, batch)
+
+    def draw(self, batch: Batch) -> tuple[()]:
+        """Return nothing: nothing is random."""
+        return ()
+
+    def compute(self, batch: Batch, draws: tuple[()]) -> StepResult:
         """Return the loss of one batch, and its accuracy as ``top1``."""
         logits = self.network(batch.images)
         smoothing = self.label_smoothing

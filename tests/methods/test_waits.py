@@ -11,7 +11,7 @@ from robustmix.methods import METHODS
 
 WAITS: dict[str, float] = {
     "vanilla": 4,
-    "mixup": 8,
+    "mixup": 4,
     "cutmix": 8,
     "manifoldmix": 7,
     "saliencymix": 12,
