@@ -1,6 +1,6 @@
 """``robustmix eval``."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -83,6 +83,9 @@ def evaluate(
         Path | None, typer.Option(help="Folder of the report [default: a new one in runs/].")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name in the report.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Only the I-th of N shares: I/N, or auto.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the evaluation in --out.")
     ] = False,
@@ -156,7 +159,12 @@ def evaluate(
             "robustmix eval MODEL --suite clean,fgsm",
         )
     count = None if limit is None else parse_limit(limit)
+    own_words = [a for a in context.obj if a not in ("--json", "--force", "--resume", "--debug")]
+    asked: dict[str, object] = {"arguments": own_words}
+    place = _place(Path(given[0]).stem, asked, out=out, shard=shard, resume=resume, force=force)
 
+    from robustmix.comparison.gather import gather_shards
+    from robustmix.data.preparation import TransformOptions
     from robustmix.evaluation.block_order import checked_image_memory
     from robustmix.evaluation.engine import check_batch_size
     from robustmix.evaluation.evaluate import evaluate as run_evaluation
@@ -168,12 +176,11 @@ def evaluate(
     from robustmix.models.load import load_model
     from robustmix.progress import progress_kind
     from robustmix.report.terminal import Summary, error_lines, note_lines, warning_lines
-    from robustmix.runs import evaluation_folder
 
     protocols = split_names(protocol or [])
     # Asked once before the model is read: a wrong name or value should not wait for that.
     plan(names or None, protocols=protocols, options=options)
-    shown = open_progress(progress_kind(progress), console.talk())
+    shown = open_progress(progress_kind("none" if place.quiet else progress), console.talk())
     robust = load_model(
         given[0],
         arch=arch,
@@ -206,6 +213,11 @@ def evaluate(
             seed=seed,
             keep_going=keep_going,
             allow_partial=allow_partial,
+            transform=TransformOptions(
+                resize=resize, crop_pct=crop_pct, interpolation=interpolation, crop_mode=crop_mode
+            ),
+            override_checkpoint=override_checkpoint,
+            shard=place.shard,
         )
         checked_image_memory(image_memory, evaluation.data.pixels)
         _show_forecast(
@@ -214,8 +226,6 @@ def evaluate(
             json=json,
         )
         return
-    own_words = [a for a in context.obj if a not in ("--json", "--force", "--resume", "--debug")]
-    folder = out or evaluation_folder(Path(given[0]).stem, {"arguments": own_words}, earlier=resume)
     try:
         report = run_evaluation(
             robust,
@@ -228,7 +238,7 @@ def evaluate(
             image_memory=image_memory,
             device=device,
             seed=seed,
-            out=folder,
+            out=place.folder,
             resume=resume,
             force=force,
             keep_going=keep_going,
@@ -240,18 +250,65 @@ def evaluate(
             interpolation=interpolation,
             crop_mode=crop_mode,
             override_checkpoint=override_checkpoint,
+            shard=place.shard,
             progress=shown,
             **cast(dict[str, Any], options),
         )
     finally:
         shown.close()
+    if place.gathered is not None and exit_code(report) == 0:
+        if place.quiet:
+            return
+        report = gather_shards(report, place.gathered)
     console.say(Summary(report))
     for line in (*note_lines(report), *warning_lines(report)):
         console.say(line)
     for line in error_lines(report):
         console.error(line)
-    console.result(report.to_json().rstrip("\n") if json else str(folder / "report.json"))
+    written = (place.gathered or place.folder) / "report.json"
+    console.result(report.to_json().rstrip("\n") if json else str(written))
     raise typer.Exit(exit_code(report))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where this process writes, and what of."""
+
+    folder: Path
+    shard: str | None = None
+    gathered: Path | None = None
+    """Where the shards of a launch by torchrun are joined."""
+
+    quiet: bool = False
+    """Whether another process of the launch does the talking."""
+
+
+def _place(
+    model: str,
+    asked: dict[str, object],
+    *,
+    out: Path | None,
+    shard: str | None,
+    resume: bool,
+    force: bool,
+) -> _Place:
+    """Decide where to write; processes that torchrun started together take a shard each."""
+    from robustmix.evaluation.shard import shard_of_launch
+    from robustmix.runs import evaluation_folder
+
+    share = shard_of_launch() if shard is None else None
+    if share is None:
+        return _Place(out or evaluation_folder(model, asked, earlier=resume), shard)
+    if out is None:
+        raise UsageError(
+            "processes of one launch share a folder", "name it with --out", code="E-LAUNCH"
+        )
+    from robustmix.comparison.gather import shard_folder
+    from robustmix.evaluation.evaluate import refuse_existing
+
+    if not (resume or force):
+        refuse_existing(out)
+    return _Place(shard_folder(out, *share), "/".join(map(str, share)), out, share[0] > 1)
 
 
 def _show_help(context: typer.Context, words: list[str], *, everything: bool) -> None:

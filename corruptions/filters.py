@@ -1,6 +1,5 @@
 """Filters with the borders and the summation order of the benchmark's scripts."""
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
@@ -33,23 +32,13 @@ def pad(images: Tensor, reach: int, border: Border, *, dim: int) -> Tensor:
         >>> pad(torch.tensor([1, 2, 3]), 2, "mirror", dim=0)
         tensor([3, 2, 1, 2, 3, 2, 1])
     """
-    if reach == 0:
-        return images
-    before, after = _beyond(images.shape[dim], reach, border, images.device)
-    ends = (images.index_select(dim, places) for places in (before, after))
-    return torch.cat([next(ends), images, next(ends)], dim=dim)
-
-
-@functools.lru_cache(maxsize=64)
-def _beyond(size: int, reach: int, border: Border, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return what stands in the ``reach`` places before an axis and in those after it."""
-    position = torch.cat([torch.arange(-reach, 0), torch.arange(size, size + reach)])
+    size = images.shape[dim]
+    position = torch.arange(-reach, size + reach, device=images.device)
     if border == "edge":
         source = position.clamp(0, size - 1)
     else:
         source = mirrored(position, size) if border == "mirror" else repeated(position, size)
-    source = source.to(device)
-    return source[:reach], source[reach:]
+    return images.index_select(dim, source)
 
 
 def gaussian_taps(sigma: float, truncate: float = 4.0) -> tuple[float, ...]:
@@ -96,79 +85,10 @@ def _correlate_symmetric(images: Tensor, taps: Sequence[float], border: Border, 
     reach, size = len(taps) - 1, images.shape[dim]
     padded = pad(images, reach, border, dim=dim)
     total = padded.narrow(dim, reach, size) * taps[0]
-    pair = torch.empty_like(total)
     for j in range(reach, 0, -1):
-        low, high = padded.narrow(dim, reach - j, size), padded.narrow(dim, reach + j, size)
-        total += torch.add(low, high, out=pair).mul_(taps[j])
+        pair = padded.narrow(dim, reach - j, size) + padded.narrow(dim, reach + j, size)
+        total += pair.mul_(taps[j])
     return total
-
-
-def gaussian_rows(
-    images: Tensor,
-    which: Tensor,
-    sigma: float,
-    *,
-    truncate: float = 4.0,
-    border: Border = "edge",
-) -> Tensor:
-    """Return single rows of what ``gaussian_filter`` returns, bit for bit.
-
-    Args:
-        images: (N, H, W), floating point.
-        which: int64 (M,), places of the rows wanted among all N H rows.
-        sigma: standard deviation in pixels.
-        truncate: reach of the kernel in deviations.
-        border: what lies outside the image.
-    """
-    taps, height = gaussian_taps(sigma, truncate), images.shape[1]
-    rows, first = images.flatten(0, 1), which - which % height
-    fold = {"edge": lambda at, size: at.clamp(0, size - 1), "mirror": mirrored, "sym": repeated}
-    total = rows[which] * taps[0]
-    for j in range(len(taps) - 1, 0, -1):
-        low, high = (rows[first + fold[border](which - first + i, height)] for i in (-j, j))
-        total += low.add_(high).mul_(taps[j])
-    return _correlate_symmetric(total, taps, border, -1)
-
-
-LARGEST_MATRIX = 512
-"""Longest axis, in pixels, for which a blur is one matrix product."""
-
-
-def gaussian_nearly(
-    images: Tensor, sigma: float, *, truncate: float = 4.0, border: Border = "edge"
-) -> tuple[Tensor, float] | None:
-    """Blur with a Gaussian by matrix products: fast, and not in the benchmark's order.
-
-    Args:
-        images: float64 (..., H, W), absolute values up to 1.
-        sigma: standard deviation in pixels.
-        truncate: reach of the kernel in deviations.
-        border: what lies outside the image.
-
-    Returns:
-        The blurred images, and how far they may be from ``gaussian_filter``'s, at most; None where
-        that one is not slower, or not exactly known.
-    """
-    height, width = images.shape[-2:]
-    reach, longest = len(gaussian_taps(sigma, truncate)) - 1, max(height, width)
-    if images.device.type != "cpu" or longest > min(24 * reach, LARGEST_MATRIX):
-        return None
-    down, across = (_blur_matrix(side, sigma, truncate, border) for side in (height, width))
-    # Each of two passes adds up to ``longest`` products in one order, and 2 reach in the other.
-    error = 2 * (longest + 2 * reach + 8) * 2.0**-52
-    return down @ images @ across.T, error
-
-
-@functools.lru_cache(maxsize=16)
-def _blur_matrix(size: int, sigma: float, truncate: float, border: Border) -> Tensor:
-    taps = gaussian_taps(sigma, truncate)
-    reach = len(taps) - 1
-    kernel = torch.tensor(taps[:0:-1] + taps, dtype=torch.float64)
-    source = pad(torch.arange(size), reach, border, dim=0)
-    matrix = torch.zeros(size, size, dtype=torch.float64)
-    for row in range(size):
-        matrix[row].index_add_(0, source[row : row + 2 * reach + 1], kernel)
-    return matrix
 
 
 def correlate(images: Tensor, kernel: Tensor, *, border: Border) -> Tensor:
@@ -183,21 +103,13 @@ def correlate(images: Tensor, kernel: Tensor, *, border: Border) -> Tensor:
         (..., H, W), float64.
     """
     height, width = images.shape[-2:]
-    taps, reach = taps_of(kernel)
-    padded = pad(pad(images, reach, border, dim=-2), reach, border, dim=-1)
-    total, product = torch.zeros_like(images), torch.empty_like(images)
-    for row, column, weight in taps:
-        window = padded[..., row : row + height, column : column + width]
-        total += torch.mul(window, weight, out=product)
-    return total
-
-
-def taps_of(kernel: Tensor) -> tuple[list[tuple[int, int, float]], int]:
-    """Return a kernel's taps above 1e-12, by row and column from the first, and their reach."""
     rows, columns = (kernel.abs() > 1e-12).nonzero(as_tuple=True)
     centre = kernel.shape[0] // 2
     reach = int(torch.cat([rows - centre, columns - centre]).abs().max())
-    first = centre - reach
-    weights = kernel[rows, columns].tolist()
-    places = zip(rows.tolist(), columns.tolist(), weights, strict=True)
-    return [(row - first, column - first, weight) for row, column, weight in places], reach
+    padded = pad(pad(images, reach, border, dim=-2), reach, border, dim=-1)
+    total = torch.zeros_like(images)
+    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        top, left = row - centre + reach, column - centre + reach
+        window = padded[..., top : top + height, left : left + width]
+        total += window * float(kernel[row, column])
+    return total

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels_, to_unit
+from robustmix.corruptions.pixels import to_grey_levels, to_unit
 from robustmix.rng import uniform
 
 STRENGTH_DECAY: Severities[tuple[float, float]] = {
@@ -98,7 +98,7 @@ def apply(images: Tensor, draws: Fog, severity: int, profile: Profile) -> Tensor
     maps = plasma(draws.heights, _map_side(images, profile), decay)[:, :height, :width]
     brightest = x.amax(dim=(1, 2, 3), keepdim=True)
     hazy = x + (strength * maps).unsqueeze(1)
-    return to_grey_levels_(hazy.mul_(brightest).div_(brightest + strength))
+    return to_grey_levels(hazy * brightest / (brightest + strength))
 
 
 CORRUPTION = Corruption(name="fog", constants=STRENGTH_DECAY, apply=apply, draw=draw)

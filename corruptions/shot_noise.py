@@ -8,7 +8,7 @@ from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels_
+from robustmix.corruptions.pixels import to_grey_levels
 from robustmix.rng import uniform
 
 PHOTONS: Severities[int] = {
@@ -91,7 +91,7 @@ def apply(images: Tensor, draws: ShotNoise, severity: int, profile: Profile) -> 
     Reference:
         Hendrycks and Dietterich 2019, arXiv:1903.12261, section 3.2.
     """
-    return to_grey_levels_(draws.counts.to(torch.float64).div_(PHOTONS[profile][severity - 1]))
+    return to_grey_levels(draws.counts.to(torch.float64) / PHOTONS[profile][severity - 1])
 
 
 CORRUPTION = Corruption(name="shot_noise", constants=PHOTONS, apply=apply, draw=draw)

@@ -8,7 +8,7 @@ from torch import Tensor
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.directional import directional_blur
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels_
+from robustmix.corruptions.pixels import to_grey_levels
 from robustmix.corruptions.zoom import zoom
 from robustmix.rng import normal, uniform
 
@@ -85,7 +85,7 @@ def flakes(draws: Snow, fall: Snowfall) -> Tensor:
     """Return the blurred layer of flakes, grey levels uint8 (N, 1, H, W)."""
     layer = zoom(fall.mean + fall.deviation * draws.noise, fall.zoom)
     layer = torch.where(layer < fall.threshold, 0.0, layer).unsqueeze(1)
-    return directional_blur(to_grey_levels_(layer), draws.angles, fall.radius, fall.sigma)
+    return directional_blur(to_grey_levels(layer), draws.angles, fall.radius, fall.sigma)
 
 
 def apply(images: Tensor, draws: Snow, severity: int, profile: Profile) -> Tensor:
@@ -109,7 +109,7 @@ def apply(images: Tensor, draws: Snow, severity: int, profile: Profile) -> Tenso
     red, green, blue = (x[:, i : i + 1] * weight for i, weight in enumerate(GREY))
     white = torch.maximum(x, (red + green + blue) * 1.5 + 0.5)
     mixed = fall.mix * x + (1 - fall.mix) * white
-    return to_grey_levels_(mixed.to(torch.float64) + layer + layer.flip((2, 3)))
+    return to_grey_levels(mixed.to(torch.float64) + layer + layer.flip((2, 3)))
 
 
 CORRUPTION = Corruption(name="snow", constants=SNOWFALL, apply=apply, draw=draw)

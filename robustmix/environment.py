@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import torch
 
 from robustmix.errors import UsageError
+from robustmix.launch import launched
 from robustmix.text import shortened
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "pydantic")
@@ -17,6 +18,8 @@ DEVICES = ("cpu", "cuda", "mps")
 
 def choose_device(name: str) -> torch.device:
     """Return the device for ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Processes that torchrun started together take a card each for ``auto`` and ``cuda``.
 
     Raises:
         UsageError: the name is no device, or this machine does not have it.
@@ -35,7 +38,16 @@ def choose_device(name: str) -> torch.device:
             code="E-DEVICE",
         ) from None
     if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
+        launch = launched()
+        index = launch.local_rank if launch.together else torch.cuda.current_device()
+        if index >= torch.cuda.device_count():
+            raise UsageError(
+                f"process {launch.local_rank + 1} on this machine has no card of its own, there "
+                f"are {torch.cuda.device_count()}",
+                "start no more processes a node than it has cards, or name one with --device",
+                code="E-DEVICE",
+            )
+        return torch.device("cuda", index)
     return device
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from robustmix.comparison.shards import joined_shards
 from robustmix.errors import IncompatibleError, IntakeError, RobustmixError, UsageError
 from robustmix.evaluation.recompute import remake
 from robustmix.files import hash_json
@@ -28,12 +29,14 @@ def merge_reports(reports: Sequence[Report]) -> Report:
 
     Args:
         reports: two or more, each with its per-sample record. Either they are of the same samples
-            and each suite but ``clean`` and ``calibration`` is in one of them, or they are shards:
-            the same suites over samples that are in one of them each and make up the whole split.
+            and each suite but ``clean`` and ``calibration`` is in one of them; or they are the
+            shards of one evaluation, all of them; or, as older versions had them, the same suites
+            over samples that are in one report each and make up the whole split.
 
     Returns:
-        The joined report. Of shards it has no numbers of the calibrated model under corruption:
-        each shard fitted a temperature of its own.
+        The joined report: of shards the one that a single run would have made. Of the older kind
+        it has no numbers of the calibrated model under corruption, for each report fitted a
+        temperature of its own.
 
     Raises:
         UsageError: fewer than two reports.
@@ -41,7 +44,7 @@ def merge_reports(reports: Sequence[Report]) -> Report:
         IncompatibleError: models, data or parameters differ, suites overlap, or a shard is
             missing or doubled.
     """
-    if len(reports) < 2:
+    if len(reports) < 2 and not any(r.content.dataset.shard for r in reports):
         raise UsageError("expected two reports or more", "robustmix report merge A B --out DIR")
     for report in reports:
         _check(report, reports[0])
@@ -59,10 +62,12 @@ def merge_reports(reports: Sequence[Report]) -> Report:
 
 
 def _joined(reports: Sequence[Report]) -> Report:
+    if any(report.content.dataset.shard is not None for report in reports):
+        return joined_shards(reports)
     ids = [frozenset(_samples(report).sample_ids) for report in reports]
     if all(one == ids[0] for one in ids[1:]):
         return _joined_suites(reports)
-    return _joined_shards(reports)
+    return _joined_parts(reports)
 
 
 def _samples(report: Report) -> Samples:
@@ -148,7 +153,7 @@ def _check_shared(key: str, first: Report, other: Report) -> None:
         raise _refused("the clean predictions differ, so the runs were not of one model and stack")
 
 
-def _joined_shards(reports: Sequence[Report]) -> Report:
+def _joined_parts(reports: Sequence[Report]) -> Report:
     first = reports[0]
     names = [name for report in reports for name in _samples(report).sample_ids]
     if len(set(names)) != len(names):

@@ -63,7 +63,7 @@ def open_report(where: Path | str | Report) -> Source:
 
     Raises:
         IntakeError: see ``Report.load``; also a fraction outside [-1, 1].
-        IncompatibleError: see ``Report.load``.
+        IncompatibleError: see ``Report.load``; also a shard of an evaluation.
     """
     if isinstance(where, Report):
         text = where.to_json().encode("utf-8")
@@ -133,6 +133,13 @@ def _tail(given: str, others: Sequence[str]) -> str:
 
 
 def _checked(source: Source) -> Source:
+    shard = source.content.dataset.shard
+    if shard is not None:
+        raise IncompatibleError(
+            f"{plain(source.label)} is shard {shard.index} of {shard.count} of an evaluation",
+            "join them with `robustmix report merge SHARD... --out DIR` and give that report",
+            code="E-SHARD",
+        )
     for path, metric in all_metrics(source.content):
         values = [v for v in (metric.value, *(metric.ci or ())) if v is not None]
         limit = 1.0 + 1e-9 if metric.unit == "fraction" else 1e100

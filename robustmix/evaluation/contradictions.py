@@ -20,7 +20,7 @@ from robustmix.files import hash_json
 from robustmix.metrics.agreement import SCORES, score_faults
 from robustmix.metrics.scores import score_logits
 from robustmix.report.report import Report, metrics_of
-from robustmix.report.rows import check_shapes
+from robustmix.report.rows import check_shapes, own_places
 from robustmix.report.samples import Samples, Table
 from robustmix.report.schema import ReportModel
 from robustmix.rng import subset_positions
@@ -133,13 +133,18 @@ def _position_faults(
     content: ReportModel, samples: Samples, key: str, positions: NDArray[np.int64]
 ) -> Iterator[str]:
     """Hold the samples that a suite covers against those that the seed chooses."""
-    limit = content.protocol.limits.get(key)
-    if limit is None:
+    limit, shard = content.protocol.limits.get(key), content.dataset.shard
+    if limit is None and shard is None:
         yield "they are of a part of the samples, the report states all"
         return
-    chosen = subset_positions(content.run.seed, samples.sample_ids, limit)
-    if chosen is None or not np.array_equal(chosen, positions):
-        yield "they are of other samples than the seed chooses"
+    chosen = (
+        None if limit is None else subset_positions(content.run.seed, samples.sample_ids, limit)
+    )
+    covered = np.arange(len(samples)) if chosen is None else chosen
+    shares = [covered] if shard is None else [covered, covered[own_places(len(covered), shard)]]
+    if not any(np.array_equal(share, positions) for share in shares):
+        whose = "the seed chooses" if shard is None else "the shard has"
+        yield f"they are of other samples than {whose}"
 
 
 def _repeat_faults(
@@ -215,5 +220,7 @@ def _suite_faults(content: ReportModel, samples: Samples) -> Iterator[str]:
     for key in ran if isinstance(ran, list) else ():
         if key not in content.suites:
             yield f"suite {key} was run and is not there"
-    for key in sorted(content.protocol.limits.keys() - content.suites.keys()):
+    shard = content.dataset.shard
+    elsewhere = set() if shard is None else set(shard.suites)
+    for key in sorted(content.protocol.limits.keys() - content.suites.keys() - elsewhere):
         yield f"it limits suite {key}, which is not there"

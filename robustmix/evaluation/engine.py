@@ -17,6 +17,7 @@ from torch import Tensor
 
 from robustmix.arrays import Array
 from robustmix.batch_memory import halved
+from robustmix.data.images import ImageSet
 from robustmix.data.transforms import on_device
 from robustmix.errors import IncompleteError, UsageError
 from robustmix.evaluation.block_order import Reading
@@ -25,7 +26,9 @@ from robustmix.evaluation.resume_store import BLOCK, Kept, Unit, UnitStore
 from robustmix.evaluation.suite import Batch, Columns, Context, Part, Prepared
 from robustmix.metrics.scores import score_logits
 from robustmix.models.checks import buffers_hash
+from robustmix.report.rows import own_places
 from robustmix.report.samples import Added, Table
+from robustmix.report.schema import ShardPart
 from robustmix.signals import StopRequest
 
 ASK_SECONDS = 5.0
@@ -89,7 +92,14 @@ class Engine:
             self.progress.stopping()
             raise Interrupted
 
-    def run(self, suite: Prepared, key: str, positions: Tensor | None = None) -> Table | None:
+    def run(
+        self,
+        suite: Prepared,
+        key: str,
+        positions: Tensor | None = None,
+        *,
+        shard: ShardPart | None = None,
+    ) -> Table | None:
         """Do the work of a suite that is not done yet and return its rows (None if it has none).
 
         Where memory runs out, it goes on with half the batch, and half of that: no number changes.
@@ -98,6 +108,7 @@ class Engine:
             suite: what to do.
             key: its name in the report, under which finished units are kept.
             positions: the samples it covers, rising, int64; None for all.
+            shard: of which of these the rows are to be; None for all.
 
         Raises:
             IncompleteError: a logit is not finite, or the model changed while it was evaluated.
@@ -106,31 +117,24 @@ class Engine:
 
         def run(batch_size: int) -> Table | None:
             self.batch_size = batch_size  # for the suites that follow, too
-            return self._run(suite, key, positions)
+            return self._run(suite, key, positions, shard)
 
         return halved(run, self.batch_size, self.context.device)
 
-    def _run(self, suite: Prepared, key: str, positions: Tensor | None) -> Table | None:
+    def _run(
+        self, suite: Prepared, key: str, positions: Tensor | None, shard: ShardPart | None
+    ) -> Table | None:
         added = suite.added()
-        context = self.context.cut(positions).beside(added)
+        context = self.context.cut(positions)
+        covered = len(context.data)
+        context = context.beside(added)
+        n = len(context.data)
+        own, own_added = own_places(covered, shard), own_places(n - covered, shard)
+        mine = np.isin(np.arange(n), np.append(own, covered + own_added))
         parts = suite.parts(context)
-        self.progress.start(key, len(parts) * len(context.data))
+        self.progress.start(key, len(parts) * int(mine.sum()))
         before = buffers_hash(context.robust)
-        rows: dict[tuple[str, int], dict[str, Array]] = {}
-        partial = any(part.select for part in parts)
-        for group in _together(parts):
-            select = group[0].select
-            chosen = np.arange(len(context.data)) if select is None else select(rows)
-            found = self._group(context, key, group, torch.from_numpy(chosen))
-            for part, columns in zip(group, found, strict=True):
-                if partial:
-                    n = len(context.data)
-                    like = next(iter(rows.values()), {})
-                    columns = {c: _spread(of, chosen, n, like) for c, of in columns.items()}
-                trials = range(suite.rounds) if part.all_trials else (part.trial,)
-                for condition in part.conditions:
-                    for trial in trials:
-                        rows[condition, trial] = columns[condition]
+        rows = self._rows(suite, context, key, parts, mine)
         if buffers_hash(context.robust) != before:
             raise IncompleteError(
                 "the model's buffers changed while it was evaluated",
@@ -139,12 +143,42 @@ class Engine:
             )
         if not rows:
             return None
-        covered = None if positions is None else positions.numpy()
-        table = replace(_table(rows, suite.rounds), positions=covered)
-        if added is None:
-            return table
-        labels = added.labels.numpy().astype(np.int64)
-        return replace(table, added=Added(added.sample_ids, labels))
+        table = _table(rows, suite.rounds)
+        places = None if positions is None else positions.numpy()
+        if shard is not None:
+            table = table.take(np.flatnonzero(mine))
+            places = own if places is None else places[own]
+        return replace(table, positions=places, added=_own_added(added, own_added))
+
+    def _rows(
+        self,
+        suite: Prepared,
+        context: Context,
+        key: str,
+        parts: Sequence[Part],
+        mine: NDArray[np.bool_],
+    ) -> dict[tuple[str, int], dict[str, Array]]:
+        """Do the parts over the samples that are ``mine``; the rows are of all, zeros elsewhere."""
+        rows: dict[tuple[str, int], dict[str, Array]] = {}
+        partial = any(part.select for part in parts)
+        for group in _together(parts):
+            select = group[0].select
+            chosen = np.arange(len(mine)) if select is None else select(rows)
+            chosen = chosen[mine[chosen]]
+            for part in group:
+                self.progress.advance(key, part.name, int(mine.sum()) - len(chosen))
+            found = self._group(context, key, group, torch.from_numpy(chosen))
+            for part, columns in zip(group, found, strict=True):
+                if len(chosen) < len(mine) or partial:
+                    like = next(iter(rows.values()), {})
+                    if partial:
+                        like = {"tested": np.zeros(len(mine), dtype=bool), **like}
+                    columns = {c: _spread(of, chosen, len(mine), like) for c, of in columns.items()}
+                trials = range(suite.rounds) if part.all_trials else (part.trial,)
+                for condition in part.conditions:
+                    for trial in trials:
+                        rows[condition, trial] = columns[condition]
+        return rows
 
     def _group(
         self, context: Context, key: str, group: Sequence[Part], chosen: Tensor
@@ -154,8 +188,6 @@ class Engine:
         The images of a span stay decoded, so each is decoded once for all the parts.
         """
         done: list[dict[int, Mapping[str, Array]]] = [{} for _ in group]
-        for part in group:
-            self.progress.advance(key, part.name, len(context.data) - len(chosen))
         reading = Reading.of(context.data.pixels, self._largest(group))
         for start, stop in reading.spans(len(chosen)):
             for part, blocks in zip(group, done, strict=True):
@@ -207,6 +239,14 @@ class Engine:
         whole = _added(context, part, kept, found)
         self.store.put(unit, whole)
         return whole
+
+
+def _own_added(added: ImageSet | None, places: NDArray[np.int64]) -> Added | None:
+    """Name a suite's own samples that a shard has."""
+    if added is None or not len(places):
+        return None
+    ids = tuple(added.sample_ids[i] for i in places)
+    return Added(ids, added.labels.numpy().astype(np.int64)[places])
 
 
 class _Visit(NamedTuple):
@@ -294,12 +334,14 @@ def _joined(pieces: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 def _spread(
     columns: Mapping[str, Array], chosen: NDArray[np.int64], n: int, like: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """Return columns (n,) from those of the chosen samples, with a column ``tested``.
+    """Return columns (n,) from those of the chosen samples, zeros for the others.
 
-    Where none were chosen there are no columns; they are made in the image of ``like``.
+    Where none were chosen there are no columns; they are made in the image of ``like``. Its column
+    ``tested``, if it has one, says which were chosen.
     """
     whole: dict[str, Array] = {name: np.zeros_like(column) for name, column in like.items()}
-    whole["tested"] = np.isin(np.arange(n), chosen)
+    if "tested" in whole:
+        whole["tested"] = np.isin(np.arange(n), chosen)
     for name, column in columns.items():
         whole[name] = np.zeros((n, *column.shape[1:]), dtype=column.dtype)
         whole[name][chosen] = column
@@ -329,9 +371,12 @@ def score_columns(scores: Any) -> dict[str, Array]:
     }
 
 
-def _table(rows: Mapping[tuple[str, int], Mapping[str, Array]], trials: int) -> Table:
+def _table(rows: Mapping[tuple[str, int], dict[str, Array]], trials: int) -> Table:
     conditions = tuple(dict.fromkeys(condition for condition, _ in rows))
-    names = next(iter(rows.values()))
+    names = max(rows.values(), key=len)  # those that no sample was chosen for may lack columns
+    for found in rows.values():
+        for name in names:
+            found.setdefault(name, np.zeros_like(names[name]))
     return Table(
         conditions,
         {

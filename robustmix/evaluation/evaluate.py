@@ -58,6 +58,7 @@ def evaluate(
     interpolation: str | None = None,
     crop_mode: str | None = None,
     override_checkpoint: bool = False,
+    shard: str | None = None,
     progress: EvalProgress | None = None,
     should_stop: Callable[[], bool] | None = None,
     **options: object,
@@ -100,6 +101,9 @@ def evaluate(
         interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``, as Pillow has them.
         crop_mode: ``center``, ``squash`` or ``border``, as timm has them.
         override_checkpoint: obey these four also where the checkpoint records otherwise.
+        shard: ``"2/8"`` for the second of eight shares of the images, ``"auto"`` for that of this
+            process by its environment (torchrun, a Slurm job array); see
+            ``robustmix.merge_reports``. The clean images are evaluated by every shard.
         progress: hooks that are told how far the evaluation is.
         should_stop: asked before every unit of work, and in long ones every few seconds; true
             stops as SIGINT does.
@@ -155,6 +159,7 @@ def evaluate(
         argv=argv,
         transform=transform,
         override_checkpoint=override_checkpoint,
+        shard=shard,
     )
     memory = checked_image_memory(image_memory, evaluation.data.pixels)
     batch_size = batch_size or evaluation.usual_batch
@@ -204,13 +209,23 @@ def _workspace(out: Path | str | None, *, resume: bool, force: bool) -> Iterator
         remove_leftovers(place / UNITS)
         if force:
             discard(place / UNITS)
-        elif not (resume or UnitStore(place / UNITS).begun) and (place / REPORT_FILE).exists():
-            raise UsageError(
-                f"{place} already holds a report",
-                "choose another --out, or add --force to replace it",
-                code="E-EXISTS",
-            )
+        elif not (resume or UnitStore(place / UNITS).begun):
+            refuse_existing(place)
         yield place
+
+
+def refuse_existing(place: Path) -> None:
+    """Refuse a folder with a report.
+
+    Raises:
+        UsageError: it holds one.
+    """
+    if (place / REPORT_FILE).exists():
+        raise UsageError(
+            f"{place} already holds a report",
+            "choose another --out, or add --force to replace it",
+            code="E-EXISTS",
+        )
 
 
 def _already_done(place: Path, evaluation: Evaluation, store: UnitStore) -> Report | None:
@@ -225,13 +240,16 @@ def _already_done(place: Path, evaluation: Evaluation, store: UnitStore) -> Repo
     if not (place / REPORT_FILE).exists():
         return None
     # Without the samples, which a kill between the two files may have left newer than the report.
-    run = Report.load(place, samples=False).content.run
+    content = Report.load(place, samples=False).content
+    run, shard = content.run, content.dataset.shard
+    same = run.fingerprint == evaluation.fingerprint and shard == evaluation.shard
     continued = store.belongs_to(evaluation.identity())
-    if run.status != "success" or (continued and run.fingerprint != evaluation.fingerprint):
+    if run.status != "success" or (continued and not same):
         return None
-    if run.fingerprint != evaluation.fingerprint:
+    if not same:
+        what = "model, data set or parameters" if shard == evaluation.shard else "shard"
         raise IncompatibleError(
-            f"the report in {place} is of another model, data set or parameters",
+            f"the report in {place} is of another {what}",
             "choose another --out, or add --force to replace it",
             code="E-RESUME",
         )

@@ -29,7 +29,7 @@ from robustmix.evaluation.protocols import PROTOCOLS
 from robustmix.evaluation.repeats import CHECKED, Repeats
 from robustmix.evaluation.resume_store import UnitStore
 from robustmix.evaluation.subset_note import name_subset
-from robustmix.evaluation.suite import Context, Prepared, summarise, to_unit
+from robustmix.evaluation.suite import Context, Prepared, only_rows, summarise, to_unit
 from robustmix.evaluation.suites.registry import SUITES
 from robustmix.evaluation.warnings import find_warnings, smaller_batch
 from robustmix.files import hash_json
@@ -49,6 +49,7 @@ from robustmix.report.schema import (
     Protocol,
     ReportModel,
     Run,
+    ShardPart,
     SuitePart,
     Tool,
     Warn,
@@ -130,6 +131,28 @@ class Evaluation:
     device: torch.device
     name: str
     argv: list[str]
+    shard: ShardPart | None = None
+    """Which share of the whole is computed here; None: all of it."""
+
+    @cached_property
+    def own(self) -> dict[str, ShardPart | None]:
+        """Keys of the suites that are run here, and the share of each; None: all of it."""
+        if self.shard is None:
+            return {ready.key: None for ready in self.suites}
+        shares: dict[str, ShardPart | None] = {}
+        alone = 0
+        for ready in self.suites:
+            n = len(self.data if ready.covered is None else ready.covered)
+            divided = ready.prepared.divides()
+            if divided == "whole":
+                shares[ready.key] = None
+            elif divided == "samples" and n >= self.shard.count:
+                shares[ready.key] = self.shard
+            else:  # in turn, so that not one shard has all of these
+                if alone % self.shard.count == self.shard.index - 1:
+                    shares[ready.key] = None
+                alone += 1
+        return shares
 
     @cached_property
     def state_sha256(self) -> str:
@@ -138,7 +161,7 @@ class Evaluation:
 
     @cached_property
     def dataset(self) -> dict[str, Any]:
-        """What the report says of the data."""
+        """What every shard's report says of the data."""
         return _describe_data(self.data, self.whole, self.chosen, self.seed)
 
     @property
@@ -169,6 +192,12 @@ class Evaluation:
 
     def identity(self) -> dict[str, str]:
         """Hash what decides whether finished units may be used."""
+        found = self._measured()
+        if self.shard is not None:
+            found["run"] = hash_json([found["run"], self.shard.index, self.shard.count])
+        return found
+
+    def _measured(self) -> dict[str, str]:
         run = {
             "model": self.state_sha256,
             "resize": self.robust.resize,
@@ -188,8 +217,8 @@ class Evaluation:
 
     @property
     def fingerprint(self) -> str:
-        """Hash over all that the numbers depend on."""
-        return hash_json(self.identity())
+        """Hash over all that the numbers of the whole depend on; that of every shard."""
+        return hash_json(self._measured())
 
     def run(
         self,
@@ -217,11 +246,12 @@ class Evaluation:
             superclass=self.data.superclass,
         )
         parts: dict[str, SuitePart] = {}
+        own = [ready for ready in self.suites if ready.key in self.own]
         pixels = keeping_decoded(self.data.pixels, image_memory << 20)
         with guarded(self.device), _given_up(pixels):
             engine = Engine(self._context(samples, pixels), store, batch_size, progress, stop)
             repeats = Repeats.ask(self.robust, self._first_images(pixels))
-            for ready in self.suites:
+            for ready in own:
                 begun = time.monotonic()
                 parts[ready.key] = self._suite(engine, ready, samples, parts)
                 parts[ready.key].timing["wall_s"] = time.monotonic() - begun
@@ -229,13 +259,13 @@ class Evaluation:
         for key, error in self.refused.items():
             kind = key.partition("@")[0]
             parts[key] = SuitePart(kind=kind, status="failed", reason=error.line())
-        for ready in self.suites:
+        for ready in own:
             _asked(ready, parts, ready.prepared.judge)
         checks = repeats.checks(samples)
         warnings = find_warnings(self.robust, self.whole, samples, checks)
         if engine.batch_size < batch_size:
             warnings.append(smaller_batch(batch_size, engine.batch_size))
-        for ready in self.suites:
+        for ready in (ready for ready in own if self.own[ready.key] is None):
             warnings += _asked(ready, parts, ready.prepared.warnings) or []
             if parts[ready.key].status == "failed":
                 samples.tables.pop(ready.key, None)
@@ -249,14 +279,17 @@ class Evaluation:
                 finished=timestamp(),
                 wall_s=time.monotonic() - clock,
                 argv=without_folders(self.argv),
-                config={"suites": self.order, "batch_size": batch_size},
+                config={
+                    "suites": [key for key in self.order if key in parts],
+                    "batch_size": batch_size,
+                },
                 seed=self.seed,
                 fingerprint=self.fingerprint,
                 resumed_units=engine.resumed_units,
             ),
             environment=Environment.model_validate(describe_environment(self.device)),
             model=self._model_part(checks),
-            dataset=DatasetPart.model_validate(self.dataset),
+            dataset=DatasetPart.model_validate(self.dataset | {"shard": self.shard}),
             protocol=Protocol(
                 presets=list(dict.fromkeys(n for one in self.suites for n in one.planned.of)),
                 hash=hash_json({"params": self.params, "limits": self.limits}),
@@ -306,10 +339,15 @@ class Evaluation:
             reason = "needs the suite clean, which did not complete"
             return SuitePart(kind=kind, status="skipped", reason=reason)
         try:
-            table = engine.run(prepared, key, ready.covered)
+            table = engine.run(prepared, key, ready.covered, shard=self.own[key])
             if table is not None:
                 samples.tables[key] = table
-            part = summarise(prepared, self._rows(samples, ready), foreign=bool(ready.origins))
+            share = self.own[key]
+            if share is None:
+                rows = self._rows(samples, ready)
+                part = summarise(prepared, rows, foreign=bool(ready.origins))
+            else:
+                part = only_rows(prepared, share)
         except Interrupted:
             reason = "interrupted; add --resume to continue"
             return SuitePart(kind=kind, status="partial", reason=reason)

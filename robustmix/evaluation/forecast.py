@@ -14,6 +14,7 @@ from robustmix.evaluation.evaluation import Evaluation
 from robustmix.evaluation.suite import to_unit
 from robustmix.models.robust_model import padded
 from robustmix.progress import show_duration
+from robustmix.report.rows import own_places
 
 PROBE_SECONDS = 2.0
 
@@ -71,7 +72,10 @@ def forecast(
     forward_s, backward_s = probe(evaluation, batch_size=batch_size, seconds=seconds)
     costs = []
     for ready in evaluation.suites:
+        if ready.key not in evaluation.own:  # another shard's
+            continue
         n = len(evaluation.data) if ready.covered is None else len(ready.covered)
+        n = len(own_places(n, evaluation.own[ready.key]))
         passes = ready.prepared.passes(n)
         seconds_of = None
         if passes.forwards is not None and passes.backwards is not None:

@@ -21,11 +21,13 @@ from robustmix.evaluation.faults import suite_fault
 from robustmix.evaluation.model_images import Images, load_for, load_given
 from robustmix.evaluation.plan import Planned, Wanted, plan
 from robustmix.evaluation.protocols import ProtocolScene
+from robustmix.evaluation.shard import parse_shard
 from robustmix.evaluation.suite import Prepared, Scene, limited_count
 from robustmix.evaluation.suites.registry import SUITES
 from robustmix.files import hash_json
 from robustmix.models.load import load_model
 from robustmix.models.robust_model import RobustModel
+from robustmix.report.schema import ShardPart
 from robustmix.rng import seeded_subset
 from robustmix.tables import require_plugins
 
@@ -47,6 +49,7 @@ def prepare(
     argv: Sequence[str] = (),
     transform: TransformOptions | None = None,
     override_checkpoint: bool = False,
+    shard: str | None = None,
 ) -> Evaluation:
     """Decide everything of an evaluation; the arguments are those of ``evaluate``.
 
@@ -56,6 +59,7 @@ def prepare(
     """
     if not 0 <= seed < 2**63:
         raise UsageError(f"expected 0 <= --seed < 2^63, got {seed}")
+    share = None if shard is None else parse_shard(shard)
     where = choose_device(device)
     robust = model if isinstance(model, RobustModel) else load_model(model)
     robust = robust.to(where)
@@ -83,7 +87,14 @@ def prepare(
         seed=seed,
         allow_partial=allow_partial,
     )
+    if share is not None and share[1] > len(data):
+        raise UsageError(
+            f"{len(data)} images cannot be shared by {share[1]} shards",
+            "take no more shards than images",
+            code="E-SHARD",
+        )
     prepared, refused = _prepared(planned, scene, keep_going=keep_going)
+    keys = [one.key for one in planned]
     return Evaluation(
         robust=robust,
         data=data,
@@ -101,11 +112,12 @@ def prepare(
             if one.key in prepared
         ],
         refused=refused,
-        order=[one.key for one in planned],
+        order=keys,
         seed=seed,
         device=where,
         name=name or robust.info.source,
         argv=list(argv),
+        shard=None if share is None else ShardPart(index=share[0], count=share[1], suites=keys),
     )
 
 

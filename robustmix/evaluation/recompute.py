@@ -50,6 +50,8 @@ class _Remade:
 def remake(report: Report) -> dict[str, SuitePart]:
     """Make every completed suite of a report again from its rows.
 
+    Those of which the report, a shard, has a share are left out.
+
     Raises:
         IntakeError: the report has no per-sample record, it lacks the rows of a suite, or a suite
             or metric is not known here.
@@ -59,7 +61,7 @@ def remake(report: Report) -> dict[str, SuitePart]:
     content = report.content
     made: dict[str, _Remade] = {}
     for key, part in content.suites.items():
-        if part.status == "ok":
+        if part.status == "ok" and not _is_share(report, key):
             # Else the numbers of a metric that is not here would look as if the rows denied them.
             require_plugins([origin.model_dump() for origin in part.origins], [METRICS])
             made[key] = _remade(report, key, REPLICATES)
@@ -67,10 +69,21 @@ def remake(report: Report) -> dict[str, SuitePart]:
     for key, one in made.items():
         one.part.origins = content.suites[key].origins
         if key in content.protocol.limits:
-            name_subset(one.part, one.rows.n, len(report.samples))
+            n = len(one.rows.view.evaluated or one.rows.view)
+            name_subset(one.part, n, len(report.samples))
     for key, one in made.items():
         one.prepared.judge(key, parts)
     return parts
+
+
+def _is_share(report: Report, key: str) -> bool:
+    """Tell whether a suite's rows are a shard's share of them, of which there are no numbers."""
+    assert report.samples is not None
+    content, table = report.content, report.samples.tables.get(key)
+    if content.dataset.shard is None or table is None or table.positions is None:
+        return False
+    n = len(report.samples)
+    return len(table.positions) < min(content.protocol.limits.get(key, n), n)
 
 
 def _remade(report: Report, key: str, replicates: int) -> _Remade:

@@ -20,6 +20,7 @@ from robustmix.arrays import Array
 from robustmix.errors import IncompleteError
 from robustmix.evaluation.options import Option, options_of
 from robustmix.evaluation.params import encode_params, read_params
+from robustmix.evaluation.shard import Divided
 from robustmix.metrics.definition import Definition, Numbers, absent, summarise_metrics
 from robustmix.metrics.intervals import REPLICATES
 from robustmix.metrics.registry import METRICS, metrics_for
@@ -30,6 +31,7 @@ from robustmix.report.schema import (
     ConditionPart,
     CurvePart,
     JsonDict,
+    ShardPart,
     Shown,
     SuitePart,
     TablePart,
@@ -230,6 +232,9 @@ class Prepared:
     kind: ClassVar[str]
     """Family of suites whose numbers are alike; metrics are registered for it."""
 
+    divided: ClassVar[Divided] = "samples"
+    """How shards share the suite; see ``divides``."""
+
     own_correct: ClassVar[tuple[str, ...]] = ()
     """Conditions whose column ``correct`` says something else than that ``pred`` is the label."""
 
@@ -257,6 +262,14 @@ class Prepared:
         Its work is then over the evaluated images followed by these.
         """
         return None
+
+    def divides(self) -> Divided:
+        """Say how shards share the suite: never by samples where a batch is more than its samples.
+
+        A suite whose work on a sample depends on what was found of others says ``one``.
+        """
+        batch = getattr(self, "batch", None)
+        return self.divided if batch is None else "one"
 
     def covers(self, n: int) -> int:
         """Count the images it looks at where ``n`` are evaluated."""
@@ -420,6 +433,17 @@ def summarise(
     part = part.model_copy(update=vars(found))
     part.shown = prepared.shown(part)
     return part
+
+
+def only_rows(prepared: Prepared, shard: ShardPart) -> SuitePart:
+    """Make the part of a suite of which a report has a share of the rows: without numbers.
+
+    Numbers of a share would be those of no data set, and not every suite has some of a few images.
+    """
+    said = f"shard {shard.index} of {shard.count}: no numbers before report merge"
+    return SuitePart(
+        kind=prepared.kind, status="ok", params=prepared.params, shown=Shown(note=said)
+    )
 
 
 def same_predictions(rows: Rows, condition: str, what: str, *, code: str) -> None:

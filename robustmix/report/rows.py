@@ -13,7 +13,7 @@ from robustmix.metrics.definition import Definition, Shared, Undefined, Value, m
 from robustmix.metrics.metric import RULES, Direction, Unit
 from robustmix.metrics.scores import FloatArray, IntArray
 from robustmix.report.samples import Samples, Table
-from robustmix.report.schema import ReportModel
+from robustmix.report.schema import ReportModel, ShardPart
 from robustmix.rng import subset_positions
 
 
@@ -224,6 +224,20 @@ def check_shapes(samples: Samples) -> None:
             raise damaged("columns of a suite do not fit its samples")
 
 
+def own_places(n: int, shard: ShardPart | None) -> NDArray[np.int64]:
+    """Give the places among ``n`` images, in their order, that are a shard's, int64, rising.
+
+    Every N-th, so that each shard has its part of every class and of every source.
+
+    Example:
+        >>> own_places(7, ShardPart(index=2, count=3, suites=[])).tolist()
+        [1, 4]
+    """
+    if shard is None:
+        return np.arange(n)
+    return np.arange(shard.index - 1, n, shard.count)
+
+
 def covered_view(content: ReportModel, samples: Samples, key: str) -> Samples:
     """Give what a suite sees of a record: the samples that it covers, and what it may read.
 
@@ -240,7 +254,10 @@ def covered_view(content: ReportModel, samples: Samples, key: str) -> Samples:
     if table is None and limit is not None:
         positions = subset_positions(content.run.seed, samples.sample_ids, limit)
     count = len(samples) if positions is None else len(positions)
-    if limit is not None and count != min(limit, len(samples)):
+    allowed = {len(samples) if limit is None else min(limit, len(samples))}
+    if content.dataset.shard is not None:
+        allowed |= {len(own_places(n, content.dataset.shard)) for n in allowed}
+    if (limit is not None or content.dataset.shard is not None) and count not in allowed:
         raise damaged(f"a suite has rows of {count} samples, the report states {limit}")
     return samples.view(key, positions)
 
@@ -263,7 +280,9 @@ def rows_of(content: ReportModel, view: Samples, key: str, order: IntArray | Non
         input_size=content.model.input_size,
         seed=content.run.seed,
         token_patch=None if patch is None else tuple(patch),
-        subset=content.dataset.subset is not None or key in content.protocol.limits,
+        subset=content.dataset.subset is not None
+        or key in content.protocol.limits
+        or len(view.evaluated or view) < content.dataset.n,
         rules=content.rules,
     )
 

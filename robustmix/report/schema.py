@@ -107,6 +107,23 @@ class FilePart(Part):
     verified: bool
 
 
+class ShardPart(Part):
+    """Which of several shares of one evaluation a report is."""
+
+    index: int = Field(ge=1)
+    """From 1 to ``count``."""
+
+    count: int = Field(ge=1)
+    suites: list[str]
+    """Keys of all suites of the evaluation in their order, those of other shards too."""
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> "ShardPart":
+        if self.index > self.count:
+            raise ValueError("a shard is one of as many as there are")
+        return self
+
+
 class DatasetPart(Part):
     """The evaluated images."""
 
@@ -129,6 +146,9 @@ class DatasetPart(Part):
     """Images of the whole official split, of which ``n_total`` were here; None: all were."""
 
     files: list[FilePart]
+    shard: ShardPart | None = None
+    """Of which share of the images the suites are; None: of all. ``clean`` is always of all."""
+
     pixels_sha256: str | None = None
     """SHA-256 over what is stored of the evaluated images in their order (bytes of files, else
     pixels), of large sets over a probe of it; None in reports of older versions."""

@@ -13,6 +13,7 @@ from robustmix.errors import RobustmixError, unknown_name
 from robustmix.evaluation.held_out import CalibSplit, HeldOut, open_held_out, score_split
 from robustmix.evaluation.options import option
 from robustmix.evaluation.params import unrecorded
+from robustmix.evaluation.shard import Divided
 from robustmix.evaluation.suite import (
     Batch,
     Columns,
@@ -76,6 +77,7 @@ class PreparedCalibration(Prepared):
     """What the temperature is fitted to, and what is reported beside the errors."""
 
     kind: ClassVar[str] = "calibration"
+    divided: ClassVar[Divided] = "whole"
 
     bins: tuple[int, ...]
     """Rising; 10 and 15 are always among them."""

@@ -12,6 +12,7 @@ from robustmix.data.datasets import FOLDER
 from robustmix.data.listing import list_folder
 from robustmix.errors import IntakeError
 from robustmix.evaluation.params import recorded
+from robustmix.evaluation.shard import Divided
 from robustmix.evaluation.suite import (
     Batch,
     Columns,
@@ -45,6 +46,7 @@ class PreparedClean(Prepared):
     """What is reported beside the accuracies."""
 
     kind: ClassVar[str] = "clean"
+    divided: ClassVar[Divided] = "whole"
 
     train_counts: tuple[int, ...] | None = recorded(None, omit_default=True)
     """Training images of each class; adds the accuracy over classes of many, some and few."""

@@ -28,6 +28,7 @@ from robustmix.evaluation.masking.strength import (
 from robustmix.evaluation.masking.verdict import LEAST, TITLE, judged, too_few
 from robustmix.evaluation.options import option
 from robustmix.evaluation.params import exact_name, recorded, unrecorded
+from robustmix.evaluation.shard import Divided
 from robustmix.evaluation.suite import (
     Context,
     Done,
@@ -63,6 +64,7 @@ class PreparedMasking(Prepared):
     """The checks, everything decided."""
 
     kind: ClassVar[str] = "masking"
+    divided: ClassVar[Divided] = "one"
     own_correct: ClassVar[tuple[str, ...]] = ("repeat",)
 
     norm: Norm

@@ -1,0 +1,48 @@
+"""How this process was started: alone, or by torchrun as one of several ranks."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from robustmix.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Launch:
+    """This process among those that were started together."""
+
+    rank: int = 0
+    """0-based, over all nodes."""
+
+    local_rank: int = 0
+    """0-based, on this node."""
+
+    world: int = 1
+    """Processes in all."""
+
+    @property
+    def together(self) -> bool:
+        """Whether there are others."""
+        return self.world > 1
+
+
+def launched(environ: Mapping[str, str] = os.environ) -> Launch:
+    """Read torchrun's variables; one process alone where torchrun did not start it.
+
+    Raises:
+        UsageError: they are not whole numbers that fit each other.
+    """
+    if "TORCHELASTIC_RUN_ID" not in environ:
+        return Launch()
+    try:
+        found = Launch(*(int(environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")))
+        fits = 0 <= found.rank < found.world and found.local_rank >= 0
+    except (KeyError, ValueError):
+        fits = False
+    if not fits:
+        raise UsageError(
+            "RANK, LOCAL_RANK and WORLD_SIZE in the environment do not fit each other",
+            "start with torchrun, which sets them",
+            code="E-LAUNCH",
+        )
+    return found
