@@ -59,6 +59,7 @@ from robustmix.methods.momentum_pair import (
     ema_momentum,
     sum_of_finite,
 )
+from robustmix.methods.step_draws import StepDraws
 from robustmix.models.taps import in_eval_mode
 
 ONE_MIXUP_ALPHA = 0.8
@@ -237,6 +238,8 @@ def draw_automix(
 
 def _unlike(n: int, rng: np.random.Generator) -> Tensor:
     """Draw partners, and shift the batch by some places if ten draws all had a fixed point."""
+    if isinstance(rng, StepDraws) and rng.in_parts:
+        return torch.from_numpy(rng.each_part(n, lambda k, own: _unlike(k, own).numpy()))
     perm = draw_partners(n, rng)
     if n > 1 and bool((perm == torch.arange(n)).any()):
         perm = torch.arange(n).roll(int(rng.integers(1, n)))

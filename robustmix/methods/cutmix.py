@@ -25,6 +25,7 @@ from robustmix.data.loader import Batch
 from robustmix.methods.method import Mixed
 from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, image_size
 from robustmix.methods.pair_mixing import PairMixing
+from robustmix.methods.step_draws import StepDraws
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +71,10 @@ def draw_partners(n: int, rng: np.random.Generator, *, attempts: int = 10) -> Te
         int64 (n,). The last draw is kept as it is, so a fixed point remains possible: with
         probability about (1 - 1/e)^10 = 1 %, and always for ``n`` = 1.
     """
+    if isinstance(rng, StepDraws) and rng.in_parts:  # each as often as it takes by itself
+        return torch.from_numpy(
+            rng.each_part(n, lambda k, own: draw_partners(k, own, attempts=attempts).numpy())
+        )
     perm = rng.permutation(n)
     for _ in range(attempts - 1):
         if not (perm == np.arange(n)).any():

@@ -205,6 +205,8 @@ class _Steps(NamedTuple):
 
 
 def _measure(recipe: Recipe, data: RunData, device: torch.device, batch: int, steps: int) -> _Steps:
+    if batch != recipe.batch_size:
+        recipe = replace(recipe, batch_size=batch, accumulate=1, norm_batch=None)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with (
@@ -213,7 +215,7 @@ def _measure(recipe: Recipe, data: RunData, device: torch.device, batch: int, st
     ):
         run = Run(
             folder=RunFolder(path=Path(folder)),
-            recipe=replace(recipe, batch_size=batch, weights=None),  # no step takes longer by them
+            recipe=replace(recipe, weights=None),  # no step takes longer by them
             data=data,
             device=device,
             checkpoint=None,

@@ -22,13 +22,14 @@ from robustmix.environment import choose_device
 from robustmix.errors import IncompatibleError, IncompleteError, IntakeError
 from robustmix.files import remove_leftovers, write_text
 from robustmix.locks import run_lock
-from robustmix.methods.method import Method
+from robustmix.methods.method import Method, StepResult
 from robustmix.methods.momentum_pair import DEPLOYED_HEAD, TeacherMethod
 from robustmix.models.checkpoint import Checkpoint, save_checkpoint
 from robustmix.models.registry import arch_options
 from robustmix.progress import ProgressKind
 from robustmix.signals import StopRequest, stop_on_signals
 from robustmix.training.optim import GENERATOR
+from robustmix.training.parts import NormAverage, batch_parts
 from robustmix.training.pictures import draw_mixing, picture_samples
 from robustmix.training.progress import Talk, open_progress
 from robustmix.training.recipe import Recipe, recipe_to_dict, write_recipe
@@ -336,10 +337,13 @@ class Run:
         lr = self._set_learning_rate(iteration)
         if self.teacher is not None:
             self.teacher.before_step(iteration, total)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            loss, logs = self.method.training_step(self._layout(batch))
-        state.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        if recipe.accumulate * recipe.norm_groups == 1:
+            loss, logs = self._forward(batch)
+            state.optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            state.means.add(logs, len(batch.labels))
+        else:
+            loss = self._gradient_of_parts(batch)
         if recipe.grad_clip and recipe.optimizer != "lamb":  # which does it itself
             nn.utils.clip_grad_norm_(state.method.parameters(), recipe.grad_clip)
         state.optimizer.step()
@@ -347,9 +351,32 @@ class Run:
             self.teacher.after_step(iteration, total)
         if state.ema is not None:
             state.ema.update(self.classifier, iteration)
-        state.means.add(logs, len(batch.labels))
         self._watch(loss.detach(), lr)
         state.step += 1
+
+    def _forward(self, batch: Batch) -> StepResult:
+        bf16 = self.recipe.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            return self.method.training_step(self._layout(batch))
+
+    def _gradient_of_parts(self, batch: Batch) -> Tensor:
+        """Leave the gradient of a batch that has parts; return its loss."""
+        state, recipe = self.state, self.recipe
+        mix, ways = state.streams.mix, recipe.accumulate
+        key = int(mix.integers(2**63))
+        state.optimizer.zero_grad(set_to_none=True)
+        average, losses = NormAverage(state.method), []
+        for i, part in enumerate(batch_parts(batch, ways)):
+            average.begin_part()
+            with mix.of_parts(key, [i + ways * j for j in range(recipe.norm_groups)]):
+                loss, logs = self._forward(part)
+            share = len(part.labels) / len(batch.labels)
+            torch.autograd.backward(share * loss)
+            average.end_part()
+            losses.append(share * loss.detach())
+            state.means.add(logs, len(part.labels))
+        average.end()
+        return torch.stack(losses).sum()
 
     def _continue(self, checkpoint: Checkpoint) -> None:
         if checkpoint.resume is None:

@@ -136,6 +136,14 @@ class Recipe:
     batch_size: Count = 100
     """Images in a step."""
 
+    accumulate: Count = 1
+    """Parts that a batch is computed in, one after another; their gradients are averaged. Partners
+    and batch statistics stay within a part, as they do on as many GPUs."""
+
+    norm_batch: Annotated[int, Field(ge=2, le=10**9)] | None = None
+    """Images that batch statistics and partners are of, where it is a part of those that are
+    computed together; none is all of these."""
+
     repeated_augment: Annotated[int, Field(ge=1, le=100)] = 1
     """Times that an image is shown in a row, each time augmented anew (repeated augmentation); an
     epoch keeps its length, and shows one image in so many."""
@@ -242,6 +250,7 @@ class Recipe:
                 "leave it out, or choose another method",
                 code="E-RECIPE",
             )
+        self._check_parts()
         self._check_generator()
         if self.warmup_epochs >= self.epochs:
             raise _invalid("warmup_epochs", f"below epochs ({self.epochs})", self.warmup_epochs)
@@ -253,6 +262,21 @@ class Recipe:
             )
         _build("augment", Augment, self.augment)
         _build("test_transform", TestTransform, self.test_transform or {})
+
+    def _check_parts(self) -> None:
+        if self.batch_size % self.accumulate:
+            want = f"a divisor of batch_size ({self.batch_size})"
+            raise _invalid("accumulate", want, self.accumulate)
+        together = self.batch_size // self.accumulate
+        if self.norm_batch is not None and together % self.norm_batch:
+            want = f"a divisor of batch_size / accumulate ({together})"
+            raise _invalid("norm_batch", want, self.norm_batch)
+
+    @property
+    def norm_groups(self) -> int:
+        """Parts with batch statistics of their own among the images that are computed together."""
+        together = self.batch_size // self.accumulate
+        return 1 if self.norm_batch is None else together // self.norm_batch
 
     def _check_generator(self) -> None:
         top, low = self.generator_lr, self.generator_min_lr

@@ -23,6 +23,7 @@ from robustmix.models.registry import build_model, classifier_of
 from robustmix.models.start_weights import load_start_weights
 from robustmix.models.taps import in_eval_mode
 from robustmix.tables import plugins, require_plugins
+from robustmix.training.ghost_norm import set_norm_groups
 from robustmix.training.optim import build_optimizer
 from robustmix.training.recipe import (
     Recipe,
@@ -143,15 +144,18 @@ def new_state(
     if recipe.channels_last:
         method = method.to(memory_format=torch.channels_last)
     method = method.to(device)
-    return TrainState(
-        method=method,
-        ema=None
-        if recipe.ema_decay is None
-        else WeightEma(
+    ema: WeightEma | None = None
+    if recipe.ema_decay is not None:
+        ema = WeightEma(
             cast(Method, method).classifier(),
             decay=recipe.ema_decay,
             warmup=recipe.ema_warmup_epochs * data.steps,
-        ),
+        )
+    if recipe.norm_batch is not None:
+        set_norm_groups(method, recipe.norm_groups, recipe.arch)
+    return TrainState(
+        method=method,
+        ema=ema,
         optimizer=build_optimizer(
             recipe.optimizer,
             method,

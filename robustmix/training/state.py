@@ -15,6 +15,7 @@ from robustmix.data.content import pixels_sha256
 from robustmix.data.images import ImageSet
 from robustmix.errors import IntakeError
 from robustmix.files import hash_json
+from robustmix.methods.step_draws import StepDraws
 from robustmix.training.weight_ema import WeightEma
 
 _SIGN = (1 << 63) - 1
@@ -33,7 +34,7 @@ class Streams:
     draws: torch.Generator
     """Augmentation."""
 
-    mix: np.random.Generator
+    mix: StepDraws
     """What the method draws."""
 
     default_seed: int
@@ -51,7 +52,7 @@ def open_streams(seed: int) -> Streams:
         weights=torch.Generator().manual_seed(seeds[0]),
         order=torch.Generator().manual_seed(seeds[1]),
         draws=torch.Generator().manual_seed(seeds[2]),
-        mix=np.random.Generator(np.random.PCG64(children[3])),
+        mix=StepDraws(np.random.PCG64(children[3])),
         default_seed=seeds[4],
     )
 

@@ -50,6 +50,7 @@ ADDED = {
     "augment.erase_prob": 0.0,
     "augment.rand_policy": "fixmatch",
     "augment.rand_fill": [114, 123, 125],
+    "accumulate": 1,
     "repeated_augment": 1,
     "loss": "ce",
     "bce_sum": False,

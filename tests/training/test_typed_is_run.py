@@ -53,6 +53,8 @@ PLAIN: dict[str, Value] = {
     "img_size": among(32, 48, 224),
     "epochs": among(3, 200, 300),
     "batch_size": among(1, 64),
+    "accumulate": among(1, 5),
+    "norm_batch": among(5, 16),
     "repeated_augment": among(1, 3),
     "optimizer": among("sgd", "adamw", "lamb"),
     "lr": among(0.3, 1),
@@ -129,6 +131,8 @@ TOGETHER: dict[str, dict[str, object]] = {
     "momentum": {"optimizer": "sgd"},
     "bce_threshold": {"loss": "bce"},
     "bce_sum": {"loss": "bce"},
+    "accumulate": {"batch_size": 50, "accumulate": 5},
+    "norm_batch": {"batch_size": 64, "accumulate": 1},
     "ema_warmup_epochs": {"ema_decay": 0.9},
 }
 """What a key needs besides, to act in most selections."""

@@ -31,6 +31,7 @@ from robustmix.methods.generators.attention import (
     tokens,
     upsample,
 )
+from robustmix.methods.losses import full_precision
 
 LARGEST_CURVATURE = 10.0
 """SAMix's k is at most this, as in the released code."""
@@ -87,7 +88,7 @@ class MixBlock(nn.Module):
             lam: weight of the first sample; of no effect without ``lam_concat``.
         """
         with torch.autocast(feature.device.type, enabled=False):
-            feature = feature.float()
+            feature = full_precision(feature)
             value = self._convolve(self.value, feature)[index]
             value = self._with_lam(self.value, value, 1 - lam)
             attention_BTT = self.attention(feature, index, lam)
@@ -96,7 +97,7 @@ class MixBlock(nn.Module):
     def attention(self, feature: Tensor, index: Tensor, lam: float) -> Tensor:
         """Return the attention of first to second samples, (B, T, T); rows sum to 1."""
         with torch.autocast(feature.device.type, enabled=False):
-            feature = feature.float()
+            feature = full_precision(feature)
             # A 1x1 convolution commutes with the choice of partners, so one of it serves both.
             conv = self.query.conv
             shared = self._convolve(conv, feature)
@@ -169,7 +170,7 @@ class SAMixBlock(nn.Module):
         return _attention(self.query.conv(both), self.key.conv(both))
 
     def _scaled(self, feature: Tensor, index: Tensor, lam: float) -> tuple[Tensor, Tensor]:
-        feature = feature.float()
+        feature = full_precision(feature)
         bent = bent_lam(lam, self.lam_mul_k)
         return feature * (1 + bent), feature[index] * (1 + (1 - bent))
 
@@ -263,7 +264,7 @@ def mask_loss(masks: Tensor, lam: float, *, kind: MaskLoss, margin: float) -> Te
     Reference:
         Liu et al. 2022, arXiv:2103.13027, the loss l_lambda; the variance is SAMix's.
     """
-    second = masks[:, 1].float()
+    second = full_precision(masks[:, 1])
     mean = second.mean()
     loss = ((1 - mean - lam).abs() - margin).clamp_min(0)
     if kind == "l1+variance":
