@@ -5,7 +5,7 @@ from torch import Tensor
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.hsv import hsv_to_rgb, rgb_to_hsv
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels, to_unit
+from robustmix.corruptions.pixels import to_grey_levels_, to_unit
 
 SHIFT: Severities[float] = {
     "cifar": (0.05, 0.10, 0.15, 0.20, 0.30),
@@ -32,7 +32,7 @@ def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tenso
     """
     hsv = rgb_to_hsv(to_unit(images))
     brighter = (hsv.value + SHIFT[profile][severity - 1]).clamp(0, 1)
-    return to_grey_levels(hsv_to_rgb(hsv._replace(value=brighter)))
+    return to_grey_levels_(hsv_to_rgb(hsv._replace(value=brighter)))
 
 
 CORRUPTION = Corruption(name="brightness", constants=SHIFT, apply=apply)

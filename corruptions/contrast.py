@@ -4,7 +4,7 @@ from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels, to_unit
+from robustmix.corruptions.pixels import to_grey_levels_, to_unit
 
 FACTOR: Severities[float] = {
     "cifar": (0.75, 0.5, 0.4, 0.3, 0.15),
@@ -41,7 +41,7 @@ def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tenso
     """
     x = to_unit(images)
     mean = raster_mean(x)
-    return to_grey_levels((x - mean) * FACTOR[profile][severity - 1] + mean)
+    return to_grey_levels_(x.sub_(mean).mul_(FACTOR[profile][severity - 1]).add_(mean))
 
 
 CORRUPTION = Corruption(name="contrast", constants=FACTOR, apply=apply)

@@ -4,6 +4,10 @@ Batched whole-number arithmetic that gives what OpenCV's Canny, distance transfo
 histogram equalisation give.
 """
 
+import functools
+
+import numpy as np
+import scipy.ndimage
 import torch
 from torch import Tensor
 
@@ -16,17 +20,6 @@ FIXED = 1 << 16
 STRAIGHT, DIAGONAL, KNIGHT = FIXED, round(1.4 * FIXED), round(2.1969 * FIXED)
 """Lengths of the chamfer steps, in units of 2^-16 pixels."""
 
-FAR = 1 << 28
-
-
-def _around(maps: Tensor, down: int, right: int, fill: int) -> Tensor:
-    """Return maps (N, H, W) whose every pixel is that ``down`` rows and ``right`` columns away."""
-    height, width = maps.shape[1:]
-    reach = max(abs(down), abs(right))
-    padded = torch.nn.functional.pad(maps, (reach,) * 4, value=fill)
-    top, left = reach + down, reach + right
-    return padded[:, top : top + height, left : left + width]
-
 
 def edges(levels: Tensor, *, low: int, high: int) -> Tensor:
     """Return Canny's edges of grey levels (N, H, W), bool.
@@ -35,79 +28,113 @@ def edges(levels: Tensor, *, low: int, high: int) -> Tensor:
     maxima across the edge above ``low`` that touch, from pixel to pixel, one above ``high``.
 
     Args:
-        levels: int64, 0 to 255.
+        levels: whole numbers, 0 to 255.
         low: threshold that an edge must exceed.
         high: threshold that it must exceed somewhere.
     """
-    padded = pad(pad(levels, 1, "edge", dim=1), 1, "edge", dim=2)
-    smooth = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
+    # No number exceeds 2^27: gradients are at most 4 x 255.
+    padded = pad(pad(levels.to(torch.int32), 1, "edge", dim=1), 1, "edge", dim=2)
+    smooth = padded[:, :-2] + padded[:, 2:] + 2 * padded[:, 1:-1]
     gx = smooth[:, :, 2:] - smooth[:, :, :-2]
-    smooth = padded[:, :, :-2] + 2 * padded[:, :, 1:-1] + padded[:, :, 2:]
+    smooth = padded[:, :, :-2] + padded[:, :, 2:] + 2 * padded[:, :, 1:-1]
     gy = smooth[:, 2:] - smooth[:, :-2]
-    size = gx.abs() + gy.abs()
+    width, depth = gx.abs(), gy.abs()
+    size = width + depth
 
-    across = gy.abs() << 15
-    flat = gx.abs() * TAN_22
-    steep = flat + (gx.abs() << 16)
+    across = depth << 15
+    flat = width * TAN_22
     level = across < flat  # nearly horizontal gradient
-    upright = across > steep
-    left, right = _around(size, 0, -1, 0), _around(size, 0, 1, 0)
-    up, down = _around(size, -1, 0, 0), _around(size, 1, 0, 0)
+    upright = across > flat.add_(width << 16)
+    around = torch.nn.functional.pad(size, (1, 1, 1, 1))
+    rows, columns = size.shape[1:]
+
+    def beside(down: int, right: int) -> Tensor:
+        return around[:, 1 + down : 1 + down + rows, 1 + right : 1 + right + columns]
+
     same = (gx ^ gy) >= 0
-    before = torch.where(same, _around(size, -1, -1, 0), _around(size, -1, 1, 0))
-    after = torch.where(same, _around(size, 1, 1, 0), _around(size, 1, -1, 0))
+    before = torch.where(same, beside(-1, -1), beside(-1, 1))
+    after = torch.where(same, beside(1, 1), beside(1, -1))
     peak = torch.where(
         level,
-        (size > left) & (size >= right),
-        torch.where(upright, (size > up) & (size >= down), (size > before) & (size > after)),
+        (size > beside(0, -1)) & (size >= beside(0, 1)),
+        torch.where(
+            upright,
+            (size > beside(-1, 0)) & (size >= beside(1, 0)),
+            (size > before) & (size > after),
+        ),
     )
     weak = peak & (size > low)
-    found = weak & (size > high)
+    return touching(weak, weak & (size > high))
+
+
+ROUNDS = 16
+"""Steps from pixel to pixel between two looks whether any is left to take; a look is a wait."""
+
+
+def touching(weak: Tensor, strong: Tensor) -> Tensor:
+    """Return the pieces of ``weak`` (N, H, W), bool, that hold something ``strong``.
+
+    Pixels that touch at a side or a corner are of one piece.
+    """
+    if weak.device.type == "cpu":
+        within = np.zeros((3, 3, 3), bool)
+        within[1] = True  # neighbours are of the same image
+        pieces, count = scipy.ndimage.label(weak.numpy(), within)
+        kept = np.zeros(count + 1, bool)
+        kept[pieces[strong.numpy()]] = True
+        return torch.from_numpy(kept[pieces])
+    found = strong
     while True:
-        grown = torch.nn.functional.max_pool2d(found.to(torch.float32), 3, stride=1, padding=1)
-        grown = (grown > 0) & weak
+        grown = found
+        for _ in range(ROUNDS):
+            spread = torch.nn.functional.max_pool2d(grown.to(torch.float32), 3, 1, 1)
+            grown = (spread > 0) & weak
         if bool((grown == found).all()):
             return found
         found = grown
 
 
-def nearest_edge(found: Tensor) -> Tensor:
-    """Return the chamfer distance of every pixel to the nearest edge, float64 (N, H, W), in pixels.
+def nearest_edge(found: Tensor, farthest: int) -> Tensor:
+    """Return the chamfer distance of every pixel to the nearest edge, int32 (N, H, W), times 2^16.
 
-    Steps of 1 along rows and columns, 1.4 along diagonals and 2.1969 for a knight's move, in one
-    sweep down and one up; without any edge all distances are large.
+    Steps of 1 along rows and columns, 1.4 along diagonals and 2.1969 for a knight's move. What is
+    farther than ``farthest`` pixels, or has no edge at all, is that far.
 
     Args:
         found: bool (N, H, W).
+        farthest: in pixels, at least 1.
     """
-    start = torch.where(found, 0, FAR)
-    down = _sweep(start)
-    both = _sweep(down.flip((1, 2))).flip((1, 2))
-    return both.to(torch.float64) / FIXED
+    n, height, width = found.shape
+    places = torch.arange(width, dtype=torch.int32, device=found.device)
+    far = width + farthest
+    left = torch.where(found, places, -far).cummax(dim=2).values
+    right = torch.where(found, places, far + far).flip(2).cummin(dim=2).values.flip(2)
+    beside = torch.minimum(places - left, right - places).clamp_max_(farthest)
+    # Of a row's edges the nearest along the row is the nearest of all.
+    rows = torch.nn.functional.pad(beside, (0, 0, farthest, farthest), value=farthest)
+    best = torch.full_like(beside, farthest * STRAIGHT)
+    for away, lengths in enumerate(_lengths(farthest, found.device)):
+        up, down = (rows[:, i : i + height] for i in (farthest - away, farthest + away))
+        nearer = torch.minimum(up, down).flatten()
+        best = torch.minimum(best, lengths.index_select(0, nearer).view(n, height, width))
+        if found.device.type == "cpu" and int(best.max()) <= (away + 1) * STRAIGHT:
+            break  # no row farther away has a shorter way
+    return best
 
 
-def _sweep(distance: Tensor) -> Tensor:
-    """Return distances shortened by steps from above and from the left, row after row."""
-    n, height, width = distance.shape
-    places = torch.arange(width, device=distance.device) * STRAIGHT
-    border = distance.new_full((n, width + 4), FAR)
-    rows = [border, border]
-    for y in range(height):
-        one, two = rows[-1], rows[-2]
-        best = distance[:, y]
-        for line, shift, step in (
-            (one, 0, STRAIGHT),
-            (one, -1, DIAGONAL),
-            (one, 1, DIAGONAL),
-            (one, -2, KNIGHT),
-            (one, 2, KNIGHT),
-            (two, -1, KNIGHT),
-            (two, 1, KNIGHT),
-        ):
-            best = torch.minimum(best, line[:, 2 + shift : 2 + shift + width] + step)
-        best = (best - places).cummin(dim=1).values + places
-        rows.append(torch.nn.functional.pad(best, (2, 2), value=FAR))
-    return torch.stack(rows[2:], dim=1)[:, :, 2:-2]
+@functools.lru_cache(maxsize=4)
+def _lengths(farthest: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Return, for each number of rows, the lengths of the ways over 0 to ``farthest`` columns."""
+    table = [[_length(max(a, b), min(a, b)) for b in range(farthest + 1)] for a in range(farthest)]
+    lengths = torch.tensor(table, dtype=torch.int32).clamp_max_(farthest * STRAIGHT)
+    return lengths.to(device).unbind(0)
+
+
+def _length(longer: int, shorter: int) -> int:
+    """Return the length of the shortest way over so many pixels along both axes, times 2^16."""
+    if 2 * shorter <= longer:
+        return (longer - 2 * shorter) * STRAIGHT + shorter * KNIGHT
+    return (2 * shorter - longer) * DIAGONAL + (longer - shorter) * KNIGHT
 
 
 def equalised(levels: Tensor) -> Tensor:
@@ -129,21 +156,13 @@ def equalised(levels: Tensor) -> Tensor:
     return table.gather(1, flat).view(levels.shape)
 
 
-def weighted_mean(
-    maps: Tensor, kernel: tuple[tuple[int, ...], ...], *, divide: bool = True
-) -> Tensor:
-    """Correlate maps (N, H, W) with a 3x3 kernel of whole numbers; borders mirror.
-
-    Args:
-        maps: float64.
-        kernel: three rows of three.
-        divide: by nine.
-    """
+def correlated(maps: Tensor, kernel: tuple[tuple[int, ...], ...]) -> Tensor:
+    """Correlate maps (N, H, W) of whole numbers with a 3x3 kernel of such; borders mirror."""
     height, width = maps.shape[1:]
     padded = pad(pad(maps, 1, "mirror", dim=1), 1, "mirror", dim=2)
     total = torch.zeros_like(maps)
     for i, row in enumerate(kernel):
         for j, weight in enumerate(row):
             if weight:
-                total += weight * padded[:, i : i + height, j : j + width]
-    return total * (1 / 9) if divide else total
+                total.add_(padded[:, i : i + height, j : j + width], alpha=weight)
+    return total

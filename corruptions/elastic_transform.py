@@ -1,13 +1,15 @@
 """Elastic transform: a random affine map, then small local displacements."""
 
+import functools
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
-from robustmix.corruptions.filters import gaussian_filter, mirrored, repeated
+from robustmix.corruptions.filters import gaussian_filter, gaussian_nearly, mirrored, repeated
 from robustmix.corruptions.names import Profile
+from robustmix.corruptions.pixels import to_grey_levels_
 from robustmix.rng import uniform
 
 
@@ -82,11 +84,7 @@ def affine_inverse(points: Tensor, size: tuple[int, int], jitter: float) -> Tens
         jitter: largest shift of a point along x or y, in pixels.
     """
     y, x, reach = size[0] // 2, size[1] // 2, min(size) // 3
-    before = torch.tensor(
-        [[x + reach, y + reach], [x + reach, y - reach], [x - reach, y - reach]],
-        dtype=torch.float32,
-        device=points.device,
-    )
+    before = _corners(x, y, reach, points.device)
     shifts = (-jitter + 2 * jitter * points).to(torch.float32)
     after = (before + shifts).to(torch.float64)
     # The points form a right angle, so the map's columns are two differences.
@@ -98,6 +96,12 @@ def affine_inverse(points: Tensor, size: tuple[int, int], jitter: float) -> Tens
     a, b, c, d = d * scale, -b * scale, -c * scale, a * scale
     rows = [a, b, -a * e - b * f, c, d, -c * e - d * f]
     return torch.stack(rows, dim=1).view(-1, 2, 3)
+
+
+@functools.lru_cache(maxsize=16)
+def _corners(x: int, y: int, reach: int, device: torch.device) -> Tensor:
+    corners = [[x + reach, y + reach], [x + reach, y - reach], [x - reach, y - reach]]
+    return torch.tensor(corners, dtype=torch.float32).to(device)
 
 
 def warp_affine(images: Tensor, inverse: Tensor) -> Tensor:
@@ -113,14 +117,16 @@ def warp_affine(images: Tensor, inverse: Tensor) -> Tensor:
     places = []
     for row in inverse.unbind(1):
         a, b, c = (value.view(-1, 1, 1) for value in row.unbind(1))
-        fixed = torch.round(a * x * _SCALE) + torch.round((b * y + c) * _SCALE)
-        places.append((fixed + _SCALE // GRID // 2).to(torch.int64) >> 5)
+        along, down = torch.round(a * x * _SCALE), torch.round((b * y + c) * _SCALE)
+        # Whole numbers: a position of 2^21 pixels would still fit.
+        places.append((along + _SCALE // GRID // 2).to(torch.int32) + down.to(torch.int32) >> 5)
     u, v = places
-    weights = [((place & (GRID - 1)).to(torch.float32) / GRID) for place in (u, v)]
+    weights = [((place & (GRID - 1)).to(torch.float32).div_(GRID)) for place in (u, v)]
+    u, v = u >> 5, v >> 5
     return _between(
         images,
-        [mirrored((u >> 5) + i, width) for i in (0, 1)],
-        [mirrored((v >> 5) + i, height) for i in (0, 1)],
+        [mirrored(u + i, width) for i in (0, 1)],
+        [mirrored(v + i, height) for i in (0, 1)],
         *weights,
     )
 
@@ -136,26 +142,79 @@ def displace(images: Tensor, across: Tensor, down: Tensor) -> Tensor:
     height, width = images.shape[2:]
     x = torch.arange(width, dtype=torch.float64, device=images.device) + across
     y = torch.arange(height, dtype=torch.float64, device=images.device).unsqueeze(1) + down
+    return _at(images, x, y)
+
+
+def _at(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Return the images at places (x, y), float64 (N, h, w) each: float32 (N, C, h, w)."""
+    height, width = images.shape[2:]
     left, top = x.floor(), y.floor()
-    columns = [repeated(left.to(torch.int64) + i, width) for i in (0, 1)]
-    rows = [repeated(top.to(torch.int64) + i, height) for i in (0, 1)]
-    return _between(images.double(), columns, rows, x - left, y - top).to(torch.float32)
+    fx, fy = x.sub_(left), y.sub_(top)
+    left, top = left.to(torch.int32), top.to(torch.int32)
+    columns = [repeated(left + i, width) for i in (0, 1)]
+    rows = [repeated(top + i, height) for i in (0, 1)]
+    return _between(images, columns, rows, fx, fy).to(torch.float32)
 
 
 def _between(
     images: Tensor, columns: list[Tensor], rows: list[Tensor], fx: Tensor, fy: Tensor
 ) -> Tensor:
-    """Interpolate linearly; indices and fractions are (N, H, W)."""
-    n, channels, height, width = images.shape
-    flat = images.flatten(2)
-    fx, fy = fx.unsqueeze(1), fy.unsqueeze(1)
-    total = torch.zeros_like(images)
+    """Interpolate linearly in the fractions' type; indices and fractions are (N, h, w)."""
+    n, channels, _, width = images.shape
+    flat, shape = images.flatten(2), (n, channels, *fx.shape[1:])
+    total: Tensor | None = None
     for row, weight_y in zip(rows, (1 - fy, fy), strict=True):
         for column, weight_x in zip(columns, (1 - fx, fx), strict=True):
-            index = (row * width + column).flatten(1).unsqueeze(1).expand(n, channels, -1)
-            corner = flat.gather(2, index).view(n, channels, height, width)
-            total += corner * (weight_y * weight_x)
+            index = (row * width + column).flatten(1).to(torch.int64)
+            corner = flat.gather(2, index.unsqueeze(1).expand(n, channels, -1)).view(shape)
+            corner = corner.to(fx.dtype).mul_((weight_y * weight_x).unsqueeze(1))
+            total = corner if total is None else total.add_(corner)
+    assert total is not None
     return total
+
+
+def _fields(draws: Elastic, strength: Strength, unit: int) -> tuple[Tensor, Tensor]:
+    """Return the least and the greatest that the displacements can be, float32 (2, N, H, W).
+
+    Both are the same wherever the order of the smoothing's sums does not matter. Along x first,
+    then along y, in pixels.
+    """
+    noise = torch.stack([draws.across, draws.down]).mul_(2).sub_(1)
+    smoothing = (strength.sigma * unit, strength.alpha * unit)
+    nearly = gaussian_nearly(noise, smoothing[0], truncate=_TRUNCATE, border="sym")
+    if nearly is None:
+        exact = _fields_in_order(noise, *smoothing)
+        return exact, exact
+    fields, error = nearly[0].mul_(smoothing[1]), (nearly[1] + 2.0**-52) * smoothing[1]
+    return (fields - error).to(torch.float32), (fields + error).to(torch.float32)
+
+
+def _fields_in_order(noise: Tensor, sigma: float, alpha: float) -> Tensor:
+    smooth = gaussian_filter(noise, sigma, truncate=_TRUNCATE, border="sym")
+    return smooth.mul_(alpha).to(torch.float32)
+
+
+def _displaced(warped: Tensor, draws: Elastic, strength: Strength, unit: int) -> Tensor:
+    """Displace the pixels and truncate to grey levels, uint8 (N, C, H, W)."""
+    low, high = _fields(draws, strength, unit)
+    levels = to_grey_levels_(displace(warped, *low))
+    if low is high:
+        return levels
+    for i, open_ in enumerate((low != high).any(dim=0)):
+        y, x = open_.nonzero(as_tuple=True)
+        if not len(y):
+            continue
+        seen = levels[i][:, y, x]
+        for across, down in ((low, high), (high, low), (high, high)):
+            places = [(x + across[0, i, y, x].double()), (y + down[1, i, y, x].double())]
+            other = _at(warped[i : i + 1], *(place.view(1, 1, -1) for place in places))
+            if not torch.equal(to_grey_levels_(other)[0, :, 0], seen):
+                one = Elastic(*(drawn[i : i + 1] for drawn in draws))
+                noise = torch.stack([one.across, one.down]).mul_(2).sub_(1)
+                exact = _fields_in_order(noise, strength.sigma * unit, strength.alpha * unit)
+                levels[i] = to_grey_levels_(displace(warped[i : i + 1], *exact))[0]
+                break
+    return levels
 
 
 def apply(images: Tensor, draws: Elastic, severity: int, profile: Profile) -> Tensor:
@@ -174,22 +233,13 @@ def apply(images: Tensor, draws: Elastic, severity: int, profile: Profile) -> Te
         Hendrycks and Dietterich 2019, arXiv:1903.12261, section 3.2; Simard et al. 2003.
     """
     strength, unit = STRENGTH[profile][severity - 1], UNIT[profile]
-    x = images.to(torch.float32) / 255
+    x = images.to(torch.float32).div_(255)
     height, width = images.shape[2:]
     inverse = affine_inverse(draws.points, (height, width), strength.jitter * unit)
     warped = warp_affine(x, inverse)
     if strength.alpha:
-        across, down = (
-            (
-                gaussian_filter(
-                    2 * field - 1, strength.sigma * unit, truncate=_TRUNCATE, border="sym"
-                )
-                * (strength.alpha * unit)
-            ).to(torch.float32)
-            for field in (draws.across, draws.down)
-        )
-        warped = displace(warped, across, down)
-    return warped.clamp(0, 1).mul_(255).to(torch.uint8)
+        return _displaced(warped, draws, strength, unit)
+    return to_grey_levels_(warped)
 
 
 CORRUPTION = Corruption(name="elastic_transform", constants=STRENGTH, apply=apply, draw=draw)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels, to_unit
+from robustmix.corruptions.pixels import to_grey_levels_, to_unit
 from robustmix.rng import uniform
 
 STRENGTH_DECAY: Severities[tuple[float, float]] = {
@@ -53,28 +53,26 @@ def plasma(heights: Tensor, side: int, decay: float) -> Tensor:
         float64 (N, side, side).
     """
     n = len(heights)
-    maps = heights.new_zeros(n, side, side)
-    step, roughness, used = side, FIRST_ROUGHNESS, 0
+    maps = heights.new_zeros(n, 1, 1)
+    roughness, used = FIRST_ROUGHNESS, 0
 
     def deviation(count: int) -> Tensor:
         nonlocal used
         taken = heights[:, used : used + count * count].view(n, count, count)
         used += count * count
-        return roughness * (2 * roughness * taken - roughness)
+        return (2 * roughness * taken).sub_(roughness).mul_(roughness)
 
-    while step >= 2:
-        half, count = step // 2, side // step
-        corners = maps[:, ::step, ::step]
-        across = corners + corners.roll(-1, dims=1)
-        centres = (across + across.roll(-1, dims=2)) / 4 + deviation(count)
-        maps[:, half::step, half::step] = centres
-        vertical, level = centres + centres.roll(1, dims=1), corners + corners.roll(-1, dims=2)
-        maps[:, ::step, half::step] = (vertical + level) / 4 + deviation(count)
-        level, vertical = centres + centres.roll(1, dims=2), corners + corners.roll(-1, dims=1)
-        maps[:, half::step, ::step] = (level + vertical) / 4 + deviation(count)
-        step, roughness = half, roughness / decay
+    for count in (2**i for i in range(side.bit_length() - 1)):
+        below, beside = maps + maps.roll(-1, dims=1), maps + maps.roll(-1, dims=2)
+        centres = (below + below.roll(-1, dims=2)).div_(4).add_(deviation(count))
+        tops = (centres + centres.roll(1, dims=1)).add_(beside).div_(4).add_(deviation(count))
+        lefts = (centres + centres.roll(1, dims=2)).add_(below).div_(4).add_(deviation(count))
+        finer = heights.new_empty(n, count, 2, count, 2)
+        finer[:, :, 0, :, 0], finer[:, :, 0, :, 1] = maps, tops
+        finer[:, :, 1, :, 0], finer[:, :, 1, :, 1] = lefts, centres
+        maps, roughness = finer.view(n, 2 * count, 2 * count), roughness / decay
     maps -= maps.amin(dim=(1, 2), keepdim=True)
-    return maps / maps.amax(dim=(1, 2), keepdim=True)
+    return maps.div_(maps.amax(dim=(1, 2), keepdim=True))
 
 
 def apply(images: Tensor, draws: Fog, severity: int, profile: Profile) -> Tensor:
@@ -96,9 +94,9 @@ def apply(images: Tensor, draws: Fog, severity: int, profile: Profile) -> Tensor
     x = to_unit(images)
     height, width = images.shape[2:]
     maps = plasma(draws.heights, _map_side(images, profile), decay)[:, :height, :width]
-    brightest = x.amax(dim=(1, 2, 3), keepdim=True)
-    hazy = x + (strength * maps).unsqueeze(1)
-    return to_grey_levels(hazy * brightest / (brightest + strength))
+    brightest = to_unit(images.flatten(1).amax(dim=1)).view(-1, 1, 1, 1)
+    hazy = x.add_((strength * maps).unsqueeze(1))
+    return to_grey_levels_(hazy.mul_(brightest).div_(brightest + strength))
 
 
 CORRUPTION = Corruption(name="fog", constants=STRENGTH_DECAY, apply=apply, draw=draw)

@@ -187,27 +187,44 @@ def shrunk(picture: Tensor, scale: float) -> Tensor:
     return (rows[:, :, left] * (1 - fx) + rows[:, :, right] * fx).round().to(torch.uint8)
 
 
+class _Laid(NamedTuple):
+    """Textures one after the other on a device."""
+
+    levels: Tensor  # (all values,) uint8
+    first: Tensor  # (5,) int64, where each begins
+    size: Tensor  # (5, 2) int64, height and width
+    offsets: Tensor  # as in Textures
+
+
 @functools.lru_cache(maxsize=4)
-def _on_device(textures: Textures, device: torch.device) -> tuple[tuple[Tensor, ...], Tensor]:
-    return tuple(t.to(device) for t in textures.images), textures.offsets.to(device)
+def _on_device(textures: Textures, device: torch.device) -> _Laid:
+    images = textures.images
+    counts = torch.tensor([0, *(image.numel() for image in images[:-1])])
+    laid = _Laid(
+        torch.cat([image.flatten() for image in images]),
+        counts.cumsum(0),
+        torch.tensor([image.shape[1:] for image in images]),
+        textures.offsets,
+    )
+    return _Laid(*(part.to(device) for part in laid))
 
 
 def crystals(textures: Textures, draws: Frost, height: int, width: int) -> Tensor:
     """Return the crops of ice, grey levels float64 (N, 3, height, width)."""
     device = draws.corner.device
-    images, offsets = _on_device(textures, device)
-    ice = torch.empty(len(draws.texture), 3, height, width, dtype=torch.float64, device=device)
-    for slot, texture in enumerate(images):
-        chosen = (draws.texture == slot).nonzero().squeeze(1)
-        # As in the benchmark, the last row and column of a texture are never reached.
-        room = torch.tensor([texture.shape[1] - height, texture.shape[2] - width], device=device)
-        corner = (draws.corner[chosen] * room).to(torch.int64)
-        rows = corner[:, :1] + torch.arange(height, device=device)
-        columns = corner[:, 1:] + torch.arange(width, device=device)
-        crops = texture[:, rows.unsqueeze(2), columns.unsqueeze(1)]
-        ice[chosen] = crops.transpose(0, 1).to(torch.float64)
-    offset = draws.colour * offsets[draws.texture]
-    return (ice + offset.view(-1, 3, 1, 1)).clamp_(0, 255)
+    laid = _on_device(textures, device)
+    size = laid.size[draws.texture]
+    side = size[:, 1].view(-1, 1, 1, 1)
+    # As in the benchmark, the last row and column of a texture are never reached.
+    room = size - torch.stack([size.new_full((), height), size.new_full((), width)])
+    corner = (draws.corner * room).to(torch.int64).view(-1, 2, 1, 1, 1)
+    first = (laid.first[draws.texture] + corner[:, 1].flatten()).view(-1, 1, 1, 1)
+    rows = corner[:, 0] + torch.arange(height, device=device).view(-1, 1)
+    plane = torch.arange(3, device=device).view(3, 1, 1) * size.prod(dim=1).view(-1, 1, 1, 1)
+    at = (first + plane + rows * side) + torch.arange(width, device=device)
+    ice = laid.levels.index_select(0, at.flatten()).view(at.shape).to(torch.float64)
+    offset = draws.colour * laid.offsets[draws.texture]
+    return ice.add_(offset.view(-1, 3, 1, 1)).clamp_(0, 255)
 
 
 def textures_for(profile: Profile, images: Tensor, folder: Path | None) -> Textures:
@@ -238,7 +255,8 @@ def _apply(
     image_weight, ice_weight = WEIGHTS[profile][severity - 1]
     textures = textures_for(profile, images, folder)
     ice = crystals(textures, draws, *images.shape[2:])
-    return (image_weight * images.double() + ice_weight * ice).clamp_(0, 255).to(torch.uint8)
+    mixed = images.double().mul_(image_weight).add_(ice.mul_(ice_weight)).clamp_(0, 255)
+    return mixed.to(torch.int32).to(torch.uint8)
 
 
 def with_photographs(folder: Path | None) -> Corruption[Frost]:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels, to_unit
+from robustmix.corruptions.pixels import to_grey_levels_, to_unit
 from robustmix.rng import normal
 
 SIGMA: Severities[float] = {
@@ -43,7 +43,7 @@ def apply(images: Tensor, draws: GaussianNoise, severity: int, profile: Profile)
     Reference:
         Hendrycks and Dietterich 2019, arXiv:1903.12261, section 3.2.
     """
-    return to_grey_levels(to_unit(images) + draws.noise * SIGMA[profile][severity - 1])
+    return to_grey_levels_((draws.noise * SIGMA[profile][severity - 1]).add_(to_unit(images)))
 
 
 CORRUPTION = Corruption(name="gaussian_noise", constants=SIGMA, apply=apply, draw=draw)

@@ -8,7 +8,7 @@ from torch import Tensor
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.filters import gaussian_filter
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels, to_unit
+from robustmix.corruptions.pixels import to_grey_levels_, to_unit
 from robustmix.rng import philox
 
 SIGMA_REACH_ROUNDS: Severities[tuple[float, int, int]] = {
@@ -87,12 +87,12 @@ def apply(images: Tensor, draws: GlassBlur, severity: int, profile: Profile) -> 
         two pixels; the released files were made with a copy.
     """
     sigma, reach, rounds = SIGMA_REACH_ROUNDS[profile][severity - 1]
-    blurred = to_grey_levels(gaussian_filter(to_unit(images), sigma)).flatten(2)
+    blurred = to_grey_levels_(gaussian_filter(to_unit(images), sigma)).flatten(2)
     for round_ in range(rounds):
         index = sources(draws, round_, reach).unsqueeze(1).expand(blurred.shape)
         blurred = blurred.gather(2, index)
     displaced = blurred.view(images.shape)
-    return to_grey_levels(gaussian_filter(to_unit(displaced), sigma))
+    return to_grey_levels_(gaussian_filter(to_unit(displaced), sigma))
 
 
 CORRUPTION = Corruption(name="glass_blur", constants=SIGMA_REACH_ROUNDS, apply=apply, draw=draw)

@@ -1,5 +1,6 @@
 """The hexcone colour space, with ties and grey pixels settled as in the benchmark."""
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -46,9 +47,12 @@ def hsv_to_rgb(hsv: Hsv) -> Tensor:
     falling = value * (1 - fraction * saturation)
     rising = value * (1 - (1 - fraction) * saturation)
     levels = torch.stack([value, falling, low, rising], dim=1)
-    # Which of those four levels red, green and blue have in each sextant of the hue circle.
-    table = torch.tensor(
-        [[0, 1, 2, 2, 3, 0], [3, 0, 0, 1, 2, 2], [2, 2, 3, 0, 0, 1]], device=hue.device
-    )
-    choice = table[:, sextant.long().remainder(6)].movedim(0, 1)
+    choice = _choices(hue.device)[:, sextant.long().remainder(6)].movedim(0, 1)
     return levels.gather(1, choice)
+
+
+@functools.lru_cache(maxsize=4)
+def _choices(device: torch.device) -> Tensor:
+    # Which of four levels red, green and blue have in each sextant of the hue circle.
+    rows = [[0, 1, 2, 2, 3, 0], [3, 0, 0, 1, 2, 2], [2, 2, 3, 0, 0, 1]]
+    return torch.tensor(rows).to(device)

@@ -1,5 +1,6 @@
 """Impulse noise: salt and pepper on single values."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
-from robustmix.rng import uniform
+from robustmix.rng import philox_blocks
 
 AMOUNT: Severities[float] = {
     "cifar": (0.01, 0.02, 0.03, 0.05, 0.07),
@@ -26,10 +27,21 @@ class ImpulseNoise(NamedTuple):
 
 def draw(keys: Tensor, images: Tensor, severity: int, profile: Profile) -> ImpulseNoise:
     """Draw both choices from one uniform a value."""
-    amount = AMOUNT[profile][severity - 1]
-    u = uniform(keys, images[0].numel()).reshape(images.shape)
+    amount, count = AMOUNT[profile][severity - 1], images[0].numel()
+    words = philox_blocks(keys, -(-count // 4))
     # Given u < amount, u < amount / 2 has probability 1/2: that is all that salt has to be.
-    return ImpulseNoise(flip=u < amount, salt=u < amount / 2)
+    flip, salt = (
+        torch.stack([word < _words_below(share) for word in words], dim=2)
+        .flatten(1)[:, :count]
+        .reshape(images.shape)
+        for share in (amount, amount / 2)
+    )
+    return ImpulseNoise(flip, salt)
+
+
+def _words_below(share: float) -> int:
+    """Return how many of the 2^32 words give a uniform (word + 1/2) / 2^32 below ``share``."""
+    return math.ceil(share * 2**32 - 0.5)
 
 
 def apply(images: Tensor, draws: ImpulseNoise, severity: int, profile: Profile) -> Tensor:

@@ -4,10 +4,13 @@ The arithmetic is the IJG library's, version 9, which the released benchmark was
 version 7 on it halves the chroma planes inside the transform (16 pixels to 8 coefficients), so its
 pictures differ visibly from those of libjpeg-turbo, which averages pixels.
 
-All values are whole numbers held in float64, where matrix products of this size are exact.
+All values are whole numbers, held in floating point where matrix products of their size are exact.
 """
 
+import functools
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -117,43 +120,73 @@ def quantisation(table: Tensor, quality: int) -> Tensor:
 
 
 def _fixed(value: float) -> int:
-    """Return a colour coefficient with 16 fractional bits."""
-    return int(65536 * value + 0.5)
+    """Return a colour coefficient with 16 fractional bits; halves of both signs round outwards."""
+    return int(65536 * value + math.copysign(0.5, value))
 
 
-def _shift(x: Tensor, bits: int) -> Tensor:
-    """Divide by 2^bits in place, rounding half up."""
-    return x.add_(2 ** (bits - 1)).mul_(2.0**-bits).floor_()
+def _scaled(matrix: Tensor, bits: int) -> Tensor:
+    """Return a matrix of whole numbers over 2^bits, which is exact."""
+    return matrix * 2.0**-bits
 
 
-def _along_rows(x: Tensor, matrix: Tensor, bits: int) -> Tensor:
+class _Plane(NamedTuple):
+    """What one kind of plane is transformed with, on one device."""
+
+    along: Tensor  # float32, from pixels of a row to its frequencies
+    down: Tensor  # float64, from pixels of a column to its frequencies
+    inverse: Tensor  # float64, from frequencies of a column to its pixels, over 2^11
+    inverse_along: Tensor  # float64, from frequencies of a row to its pixels, over 2^18
+    step: Tensor  # (8, W / 8 · 8) float64, what coefficients are multiples of
+    per_step: Tensor  # its inverse over 8
+
+
+@functools.lru_cache(maxsize=32)
+def _planes(quality: int, width: int, device: torch.device) -> tuple[_Plane, _Plane]:
+    """Return what luma and chroma are transformed with; ``width`` is a multiple of 16."""
+    made = []
+    for forward, inverse, table, bits, blocks in (
+        (LUMA_COSINES, LUMA_COSINES.T, LUMA_TABLE, 15, width // 8),
+        (CHROMA_FORWARD, CHROMA_INVERSE, CHROMA_TABLE, 17, width // 16),
+    ):
+        step = quantisation(table, quality).repeat(1, blocks)
+        plane = _Plane(
+            _scaled(forward, 11).T.to(torch.float32),
+            _scaled(forward, bits),
+            _scaled(inverse, 11),
+            _scaled(inverse, 18).T,
+            step,
+            # So little more that only halves are rounded elsewhere, and these away from zero:
+            # coefficients are whole numbers below 2^15, hence others at least 2^-15 / step away.
+            (1 + 1e-7) / (8 * step),
+        )
+        made.append(_Plane(*(part.contiguous().to(device) for part in plane)))
+    return made[0], made[1]
+
+
+def _along_rows(x: Tensor, matrix: Tensor) -> Tensor:
     """Transform runs of pixels within each row: (..., H, W) -> (..., H, W · out / in)."""
-    runs = x.reshape(*x.shape[:-1], -1, matrix.shape[1])
-    return _shift(runs @ matrix.T, bits).flatten(-2)
+    runs = x.reshape(-1, matrix.shape[0]) @ matrix
+    return runs.view(*x.shape[:-1], -1)
 
 
-def _down_columns(x: Tensor, matrix: Tensor, bits: int) -> Tensor:
+def _down_columns(x: Tensor, matrix: Tensor) -> Tensor:
     """Transform runs of pixels within each column: (..., H, W) -> (..., H · out / in, W)."""
     runs = x.reshape(*x.shape[:-2], -1, matrix.shape[1], x.shape[-1])
-    return _shift(matrix @ runs, bits).flatten(-3, -2)
+    return (matrix @ runs).flatten(-3, -2)
 
 
-def _quantise(coefficients: Tensor, steps: Tensor) -> Tensor:
-    """Round coefficients (..., H, W), eight times too large, to multiples of their steps (8, 8)."""
-    *leading, height, width = coefficients.shape
-    blocks = coefficients.reshape(*leading, height // 8, 8, width // 8, 8)
-    step = steps.unsqueeze(1)
-    whole = ((blocks.abs() + 4 * step) / (8 * step)).floor_()
-    return (whole * step).copysign_(blocks).reshape(coefficients.shape)
+def _plane_round_trip(plane: Tensor, with_: _Plane) -> Tensor:
+    """Encode and decode planes (..., H, W), float32 levels centred on 0; returns such levels.
 
-
-def _plane_round_trip(
-    plane: Tensor, forward: Tensor, inverse: Tensor, steps: Tensor, column_bits: int
-) -> Tensor:
-    """Encode and decode planes (..., H, W) of levels centred on 0; returns levels in [0, 255]."""
-    coefficients = _down_columns(_along_rows(plane, forward, 11), forward, column_bits)
-    kept = _quantise(coefficients, steps)
-    return _along_rows(_down_columns(kept, inverse, 11), inverse, 18).add_(128).clamp_(0, 255)
+    Sums of a row stay below 2^24 and are exact in float32; all others are in float64.
+    """
+    rows = _along_rows(plane, with_.along).add_(0.5).floor_().to(torch.float64)
+    coefficients = _down_columns(rows, with_.down).add_(0.5).floor_()
+    blocks = coefficients.view(*coefficients.shape[:-2], -1, 8, coefficients.shape[-1])
+    kept = blocks.mul_(with_.per_step).round_().mul_(with_.step).view(coefficients.shape)
+    columns = _down_columns(kept, with_.inverse).add_(0.5).floor_()
+    pixels = _along_rows(columns, with_.inverse_along).add_(0.5).floor_()
+    return pixels.to(torch.float32).clamp_(-128, 127)
 
 
 def jpeg_round_trip(images: Tensor, quality: int) -> Tensor:
@@ -168,38 +201,44 @@ def jpeg_round_trip(images: Tensor, quality: int) -> Tensor:
         uint8 (N, 3, H, W).
     """
     height, width = images.shape[-2:]
-    device = images.device
-    rows = torch.arange(-(-height // 16) * 16, device=device).clamp(max=height - 1)
-    columns = torch.arange(-(-width // 16) * 16, device=device).clamp(max=width - 1)
-    whole = images.index_select(2, rows).index_select(3, columns)
-    red, green, blue = whole.to(torch.float64).unbind(1)
+    levels = images.to(torch.float32)
+    if height % 16 or width % 16:
+        grown = (0, -width % 16, 0, -height % 16)
+        levels = torch.nn.functional.pad(levels, grown, mode="replicate")
+    red, green, blue = levels.unbind(1)
+    luma_with, chroma_with = _planes(quality, levels.shape[3], images.device)
 
-    luma = _fixed(0.299) * red + _fixed(0.587) * green + _fixed(0.114) * blue
-    half = _fixed(0.5)
+    # All sums are whole numbers up to 2^24, so float32 holds them in any order.
+    luma = _weighted((red, 0.299), (green, 0.587), (blue, 0.114))
+    luma = luma.add_(2**15 - 128 * 2**16).mul_(2.0**-16).floor_()
+    blueness = _weighted((blue, 0.5), (red, -0.168735892), (green, -0.331264108))
+    redness = _weighted((red, 0.5), (green, -0.418687589), (blue, -0.081312411))
     # One less than half before the shift: rounds, but never up to 256.
-    offset = 2**23 + 2**15 - 1
-    blueness = half * blue - _fixed(0.168735892) * red - _fixed(0.331264108) * green
-    redness = half * red - _fixed(0.418687589) * green - _fixed(0.081312411) * blue
-    chroma = torch.stack([blueness, redness], dim=1).add_(offset).mul_(2.0**-16).floor_()
+    chroma = torch.stack([blueness, redness], dim=1).add_(2**15 - 1).mul_(2.0**-16).floor_()
 
-    cosines = LUMA_COSINES.to(device)
-    steps = quantisation(LUMA_TABLE, quality).to(device)
-    luma = _plane_round_trip(_shift(luma, 16).sub_(128), cosines, cosines.T, steps, 15)
-    forward, inverse = CHROMA_FORWARD.to(device), CHROMA_INVERSE.to(device)
-    steps = quantisation(CHROMA_TABLE, quality).to(device)
-    chroma = _plane_round_trip(chroma.sub_(128), forward, inverse, steps, 17).sub_(128)
+    luma = _plane_round_trip(luma, luma_with).add_(128)
+    blueness, redness = _plane_round_trip(chroma, chroma_with).unbind(1)
 
-    blueness, redness = chroma.unbind(1)
-    greenness = -_fixed(0.344136286) * blueness - _fixed(0.714136286) * redness
+    greenness = _weighted((blueness, -0.344136286), (redness, -0.714136286))
     decoded = torch.stack(
         [
-            luma + _shift(_fixed(1.402) * redness, 16),
-            luma + _shift(greenness, 16),
-            luma + _shift(_fixed(1.772) * blueness, 16),
+            _weighted((redness, 1.402)).mul_(2.0**-16).add_(0.5).floor_().add_(luma),
+            greenness.mul_(2.0**-16).add_(0.5).floor_().add_(luma),
+            _weighted((blueness, 1.772)).mul_(2.0**-16).add_(0.5).floor_().add_(luma),
         ],
         dim=1,
     )
-    return decoded.clamp_(0, 255).to(torch.uint8)[..., :height, :width].contiguous()
+    decoded = decoded.clamp_(0, 255).to(torch.int32).to(torch.uint8)
+    return decoded[..., :height, :width].contiguous()
+
+
+def _weighted(*terms: tuple[Tensor, float]) -> Tensor:
+    """Return the sum of planes times coefficients with 16 fractional bits, times 2^16."""
+    (first, weight), *others = terms
+    total = first * _fixed(weight)
+    for plane, weight in others:
+        total.add_(plane, alpha=_fixed(weight))
+    return total
 
 
 def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tensor:

@@ -34,6 +34,19 @@ class Runs(NamedTuple):
     """Of each, int32 (new_size,), in units of 2^-22."""
 
 
+@functools.lru_cache(maxsize=64)
+def _runs_on(size: int, new_size: int, device: torch.device) -> tuple[list[Tensor], Tensor, int]:
+    """Return places and weights on a device, and how many pixels the longest run has.
+
+    The places are those of the runs' first pixels, of their second ones, and so on. Where a run has
+    no such pixel its place is ``size``.
+    """
+    first, length, weight = box_runs(size, new_size)
+    most = int(length.max())
+    places = [torch.where(length > i, first + i, size).to(device) for i in range(most)]
+    return places, weight.to(device), most
+
+
 @functools.cache
 def box_runs(size: int, new_size: int) -> Runs:
     """Return Pillow's box filter from ``size`` to ``new_size`` pixels.
@@ -55,19 +68,16 @@ def box_runs(size: int, new_size: int) -> Runs:
 
 def _resample(levels: Tensor, new_size: int, dim: int) -> Tensor:
     """Resample grey levels, uint8, along their last axis (-1) or the one before (-2)."""
-    size = levels.shape[dim]
-    device = levels.device
-    first, length, weight = box_runs(size, new_size)
-    most = int(length.max())
+    places, weight, most = _runs_on(levels.shape[dim], new_size, levels.device)
     if most == 1:  # a mean of one pixel is that pixel
-        return levels.index_select(dim, first.to(device))
-    shape = (-1, 1) if dim == -2 else (-1,)
-    total = levels.index_select(dim, first.to(device)).to(torch.int32)
-    for step in range(1, most):
-        more = levels.index_select(dim, (first + step).clamp_max(size - 1).to(device))
-        total += more * (length > step).view(shape).to(device)
+        return levels.index_select(dim, places[0])
+    nothing = torch.zeros_like(levels.narrow(dim, 0, 1))
+    padded = torch.cat([levels, nothing], dim=dim).to(torch.int32)
+    total = padded.index_select(dim, places[0])
+    for place in places[1:]:
+        total += padded.index_select(dim, place)
     # At most 255.5 x 2^22 and half a unit, which int32 holds.
-    total.mul_(weight.view(shape).to(device)).add_(2 ** (_PRECISION - 1))
+    total.mul_(weight.view((-1, 1) if dim == -2 else (-1,))).add_(2 ** (_PRECISION - 1))
     return total.bitwise_right_shift_(_PRECISION).clamp_(0, 255).to(torch.uint8)
 
 
@@ -82,7 +92,22 @@ def box_resize(levels: Tensor, height: int, width: int) -> Tensor:
     Returns:
         uint8 (N, 3, height, width).
     """
+    if levels.device.type == "cpu" and min(height, width) > 0:
+        return _by_pillow(levels, (height, width))
     return _resample(_resample(levels, width, -1), height, -2)
+
+
+def _by_pillow(levels: Tensor, *sizes: tuple[int, int]) -> Tensor:
+    """Resample, uint8 (N, 3, H, W), to one (height, width) after the other, plane by plane."""
+    from PIL import Image
+
+    resized = torch.empty(*levels.shape[:2], *sizes[-1], dtype=torch.uint8)
+    for plane, into in zip(levels.flatten(0, 1), resized.flatten(0, 1), strict=True):
+        picture = Image.fromarray(plane.numpy())
+        for height, width in sizes:
+            picture = picture.resize((width, height), Image.Resampling.BOX)
+        into.numpy()[:] = picture
+    return resized
 
 
 def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tensor:
@@ -102,8 +127,10 @@ def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tenso
     """
     height, width = images.shape[-2:]
     factor = FACTOR[profile][severity - 1]
-    small = box_resize(images, int(height * factor), int(width * factor))
-    return box_resize(small, height, width)
+    less = (int(height * factor), int(width * factor))
+    if images.device.type == "cpu" and min(less) > 0:
+        return _by_pillow(images, less, (height, width))
+    return box_resize(box_resize(images, *less), height, width)
 
 
 CORRUPTION = Corruption(name="pixelate", constants=FACTOR, apply=apply)

@@ -5,7 +5,7 @@ from torch import Tensor
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.hsv import hsv_to_rgb, rgb_to_hsv
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels, to_unit
+from robustmix.corruptions.pixels import to_grey_levels_, to_unit
 
 GAIN_SHIFT: Severities[tuple[float, float]] = {
     "cifar": ((0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2)),
@@ -33,7 +33,7 @@ def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tenso
     gain, shift = GAIN_SHIFT[profile][severity - 1]
     hsv = rgb_to_hsv(to_unit(images))
     saturation = (hsv.saturation * gain + shift).clamp(0, 1)
-    return to_grey_levels(hsv_to_rgb(hsv._replace(saturation=saturation)))
+    return to_grey_levels_(hsv_to_rgb(hsv._replace(saturation=saturation)))
 
 
 CORRUPTION = Corruption(name="saturate", constants=GAIN_SHIFT, apply=apply)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels
+from robustmix.corruptions.pixels import to_grey_levels_
 from robustmix.rng import uniform
 
 PHOTONS: Severities[int] = {
@@ -43,7 +43,8 @@ class _Search(NamedTuple):
     """The tables of all grey levels, laid out for one search over values of any level."""
 
     row: Tensor  # (256 · photons,) ascending: the table of grey level g, raised by g
-    guide: Tensor  # (256 · _CELLS + 1,) int32: entries of the row below each i / _CELLS
+    guide: Tensor  # (256 · _CELLS,) int32: entries of the row below i / _CELLS, twice, and 1 more
+    # where there are others before (i + 1) / _CELLS
 
 
 _CELLS = 2048
@@ -54,7 +55,8 @@ def _search(photons: int, device: torch.device) -> _Search:
     levels = torch.arange(256, dtype=torch.float64).unsqueeze(1)
     row = (cumulative_counts(photons) + levels).flatten()
     edges = torch.arange(256 * _CELLS + 1, dtype=torch.float64) / _CELLS
-    guide = torch.searchsorted(row, edges, out_int32=True)
+    below = torch.searchsorted(row, edges, out_int32=True)
+    guide = 2 * below[:-1] + (below[1:] != below[:-1])
     return _Search(row.to(device), guide.to(device))
 
 
@@ -65,15 +67,18 @@ def draw(keys: Tensor, images: Tensor, severity: int, profile: Profile) -> ShotN
     """
     photons = PHOTONS[profile][severity - 1]
     row, guide = _search(photons, images.device)
-    grey = images.flatten()
+    grey = images.flatten().to(torch.int32)
     # The uniforms hold 33 bits, so adding a grey level to them is exact.
-    position = uniform(keys, images[0].numel()).flatten() + grey
-    cell = (position * _CELLS).to(torch.int32)
-    below = guide[cell]
-    # Most cells of the guide hold no entry; only values in the others need the search.
-    open_ = (guide[cell + 1] != below).nonzero().squeeze(1)
-    below[open_] = torch.searchsorted(row, position[open_], out_int32=True)
-    return ShotNoise((below - grey.to(torch.int32) * photons).reshape(images.shape))
+    position = uniform(keys, images[0].numel()).flatten().add_(grey)
+    if images.device.type == "cpu":
+        found = guide.index_select(0, (position * _CELLS).to(torch.int32))
+        # Most cells of the guide hold no entry; only values in the others need the search.
+        open_ = (found & 1).nonzero().squeeze(1)
+        below = found >> 1
+        below[open_] = torch.searchsorted(row, position[open_], out_int32=True)
+    else:  # counting the open ones would wait for the device
+        below = torch.searchsorted(row, position, out_int32=True)
+    return ShotNoise(below.sub_(grey * photons).reshape(images.shape))
 
 
 def apply(images: Tensor, draws: ShotNoise, severity: int, profile: Profile) -> Tensor:
@@ -91,7 +96,7 @@ def apply(images: Tensor, draws: ShotNoise, severity: int, profile: Profile) -> 
     Reference:
         Hendrycks and Dietterich 2019, arXiv:1903.12261, section 3.2.
     """
-    return to_grey_levels(draws.counts.to(torch.float64) / PHOTONS[profile][severity - 1])
+    return to_grey_levels_(draws.counts.to(torch.float64).div_(PHOTONS[profile][severity - 1]))
 
 
 CORRUPTION = Corruption(name="shot_noise", constants=PHOTONS, apply=apply, draw=draw)

@@ -8,7 +8,7 @@ from torch import Tensor
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.directional import directional_blur
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels
+from robustmix.corruptions.pixels import to_grey_levels_, to_unit
 from robustmix.corruptions.zoom import zoom
 from robustmix.rng import normal, uniform
 
@@ -85,7 +85,7 @@ def flakes(draws: Snow, fall: Snowfall) -> Tensor:
     """Return the blurred layer of flakes, grey levels uint8 (N, 1, H, W)."""
     layer = zoom(fall.mean + fall.deviation * draws.noise, fall.zoom)
     layer = torch.where(layer < fall.threshold, 0.0, layer).unsqueeze(1)
-    return directional_blur(to_grey_levels(layer), draws.angles, fall.radius, fall.sigma)
+    return directional_blur(to_grey_levels_(layer), draws.angles, fall.radius, fall.sigma)
 
 
 def apply(images: Tensor, draws: Snow, severity: int, profile: Profile) -> Tensor:
@@ -104,12 +104,12 @@ def apply(images: Tensor, draws: Snow, severity: int, profile: Profile) -> Tenso
         Hendrycks and Dietterich 2019, arXiv:1903.12261, section 3.2.
     """
     fall = SNOWFALL[profile][severity - 1]
-    layer = flakes(draws, fall).to(torch.float64) / 255
-    x = images.to(torch.float32) / 255
+    layer = to_unit(flakes(draws, fall))
+    x = images.to(torch.float32).div_(255)
     red, green, blue = (x[:, i : i + 1] * weight for i, weight in enumerate(GREY))
-    white = torch.maximum(x, (red + green + blue) * 1.5 + 0.5)
-    mixed = fall.mix * x + (1 - fall.mix) * white
-    return to_grey_levels(mixed.to(torch.float64) + layer + layer.flip((2, 3)))
+    white = torch.maximum(x, red.add_(green).add_(blue).mul_(1.5).add_(0.5))
+    mixed = x.mul_(fall.mix).add_(white.mul_(1 - fall.mix)).to(torch.float64)
+    return to_grey_levels_(mixed.add_(layer).add_(layer.flip((2, 3))))
 
 
 CORRUPTION = Corruption(name="snow", constants=SNOWFALL, apply=apply, draw=draw)

@@ -1,15 +1,16 @@
 """Spatter: drops of water, or splashes of mud, on the lens."""
 
+import functools
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
-from robustmix.corruptions.drops import edges, equalised, nearest_edge, weighted_mean
-from robustmix.corruptions.filters import gaussian_filter
+from robustmix.corruptions.drops import FIXED, correlated, edges, equalised, nearest_edge
+from robustmix.corruptions.filters import gaussian_filter, gaussian_nearly
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels
+from robustmix.corruptions.pixels import to_grey_levels_
 from robustmix.rng import normal
 
 
@@ -65,11 +66,14 @@ MUD = (63, 42, 20)
 LEAST_MUD = 0.8
 """Thinner mud is wiped away."""
 
-FARTHEST = 20.0
+FARTHEST = 20
 """Distances from a drop's rim are cut off here, in pixels."""
 
 RELIEF = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 """The kernel that makes drops look lit from a corner."""
+
+
+ONES = ((1, 1, 1),) * 3
 
 
 class Spatter(NamedTuple):
@@ -91,12 +95,13 @@ def water(liquid: Tensor, strength: float) -> Tensor:
         liquid: float64 (N, H, W), 0 where it is dry.
         strength: opacity at an image's wettest pixel.
     """
-    layer = (255 * liquid).to(torch.int64).remainder(256)
-    distance = nearest_edge(edges(layer, low=50, high=150)).clamp_max(FARTHEST)
-    near = weighted_mean(distance, ((1, 1, 1),) * 3).to(torch.int64)
-    lit = weighted_mean(equalised(near).double(), RELIEF, divide=False).clamp(0, 255)
-    smooth = weighted_mean(lit, ((1, 1, 1),) * 3).round()
-    amount = (layer * smooth).to(torch.float32)
+    layer = (255 * liquid).to(torch.int32).bitwise_and_(255)
+    distance = nearest_edge(edges(layer, low=50, high=150), FARTHEST)
+    # The distances' fractional bits go with the mean's divisor: a power of two changes no digit.
+    near = (correlated(distance, ONES).double() * (1 / 9 / FIXED)).to(torch.int64)
+    lit = correlated(equalised(near).to(torch.int32), RELIEF).clamp_(0, 255)
+    smooth = (correlated(lit, ONES).double() * (1 / 9)).round_()
+    amount = smooth.mul_(layer).to(torch.float32)
     most = amount.amax(dim=(1, 2), keepdim=True)
     # A layer without any drop is left dry; the benchmark divides by zero there.
     return (
@@ -121,17 +126,35 @@ def apply(images: Tensor, draws: Spatter, severity: int, profile: Profile) -> Te
     """
     splash = SPLASHES[profile][severity - 1]
     noise = splash.mean + splash.deviation * draws.noise
-    liquid = gaussian_filter(noise, splash.sigma)
+    liquid = _smoothed(noise, splash)
     liquid = torch.where(liquid < splash.threshold, 0.0, liquid)
-    x = images.to(torch.float32) / 255
-    colour = torch.tensor(MUD if splash.mud else WATER, dtype=torch.float64) / 255
-    colour = colour.view(1, 3, 1, 1).to(images.device)
+    x = images.to(torch.float32).div_(255)
+    colour = _colour(splash.mud, images.device)
     if not splash.mud:
         amount = water(liquid, splash.strength).unsqueeze(1)
-        return to_grey_levels(x + (amount * colour).to(torch.float32))
+        return to_grey_levels_(x.add_((amount * colour).to(torch.float32)))
     cover = gaussian_filter((liquid > splash.threshold).to(torch.float64), splash.strength)
     cover = torch.where(cover < LEAST_MUD, 0.0, cover).unsqueeze(1)
-    return to_grey_levels(x * (1 - cover) + cover * colour)
+    return to_grey_levels_((x * (1 - cover)).add_(cover * colour))
+
+
+def _smoothed(noise: Tensor, splash: Splash) -> Tensor:
+    """Return the smoothed noise, or a fast one of the same grey levels and the same dry places."""
+    nearly = gaussian_nearly(noise, splash.sigma)
+    if nearly is not None:
+        smooth, error = nearly
+        error *= float(noise.abs().amax())
+        low, high = (((smooth + sign * error) * 255).to(torch.int32) for sign in (-1, 1))
+        unsure = (low != high) | ((smooth - splash.threshold).abs() <= error)
+        if not bool(unsure.any()):
+            return smooth
+    return gaussian_filter(noise, splash.sigma)
+
+
+@functools.lru_cache(maxsize=8)
+def _colour(mud: bool, device: torch.device) -> Tensor:
+    colour = torch.tensor(MUD if mud else WATER, dtype=torch.float64) / 255
+    return colour.view(1, 3, 1, 1).to(device)
 
 
 CORRUPTION = Corruption(name="spatter", constants=SPLASHES, apply=apply, draw=draw)

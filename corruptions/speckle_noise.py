@@ -6,7 +6,7 @@ from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels, to_unit
+from robustmix.corruptions.pixels import to_grey_levels_, to_unit
 from robustmix.rng import normal
 
 SIGMA: Severities[float] = {
@@ -44,7 +44,7 @@ def apply(images: Tensor, draws: SpeckleNoise, severity: int, profile: Profile) 
         Hendrycks and Dietterich 2019, arXiv:1903.12261, appendix B.
     """
     x = to_unit(images)
-    return to_grey_levels(x + x * (draws.noise * SIGMA[profile][severity - 1]))
+    return to_grey_levels_((draws.noise * SIGMA[profile][severity - 1]).mul_(x).add_(x))
 
 
 CORRUPTION = Corruption(name="speckle_noise", constants=SIGMA, apply=apply, draw=draw)

@@ -68,26 +68,36 @@ def zoom_grid(side: int, factor: float) -> Grid:
     return Grid(tuple(low), tuple(high), tuple(fraction))
 
 
-def zoom(fields: Tensor, factor: float) -> Tensor:
+def zoom(fields: Tensor, factor: float, *, turned: Tensor | None = None) -> Tensor:
     """Magnify fields by linear interpolation.
 
     Args:
-        fields: float64 (..., H, W).
+        fields: floating point (..., H, W).
         factor: magnification, at least 1.
+        turned: ``fields`` with both last axes exchanged and contiguous, if at hand.
 
     Returns:
-        float64, same shape.
+        float64, same shape; ``fields`` itself if nothing moves.
     """
     height, width = fields.shape[-2:]
-    grids = [zoom_grid(side, factor) for side in (height, width)]
-    if not any(grid.moves() for grid in grids):
+    if not any(zoom_grid(side, factor).moves() for side in (height, width)):
         return fields
-    (top, bottom, fy), (left, right, fx) = (grid.tensors(fields.device) for grid in grids)
+    grids = (_grid_on(side, factor, fields.device) for side in (height, width))
+    (top, bottom, fy), (left, right, fx) = grids
     fy = fy.unsqueeze(1)
-    upper, lower = fields.index_select(-2, top), fields.index_select(-2, bottom)
+    turned = fields.transpose(-2, -1).contiguous() if turned is None else turned
+    # Rows are copied whole; columns one value at a time, unless they are rows of a turned field.
+    lefts, rights = (
+        turned.index_select(-2, places).transpose(-2, -1).contiguous() for places in (left, right)
+    )
     # The four corners one after the other: the sum's order shows in the published bytes.
-    total = upper.index_select(-1, left).mul_((1 - fy) * (1 - fx))
-    total += upper.index_select(-1, right).mul_((1 - fy) * fx)
-    total += lower.index_select(-1, left).mul_(fy * (1 - fx))
-    total += lower.index_select(-1, right).mul_(fy * fx)
+    total = lefts.index_select(-2, top).double().mul_((1 - fy) * (1 - fx))
+    total += rights.index_select(-2, top).double().mul_((1 - fy) * fx)
+    total += lefts.index_select(-2, bottom).double().mul_(fy * (1 - fx))
+    total += rights.index_select(-2, bottom).double().mul_(fy * fx)
     return total
+
+
+@functools.lru_cache(maxsize=128)
+def _grid_on(side: int, factor: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    return zoom_grid(side, factor).tensors(device)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
+from robustmix.corruptions.pixels import to_unit
 from robustmix.corruptions.zoom import Grid, zoom, zoom_factors, zoom_grid
 
 _SMALL = ((7, 0.01), (12, 0.01), (16, 0.01), (21, 0.01), (26, 0.01))
@@ -33,17 +34,17 @@ def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tenso
         Hendrycks and Dietterich 2019, arXiv:1903.12261, section 3.2.
     """
     factors = zoom_factors(*ZOOMS[profile][severity - 1])
-    single = (images.to(torch.float64) / 255).to(torch.float32)
-    double = single.to(torch.float64)
+    single = to_unit(images).to(torch.float32)
+    turned = single.transpose(2, 3).contiguous()
     total = torch.zeros_like(single)
     grid: list[Grid] = []
     zoomed = single
     for factor in factors:
         wanted = [zoom_grid(side, factor) for side in images.shape[2:]]
         if wanted != grid:  # neighbouring magnifications often give the same pixels
-            grid, zoomed = wanted, zoom(double, factor).to(torch.float32)
+            grid, zoomed = wanted, zoom(single, factor, turned=turned).to(torch.float32)
         total += zoomed
-    mean = (single + total) / (len(factors) + 1)
+    mean = total.add_(single).div_(len(factors) + 1)
     return mean.clamp_(0, 1).mul_(255).to(torch.uint8)
 
 

@@ -4,8 +4,17 @@ import scipy.ndimage
 import torch
 from torch import Tensor
 
-from robustmix.corruptions.defocus_blur import RADIUS_SIGMA, disk_kernel
-from robustmix.corruptions.filters import Border, correlate, gaussian_filter, gaussian_taps, pad
+from robustmix.corruptions import gaussian_blur
+from robustmix.corruptions.defocus_blur import RADIUS_SIGMA, apply, by_transform, disk_kernel
+from robustmix.corruptions.filters import (
+    Border,
+    correlate,
+    gaussian_filter,
+    gaussian_nearly,
+    gaussian_taps,
+    pad,
+)
+from robustmix.corruptions.pixels import settled, to_grey_levels_, to_unit
 
 NUMPY_MODE: dict[Border, str] = {"edge": "edge", "mirror": "reflect", "sym": "symmetric"}
 
@@ -81,3 +90,48 @@ def test_larger_disks_are_equal_taps(severity: int, taps: int) -> None:
 def test_disks_that_touch_the_lattice_gain_mass(severity: int, mass: float) -> None:
     kernel = disk_kernel(*RADIUS_SIGMA["imagenet"][severity - 1])
     assert float(kernel.sum()) == pytest.approx(mass, abs=5e-5)
+
+
+@pytest.mark.parametrize("border", NUMPY_MODE)
+def test_a_blur_by_products_is_as_near_as_it_says(border: Border) -> None:
+    nearly = gaussian_nearly(images(), 4.0, border=border)
+    assert nearly is not None
+    got, error = nearly
+    assert error < 1e-13
+    assert float((got - gaussian_filter(images(), 4.0, border=border)).abs().max()) < error
+
+
+def pictures() -> Tensor:
+    """Noise, a flat image, flat pieces that meet, and a ramp: uint8 (4, 3, 61, 53)."""
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randint(256, (3, 61, 53), generator=generator, dtype=torch.uint8)
+    flat = torch.full_like(noise, 201)
+    pieces = torch.full_like(noise, 255)
+    pieces[:, 40:, 30:] = torch.tensor([7, 90, 131], dtype=torch.uint8).view(3, 1, 1)
+    ramp = (3 * torch.arange(53)).to(torch.uint8).expand(3, 61, 53)
+    return torch.stack([noise, flat, pieces, ramp])
+
+
+@pytest.mark.parametrize("severity", [1, 2, 3, 5])
+def test_gaussian_blur_truncates_what_the_filter_gives(severity: int) -> None:
+    sigma = gaussian_blur.SIGMA["imagenet"][severity - 1]
+    expected = to_grey_levels_(gaussian_filter(to_unit(pictures()), sigma))
+    assert torch.equal(gaussian_blur.apply(pictures(), None, severity, "imagenet"), expected)
+
+
+def test_flat_pieces_are_where_products_do_not_decide() -> None:
+    nearly = gaussian_nearly(to_unit(pictures()), 3.0)
+    assert nearly is not None
+    _, open_ = settled(nearly[0] * 255, 255 * nearly[1])
+    assert open_.flatten(1).float().mean(dim=1)[:3].tolist() == [0, 1, pytest.approx(0.7, abs=0.2)]
+
+
+@pytest.mark.parametrize("severity", [1, 3, 5])
+def test_defocus_truncates_what_the_correlation_gives(severity: int) -> None:
+    disk = RADIUS_SIGMA["imagenet"][severity - 1]
+    x, kernel = to_unit(pictures()), disk_kernel(*disk).double()
+    in_order = correlate(x, kernel, border="mirror")
+    levels, error = by_transform(x, disk)
+    assert error < 1e-9
+    assert float((levels - 255 * in_order).abs().max()) < error / 50
+    assert torch.equal(apply(pictures(), None, severity, "imagenet"), to_grey_levels_(in_order))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from robustmix.corruptions import corrupt
-from robustmix.corruptions.drops import edges, equalised, nearest_edge, weighted_mean
+from robustmix.corruptions.drops import FIXED, correlated, edges, equalised, nearest_edge, touching
 from robustmix.corruptions.fog import plasma
 from robustmix.corruptions.frost import (
     KINDS,
@@ -155,11 +155,14 @@ def slow_distance(found: np.ndarray) -> np.ndarray:
 
 def test_the_chamfer_distance_against_its_closed_form() -> None:
     found = torch.rand(3, 19, 27, generator=torch.Generator().manual_seed(0)) < 0.02
-    got = nearest_edge(found)
-    for n in range(3):
-        assert bool(found[n].any())
-        np.testing.assert_allclose(got[n].numpy(), slow_distance(found[n].numpy()), atol=1e-3)
-    assert float(nearest_edge(torch.zeros(1, 8, 8, dtype=torch.bool)).min()) > 1000
+    for farthest in (2, 7, 40):
+        got = nearest_edge(found, farthest) / FIXED
+        for n in range(3):
+            assert bool(found[n].any())
+            want = slow_distance(found[n].numpy()).clip(max=farthest)
+            np.testing.assert_allclose(got[n].numpy(), want, atol=1e-3)
+    none = torch.zeros(1, 8, 8, dtype=torch.bool)
+    assert torch.equal(nearest_edge(none, 9), torch.full((1, 8, 8), 9 * FIXED, dtype=torch.int32))
 
 
 def test_equalisation_by_hand() -> None:
@@ -170,15 +173,25 @@ def test_equalisation_by_hand() -> None:
 
 
 def test_correlation_against_scipy() -> None:
-    maps = torch.rand(2, 7, 9, generator=torch.Generator().manual_seed(0), dtype=FLOAT)
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randint(256, (2, 7, 9), generator=generator, dtype=torch.int32)
     kernel = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
-    got = weighted_mean(maps, kernel, divide=False)
+    got = correlated(maps, kernel)
     want = scipy.ndimage.correlate(maps.numpy(), np.array(kernel)[None], mode="mirror")
-    np.testing.assert_allclose(got.numpy(), want, atol=1e-12)
-    mean = weighted_mean(maps, ((1, 1, 1),) * 3)
-    np.testing.assert_allclose(
-        mean.numpy(), scipy.ndimage.uniform_filter(maps.numpy(), (0, 3, 3), mode="mirror")
-    )
+    np.testing.assert_array_equal(got.numpy(), want)
+
+
+def test_pieces_that_touch_something_strong_against_growing_it() -> None:
+    """Images are neighbours in the batch, and no piece reaches from one to the next."""
+    generator = torch.Generator().manual_seed(1)
+    weak = torch.rand(3, 13, 17, generator=generator) < 0.4
+    strong = weak & (torch.rand(3, 13, 17, generator=generator) < 0.05)
+    want = strong.numpy()
+    for _ in range(13 * 17):
+        grown = scipy.ndimage.maximum_filter(want, (0, 3, 3), mode="constant")
+        want = grown & weak.numpy()
+    np.testing.assert_array_equal(touching(weak, strong).numpy(), want)
+    assert strong.sum() < want.sum() < weak.sum()
 
 
 def test_edges_of_a_square_are_its_outline() -> None:

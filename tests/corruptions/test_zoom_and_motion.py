@@ -68,6 +68,25 @@ def test_the_directional_blur_against_a_loop() -> None:
                 np.testing.assert_array_equal(got[n, :, row, column].numpy(), want)
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_what_float32_leaves_open_is_added_in_order(flat: bool) -> None:
+    """Sums in float64, tap by tap, over whole images; float32 cannot tell all of their levels."""
+    images, angles = noise(2, 3, 96, 90), torch.tensor([-38.0, 27.5], dtype=torch.float64)
+    images = images // 255 * 100 + 77 if flat else images
+    taps = one_sided_taps(20, 15)
+    total = np.zeros(images.shape)
+    for n, angle in enumerate(angles.tolist()):
+        for i, weight in enumerate(taps):
+            right, down = (
+                math.ceil(i * turn(math.radians(angle)) - 0.5) for turn in (math.cos, math.sin)
+            )
+            y, x = (np.arange(96) + down).clip(0, 95), (np.arange(90) + right).clip(0, 89)
+            total[n] += images[n].double().numpy()[:, y][:, :, x] * weight
+    want = np.floor(np.floor(257 * total + 0.5) / 257)
+    assert flat or (np.abs(total + 0.5 / 257 - np.rint(total)) < 1e-5).any()
+    np.testing.assert_array_equal(directional_blur(images, angles, 20, 15).numpy(), want)
+
+
 @pytest.mark.parametrize("reach", [1, 2, 4])
 def test_displaced_pixels_against_the_walk(reach: int) -> None:
     """The benchmark's loop, from the lower right corner on, copying as it goes."""
