@@ -34,17 +34,19 @@ from robustmix.methods.cutmix import draw_partners
 from robustmix.methods.generators.adaptive_mask import AdaptiveMask
 from robustmix.methods.generators.attention import UPSAMPLES, Upsample, constant_masks, mix_sources
 from robustmix.methods.losses import cross_entropy, sources_cross_entropy
-from robustmix.methods.method import Setup, StepResult, require, top1
+from robustmix.methods.method import Setup, StepResult, require, split_step, top1
 from robustmix.methods.momentum_pair import (
     BatchNormReplay,
     MixPreview,
     MomentumPair,
     check_ema,
+    count_log,
     ema_momentum,
     sum_of_finite,
     without_gradients,
 )
 from robustmix.models.taps import Features, in_eval_mode, random_forward
+from robustmix.upload import uploaded
 
 AdvMode = Literal["alternate", "always", "off"]
 
@@ -189,6 +191,18 @@ class AdAutoMixDraws(NamedTuple):
     """Whether the generator is left alone in this step."""
 
 
+class AdAutoMixStep(NamedTuple):
+    """The draws of a step and what follows from them on the processor."""
+
+    draws: AdAutoMixDraws
+
+    adversarial: bool
+    """Whether the generator works against the teacher."""
+
+    plain: bool
+    """Whether the student's mixture is a plain one, for its first weight is near 0 or 1."""
+
+
 def draw_adautomix(n: int, config: AdAutoMixConfig, rng: np.random.Generator) -> AdAutoMixDraws:
     """Draw what a step mixes.
 
@@ -258,7 +272,7 @@ class Terms(NamedTuple):
 
     loss: Tensor
     adversarial: bool
-    skipped: int
+    skipped: int | Tensor
     """Terms of the loss that were NaN and left out."""
 
     mask_mb: Tensor | None
@@ -325,43 +339,60 @@ class AdAutoMix(nn.Module):
         ``top1`` is the student's on the clean batch; the accuracies of mixtures count the label of
         the first source.
         """
-        draws = draw_adautomix(len(batch.labels), self.config, self.rng)
-        terms = self.step(batch.images, batch.labels, draws)
+        return split_step(self, batch)
+
+    def draw(self, batch: Batch) -> AdAutoMixStep:
+        """Draw what a step mixes; counts the step."""
+        self.settle()
+        return self._step(draw_adautomix(len(batch.labels), self.config, self.rng))
+
+    def compute(self, batch: Batch, draws: AdAutoMixStep) -> StepResult:
+        """Return the loss of student and generator for one batch, for draws on its device."""
+        terms = self._terms(batch.images, batch.labels, draws)
         student, generator = terms.student, terms.generator
+        first_mb, first_bb = draws.draws.index_mb[0], draws.draws.index_bb[0]
         logs = {
             "loss": terms.loss,
             "loss_one_q": student.loss_one,
             "loss_linear_q": student.loss_linear,
             "loss_mix_q": student.loss_mix,
             "top1": top1(student.logits_one, batch.labels),
-            "acc_mix_q": top1(student.logits_mix, _first(batch.labels, draws.index_bb)),
-            "skipped": terms.loss.new_tensor(float(terms.skipped)),
+            "acc_mix_q": top1(student.logits_mix, batch.labels[first_bb]),
+            "skipped": count_log(terms.skipped, terms.loss),
         }
         if generator is not None:
             logs |= {
                 "loss_gen": generator.loss,
                 "loss_mix_k": generator.loss_mix,
                 "cosine": generator.cosine,
-                "acc_mix_k": top1(generator.logits_mix, _first(batch.labels, draws.index_mb)),
+                "acc_mix_k": top1(generator.logits_mix, batch.labels[first_mb]),
             }
         return StepResult(terms.loss, {k: v.detach() for k, v in logs.items() if v is not None})
 
     def step(self, images: Tensor, labels: Tensor, draws: AdAutoMixDraws) -> Terms:
-        """Return everything that a step computes, for given draws; counts the step.
+        """Return everything that a step computes, for given draws on the CPU; counts the step."""
+        self.settle()
+        return self._terms(images, labels, uploaded(self._step(draws), images.device))
+
+    def _step(self, draws: AdAutoMixDraws) -> AdAutoMixStep:
+        adversarial = self.config.adversarial(self.iteration)
+        self.iteration += 1
+        plain = within_margin(draws.lam_bb, self.config.lam_margin)
+        return AdAutoMixStep(draws, adversarial, plain)
+
+    def _terms(self, images: Tensor, labels: Tensor, step: AdAutoMixStep) -> Terms:
+        """Return everything that a step computes.
 
         Args:
             images: normalised, (B, 3, H, W).
             labels: int64 (B,).
-            draws: on any device.
+            step: its tensors and numbers are on the device of the images.
 
         Reference:
             Qin et al. 2024, equations 3 and 4, in the signs of the released code.
         """
-        self.settle()
-        index_mb = draws.index_mb.to(images.device)
-        index_bb = draws.index_bb.to(images.device)
-        adversarial = self.config.adversarial(self.iteration)
-        self.iteration += 1
+        draws, adversarial = step.draws, step.adversarial
+        index_mb, index_bb = draws.index_mb, draws.index_bb
         recorded = self.replay.recorded() if self.plain_because is None else nullcontext()
         with torch.no_grad(), recorded:
             teacher = self.pair.features_k(images)
@@ -369,7 +400,7 @@ class AdAutoMix(nn.Module):
         mixed_mb = None if mask_mb is None else mix_sources(images, index_mb, mask_mb)
         with torch.no_grad():
             used = mask_bb
-            if within_margin(draws.lam_bb, self.config.lam_margin):
+            if step.plain:
                 used = constant_masks(mask_bb, draws.lam_bb)
             mixed_bb = mix_sources(images, index_bb, used)
         clean = self.pair.features_q(images)
@@ -554,7 +585,3 @@ class AdAutoMix(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """Go on counting from a saved state."""
         self.iteration = int(state)
-
-
-def _first(labels: Tensor, index: Tensor) -> Tensor:
-    return labels[index[0].to(labels.device)]

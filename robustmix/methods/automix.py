@@ -48,19 +48,21 @@ from robustmix.methods.generators.mix_block import (
     mask_loss,
     within_margin,
 )
-from robustmix.methods.losses import cross_entropy, mixed_cross_entropy
-from robustmix.methods.method import Setup, StepResult, require, top1
+from robustmix.methods.losses import cross_entropy, mixed_cross_entropy, number_for
+from robustmix.methods.method import Setup, StepResult, require, split_step, top1
 from robustmix.methods.mixing import image_size
 from robustmix.methods.mixup import MixupDraws, draw_mixup, mixup
 from robustmix.methods.momentum_pair import (
     MixPreview,
     MomentumPair,
     check_ema,
+    count_log,
     ema_momentum,
     sum_of_finite,
 )
 from robustmix.methods.step_draws import StepDraws
 from robustmix.models.taps import in_eval_mode
+from robustmix.upload import uploaded
 
 ONE_MIXUP_ALPHA = 0.8
 ONE_CUTMIX_ALPHA = 1.0
@@ -207,6 +209,24 @@ class AutoMixDraws(NamedTuple):
     """How the images for the clean head are mixed, if they are."""
 
 
+class AutoMixStep(NamedTuple):
+    """The draws of a step and what follows from them on the processor."""
+
+    draws: AutoMixDraws
+
+    told_mb: float
+    """What the generator is told of ``lam_mb``."""
+
+    told_bb: float
+    """What the generator is told of ``lam_bb``."""
+
+    plain: bool
+    """Whether the student's mixture is a plain one, for its lam is near 0 or 1."""
+
+    mask_weight: float | None
+    """Weight of the mask loss; None leaves it out."""
+
+
 def draw_automix(
     n: int, size: tuple[int, int], config: PairMaskConfig, rng: np.random.Generator
 ) -> AutoMixDraws:
@@ -264,7 +284,7 @@ class AutoMixTerms(NamedTuple):
     loss_mask: Tensor | None
     """The mask loss times its weight."""
 
-    skipped: int
+    skipped: int | Tensor
     """Terms that were NaN and left out."""
 
     feature: Tensor
@@ -290,7 +310,10 @@ class AutoMixTerms(NamedTuple):
     acc_mix_k: Tensor | None
 
     def result(self) -> StepResult:
-        """Return the loss and what of the step is logged; a term that was left out is not."""
+        """Return the loss and what of the step is logged.
+
+        A term that was left out is not, where that is known, and else is NaN.
+        """
         losses = {
             "loss": self.loss,
             "loss_one_q": self.loss_one_q,
@@ -298,7 +321,7 @@ class AutoMixTerms(NamedTuple):
             "loss_mix_k": self.loss_mix_k,
             "loss_mask": self.loss_mask,
         }
-        if self.skipped:
+        if isinstance(self.skipped, int) and self.skipped:
             losses = {k: v for k, v in losses.items() if v is not None and not v.isnan()}
         logs = {
             **losses,
@@ -306,7 +329,7 @@ class AutoMixTerms(NamedTuple):
             "acc_mix_q": self.acc_mix_q,
             "acc_mix_k": self.acc_mix_k,
             "top1": self.acc_one_q,
-            "skipped": self.acc_one_q.new_tensor(float(self.skipped)),
+            "skipped": count_log(self.skipped, self.acc_one_q),
         }
         return StepResult(self.loss, {k: v.detach() for k, v in logs.items() if v is not None})
 
@@ -316,8 +339,8 @@ def _pairs(index: Tensor) -> Tensor:
     return torch.stack([torch.arange(len(index), device=index.device), index])
 
 
-def _student_masks(masks: Tensor, draws: AutoMixDraws, margin: float) -> Tensor:
-    if within_margin(draws.lam_bb, margin):
+def _student_masks(masks: Tensor, draws: AutoMixDraws, plain: bool) -> Tensor:
+    if plain:
         return constant_masks(masks, (draws.lam_bb, 1 - draws.lam_bb))
     # To the weight of the other branch: a slip of the released code that its results rest on.
     return adjust_masks(masks, draws.lam_mb) if draws.adjust else masks
@@ -333,7 +356,7 @@ def _one_q(
         return logits, cross_entropy(logits, labels, smoothing=smoothing)
     mixed = mixup(images, one) if isinstance(one, MixupDraws) else cutmix(images, one)
     logits = pair.one_q(pair.features_q(mixed.images).pooled)
-    partners = labels[one.perm.to(labels.device)]
+    partners = labels[one.perm]
     return logits, mixed_cross_entropy(logits, labels, partners, mixed.lam, smoothing=smoothing)
 
 
@@ -374,11 +397,33 @@ class PairMasks(nn.Module):
 
     def training_step(self, batch: Batch) -> StepResult:
         """Return the loss of student and generator for one batch, by draws of its own."""
-        draws = draw_automix(len(batch.images), image_size(batch.images), self.config, self.rng)
-        return self.step(batch, draws).result()
+        return split_step(self, batch)
+
+    def draw(self, batch: Batch) -> AutoMixStep:
+        """Draw what a step mixes."""
+        size = image_size(batch.images)
+        return self._step(draw_automix(len(batch.images), size, self.config, self.rng))
+
+    def compute(self, batch: Batch, draws: AutoMixStep) -> StepResult:
+        """Return the loss of student and generator for one batch, for draws on its device."""
+        return self._terms(batch, draws).result()
 
     def step(self, batch: Batch, draws: AutoMixDraws) -> AutoMixTerms:
-        """Return everything that a step computes, for given draws.
+        """Return everything that a step computes, for given draws on the CPU."""
+        return self._terms(batch, uploaded(self._step(draws), batch.images.device))
+
+    def _step(self, draws: AutoMixDraws) -> AutoMixStep:
+        weight = self.mask_weight()
+        return AutoMixStep(
+            draws,
+            told_mb=self.generator.told(draws.lam_mb),
+            told_bb=self.generator.told(draws.lam_bb),
+            plain=within_margin(draws.lam_bb, self.config.lam_margin),
+            mask_weight=weight if weight > 0 else None,
+        )
+
+    def _terms(self, batch: Batch, step: AutoMixStep) -> AutoMixTerms:
+        """Return everything that a step computes.
 
         The gradient of the first two terms goes to the student and that of the other two, through
         the frozen teacher, to the generator. The order of the passes, k(x), k(x_mb), q(x), q(x_bb),
@@ -386,29 +431,30 @@ class PairMasks(nn.Module):
 
         Args:
             batch: B normalised images.
-            draws: on any device.
+            step: its tensors and numbers are on the device of the images.
 
         Reference:
             Liu et al. 2022, arXiv:2103.13027, algorithm 1, as released.
         """
         config, smoothing = self.config, self.label_smoothing
-        images, labels = batch.images, batch.labels
-        index_mb, index_bb = draws.index_mb.to(images.device), draws.index_bb.to(images.device)
+        images, labels, draws = batch.images, batch.labels, step.draws
+        index_mb, index_bb = draws.index_mb, draws.index_bb
 
         with torch.no_grad():
             feature = self.pair.features_k(images).feat
-        mask_mb = self.generator(feature, index_mb, draws.lam_mb)
+        mask_mb = self.generator.masks(feature, index_mb, step.told_mb)
         with torch.no_grad():  # after the other masks, which a batch norm would otherwise notice
-            mask_bb = self.generator(feature, index_bb, draws.lam_bb)
-            used_bb = _student_masks(mask_bb, draws, config.lam_margin)
+            mask_bb = self.generator.masks(feature, index_bb, step.told_bb)
+            used_bb = _student_masks(mask_bb, draws, step.plain)
             mixed_bb = mix_sources(images, _pairs(index_bb), used_bb)
         mixed_mb = mix_sources(images, _pairs(index_mb), mask_mb)
 
         loss_mask = loss_mix_k = logits_mix_k = acc_mix_k = None
-        if (weight := self.mask_weight()) > 0:
-            loss_mask = weight * mask_loss(
+        if step.mask_weight is not None:
+            loss_mask = mask_loss(
                 mask_mb, draws.lam_mb, kind=config.mask_loss, margin=config.mask_loss_margin
             )
+            loss_mask = number_for(step.mask_weight, loss_mask) * loss_mask
         if not draws.skip:
             logits_mix_k = self.pair.mix_k(self.pair.features_k(mixed_mb).pooled)
             loss_mix_k = mixed_cross_entropy(

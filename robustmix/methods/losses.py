@@ -20,6 +20,15 @@ class BinaryLoss:
     """Whether an image's loss is the sum over its classes; else it is their mean."""
 
 
+def number_for(value: float | Tensor, tensor: Tensor) -> float | Tensor:
+    """Return a number that computes with a tensor in the tensor's type.
+
+    A float does so by itself. Where it was brought to a device (see ``uploaded``) it is float64
+    without axes, and beside another tensor without axes both would become float64.
+    """
+    return value.to(tensor.dtype) if isinstance(value, Tensor) else value
+
+
 def full_precision(tensor: Tensor) -> Tensor:
     """Return the tensor in float32, or as it is if it is float64."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
@@ -56,7 +65,7 @@ def mixed_cross_entropy(
     """
     own = cross_entropy(logits, labels, smoothing=smoothing)
     partner = cross_entropy(logits, partners, smoothing=smoothing)
-    return lam * own + (1 - lam) * partner
+    return number_for(lam, own) * own + number_for(1 - lam, own) * partner
 
 
 def sources_cross_entropy(
@@ -70,10 +79,8 @@ def sources_cross_entropy(
         lam: N weights.
         smoothing: label smoothing of every label, as in ``cross_entropy``.
     """
-    terms = [
-        weight * cross_entropy(logits, row, smoothing=smoothing)
-        for weight, row in zip(lam, labels, strict=True)
-    ]
+    losses = [cross_entropy(logits, row, smoothing=smoothing) for row in labels]
+    terms = [number_for(weight, loss) * loss for weight, loss in zip(lam, losses, strict=True)]
     return torch.stack(terms).sum()
 
 

@@ -221,17 +221,32 @@ def check_ema(base: float, end: float, start: float) -> None:
         raise ValueError(f"expected ema_start in [0, 1], got {start}")
 
 
-def sum_of_finite(terms: Sequence[tuple[float, Tensor]]) -> tuple[Tensor, int]:
+def sum_of_finite(terms: Sequence[tuple[float, Tensor]]) -> tuple[Tensor, int | Tensor]:
     """Return the weighted sum of the terms that are not NaN, and how many are.
 
-    If all are, their sum is returned, so that whoever watches the loss sees it.
+    If all are, their sum is returned, so that whoever watches the loss sees it. On the CPU a term
+    that is NaN is no part of what the gradient is taken of. On other devices, and where the step is
+    compiled, nobody reads which one is: it is replaced by 0 and the count is a tensor. Its own
+    gradient is 0 then, but where that meets an infinite or NaN derivative on its way back the
+    product is NaN. So whoever steps leaves out a step with such a term whose gradient is not
+    finite; ``training.optim.update`` does.
 
     Args:
         terms: (weight, scalar) pairs, at least one.
     """
-    bad = torch.stack([term.detach() for _, term in terms]).isnan().tolist()
-    kept = [pair for pair, is_nan in zip(terms, bad, strict=True) if not is_nan] or terms
-    return torch.stack([weight * term for weight, term in kept]).sum(), sum(bad)
+    bad = torch.stack([term.detach() for _, term in terms]).isnan()
+    if bad.device.type == "cpu" and not torch.compiler.is_compiling():
+        known = bad.tolist()
+        kept = [pair for pair, is_nan in zip(terms, known, strict=True) if not is_nan] or terms
+        return torch.stack([weight * term for weight, term in kept]).sum(), sum(known)
+    each = torch.stack([weight * term for weight, term in terms])
+    rest = torch.where(bad, torch.zeros_like(each), each).sum()
+    return torch.where(bad.all(), each.sum(), rest), bad.sum()
+
+
+def count_log(count: int | Tensor, like: Tensor) -> Tensor:
+    """Return a count as something to log, of the type and device of ``like``."""
+    return count.to(like.dtype) if isinstance(count, Tensor) else like.new_tensor(float(count))
 
 
 @contextmanager

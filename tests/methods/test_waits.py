@@ -29,9 +29,9 @@ WAITS: dict[str, float] = {
     "augmix": 92.75,
     "deit": 7,
     "rsb": 7,
-    "automix": 8,
-    "samix": 8,
-    "adautomix": 11,
+    "automix": 4,
+    "samix": 4,
+    "adautomix": 4,
 }
 """Waits a step; a method that is not named has none. A figure may only fall."""
 

@@ -122,7 +122,7 @@ class AdaptiveMask(nn.Module):
         """Return the projections of every sample, lam included."""
         if not self.lam_concat:
             return [self.project(feature) for feature in features]
-        channels = [torch.full_like(features[0][:, :1], weight) for weight in lam]
+        channels = [torch.ones_like(features[0][:, :1]) * weight for weight in lam]
         if len(lam) == 2:
             channels[1] = 1 - channels[0]  # in float32, as published
         return [

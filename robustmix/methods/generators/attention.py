@@ -78,5 +78,5 @@ def mix_sources(images: Tensor, index: Tensor, masks: Tensor) -> Tensor:
 
 def constant_masks(like: Tensor, lam: tuple[float, ...]) -> Tensor:
     """Return masks of the shape of ``like``, (B, N, H, W), that weigh every pixel by lam[n]."""
-    weights = like.new_tensor(lam).view(1, -1, 1, 1)
-    return weights.expand_as(like)
+    weights = torch.stack([torch.as_tensor(weight, dtype=torch.float64) for weight in lam])
+    return weights.to(like).view(1, -1, 1, 1).expand_as(like)

@@ -31,7 +31,7 @@ from robustmix.methods.generators.attention import (
     tokens,
     upsample,
 )
-from robustmix.methods.losses import full_precision
+from robustmix.methods.losses import full_precision, number_for
 
 LARGEST_CURVATURE = 10.0
 """SAMix's k is at most this, as in the released code."""
@@ -87,6 +87,14 @@ class MixBlock(nn.Module):
             index: int64 (B,), the second sample of each pair; the first is the image itself.
             lam: weight of the first sample; of no effect without ``lam_concat``.
         """
+        return self.masks(feature, index, self.told(lam))
+
+    def told(self, lam: float) -> float:
+        """Return what ``masks`` wants in place of lam: lam."""
+        return lam
+
+    def masks(self, feature: Tensor, index: Tensor, lam: float) -> Tensor:
+        """Return the masks of pairs for what ``told`` makes of lam, which may be on a device."""
         with torch.autocast(feature.device.type, enabled=False):
             feature = full_precision(feature)
             value = self._convolve(self.value, feature)[index]
@@ -155,23 +163,30 @@ class SAMixBlock(nn.Module):
         In train mode the batch norm of the value network takes its statistics from the scaled
         maps of the second samples, and every call moves its running statistics.
         """
+        return self.masks(feature, index, self.told(lam))
+
+    def told(self, lam: float) -> float:
+        """Return what ``masks`` wants in place of lam: lam, bent."""
+        return bent_lam(lam, self.lam_mul_k)
+
+    def masks(self, feature: Tensor, index: Tensor, bent: float) -> Tensor:
+        """Return the masks of pairs for what ``told`` makes of lam, which may be on a device."""
         with torch.autocast(feature.device.type, enabled=False):
-            first, second = self._scaled(feature, index, lam)
+            first, second = self._scaled(feature, index, bent)
             attention_BTT = self._attend(first, second)
             return _masks(attention_BTT, self.value(second), self.factor, self.mode)
 
     def attention(self, feature: Tensor, index: Tensor, lam: float) -> Tensor:
         """Return the attention within pairs, (B, T, T); rows sum to 1."""
         with torch.autocast(feature.device.type, enabled=False):
-            return self._attend(*self._scaled(feature, index, lam))
+            return self._attend(*self._scaled(feature, index, self.told(lam)))
 
     def _attend(self, first: Tensor, second: Tensor) -> Tensor:
         both = torch.cat([first, second], dim=1)
         return _attention(self.query.conv(both), self.key.conv(both))
 
-    def _scaled(self, feature: Tensor, index: Tensor, lam: float) -> tuple[Tensor, Tensor]:
+    def _scaled(self, feature: Tensor, index: Tensor, bent: float) -> tuple[Tensor, Tensor]:
         feature = full_precision(feature)
-        bent = bent_lam(lam, self.lam_mul_k)
         return feature * (1 + bent), feature[index] * (1 + (1 - bent))
 
 
@@ -266,7 +281,7 @@ def mask_loss(masks: Tensor, lam: float, *, kind: MaskLoss, margin: float) -> Te
     """
     second = full_precision(masks[:, 1])
     mean = second.mean()
-    loss = ((1 - mean - lam).abs() - margin).clamp_min(0)
+    loss = ((1 - mean - number_for(lam, mean)).abs() - margin).clamp_min(0)
     if kind == "l1+variance":
         loss = loss - 2 * (second - mean).square().mean()
     return loss
@@ -324,8 +339,9 @@ def adjust_masks(masks: Tensor, lam: float) -> Tensor:
     """
     first = masks[:, 0].clamp(_EPS, 1 - _EPS)
     mean = first.mean(dim=(1, 2), keepdim=True)
-    smaller = first * (lam / mean)
-    larger = 1 - (1 - first) * ((1 - lam) / (1 - mean))
+    # As torch divides a number by a tensor; here lam may be a tensor too.
+    smaller = first * (mean.reciprocal() * lam)
+    larger = 1 - (1 - first) * ((1 - mean).reciprocal() * (1 - lam))
     adjusted = torch.where(mean > lam + _EPS, smaller, masks[:, 0])
     adjusted = torch.where(mean < lam - _EPS, larger, adjusted)
     return torch.stack([adjusted, 1 - adjusted], dim=1)
