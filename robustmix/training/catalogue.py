@@ -5,7 +5,7 @@ methods and lengths, each with its source; those of ``[rows.extrapolated]`` have
 behind them, those of ``[rows.needs]`` cannot be trained here yet. Every other section sets keys of
 the recipe where it applies, later sections over earlier ones:
 
-    ["resnet18 resnet34 / cutmix fmix / 300"]   architectures / methods / length or variant
+    ["resnet18 resnet34 / cutmix fmix / 300"]   architectures / methods / lengths or variants
     ["method.alpha by method"]                  one key, its value for each of several selectors
 
 ``*`` is any, ``@transformer`` a group that the file names, ``!resnet18`` all but this.
@@ -120,14 +120,12 @@ class _Selector:
 
     archs: tuple[str, ...]
     methods: tuple[str, ...]
-    which: str | None
-    """A length or a variant; None for all."""
+    which: tuple[str, ...]
+    """Lengths and variants; none for all."""
 
     def fits(self, arch: str, method: str, epochs: int | None, variant: str | None) -> bool:
-        if self.which is not None:
-            wanted: object = int(self.which) if self.which.isdecimal() else self.which
-            if wanted != (epochs if isinstance(wanted, int) else variant):
-                return False
+        if self.which and not {variant, None if epochs is None else str(epochs)} & {*self.which}:
+            return False
         return _among(arch, self.archs) and _among(method, self.methods)
 
 
@@ -230,7 +228,7 @@ def compose(selection: Selection) -> dict[str, Setting]:
     if known is not None:
         # A length that is selected chooses sections; one that is not is itself set by a section.
         if epochs is None:
-            epochs = _usual_epochs(known, arch, selection.method)
+            epochs = _usual_epochs(known, arch, selection.method, selection.variant)
         found = _applied(known, arch, selection.method, epochs, selection.variant)
     selected = "what was selected"
     found |= {
@@ -324,7 +322,7 @@ def _rows() -> Mapping[tuple[str, str | None, str, int, str | None], Row]:
                             arch=arch,
                             method=method,
                             epochs=epochs,
-                            variant=selector.which,
+                            variant=selector.which[0] if selector.which else None,
                             default_epochs=plain,
                             **told,
                         )
@@ -332,10 +330,10 @@ def _rows() -> Mapping[tuple[str, str | None, str, int, str | None], Row]:
     return found
 
 
-def _usual_epochs(file: _RecipeFile, arch: str, method: str) -> int:
+def _usual_epochs(file: _RecipeFile, arch: str, method: str, variant: str | None = None) -> int:
     """Return the length of a name without one; every recipe file sets it."""
     for section in reversed(file.sections):  # the last that applies holds
-        if "epochs" in section.settings and section.selector.fits(arch, method, None, None):
+        if "epochs" in section.settings and section.selector.fits(arch, method, None, variant):
             return int(section.settings["epochs"].value)
     return 0
 
@@ -391,7 +389,7 @@ def _row_selector(
 ) -> tuple[_Selector, tuple[int, ...]]:
     archs, methods, lengths, *variant = (part.split() for part in key.split("/"))
     chosen = _Selector(
-        _expanded(archs, groups), _expanded(methods, groups), variant[0][0] if variant else None
+        _expanded(archs, groups), _expanded(methods, groups), tuple(variant[0] if variant else ())
     )
     return chosen, tuple(map(int, lengths))
 
@@ -423,7 +421,7 @@ def _selector(text: str, groups: Mapping[str, tuple[str, ...]]) -> _Selector:
     return _Selector(
         _expanded(archs, groups),
         _expanded(methods, groups),
-        None if which == ["*"] else which[0],
+        () if which == ["*"] else tuple(which),
     )
 
 

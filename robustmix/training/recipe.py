@@ -317,6 +317,8 @@ def without_effect(recipe: Recipe) -> dict[str, str]:
     if not has_binary_loss(recipe):
         for key in ("bce_threshold", "bce_sum"):
             found[key] = "the loss is ce, not bce"
+    if recipe.method == "rsb":
+        found["loss"] = "method rsb chooses its loss by method.loss"
     if recipe.ema_decay is None:
         found["ema_warmup_epochs"] = "nothing is averaged without ema_decay"
     arch = split_stem(recipe.arch)[0]

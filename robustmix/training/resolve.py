@@ -44,6 +44,10 @@ SELECTING = ("dataset", "protocol_of", "arch", "method.name", "epochs", "variant
 """Keys that choose what the packaged files say."""
 
 
+PARTS = ("accumulate", "norm_batch")
+"""Keys that say how a batch is divided."""
+
+
 @dataclass(frozen=True)
 class Resolved:
     """A complete recipe, and where each value of it comes from."""
@@ -247,6 +251,10 @@ def _resolve(selection: Selection, preset: str | None, layers: list[_Layer]) -> 
     given: dict[str, Setting] = {}
     for layer in layers:
         given = _over(given, {k: Setting(v, layer.origin) for k, v in layer.values.items()})
+    batch = composed.get("batch_size")
+    if batch is not None and "batch_size" in given and given["batch_size"].value != batch.value:
+        # The parts of a published batch, which are of no other.
+        composed = {k: v for k, v in composed.items() if k not in PARTS or k in given}
     changed = [
         key
         for key, setting in given.items()

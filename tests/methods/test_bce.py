@@ -116,7 +116,8 @@ def test_a_method_that_cannot_says_why(name: str) -> None:
     with pytest.raises(UsageError) as error:
         resolve_recipe(overrides={"method": name, "loss": "bce"})
     assert want in str(error.value)
-    assert resolve_recipe(overrides={"method": name, "loss": "ce"}).loss == "ce"
+    if name != "rsb":  # which says it by its own option
+        assert resolve_recipe(overrides={"method": name, "loss": "ce"}).loss == "ce"
 
 
 def test_all_that_mix_by_rule_can() -> None:

@@ -16,10 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from PIL import Image
+from timm.data.auto_augment import rand_augment_transform
 
 from robustmix.cli.app import run
+from robustmix.data.augment import Augment
 from robustmix.data.manifests import DATASETS, list_manifests
 from robustmix.data.protocol import TestTransform
+from robustmix.data.rand_increasing import POLICIES
 from robustmix.errors import IntakeError, UsageError
 from robustmix.methods.registry import METHODS, config_class, options_without_effect
 from robustmix.models.checkpoint import read_checkpoint
@@ -130,6 +133,38 @@ CORRECTIONS = (
         0.0,
         0.25,
         "OpenMixup's ImageNet pipeline erases a rectangle of every fourth image",
+    ),
+    Correction(
+        r"(imagenet-1k|inaturalist-201.|places205)-(resnet|resnext).*",
+        150,
+        "norm_batch",
+        None,
+        64,
+        "the publication's 256 images were 64 on each of four GPUs, with statistics of their own",
+    ),
+    Correction(
+        "tiny-imagenet-resnext50_32x4d-.*",
+        17,
+        "norm_batch",
+        None,
+        50,
+        "the publication's 100 images were 50 on each of two GPUs",
+    ),
+    Correction(
+        "imagenet-1k-convnext_tiny-(?!automix|adautomix|samix).*",
+        10,
+        "accumulate",
+        1,
+        2,
+        "the publication accumulated 4,096 images in two steps",
+    ),
+    Correction(
+        "imagenet-1k-convnext_tiny-automix",
+        1,
+        "accumulate",
+        1,
+        4,
+        "the publication accumulated 4,096 images in four steps",
     ),
     Correction(
         "cifar100-convnext_tiny-adautomix",
@@ -320,7 +355,8 @@ def test_headers_name_what_exists(name: str) -> None:
 def test_what_sections_set_exists(name: str) -> None:
     known = groups(name)
     plain = {field.name for field in fields(Recipe)} - {"method", "method_options", *TABLES}
-    tables = {f"{table}.{field.name}" for table in ("augment",) for field in fields(TABLES[table])}
+    kinds = ("augment", "test_transform")
+    tables = {f"{table}.{field.name}" for table in kinds for field in fields(TABLES[table])}
     for place, (_, *rest), settings in selectors(name):
         chosen = (
             [one for word in words(rest[0]) for one in known.get(word[1:], [word])] if rest else []
@@ -413,7 +449,7 @@ class Unpublished(NamedTuple):
 
 
 _NO_SETTINGS = "SAMix composes there, extrapolated: no settings of it on this set are transcribed"
-_LAMB = "RSB's rows wait for LAMB (-rsb-a2, -rsb-a3); these methods are in OpenMixup's table only"
+_RSB = "in OpenMixup's table of RSB only; AttentiveMix+ asks a trained ResNet-50"
 
 NOT_THERE = (
     Unpublished("cifar100", "deit_small convnext_tiny", "samix", "200 600", _NO_SETTINGS),
@@ -434,9 +470,8 @@ NOT_THERE = (
     Unpublished("inaturalist-2018", "resnet50 resnext101_32x4d", "samix", "100", _NO_SETTINGS),
     Unpublished("places205", "resnet18 resnet50", "samix", "100", _NO_SETTINGS),
     Unpublished(
-        "imagenet-1k", "efficientnet_b0 mobilenetv2", "rsb attentivemix samix", "100 300", _LAMB
+        "imagenet-1k", "efficientnet_b0 mobilenetv2", "attentivemix samix", "100 300", _RSB
     ),
-    Unpublished("imagenet-1k", "resnet50", "rsb", "100 300", _LAMB),
     Unpublished(
         "imagenet-1k", "resnet50", "deit", "100", "DeiT's setting of ResNet-50 is not transcribed"
     ),
@@ -655,3 +690,94 @@ def test_what_a_folder_alone_does_not_say_waits_for_its_images(
     with pytest.raises(UsageError, match=r"augment.padding has no effect: it belongs to") as error:
         train(out=tmp_path / "b", **{**settings, "augment.padding": 2})
     assert error.value.code == "E-UNUSED-OPTION"
+
+
+# "ResNet strikes back".
+
+RSB_METHODS = {
+    *("rsb", "mixup", "cutmix", "manifoldmix", "saliencymix", "fmix", "resizemix"),
+    *("puzzlemix", "automix"),
+}
+RSB_ARCHS = ("resnet50", "efficientnet_b0", "mobilenetv2")
+
+
+def test_the_rows_of_rsb_are_those_of_table_3() -> None:
+    rows = {(r.arch, r.method): r for r in ROWS if r.variant == "rsb-a3"}
+    assert set(rows) == {(arch, method) for arch in RSB_ARCHS for method in RSB_METHODS}
+    assert {r.method for r in rows.values() if r.extrapolated} == {"automix"}
+    assert not [r.name for r in ROWS if r.needs and "transmix" not in r.name]
+    default = Path(__file__).parents[2].parent / "shared" / "reference"
+    path = Path(os.environ.get("ROBUSTMIX_REFERENCE", default)) / "published.csv"
+    if not path.exists():
+        pytest.skip(f"no {path.name} (set ROBUSTMIX_REFERENCE)")
+    with path.open(encoding="utf-8", newline="") as file:
+        printed = {
+            (line["arch"], line["method"], f"rsb-a{2 if line['epochs'] == '300' else 3}")
+            for line in csv.DictReader(file)
+            if line["study"] == "automix-t3"
+        }
+    assert len(printed) == 45
+    assert printed <= {(r.arch, r.method, r.variant) for r in ROWS if r.variant}
+
+
+@pytest.mark.parametrize("arch", RSB_ARCHS)
+@pytest.mark.parametrize("method", ["rsb", "mixup", "puzzlemix", "automix"])
+def test_rsb_trains_as_published(arch: str, method: str) -> None:
+    a2, a3 = (resolve_recipe(f"imagenet-1k-{arch}-{method}-rsb-{way}") for way in ("a2", "a3"))
+    for recipe in (a2, a3):
+        assert (recipe.optimizer, recipe.grad_clip, recipe.weight_decay) == ("lamb", 1.0, 0.02)
+        assert (recipe.batch_size, recipe.warmup_epochs, recipe.min_lr) == (2048, 5, 1e-6)
+        assert recipe.label_smoothing == 0
+        if method == "rsb":
+            said = [recipe.method_options[key] for key in ("mixup_alpha", "cutmix_alpha", "loss")]
+            assert said == [0.1, 1.0, "bce"]
+        elif method != "automix":
+            assert (recipe.loss, recipe.bce_sum, recipe.bce_threshold) == ("bce", True, None)
+        transform = TestTransform(**recipe.test_transform or {}).text()
+        assert transform == "resize236-bicubic+centercrop224"
+    assert (a2.lr, a2.epochs, a2.accumulate, a2.repeated_augment) == (5e-3, 300, 2, 3)
+    assert (a3.lr, a3.epochs, a3.accumulate, a3.repeated_augment) == (8e-3, 100, 1, 1)
+    assert [recipe.augment["size"] for recipe in (a2, a3)] == [224, 160]
+    # SyncBN sees all GPUs of the publication, of one accumulated step.
+    seen = [1024, 2048] if arch == "resnet50" else [256, 512]
+    assert [a2.norm_batch, a3.norm_batch] == seen
+    assert a2.drop_path == (0.05 if arch == "resnet50" else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "magnitude"),
+    [
+        ("imagenet-1k-resnet50-mixup-rsb-a3", 6),
+        ("imagenet-1k-resnet50-mixup-rsb-a2", 7),
+        ("imagenet-1k-deit_small-deit", 9),
+    ],
+)
+def test_randaugment_is_what_timm_calls_it(name: str, magnitude: int) -> None:
+    timms = rand_augment_transform(f"rand-m{magnitude}-mstd0.5-inc1", {})
+    augment = Augment(**resolve_recipe(name).augment)
+    assert timms.num_layers == augment.rand_ops
+    assert {op.prob for op in timms.ops} == {0.5}  # which ``draw_rand_ops`` draws
+    assert {op.magnitude for op in timms.ops} == {augment.rand_magnitude}
+    assert {op.magnitude_std for op in timms.ops} == {augment.rand_std}
+    ours = POLICIES[augment.rand_policy].operations
+    assert len(timms.ops) == len(ours)
+    names = {
+        "".join(part.title() for part in key.split("-")).replace("TranslateX", "TranslateXRel")
+        for key in ours
+    }
+    names = {key.replace("TranslateY", "TranslateYRel") for key in names}
+    plain = {"Autocontrast": "AutoContrast"}
+    timm_names = {re.sub(r"Increasing$", "", op.name) for op in timms.ops}
+    assert {plain.get(key, key) for key in names} == timm_names
+
+
+def test_another_batch_is_not_divided_as_the_published_one() -> None:
+    name = "imagenet-1k-resnet50-mixup"
+    assert resolve_recipe(name).norm_batch == 64
+    assert resolve_recipe(name, overrides={"batch_size": 100}).norm_batch is None
+    kept = resolve_recipe(name, overrides={"batch_size": 128, "norm_batch": 64})
+    assert kept.norm_groups == 2
+    assert resolve_recipe(name, overrides={"batch_size": 256}).norm_batch == 64
+    assert resolve_recipe(name, overrides={"accumulate": 2}).norm_groups == 2
+    with pytest.raises(UsageError, match=r"norm_batch: expected a divisor of batch_size / accumu"):
+        resolve_recipe(name, overrides={"accumulate": 8})
