@@ -48,7 +48,7 @@ from robustmix.methods.generators.mix_block import (
     mask_loss,
     within_margin,
 )
-from robustmix.methods.losses import cross_entropy, mixed_cross_entropy, number_for
+from robustmix.methods.losses import BinaryLoss, label_loss, number_for, pair_loss
 from robustmix.methods.method import Setup, StepResult, require, split_step, top1
 from robustmix.methods.mixing import image_size
 from robustmix.methods.mixup import MixupDraws, draw_mixup, mixup
@@ -347,17 +347,21 @@ def _student_masks(masks: Tensor, draws: AutoMixDraws, plain: bool) -> Tensor:
 
 
 def _one_q(
-    pair: MomentumPair, batch: Batch, one: MixupDraws | CutMixDraws | None, smoothing: float
+    pair: MomentumPair,
+    batch: Batch,
+    one: MixupDraws | CutMixDraws | None,
+    smoothing: float,
+    bce: BinaryLoss | None,
 ) -> tuple[Tensor, Tensor]:
     """Return the logits and the loss of the student's head for clean images."""
     images, labels = batch.images, batch.labels
     if one is None:
         logits = pair.one_q(pair.features_q(images).pooled)
-        return logits, cross_entropy(logits, labels, smoothing=smoothing)
+        return logits, label_loss(logits, labels, bce=bce, smoothing=smoothing)
     mixed = mixup(images, one) if isinstance(one, MixupDraws) else cutmix(images, one)
     logits = pair.one_q(pair.features_q(mixed.images).pooled)
     partners = labels[one.perm]
-    return logits, mixed_cross_entropy(logits, labels, partners, mixed.lam, smoothing=smoothing)
+    return logits, pair_loss(logits, labels, partners, mixed.lam, bce=bce, smoothing=smoothing)
 
 
 class PairMasks(nn.Module):
@@ -380,6 +384,7 @@ class PairMasks(nn.Module):
         self.config = config
         self.rng = setup.rng
         self.label_smoothing = setup.label_smoothing
+        self.bce = setup.bce
         # The 0-based number of the next step, and steps in all, 0 until that is known.
         self.iteration, self.total = 0, 0
         self.pair = MomentumPair(network, setup, feature_stage=config.feature_stage)
@@ -436,7 +441,7 @@ class PairMasks(nn.Module):
         Reference:
             Liu et al. 2022, arXiv:2103.13027, algorithm 1, as released.
         """
-        config, smoothing = self.config, self.label_smoothing
+        config, smoothing, bce = self.config, self.label_smoothing, self.bce
         images, labels, draws = batch.images, batch.labels, step.draws
         index_mb, index_bb = draws.index_mb, draws.index_bb
 
@@ -457,15 +462,15 @@ class PairMasks(nn.Module):
             loss_mask = number_for(step.mask_weight, loss_mask) * loss_mask
         if not draws.skip:
             logits_mix_k = self.pair.mix_k(self.pair.features_k(mixed_mb).pooled)
-            loss_mix_k = mixed_cross_entropy(
-                logits_mix_k, labels, labels[index_mb], draws.lam_mb, smoothing=smoothing
+            loss_mix_k = pair_loss(
+                logits_mix_k, labels, labels[index_mb], draws.lam_mb, bce=bce, smoothing=smoothing
             )
             acc_mix_k = top1(logits_mix_k, labels)
 
-        logits_one_q, loss_one_q = _one_q(self.pair, batch, draws.one, smoothing)
+        logits_one_q, loss_one_q = _one_q(self.pair, batch, draws.one, smoothing, bce)
         logits_mix_q = self.pair.mix_q(self.pair.features_q(mixed_bb).pooled)
-        loss_mix_q = mixed_cross_entropy(
-            logits_mix_q, labels, labels[index_bb], draws.lam_bb, smoothing=smoothing
+        loss_mix_q = pair_loss(
+            logits_mix_q, labels, labels[index_bb], draws.lam_bb, bce=bce, smoothing=smoothing
         )
 
         terms = (loss_mix_q, loss_one_q, loss_mix_k, loss_mask)

@@ -112,3 +112,31 @@ def binary_label_loss(
     """Return ``binary_cross_entropy`` of plain labels, int64 (N,)."""
     targets = F.one_hot(labels, logits.shape[1])
     return binary_cross_entropy(logits, targets, how, smoothing=smoothing)
+
+
+def label_loss(
+    logits: Tensor, labels: Tensor, *, bce: BinaryLoss | None, smoothing: float = 0.0
+) -> Tensor:
+    """Return the cross-entropy of plain labels, int64 (N,), or the binary one that ``bce`` says."""
+    if bce is None:
+        return cross_entropy(logits, labels, smoothing=smoothing)
+    return binary_label_loss(logits, labels, bce, smoothing=smoothing)
+
+
+def pair_loss(
+    logits: Tensor,
+    labels: Tensor,
+    partners: Tensor,
+    lam: float,
+    *,
+    bce: BinaryLoss | None,
+    smoothing: float = 0.0,
+) -> Tensor:
+    """Return ``mixed_cross_entropy``, or the binary one of the mixed labels if ``bce`` says so."""
+    if bce is None:
+        return mixed_cross_entropy(logits, labels, partners, lam, smoothing=smoothing)
+    own, other = (full_precision(F.one_hot(of, logits.shape[1])) for of in (labels, partners))
+    weight = number_for(lam, own)
+    return binary_cross_entropy(
+        logits, weight * own + (1 - weight) * other, bce, smoothing=smoothing
+    )

@@ -184,7 +184,7 @@ METHODS: "Table[type[nn.Module], MethodRow]" = Table(
             status="verified",
             cost=9,
             generator=True,
-            no_bce="its four losses are cross-entropies",
+            no_bce="",
         ),
         "samix": MethodRow(
             "robustmix.methods.automix:SAMix",
@@ -193,7 +193,7 @@ METHODS: "Table[type[nn.Module], MethodRow]" = Table(
             status="verified",
             cost=9,
             generator=True,
-            no_bce="its four losses are cross-entropies",
+            no_bce="",
         ),
         "adautomix": MethodRow(
             "robustmix.methods.adautomix:AdAutoMix",

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
-from robustmix.methods.losses import binary_label_loss, cross_entropy, full_precision
+from robustmix.methods.losses import full_precision, label_loss
 from robustmix.methods.method import Setup, StepResult, require, top1
 from robustmix.methods.mixing import (
     Blend,
@@ -304,10 +304,7 @@ class SuperMix(nn.Module):
         return blend_cross_entropy(logits, labels, blend, smoothing=smoothing)
 
     def _label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        smoothing = self.label_smoothing
-        if self.bce is not None:
-            return binary_label_loss(logits, labels, self.bce, smoothing=smoothing)
-        return cross_entropy(logits, labels, smoothing=smoothing)
+        return label_loss(logits, labels, bce=self.bce, smoothing=self.label_smoothing)
 
     def _blend(self, mixed: SuperMixed, draws: SuperMixDraws) -> Blend:
         device = mixed.images.device

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
-from robustmix.methods.losses import binary_label_loss, cross_entropy
+from robustmix.methods.losses import label_loss
 from robustmix.methods.method import Setup, StepResult, split_step, top1
 from robustmix.methods.mixing import Blend, blend_alone
 
@@ -49,11 +49,7 @@ class Vanilla(nn.Module):
     def compute(self, batch: Batch, draws: tuple[()]) -> StepResult:
         """Return the loss of one batch, and its accuracy as ``top1``."""
         logits = self.network(batch.images)
-        smoothing = self.label_smoothing
-        if self.bce is None:
-            loss = cross_entropy(logits, batch.labels, smoothing=smoothing)
-        else:
-            loss = binary_label_loss(logits, batch.labels, self.bce, smoothing=smoothing)
+        loss = label_loss(logits, batch.labels, bce=self.bce, smoothing=self.label_smoothing)
         return StepResult(loss, {"loss": loss.detach(), "top1": top1(logits, batch.labels)})
 
     def classifier(self) -> nn.Module:

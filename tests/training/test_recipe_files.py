@@ -731,7 +731,7 @@ def test_rsb_trains_as_published(arch: str, method: str) -> None:
         if method == "rsb":
             said = [recipe.method_options[key] for key in ("mixup_alpha", "cutmix_alpha", "loss")]
             assert said == [0.1, 1.0, "bce"]
-        elif method != "automix":
+        else:
             assert (recipe.loss, recipe.bce_sum, recipe.bce_threshold) == ("bce", True, None)
         transform = TestTransform(**recipe.test_transform or {}).text()
         assert transform == "resize236-bicubic+centercrop224"
