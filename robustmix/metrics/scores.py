@@ -28,6 +28,9 @@ Labels: TypeAlias = "npt.NDArray[np.integer[Any]] | Tensor | Sequence[int]"
 BLOCK = 2**20
 """Logits converted to float64 at a time."""
 
+CACHED = 2**16
+"""Logits that are scored at a time: half a megabyte, which a processor's cache holds."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Scores:
@@ -124,9 +127,9 @@ def order_by_id(sample_ids: Sequence[str]) -> IntArray:
     return np.argsort(np.asarray(sample_ids), kind="stable").astype(np.int64)
 
 
-def row_blocks(n: int, num_classes: int) -> Iterator[slice]:
-    """Yield slices of rows that hold about ``BLOCK`` logits each."""
-    rows = max(1, BLOCK // num_classes)
+def row_blocks(n: int, num_classes: int, logits: int = BLOCK) -> Iterator[slice]:
+    """Yield slices of rows that hold about so many logits each."""
+    rows = max(1, logits // num_classes)
     for start in range(0, n, rows):
         yield slice(start, min(n, start + rows))
 
@@ -141,8 +144,11 @@ def check_finite(
             not count as a wrong prediction.
     """
     bad: list[int] = []
-    for rows in row_blocks(*logits.shape):
-        bad.extend(rows.start + np.flatnonzero(~np.isfinite(logits[rows]).all(axis=1)))
+    n, num_classes = logits.shape
+    for rows in row_blocks(n, num_classes, CACHED):
+        finite = np.isfinite(logits[rows])
+        if not finite.all():
+            bad.extend(rows.start + np.flatnonzero(~finite.all(axis=1)))
     if bad:
         names = [str(sample_ids[i]) if sample_ids is not None else str(i) for i in bad[:10]]
         more = f" and {len(bad) - 10} more" if len(bad) > 10 else ""
@@ -199,8 +205,9 @@ def score_logits(
     if not (np.isfinite(scale).all() and scale.min() > 0):
         raise UsageError("a temperature is finite and > 0", code="E-TEMPERATURE")
     blocks = [
-        _score_block(array[rows].astype(np.float64) / scale[rows, None], y[rows])
-        for rows in row_blocks(n, num_classes)
+        # The quotient is an array of its own, which is then worked in.
+        _score_block(np.divide(array[rows], scale[rows, None], dtype=np.float64), y[rows])
+        for rows in row_blocks(n, num_classes, CACHED)
     ]
     return Scores(
         *(np.concatenate([getattr(b, field.name) for b in blocks]) for field in fields(Scores))
@@ -208,13 +215,18 @@ def score_logits(
 
 
 def _score_block(z: FloatArray, labels: IntArray) -> Scores:
+    """Score rows whose logits, (n, K) float64, are used up."""
     rows = np.arange(len(z))
-    z_label = z[rows, labels][:, None]
-    before = np.arange(z.shape[1]) < labels[:, None]
-    pred = z.argmax(axis=1)
-    second, top = np.partition(z, -2, axis=1)[:, -2:].T
-    shifted = z - top[:, None]
-    error = np.exp(shifted)
+    pred, z_label = z.argmax(axis=1), z[rows, labels]
+    top = z[rows, pred]
+    rank = np.zeros(len(z), dtype=np.int64)
+    wrong = np.flatnonzero(pred != labels)  # of the others nothing ranks before the label
+    rank[wrong] = _ranks(z[wrong], labels[wrong], z_label[wrong])
+    error = z - top[:, None]
+    below_top = error[rows, labels]
+    z[rows, pred] = -np.inf
+    second = z.max(axis=1)
+    np.exp(error, out=error)
     total = error.sum(axis=1)
     error /= total[:, None]
     # Subtracting before squaring keeps the digits that sum(p^2) - 2 p_y + 1 would cancel.
@@ -222,9 +234,26 @@ def _score_block(z: FloatArray, labels: IntArray) -> Scores:
     return Scores(
         pred=pred.astype(np.int64),
         correct=pred == labels,
-        rank=((z > z_label) | ((z == z_label) & before)).sum(axis=1).astype(np.int64),
+        rank=rank,
         confidence=1 / total,
-        nll=np.log(total) - shifted[rows, labels],
-        brier=np.square(error).sum(axis=1),
+        nll=np.log(total) - below_top,
+        brier=np.square(error, out=error).sum(axis=1),
         margin=top - second,
     )
+
+
+def _ranks(z: FloatArray, labels: IntArray, z_label: FloatArray) -> IntArray:
+    """Count the classes that rank before the label, (n,): larger logits, and equal ones by index.
+
+    Args:
+        z: logits, (n, K).
+        labels: (n,).
+        z_label: logits of the labels, (n,).
+    """
+    larger, least = (
+        np.add.reduce(np.asarray(found).view(np.uint8), axis=1, dtype=np.int64)
+        for found in (z > z_label[:, None], z >= z_label[:, None])
+    )
+    for row in np.flatnonzero(least > larger + 1):  # more than the label itself has its logit
+        larger[row] += np.count_nonzero(z[row, : labels[row]] == z_label[row])
+    return np.asarray(larger)
