@@ -194,6 +194,46 @@ def kept_at(n: int, percent: int) -> int:
     return -(-n * percent // 100)
 
 
+class RunningErrors(NamedTuple):
+    """Errors among the most confident samples of resamples, without repeating any sample."""
+
+    errors: FloatArray
+    """1 for wrong and 0 for right, in the order of falling confidence, (n,)."""
+
+    counts: FloatArray
+    """How many each resample has up to each of them, (n, R)."""
+
+    wrong: FloatArray
+    """How many wrong ones it has up to each of those that are wrong, (1 + wrong ones, R)."""
+
+    @classmethod
+    def of(
+        cls, confidence: FloatArray, correct: npt.ArrayLike, weights: Weights
+    ) -> "RunningErrors":
+        """Count them in resamples, (R, n) weights whose rows sum to n."""
+        order = np.argsort(-confidence, kind="stable")
+        errors = 1 - np.asarray(correct, dtype=np.float64)[order]
+        drawn = np.asarray(weights.T, dtype=np.float64)[order]
+        wrong = np.zeros((1 + np.count_nonzero(errors), drawn.shape[1]))
+        np.cumsum(drawn[errors > 0], axis=0, out=wrong[1:])
+        return cls(errors, np.cumsum(drawn, axis=0, out=drawn), wrong)
+
+    def accuracy(self, percent: int) -> FloatArray:
+        """Compute the accuracy of the most confident ``percent`` % of samples, rounded up, (R,)."""
+        n, resamples = self.counts.shape
+        kept = kept_at(n, percent)
+        every = np.arange(resamples)
+        # The first sample with which there are as many, by halving.
+        low, high = np.zeros(resamples, dtype=np.int64), np.full(resamples, n - 1)
+        while (low < high).any():
+            middle = (low + high) // 2
+            few = self.counts[middle, every] < kept
+            low, high = np.where(few, middle + 1, low), np.where(few, high, middle)
+        among = np.cumsum(self.errors).astype(np.int64)[low]
+        surplus = self.counts[low, every] - kept
+        return np.asarray(1 - (self.wrong[among, every] - self.errors[low] * surplus) / kept)
+
+
 def accuracy_at(errors: FloatArray, percent: int) -> FloatArray:
     """Compute the accuracy of the most confident ``percent`` % of samples, rounded up, (R,)."""
     kept = kept_at(errors.shape[-1], percent)

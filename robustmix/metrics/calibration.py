@@ -9,7 +9,7 @@ import numpy as np
 
 from robustmix.errors import UsageError
 from robustmix.metrics import binned
-from robustmix.metrics.binned import BinSums, bin_index, bin_sums, reliability_table
+from robustmix.metrics.binned import BinSums, RunningErrors, bin_index, bin_sums, reliability_table
 from robustmix.metrics.chance import (
     Chance,
     Noise,
@@ -240,10 +240,13 @@ def aurc(rows: Rows) -> Definition:
 
 
 def _accuracy_at(rows: Rows, *, percent: int) -> Definition:
-    errors = _errors(rows)
+    confidence, correct = rows.clean("confidence"), rows.clean("correct")
+    errors = rows.shared(
+        "running errors", lambda weights: RunningErrors.of(confidence, correct, weights)
+    )
 
     def statistic(weights: FloatArray) -> FloatArray:
-        return binned.accuracy_at(errors(weights), percent)
+        return errors(weights).accuracy(percent)
 
     kept = binned.kept_at(rows.n, percent)
     hits = round(kept * float(statistic(once(rows.n))[0]))

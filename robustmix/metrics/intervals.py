@@ -164,8 +164,10 @@ def resample(n: int, replicates: int, rng: np.random.Generator) -> IntArray:
     ``n`` uniform indices, which is faster than a chain of ``n`` binomials.
     """
     draws = rng.integers(n, size=(replicates, n))
-    draws += n * np.arange(replicates)[:, None]
-    return np.bincount(draws.ravel(), minlength=replicates * n).reshape(replicates, n)
+    # One resample after the other: its counts lie in the processor's cache.
+    for row, drawn in enumerate(draws):
+        draws[row] = np.bincount(drawn, minlength=n)
+    return draws
 
 
 def bootstrap(

@@ -13,11 +13,14 @@ from sklearn.isotonic import IsotonicRegression
 from robustmix.errors import UsageError
 from robustmix.metrics import classwise
 from robustmix.metrics.binned import (
+    RunningErrors,
+    accuracy_at,
     bin_sums,
     ece_paper_tool,
     expected_calibration_error,
     paper_tool_error,
     reliability_table,
+    sorted_errors,
 )
 from robustmix.metrics.calibration import bin_counts, calibration_metrics
 from robustmix.metrics.classwise import (
@@ -80,6 +83,20 @@ def test_tace_weights_are_repetitions() -> None:
             np.repeat(logits, w, axis=0), np.repeat(labels, w), 10
         )
         assert weighted[replicate] == pytest.approx(again[0], abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2, 97, 211])
+@pytest.mark.parametrize("right", [0.0, 0.3, 1.0])
+def test_accuracies_counted_without_repetitions_are_those_of_the_repeated_samples(
+    n: int, right: float
+) -> None:
+    rng = np.random.default_rng(n)
+    confidence, correct = np.round(rng.random(n), 2), rng.random(n) < right  # with ties
+    weights = resample(n, 13, bootstrap_rng(1)).astype(float)
+    running = RunningErrors.of(confidence, correct, weights)
+    repeated = sorted_errors(confidence, correct, weights)
+    for percent in (1, 50, 90, 100):
+        assert np.array_equal(running.accuracy(percent), accuracy_at(repeated, percent))
 
 
 def test_tace_by_hand() -> None:
