@@ -70,14 +70,16 @@ def evaluate(
         str | None, typer.Option(help="So many images (500) or that share (0.1).")
     ] = None,
     batch_size: Annotated[
-        int | None,
-        typer.Option(help="Images a pass [default: 128 if they fit]."),
-    ] = None,
+        str, typer.Option(metavar="<N>|auto", help="Images a pass; auto: as many as fit.")
+    ] = "auto",
     image_memory: Annotated[
         int | None,
         typer.Option(help="MiB of decoded files kept [default: 1024]."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="fp32, tf32 (GPU) or bf16 of the network.")
+    ] = "fp32",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report [default: a new one in runs/].")
@@ -165,8 +167,9 @@ def evaluate(
 
     from robustmix.comparison.gather import gather_shards
     from robustmix.data.preparation import TransformOptions
+    from robustmix.environment import choose_device
     from robustmix.evaluation.block_order import checked_image_memory
-    from robustmix.evaluation.engine import check_batch_size
+    from robustmix.evaluation.engine import read_batch_size
     from robustmix.evaluation.evaluate import evaluate as run_evaluation
     from robustmix.evaluation.evaluate import exit_code
     from robustmix.evaluation.forecast import forecast
@@ -174,12 +177,15 @@ def evaluate(
     from robustmix.evaluation.prepare import prepare
     from robustmix.evaluation.progress import open_progress
     from robustmix.models.load import load_model
+    from robustmix.precision import checked_precision
     from robustmix.progress import progress_kind
     from robustmix.report.terminal import Summary, error_lines, note_lines, warning_lines
 
     protocols = split_names(protocol or [])
     # Asked once before the model is read: a wrong name or value should not wait for that.
     plan(names or None, protocols=protocols, options=options)
+    size = read_batch_size(batch_size)
+    checked_precision(precision, choose_device(device))
     shown = open_progress(progress_kind("none" if place.quiet else progress), console.talk())
     robust = load_model(
         given[0],
@@ -199,8 +205,6 @@ def evaluate(
     )
     if dry_run:
         shown.close()
-        if batch_size is not None:
-            check_batch_size(batch_size)
         evaluation = prepare(
             robust,
             dataset,
@@ -210,6 +214,7 @@ def evaluate(
             data_dir=data_dir,
             limit=count,
             device=device,
+            precision=precision,
             seed=seed,
             keep_going=keep_going,
             allow_partial=allow_partial,
@@ -222,7 +227,7 @@ def evaluate(
         checked_image_memory(image_memory, evaluation.data.pixels)
         _show_forecast(
             evaluation,
-            forecast(evaluation, batch_size=batch_size or evaluation.usual_batch),
+            forecast(evaluation, batch_size=size or evaluation.usual_batch),
             json=json,
         )
         return
@@ -234,9 +239,10 @@ def evaluate(
             protocols=protocols,
             data_dir=data_dir,
             limit=count,
-            batch_size=batch_size,
+            batch_size=size,
             image_memory=image_memory,
             device=device,
+            precision=precision,
             seed=seed,
             out=place.folder,
             resume=resume,

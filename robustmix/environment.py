@@ -51,14 +51,19 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def describe_environment(device: torch.device) -> dict[str, object]:
-    """Return the fields of a report's ``environment``."""
+def describe_environment(device: torch.device, *, tf32: bool = False) -> dict[str, object]:
+    """Return the fields of a report's ``environment``.
+
+    Args:
+        device: the run's.
+        tf32: whether the network was let to multiply so; all else never is.
+    """
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "tf32": False,  # the evaluation switches it off
+        "tf32": tf32,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "threads": torch.get_num_threads(),
         "packages": {name: _version(name) for name in PACKAGES},

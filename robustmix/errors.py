@@ -83,7 +83,13 @@ class InternalError(RobustmixError):
 
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
+_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "alloc_failed",
+)
 """What backends say that raise a plain RuntimeError."""
 
 

@@ -93,6 +93,7 @@ def _check(report: Report, first: Report) -> None:
         ("official sizes", expected.dataset.partial_of, content.dataset.partial_of),
         ("class orders", expected.dataset.class_names_sha256, content.dataset.class_names_sha256),
         ("data files", expected.dataset.files, content.dataset.files),
+        ("precisions", expected.model.precision, content.model.precision),
         ("transforms", expected.dataset.transform, content.dataset.transform),
         ("seeds", expected.run.seed, content.run.seed),
     ):

@@ -252,6 +252,11 @@ def pair_warnings(pair: Pair) -> list[str]:
             f"W-TRANSFORM: the images were prepared differently ({plain(a.dataset.transform, 60)} "
             f"and {plain(b.dataset.transform, 60)})"
         )
+    if a.model.precision != b.model.precision:
+        lines.append(
+            f"W-PRECISION: the networks computed in {a.model.precision} and {b.model.precision}, "
+            "so a difference may be one of rounding"
+        )
     lines += _plugin_warnings(a, b)
     lines += _other_plugins(a, b)
     if pair.n < pair.of:

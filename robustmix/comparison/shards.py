@@ -13,7 +13,7 @@ from robustmix.evaluation.suites.registry import read_suite
 from robustmix.report.report import Report
 from robustmix.report.rows import own_places
 from robustmix.report.samples import Added, Samples, Table
-from robustmix.report.schema import ReportModel, ShardPart, SuitePart, Warn
+from robustmix.report.schema import JsonDict, ReportModel, ShardPart, SuitePart, Warn
 from robustmix.report.text import plain
 from robustmix.rng import subset_positions
 
@@ -231,7 +231,7 @@ def _describe(content: ReportModel, shards: Sequence[Report]) -> None:
             "id": hashlib.sha256("\n".join(run.id for run in runs).encode()).hexdigest()[:32],
             "config": {
                 "suites": list(content.suites),
-                "batch_size": runs[0].config.get("batch_size"),
+                **_batches([run.config for run in runs]),
                 "shards": len(shards),
             },
             "started": min(run.started for run in runs),
@@ -250,3 +250,11 @@ def _refused(why: str) -> IncompatibleError:
         "merge all shards of one evaluation: robustmix report merge DIR... --out DIR",
         code="E-MERGE",
     )
+
+
+def _batches(configs: Sequence[JsonDict]) -> JsonDict:
+    """Say which batches the shards took, as one run does: in the end those of the least memory."""
+    known = {key: configs[0].get(key) for key in ("batch_size", "batch_size_asked")}
+    left = [config.get("batch_size_at_last") for config in configs]
+    sizes = [size for size in left if isinstance(size, int)]
+    return known | {"batch_size_at_last": min(sizes) if sizes else None}

@@ -47,7 +47,9 @@ class TensorPixels:
 
     def take(self, indices: Tensor) -> Tensor:
         """Return images uint8 (n, 3, H, W), on the device they live on."""
-        return self.images.index_select(0, indices.to(self.images.device))
+        from robustmix.data.transforms import on_device
+
+        return self.images.index_select(0, on_device(indices, self.images.device))
 
     def to(self, device: torch.device) -> TensorPixels:
         """Return the pixels on ``device``."""

@@ -1,13 +1,16 @@
 """The evaluation engine: parts of suites, in blocks, in batches, with resume and guards.
 
 Results do not depend on the batch size: every draw comes from the sample's id, and every batch is
-padded (``robustmix.models.robust_model.padded``).
+padded (``robustmix.models.robust_model.padded``). The rows of a unit are scored and written beside
+the work on the next, so that a GPU need not wait for either.
 """
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,23 +22,44 @@ from robustmix.arrays import Array
 from robustmix.batch_memory import halved
 from robustmix.data.images import ImageSet
 from robustmix.data.transforms import on_device
-from robustmix.errors import IncompleteError, UsageError
+from robustmix.errors import IncompleteError, UsageError, out_of_memory
 from robustmix.evaluation.block_order import Reading
 from robustmix.evaluation.progress import EvalProgress, Silence
 from robustmix.evaluation.resume_store import BLOCK, Kept, Unit, UnitStore
 from robustmix.evaluation.suite import Batch, Columns, Context, Part, Prepared
 from robustmix.metrics.scores import score_logits
 from robustmix.models.checks import buffers_hash
+from robustmix.precision import tf32
 from robustmix.report.rows import own_places
 from robustmix.report.samples import Added, Table
 from robustmix.report.schema import ShardPart
 from robustmix.signals import StopRequest
+from robustmix.text import plain
 
 ASK_SECONDS = 5.0
 """How often the caller is asked within a unit; unlike a signal, that may take its time."""
 
 MOST_BATCH = 1_000_000
 """Largest batch; no device takes more, and counters of the network's kernels end at 2^31."""
+
+
+AUTO = "auto"
+"""Asks for batches that fit into the memory of the device."""
+
+
+def read_batch_size(asked: int | str | None) -> int | None:
+    """Read what was asked for: a number, also as text, or ``auto``; None stands for ``auto``.
+
+    Raises:
+        UsageError: it is neither, or no batch can have that size.
+    """
+    if asked is None or asked == AUTO:
+        return None
+    text = str(asked)
+    if isinstance(asked, bool) or not text.removeprefix("-").isdecimal():
+        raise UsageError(f"expected --batch-size auto or a number, got {plain(text, 40)!r}")
+    check_batch_size(int(text) if len(text) < 20 else MOST_BATCH + 1)
+    return int(text)
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -117,12 +141,18 @@ class Engine:
 
         def run(batch_size: int) -> Table | None:
             self.batch_size = batch_size  # for the suites that follow, too
-            return self._run(suite, key, positions, shard)
+            with _Shelf(self.store) as shelf:
+                return self._run(suite, key, positions, shard, shelf)
 
         return halved(run, self.batch_size, self.context.device)
 
     def _run(
-        self, suite: Prepared, key: str, positions: Tensor | None, shard: ShardPart | None
+        self,
+        suite: Prepared,
+        key: str,
+        positions: Tensor | None,
+        shard: ShardPart | None,
+        shelf: "_Shelf",
     ) -> Table | None:
         added = suite.added()
         context = self.context.cut(positions)
@@ -134,7 +164,7 @@ class Engine:
         parts = suite.parts(context)
         self.progress.start(key, len(parts) * int(mine.sum()))
         before = buffers_hash(context.robust)
-        rows = self._rows(suite, context, key, parts, mine)
+        rows = self._rows(suite, context, key, parts, mine, shelf)
         if buffers_hash(context.robust) != before:
             raise IncompleteError(
                 "the model's buffers changed while it was evaluated",
@@ -157,21 +187,22 @@ class Engine:
         key: str,
         parts: Sequence[Part],
         mine: NDArray[np.bool_],
+        shelf: "_Shelf",
     ) -> dict[tuple[str, int], dict[str, Array]]:
         """Do the parts over the samples that are ``mine``; the rows are of all, zeros elsewhere."""
         rows: dict[tuple[str, int], dict[str, Array]] = {}
-        partial = any(part.select for part in parts)
+        selective = any(part.select for part in parts)
         for group in _together(parts):
             select = group[0].select
             chosen = np.arange(len(mine)) if select is None else select(rows)
             chosen = chosen[mine[chosen]]
             for part in group:
                 self.progress.advance(key, part.name, int(mine.sum()) - len(chosen))
-            found = self._group(context, key, group, torch.from_numpy(chosen))
+            found = self._group(context, key, group, torch.from_numpy(chosen), shelf)
             for part, columns in zip(group, found, strict=True):
-                if len(chosen) < len(mine) or partial:
+                if len(chosen) < len(mine) or selective:
                     like = next(iter(rows.values()), {})
-                    if partial:
+                    if selective:
                         like = {"tested": np.zeros(len(mine), dtype=bool), **like}
                     columns = {c: _spread(of, chosen, len(mine), like) for c, of in columns.items()}
                 trials = range(suite.rounds) if part.all_trials else (part.trial,)
@@ -181,23 +212,27 @@ class Engine:
         return rows
 
     def _group(
-        self, context: Context, key: str, group: Sequence[Part], chosen: Tensor
+        self,
+        context: Context,
+        key: str,
+        group: Sequence[Part],
+        chosen: Tensor,
+        shelf: "_Shelf",
     ) -> list[dict[str, dict[str, Array]]]:
         """Do parts over the same samples: spans outside, parts inside.
 
         The images of a span stay decoded, so each is decoded once for all the parts.
         """
-        done: list[dict[int, Mapping[str, Array]]] = [{} for _ in group]
+        done: list[dict[int, Future[Kept]]] = [{} for _ in group]
         reading = Reading.of(context.data.pixels, self._largest(group))
         for start, stop in reading.spans(len(chosen)):
             for part, blocks in zip(group, done, strict=True):
                 for visit in _visits(part, chosen, start, stop):
-                    kept = self._visit(context, key, part, visit, reading)
-                    if kept.n == len(visit.indices):
-                        blocks[visit.block] = kept.arrays
+                    # The last visit of a unit has the whole of it.
+                    blocks[visit.block] = self._visit(context, key, part, visit, reading, shelf)
         columns = []
         for part, blocks in zip(group, done, strict=True):
-            columns.append(_columns(part, list(blocks.values())))
+            columns.append(_columns(part, [one.result().arrays for one in blocks.values()]))
             blocks.clear()
         return columns
 
@@ -205,19 +240,25 @@ class Engine:
         return max(part.batch_size or self.batch_size for part in group)
 
     def _visit(
-        self, context: Context, key: str, part: Part, visit: "_Visit", reading: "Reading"
-    ) -> Kept:
+        self,
+        context: Context,
+        key: str,
+        part: Part,
+        visit: "_Visit",
+        reading: "Reading",
+        shelf: "_Shelf",
+    ) -> "Future[Kept]":
         """Give the rows of a unit: those that are kept, and those that this span adds."""
         self._answer(unit=True)
         indices = visit.indices
         ids = [context.data.sample_ids[i] for i in indices.tolist()]
         unit = Unit(key, f"{part.name}-t{part.trial}", visit.block, ids)
-        kept = self.store.get(unit) or Kept(0, {})
+        kept = shelf.get(unit) or Kept(0, {})
         if visit.first:
             self.progress.advance(key, part.name, kept.n)
         if kept.n == len(ids):
             self.resumed_units += visit.reach == len(ids)
-            return kept
+            return _known(kept)
         # What is kept ends with a batch, so batches of a size of their own stay what they were.
         size = part.batch_size or self.batch_size
         left = max(0, visit.reach - kept.n)
@@ -228,17 +269,71 @@ class Engine:
                 self._answer()
                 at = kept.n + sum(len(one.indices) for one in found)
                 with reading.ahead(f"{key} {part.name}", visit.later[at:]):
-                    found.append(_Found(chunk, part.compute(_batch(context, chunk))))
+                    found.append(_Found(chunk, _computed(context, part, chunk, shelf)))
                 self.progress.advance(key, part.name, len(chunk))
         except Interrupted:
+            context.judge()
             if found:
-                self.store.put(unit, _added(context, part, kept, found))
+                shelf.put(unit, partial(_added, context, part, kept, found))
             raise
         if not found:
+            return _known(kept)
+        context.judge()
+        return shelf.put(unit, partial(_added, context, part, kept, found))
+
+
+class _Shelf:
+    """Scores and writes the rows of units, one after the other, beside what else is done.
+
+    At most one unit waits, so that no more than the results of two are held.
+    """
+
+    def __init__(self, store: UnitStore) -> None:
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, "robustmix-rows")
+        self._last: tuple[Unit, Future[Kept]] | None = None
+
+    def __enter__(self) -> "_Shelf":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Let what was begun come to its end: it is on disk when an evaluation stops."""
+        self._thread.shutdown()
+        if raised[0] is None:
+            self.settle()
+
+    def get(self, unit: Unit) -> Kept | None:
+        """Return the rows that are there of a unit, or None."""
+        if self._last is not None and self._last[0] == unit:
+            return self._last[1].result()
+        return self._store.get(unit)
+
+    def put(self, unit: Unit, rows: Callable[[], Kept]) -> "Future[Kept]":
+        """Make the rows of a unit and write them.
+
+        Raises:
+            IncompleteError: the rows of the unit before are none.
+        """
+        self.settle()
+
+        def work() -> Kept:
+            kept = rows()
+            self._store.put(unit, kept)
             return kept
-        whole = _added(context, part, kept, found)
-        self.store.put(unit, whole)
-        return whole
+
+        self._last = unit, self._thread.submit(work)
+        return self._last[1]
+
+    def settle(self) -> None:
+        """Wait for the unit that is being put away, and raise what it raised."""
+        if self._last is not None:
+            self._last[1].result()
+
+
+def _known(kept: Kept) -> "Future[Kept]":
+    future: Future[Kept] = Future()
+    future.set_result(kept)
+    return future
 
 
 def _own_added(added: ImageSet | None, places: NDArray[np.int64]) -> Added | None:
@@ -303,6 +398,19 @@ class _Found(NamedTuple):
     rows: Mapping[str, Columns]
 
 
+def _computed(
+    context: Context, part: Part, indices: Tensor, shelf: _Shelf
+) -> Mapping[str, Columns]:
+    """Work on a batch; what came before it, and only shows now, explains what it led to."""
+    try:
+        return part.compute(_batch(context, indices))
+    except Exception as error:
+        if not out_of_memory(error):  # to look takes memory, too
+            shelf.settle()
+            context.judge()
+        raise
+
+
 def _added(context: Context, part: Part, kept: Kept, found: Sequence[_Found]) -> Kept:
     """Put the rows of some batches behind those that were kept, scores in the place of logits."""
     columns: dict[str, list[Tensor]] = {}
@@ -353,7 +461,7 @@ def _batch(context: Context, indices: Tensor) -> Batch:
     return Batch(
         indices=indices,
         sample_ids=tuple(data.sample_ids[i] for i in indices.tolist()),
-        labels=data.labels[indices].to(device),
+        labels=on_device(data.labels[indices], device),
         images=lambda: on_device(data.pixels.take(indices), device),
     )
 
@@ -391,11 +499,6 @@ def _table(rows: Mapping[tuple[str, int], dict[str, Array]], trials: int) -> Tab
 @contextlib.contextmanager
 def guarded(device: torch.device) -> Iterator[None]:
     """Evaluate without side effects: TF32 off, the caller's generators and settings restored."""
-    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     devices = [device] if device.type == "cuda" else []
-    try:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+    with tf32(False), torch.random.fork_rng(devices=devices):
+        yield

@@ -13,7 +13,7 @@ from robustmix.corruptions.registry import CORRUPTIONS
 from robustmix.data.preparation import TransformOptions
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.evaluation.block_order import checked_image_memory
-from robustmix.evaluation.engine import check_batch_size
+from robustmix.evaluation.engine import read_batch_size
 from robustmix.evaluation.evaluation import Evaluation
 from robustmix.evaluation.model_images import Images
 from robustmix.evaluation.plan import Wanted
@@ -42,9 +42,10 @@ def evaluate(
     protocols: Sequence[str] = (),
     data_dir: Path | str | None = None,
     limit: int | float | None = None,
-    batch_size: int | None = None,
+    batch_size: int | str | None = None,
     image_memory: int | None = None,
     device: str = "auto",
+    precision: str = "fp32",
     seed: int = 0,
     out: Path | str | None = None,
     resume: bool = False,
@@ -79,12 +80,15 @@ def evaluate(
         limit: evaluate only so many samples (int) or that share of them (float below 1), chosen by
             the seed; every condition sees the same ones.
         batch_size: samples a forward pass; it does not change any number, and is halved where
-            memory runs out. None takes 128, or fewer where that many images of this size will
-            hardly fit into the device's memory.
+            memory runs out. None or ``auto``: 128 on a processor and up to 2,048 on a GPU, fewer
+            where so many will hardly fit into its memory, by the size of the images and the
+            network. The report has what was asked for, taken, and left in the end.
         image_memory: MiB of decoded images of files that are kept, so that each is decoded once
             for all conditions of a suite, not once for each; it does not change any number. None
             takes 1024. Images in memory need none of it.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        precision: what the network computes in: ``fp32``; ``tf32``, on NVIDIA's GPUs; or ``bf16``.
+            The last two change numbers: the report says so, and comparisons warn.
         seed: of everything random.
         out: folder for ``report.json`` and ``samples.npz``; None writes nothing.
         resume: take over what an interrupted evaluation left in ``out``.
@@ -132,8 +136,7 @@ def evaluate(
         >>> evaluate(model, "digits", ["clean"], limit=20).metric("clean.top1").n
         20
     """
-    if batch_size is not None:
-        check_batch_size(batch_size)
+    size = read_batch_size(batch_size)
     if resume and force:
         raise UsageError("--resume and --force exclude each other", "give one of them")
     if resume and out is None:
@@ -152,6 +155,7 @@ def evaluate(
         data_dir=data_dir,
         limit=limit,
         device=device,
+        precision=precision,
         seed=seed,
         keep_going=keep_going,
         allow_partial=allow_partial,
@@ -162,7 +166,6 @@ def evaluate(
         shard=shard,
     )
     memory = checked_image_memory(image_memory, evaluation.data.pixels)
-    batch_size = batch_size or evaluation.usual_batch
     with _workspace(out, resume=resume, force=force) as place:
         store = UnitStore(place / UNITS)
         finished = _already_done(place, evaluation, store) if resume else None
@@ -171,9 +174,7 @@ def evaluate(
             return finished
         store.open(evaluation.identity(), resume=resume)
         with stop_on_signals(should_stop) as stop:
-            report = evaluation.run(
-                store, batch_size, progress or Silence(), stop, image_memory=memory
-            )
+            report = evaluation.run(store, size, progress or Silence(), stop, image_memory=memory)
             if out is not None:
                 report.save(place)
                 if report.content.run.status == "success":

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import robustmix
-from robustmix.batch_memory import fitting_batch
+from robustmix.batch_memory import copies_of, fitting_batch, free_memory, image_size
 from robustmix.data.content import pixels_sha256
 from robustmix.data.images import ImageSet, Pixels
 from robustmix.data.manifests import DATASETS
@@ -20,7 +20,7 @@ from robustmix.data.reading import keeping_decoded, kept_decoded
 from robustmix.environment import describe_environment, timestamp
 from robustmix.errors import RobustmixError
 from robustmix.evaluation.block_order import IMAGE_MEMORY
-from robustmix.evaluation.engine import Engine, Interrupted, guarded
+from robustmix.evaluation.engine import AUTO, Engine, Interrupted, guarded
 from robustmix.evaluation.faults import suite_fault
 from robustmix.evaluation.patches import token_patch
 from robustmix.evaluation.plan import Planned
@@ -37,6 +37,7 @@ from robustmix.metrics.registry import METRICS
 from robustmix.models.checks import state_hash
 from robustmix.models.names import ARCHS
 from robustmix.models.robust_model import RobustModel, padded
+from robustmix.models.watched import WatchedModel
 from robustmix.report.report import Report, without_folders
 from robustmix.report.rows import Rows
 from robustmix.report.samples import Samples
@@ -60,8 +61,9 @@ from robustmix.tables import Origin
 
 Answer = TypeVar("Answer")
 
-DEFAULT_BATCH = 128
-"""Most samples a forward pass where nobody says how many."""
+DEFAULT_BATCH, GPU_BATCH = 128, 2048
+"""Most samples a forward pass where nobody says how many: on a processor, which larger ones make no
+faster, and on a GPU, which has little to do between many small ones but wait for the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,10 +187,25 @@ class Evaluation:
         ]
 
     @property
+    def gradients(self) -> bool:
+        """Whether a suite may ask the network for gradients: what others' ask for is not known."""
+        return any(
+            bool(ready.origins) or ready.prepared.passes(1).backwards != 0 for ready in self.suites
+        )
+
+    @cached_property
     def usual_batch(self) -> int:
-        """Samples a forward pass where nobody says how many."""
-        height, width = self.robust.resize or self.robust.input_size[1:]
-        return fitting_batch((3, height, width), self.device, most=DEFAULT_BATCH)
+        """Samples a forward pass where nobody says how many.
+
+        On a GPU by its free memory, the size of the images, and what one takes in the network.
+        """
+        size = image_size(self.robust)
+        if self.device.type != "cuda":
+            return fitting_batch(size, self.device, most=DEFAULT_BATCH)
+        with guarded(self.device):
+            copies = copies_of(self.robust, gradients=self.gradients)
+        memory = free_memory(self.device)
+        return fitting_batch(size, self.device, most=GPU_BATCH, copies=copies, memory=memory)
 
     def identity(self) -> dict[str, str]:
         """Hash what decides whether finished units may be used."""
@@ -208,6 +225,8 @@ class Evaluation:
             "device": self.device.type,
             "version": robustmix.__version__,
         }
+        if self.robust.precision != "fp32":
+            run["precision"] = self.robust.precision
         suites = {}
         for ready in self.suites:
             foreign = [origin.model_dump() for origin in ready.origins]
@@ -223,7 +242,7 @@ class Evaluation:
     def run(
         self,
         store: UnitStore,
-        batch_size: int,
+        batch_size: int | None,
         progress: EvalProgress,
         stop: StopRequest,
         *,
@@ -233,11 +252,12 @@ class Evaluation:
 
         Args:
             store: finished units.
-            batch_size: samples a forward pass.
+            batch_size: samples a forward pass; None: ``usual_batch``.
             progress: is told how far it is.
             stop: asked before every unit of work.
             image_memory: MiB of images of files that stay decoded from condition to condition.
         """
+        asked, batch_size = batch_size, batch_size or self.usual_batch
         started, clock = timestamp(), time.monotonic()
         samples = Samples(
             sample_ids=self.data.sample_ids,
@@ -282,12 +302,16 @@ class Evaluation:
                 config={
                     "suites": [key for key in self.order if key in parts],
                     "batch_size": batch_size,
+                    "batch_size_asked": AUTO if asked is None else asked,
+                    "batch_size_at_last": engine.batch_size,
                 },
                 seed=self.seed,
                 fingerprint=self.fingerprint,
                 resumed_units=engine.resumed_units,
             ),
-            environment=Environment.model_validate(describe_environment(self.device)),
+            environment=Environment.model_validate(
+                describe_environment(self.device, tf32=self.robust.precision == "tf32")
+            ),
             model=self._model_part(checks),
             dataset=DatasetPart.model_validate(self.dataset | {"shard": self.shard}),
             protocol=Protocol(
@@ -310,8 +334,11 @@ class Evaluation:
         return Report(content, samples)
 
     def _context(self, samples: Samples, pixels: Pixels) -> Context:
+        watched = WatchedModel(self.robust)
         return Context(
-            model=padded(self.robust),
+            model=padded(watched),
+            judge=watched.judge,
+            gradients=self.gradients,
             robust=self.robust,
             data=replace(self.data, pixels=pixels).to(self.device),
             official=torch.arange(len(self.data)) if self.chosen is None else self.chosen,
@@ -407,6 +434,7 @@ class Evaluation:
             resize=list(robust.resize) if robust.resize else None,
             token_patch=token_patch(robust),
             class_map_sha256=info.class_map_sha256,
+            precision=robust.precision,
             params=info.params,
             trusted_pickle=info.trusted_pickle,
             training={

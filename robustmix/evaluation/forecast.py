@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from robustmix.attacks import input_gradient
+from robustmix.batch_memory import halved
 from robustmix.evaluation.engine import check_batch_size, guarded
 from robustmix.evaluation.evaluation import Evaluation
 from robustmix.evaluation.suite import to_unit
@@ -62,14 +63,18 @@ def forecast(
 
     Args:
         evaluation: the evaluation.
-        batch_size: samples a forward pass.
+        batch_size: samples a forward pass; fewer where memory runs out.
         seconds: how long to measure the network for.
 
     Raises:
         UsageError: the batch size is invalid.
     """
     check_batch_size(batch_size)
-    forward_s, backward_s = probe(evaluation, batch_size=batch_size, seconds=seconds)
+
+    def measured(batch: int) -> tuple[float, float]:
+        return probe(evaluation, batch_size=batch, seconds=seconds)
+
+    forward_s, backward_s = halved(measured, batch_size, evaluation.device)
     costs = []
     for ready in evaluation.suites:
         if ready.key not in evaluation.own:  # another shard's

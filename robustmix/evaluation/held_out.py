@@ -119,15 +119,20 @@ def score_split(model: Model, images: ImageSet, device: torch.device) -> Calibra
         images: the split.
         device: where the model is.
     """
+    from robustmix.batch_memory import halved
     from robustmix.data.reading import in_order
+    from robustmix.data.transforms import on_device
 
-    parts = []
-    chunks = torch.split(torch.arange(len(images)), BATCH)
-    with torch.no_grad(), closing(in_order(images.pixels, chunks)) as batches:
-        for _, stored in batches:
-            parts.append(model(stored.to(device).float() / 255).float().cpu())
+    def scored(batch: int) -> torch.Tensor:
+        parts = []
+        chunks = torch.split(torch.arange(len(images)), batch)
+        with torch.no_grad(), closing(in_order(images.pixels, chunks)) as batches:
+            for _, stored in batches:
+                parts.append(model(on_device(stored, device).float() / 255).float())
+        return torch.cat(parts).cpu()
+
     labels = images.labels.numpy().astype(np.int64)
-    logits = torch.cat(parts).numpy()
+    logits = halved(scored, BATCH, device).numpy()
     return CalibrationSplit(logits=logits, labels=labels, sample_ids=images.sample_ids)
 
 

@@ -27,6 +27,7 @@ from robustmix.evaluation.suites.registry import SUITES
 from robustmix.files import hash_json
 from robustmix.models.load import load_model
 from robustmix.models.robust_model import RobustModel
+from robustmix.precision import checked_precision
 from robustmix.report.schema import ShardPart
 from robustmix.rng import seeded_subset
 from robustmix.tables import require_plugins
@@ -42,6 +43,7 @@ def prepare(
     data_dir: Path | str | None = None,
     limit: int | float | None = None,
     device: str = "auto",
+    precision: str = "fp32",
     seed: int = 0,
     keep_going: bool = False,
     allow_partial: bool = False,
@@ -62,7 +64,7 @@ def prepare(
     share = None if shard is None else parse_shard(shard)
     where = choose_device(device)
     robust = model if isinstance(model, RobustModel) else load_model(model)
-    robust = robust.to(where)
+    robust = robust.to(where).in_precision(checked_precision(precision, where))
     asked = dataset if isinstance(dataset, str) else robust.info.dataset or ""
     planned = plan(
         suites,

@@ -9,8 +9,8 @@ from torch import Tensor
 from robustmix.errors import IntakeError, RobustmixError
 from robustmix.models.checks import sanity_checks
 from robustmix.models.robust_model import RobustModel
+from robustmix.precision import ROUNDING
 from robustmix.report.samples import Samples
-from robustmix.report.trust import REPEAT_TOLERANCE
 
 CHECKED = 16
 """Images that are asked about."""
@@ -26,6 +26,9 @@ class Repeats:
     found: dict[str, Any]
     """What ``sanity_checks`` finds."""
 
+    tolerance: float
+    """What rounding stays below, in the model's precision."""
+
     @classmethod
     def ask(cls, robust: RobustModel, images: Tensor) -> "Repeats":
         """Ask about the first images (n, 3, H, W) in [0, 1], on the model's device.
@@ -36,7 +39,7 @@ class Repeats:
         try:
             with torch.no_grad():
                 passes = robust(images).cpu(), robust(images).cpu()
-            return cls(passes, sanity_checks(robust, images))
+            return cls(passes, sanity_checks(robust, images), ROUNDING[robust.precision])
         except RobustmixError:
             raise
         except Exception as error:
@@ -64,5 +67,5 @@ class Repeats:
         difference = float(moved / first.abs().max().clamp_min(1e-12))
         return self.found | {
             "repeat_difference": difference if difference < float("inf") else None,
-            "repeat_tolerance": REPEAT_TOLERANCE,
+            "repeat_tolerance": self.tolerance,
         }

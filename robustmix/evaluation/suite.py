@@ -41,6 +41,8 @@ from robustmix.report.schema import (
 from robustmix.tables import Origin
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import torch
     from torch import Tensor
 
@@ -102,6 +104,10 @@ class Part:
     """Samples a unit of long work, between which it can be interrupted; None: ``BLOCK``."""
 
 
+def _nothing() -> None:
+    """Judge nothing: the model does so itself."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a suite works with."""
@@ -121,6 +127,23 @@ class Context:
 
     positions: "Tensor | None" = None
     """Which of the evaluated samples ``data`` holds, rising, int64 CPU; None: all of them."""
+
+    judge: Callable[[], None] = _nothing
+    """Refuses pixels outside [0, 1] that ``model`` was given since this was last asked. It waits
+    for the device, so the engine asks once a unit; see ``WatchedModel``."""
+
+    gradients: bool = True
+    """Whether a suite of the run may ask the network for gradients."""
+
+    def scoring(self) -> "AbstractContextManager[None]":
+        """Give the mode to score in: nothing of the pass is kept for a gradient.
+
+        Inference mode is a few percent faster, but what a network keeps of such a pass for the next
+        one (tables that it makes when first asked) can then take part in no gradient.
+        """
+        import torch
+
+        return torch.no_grad() if self.gradients else torch.inference_mode()
 
     @property
     def clean(self) -> Table | None:

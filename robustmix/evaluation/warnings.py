@@ -28,7 +28,9 @@ def find_warnings(
 
     Those that put every number in doubt come first, for a terminal shows only a few.
     """
-    warnings = model_doubts(checks)
+    warnings = model_doubts(checks, robust.precision)
+    if robust.precision != "fp32":
+        warnings.append(_rounded(robust.precision))
     if "clean" in samples.tables:
         warnings += _class_order(samples)
     notes = [note for note in robust.info.notes if not note.startswith("I-")]
@@ -65,6 +67,14 @@ def _trained_on_part(partial: Mapping[str, Any]) -> str:
         if isinstance(counts, list | tuple) and len(counts) == 2
     )
     return f"W-TRAINED-ON-PART: the training did not have the whole data set (images {said})"
+
+
+def _rounded(precision: str) -> Warn:
+    return Warn(
+        code="W-PRECISION",
+        message=f"the network computed in {precision}: its logits are rounded, so predictions, "
+        "confidences and attacks are not those of float32, and compare with none of these",
+    )
 
 
 def smaller_batch(asked: int, taken: int) -> Warn:

@@ -7,9 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from robustmix.models.robust_model import RobustModel
-
-BATCH_TOLERANCE = 1e-4
-"""Largest difference between a sample alone and in a batch, relative to the largest logit."""
+from robustmix.precision import ROUNDING
 
 ALONE = 4
 """How many samples are also scored alone."""
@@ -84,6 +82,7 @@ def sanity_checks(model: RobustModel, images: Tensor) -> dict[str, object]:
     with torch.no_grad():
         logits, again = model(images), model(images)
         difference = _batch_difference(model, images, logits)
+    tolerance = ROUNDING[model.precision]
     finite = bool(logits.isfinite().all())
     log_probs = logits.double().log_softmax(dim=1)
     entropy = -(log_probs.exp() * log_probs).sum(dim=1).mean()
@@ -95,9 +94,9 @@ def sanity_checks(model: RobustModel, images: Tensor) -> dict[str, object]:
         "buffers_sha256": buffers,
         "output": output if finite else "nonfinite",
         "deterministic": torch.equal(logits, again),
-        "batch_independent": difference is not None and difference <= BATCH_TOLERANCE,
+        "batch_independent": difference is not None and difference <= tolerance,
         "batch_difference": difference,
-        "batch_tolerance": BATCH_TOLERANCE,
+        "batch_tolerance": tolerance,
         "buffers_stable": buffers == after,
         "mean_entropy": float(entropy) if finite else None,
         "head_bias_range": _head_bias_range(model.net),

@@ -1,7 +1,8 @@
 """The one form in which every suite sees a network: pixels in [0, 1] in, logits out."""
 
+import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from robustmix.errors import IntakeError
 from robustmix.models.outputs import WAY_OUT, logits_in
 from robustmix.models.registry import arch_options
+from robustmix.precision import Precision, computing_in
 from robustmix.types import Model
 
 TOLERANCE = 1e-6
@@ -126,6 +128,8 @@ class RobustModel(nn.Module):
         self.register_buffer("mean", torch.tensor(list(mean), dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(list(std), dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("class_map", _checked_map(class_map, num_classes))
+        self._kept: tuple[Tensor, Tensor, Tensor] | None = None
+        self.precision: Precision = "fp32"
         divisor = None if temperature is None else torch.tensor(temperature, dtype=torch.float32)
         self.register_buffer("temperature", divisor)
         self.info = info or ModelInfo(
@@ -149,14 +153,26 @@ class RobustModel(nn.Module):
             ValueError: the images' type, size or range is not the stated one.
             IntakeError: the network does not return one logit a class.
         """
-        self._check_mode()
-        self._check_images(images)
+        self.check_mode(self.modules())
+        self.check_form(images)
+        if len(images) and not self.allow_out_of_range:
+            refuse_out_of_range(*images.detach().aminmax())
+        return self.logits(images)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return logits, float32 (N, K), of images whose range is somebody else's to check.
+
+        Raises:
+            IntakeError: the network does not return one logit a class.
+        """
         x = images.to(self.mean.dtype)
         if self.resize is not None and self.resize != tuple(images.shape[2:]):
             x = F.interpolate(
                 x, self.resize, mode="bicubic", align_corners=False, antialias=True
             ).clamp(0, 1)
-        logits = logits_in(self.net((x - self.mean) / self.std))
+        x = (x - self.mean) / self.std
+        with computing_in(self.precision, x.device):
+            logits = logits_in(self.net(x))
         outputs = self.num_classes if self.class_map is None else len(self.class_map)
         if logits.shape != (len(images), outputs):
             raise IntakeError(
@@ -167,27 +183,44 @@ class RobustModel(nn.Module):
         mapped = self._map_classes(logits.float())
         return mapped if self.temperature is None else mapped / self.temperature
 
-    def _check_mode(self) -> None:
-        if any(module.training for module in self.modules()):
+    def in_precision(self, precision: Precision) -> "RobustModel":
+        """Return the model, its weights shared, whose network computes in another precision.
+
+        What stands before and behind the network (normalisation, class map, temperature) is
+        float32 in each.
+        """
+        if precision == self.precision:
+            return self
+        other = copy.copy(self)
+        other.precision = precision
+        return other
+
+    def check_mode(self, modules: Iterable[nn.Module]) -> None:
+        """Refuse to score while one of the modules is in train mode.
+
+        Raises:
+            RuntimeError: one is, so a score would depend on the batch.
+        """
+        if any(module.training for module in modules):
             raise RuntimeError("the model is in train mode; call model.eval() before scoring")
 
-    def _check_images(self, images: Tensor) -> None:
+    def check_form(self, images: Tensor) -> None:
+        """Refuse images of another shape or type.
+
+        Raises:
+            ValueError: they are not floating-point images (N, 3, H, W) of the model's size.
+        """
         if images.shape[1:] != self.input_size or images.ndim != 4:
             expected = ", ".join(map(str, self.input_size))
             raise ValueError(f"expected images (N, {expected}), got {tuple(images.shape)}")
         if not images.is_floating_point():
             raise ValueError(f"expected floating-point images in [0, 1], got {images.dtype}")
-        if self.allow_out_of_range or not len(images):
-            return
-        low, high = (float(bound) for bound in images.detach().aminmax())
-        if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # also true for NaN
-            raise ValueError(f"expected images in [0, 1], got values in [{low:.6g}, {high:.6g}]")
 
     def _map_classes(self, logits: Tensor) -> Tensor:
         if self.class_map is None:
             return logits
-        kept = self.class_map >= 0
-        labels, logits = self.class_map[kept], logits[:, kept]
+        outputs, labels = self._mapped()
+        logits = logits.index_select(1, outputs)
         # Log-sum-exp over the outputs of each label, shifted by the largest of them; a label with
         # one output gets that logit exactly.
         index = labels.expand_as(logits)
@@ -195,6 +228,30 @@ class RobustModel(nn.Module):
         largest = largest.scatter_reduce(1, index, logits.detach(), "amax")
         scaled = (logits - largest.gather(1, index)).exp()
         return torch.zeros_like(largest).scatter_add(1, index, scaled).log() + largest
+
+    def _mapped(self) -> tuple[Tensor, Tensor]:
+        """Give the outputs that have a label, and these labels, int64 (m,) each, on the device.
+
+        To find them takes the device's answer, so they are found once for each device.
+        """
+        if self._kept is None or self._kept[0] is not self.class_map:
+            assert self.class_map is not None
+            # Attacks save them for their gradients, which tensors of inference mode refuse.
+            with torch.inference_mode(False):
+                outputs = (self.class_map >= 0).nonzero().flatten()
+                self._kept = self.class_map, outputs, self.class_map[outputs]
+        return self._kept[1:]
+
+
+def refuse_out_of_range(low: Tensor, high: Tensor) -> None:
+    """Refuse pixels whose least or largest value lies outside [0, 1].
+
+    Raises:
+        ValueError: it does, or is no number.
+    """
+    least, largest = torch.stack([low, high]).tolist()  # one wait for both
+    if not (least >= -TOLERANCE and largest <= 1 + TOLERANCE):  # also true for NaN
+        raise ValueError(f"expected images in [0, 1], got values in [{least:.6g}, {largest:.6g}]")
 
 
 def _checked_map(class_map: Tensor | Sequence[int] | None, num_classes: int) -> Tensor | None:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from robustmix.metrics.metric import RULES, Metric, Unit
+from robustmix.precision import Precision
 
 SCHEMA_VERSION = "2.0"
 
@@ -93,6 +94,9 @@ class ModelPart(Part):
     """Height and width of a transformer's patches in pixels of the images it is given."""
 
     class_map_sha256: str | None
+    precision: Precision = "fp32"
+    """What the network computed in."""
+
     params: int
     trusted_pickle: bool
     training: JsonDict

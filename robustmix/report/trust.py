@@ -3,28 +3,26 @@
 from collections.abc import Mapping
 from typing import Any
 
+from robustmix.precision import ROUNDING, Precision
 from robustmix.report.schema import ReportModel, Warn
 
 NOT_REPEATABLE = "W-NOT-REPEATABLE"
 BATCH_DEPENDENT = "W-BATCH-DEPENDENT"
 """Codes of warnings with which no gate is passed."""
 
-REPEAT_TOLERANCE = 1e-4
-"""Largest difference of a logit between two passes, relative to the largest logit, that is taken
-for the rounding of sums in another order."""
 
-
-def model_doubts(checks: Mapping[str, Any]) -> list[Warn]:
+def model_doubts(checks: Mapping[str, Any], precision: Precision = "fp32") -> list[Warn]:
     """Say what the checks of a model show that makes its numbers one draw of many.
 
     Args:
         checks: ``model.checks`` of a report; files of older versions have fewer.
+        precision: that the network computed in.
     """
     if checks.get("output") == "nonfinite":  # NaN equals nothing, itself included
         return []
     measured = checks.get("repeat_difference")
     if "repeat_difference" in checks:
-        repeats = isinstance(measured, int | float) and measured <= REPEAT_TOLERANCE
+        repeats = isinstance(measured, int | float) and measured <= ROUNDING[precision]
     else:
         repeats = checks.get("deterministic") is not False
     if not repeats:
@@ -54,4 +52,5 @@ def model_doubts(checks: Mapping[str, Any]) -> list[Warn]:
 def report_doubts(content: ReportModel) -> list[Warn]:
     """List why the numbers of a report are not the model's own: by its warnings or its checks."""
     told = [one for one in content.warnings if one.code in (NOT_REPEATABLE, BATCH_DEPENDENT)]
-    return list({one.code: one for one in (*told, *model_doubts(content.model.checks))}.values())
+    found = model_doubts(content.model.checks, content.model.precision)
+    return list({one.code: one for one in (*told, *found)}.values())

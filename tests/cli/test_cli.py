@@ -41,7 +41,17 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
             "error[E-USAGE]: expected one model; robustmix eval MODEL --suite",
         ),
         (["eval", "x.pth", "y.pth"], 2, "error[E-USAGE]: expected one model, got x.pth y.pth"),
-        (["eval", "x.pth", "--batch-size", "many"], 2, "error[E-USAGE]: Invalid value"),
+        (
+            ["eval", "x.pth", "--batch-size", "many"],
+            2,
+            "error[E-USAGE]: expected --batch-size auto",
+        ),
+        (["eval", "x.pth", "--precision", "fp16"], 2, "error[E-UNKNOWN-PRECISION]: unknown"),
+        (
+            ["eval", "x.pth", "--precision", "tf32", "--device", "cpu"],
+            2,
+            "error[E-PRECISION]: --precision tf32 is a way in which NVIDIA's GPUs multiply",
+        ),
         (
             ["eval", "x.pth", "--suite", "oclusion"],
             2,

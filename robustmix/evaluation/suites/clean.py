@@ -24,7 +24,6 @@ from robustmix.evaluation.suite import (
     Scene,
     Suite,
 )
-from robustmix.later import torch
 from robustmix.metrics.clean import (
     check_classes,
     check_confusion,
@@ -63,7 +62,7 @@ class PreparedClean(Prepared):
         return [Part("clean", ("clean",), partial(self._rows, context), keep_logits=True)]
 
     def _rows(self, context: Context, batch: Batch) -> Mapping[str, Columns]:
-        with torch.no_grad():
+        with context.scoring():
             return {"clean": {"logits": context.model(batch.pixels())}}
 
     def passes(self, n: int) -> Passes:

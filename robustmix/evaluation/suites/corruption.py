@@ -361,7 +361,7 @@ class OpenedCorruption(PreparedCorruption):
             )
         else:
             images = self.files.take(name, severity, context.official[batch.indices])
-        with torch.no_grad():
+        with context.scoring():
             logits = context.model(to_unit(stored.enlarge(images).to(context.device)))
         scaled = _scaled(temperature(), batch, logits)
         return {f"{name}/{severity}": {"logits": logits, **scaled}}

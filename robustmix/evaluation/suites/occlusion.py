@@ -438,7 +438,7 @@ class OpenedOcclusion(PreparedOcclusion):
     ) -> Tensor:
         size = (images.shape[2], images.shape[3])
         hidden = hidden_pixels(ranks, count, size, self.grid, self.offset)
-        with torch.no_grad():
+        with context.scoring():
             return context.model(torch.where(hidden, show, images))
 
     def _filling(self, context: Context, images: Tensor, trial: int, batch: Batch) -> Tensor:

@@ -254,7 +254,7 @@ def _logits(
     """Give the logits of every picture, (n, pictures, K); so many pictures a pass."""
     n, pictures = sequences.shape[:2]
     logits = []
-    with torch.no_grad():
+    with context.scoring():
         for some in torch.split(sequences.flatten(0, 1), max(most, 1)):
             logits.append(context.model(to_unit(enlarge(some).to(context.device))).float().cpu())
     return torch.cat(logits).view(n, pictures, -1)

@@ -275,7 +275,7 @@ def _scored(context: Context, clean: int, facts: SetFacts, batch: Batch) -> Mapp
         logits[known] = torch.from_numpy(kept[batch.indices[known].numpy()])
     if bool((~known).any()):
         images = context.data.pixels.take(batch.indices[~known]).to(context.device)
-        with torch.no_grad():
+        with context.scoring():
             logits[~known] = context.model(to_unit(images)).float().cpu()
     found = score_shift(
         logits.numpy(),
@@ -293,7 +293,7 @@ def _changed(
     evaluated = context.data.pixels
     stored = as_stored(getattr(evaluated, "first", evaluated))
     images = opened.files.take(name, severity, context.official[batch.indices])
-    with torch.no_grad():
+    with context.scoring():
         logits: Tensor = context.model(to_unit(stored.enlarge(images).to(context.device)))
     pred = logits.argmax(dim=1).to(torch.int32)
     return {f"{name}/{severity}": {"logits": logits, "pred_all": pred}}

@@ -30,7 +30,7 @@ from robustmix.evaluation.suite import (
     Suite,
     same_predictions,
 )
-from robustmix.later import Tensor, torch
+from robustmix.later import Tensor
 from robustmix.metrics.curves import Curve, curve_numbers, point_numbers, shown_curves
 from robustmix.metrics.definition import Numbers
 from robustmix.report.rows import Rows
@@ -135,7 +135,7 @@ class PreparedShuffle(Prepared):
             name = grid_name(count)
             keys = sample_keys(context.seed, "shuffle", name, trial, ids).to(images.device)
             order = permutations(keys, count)
-            with torch.no_grad():
+            with context.scoring():
                 logits = context.model(shuffle_pieces(images, order, piece_grid(count)))
             rows[name] = {"logits": logits}
         return rows
