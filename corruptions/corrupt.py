@@ -51,6 +51,8 @@ def corrupt(
         >>> corrupt(grey, "brightness", 5).unique().tolist()
         [176]
     """
+    from robustmix.upload import uploaded  # imports torch, which judging a report does without
+
     corruption = CORRUPTIONS[canonical_name(name)]
     if frost_dir is not None and corruption.name == "frost":
         corruption = frost.with_photographs(Path(frost_dir))
@@ -63,7 +65,7 @@ def corrupt(
         return images.clone()
 
     condition = f"{corruption.name}/{severity:d}"
-    keys = sample_keys(seed, "corruption", condition, 0, ids).to(images.device)
+    keys = uploaded(sample_keys(seed, "corruption", condition, 0, ids), images.device)
     limit = _CHUNK_VALUES["cpu" if images.device.type == "cpu" else "other"]
     size = max(1, limit // images[0].numel())
     parts = []

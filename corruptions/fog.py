@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
@@ -55,22 +56,27 @@ def plasma(heights: Tensor, side: int, decay: float) -> Tensor:
     n = len(heights)
     maps = heights.new_zeros(n, 1, 1)
     roughness, used = FIRST_ROUGHNESS, 0
-
-    def deviation(count: int) -> Tensor:
-        nonlocal used
-        taken = heights[:, used : used + count * count].view(n, count, count)
-        used += count * count
-        return (2 * roughness * taken).sub_(roughness).mul_(roughness)
-
     for count in (2**i for i in range(side.bit_length() - 1)):
-        below, beside = maps + maps.roll(-1, dims=1), maps + maps.roll(-1, dims=2)
-        centres = (below + below.roll(-1, dims=2)).div_(4).add_(deviation(count))
-        tops = (centres + centres.roll(1, dims=1)).add_(beside).div_(4).add_(deviation(count))
-        lefts = (centres + centres.roll(1, dims=2)).add_(below).div_(4).add_(deviation(count))
+        taken = heights[:, used : used + 3 * count**2].view(n, 3, count, count)
+        deviations = (2 * roughness * taken).sub_(roughness).mul_(roughness)
+        used, roughness = used + 3 * count**2, roughness / decay
         finer = heights.new_empty(n, count, 2, count, 2)
-        finer[:, :, 0, :, 0], finer[:, :, 0, :, 1] = maps, tops
-        finer[:, :, 1, :, 0], finer[:, :, 1, :, 1] = lefts, centres
-        maps, roughness = finer.view(n, 2 * count, 2 * count), roughness / decay
+        centres, tops, lefts = (finer[:, :, i, :, j] for i, j in ((1, 1), (0, 1), (1, 0)))
+        finer[:, :, 0, :, 0] = maps
+        # With the neighbours across the border, behind the last ones or before the first.
+        around = torch.cat([maps, maps[:, :1]], dim=1)
+        around = torch.cat([around, around[..., :1]], dim=2)
+        below = around[:, :-1] + around[:, 1:]
+        middle = (below[..., :-1] + below[..., 1:]).div_(4).add_(deviations[:, 0])
+        centres.copy_(middle)
+        around_it = torch.cat([middle[:, -1:], middle], dim=1)
+        around_it = torch.cat([around_it[..., -1:], around_it], dim=2)
+        above = around_it[:, 1:, 1:] + around_it[:, :-1, 1:]
+        beside = around[:, :-1, :-1] + around[:, :-1, 1:]
+        tops.copy_(above.add_(beside).div_(4).add_(deviations[:, 1]))
+        before = around_it[:, 1:, 1:] + around_it[:, 1:, :-1]
+        lefts.copy_(before.add_(below[..., :-1]).div_(4).add_(deviations[:, 2]))
+        maps = finer.view(n, 2 * count, 2 * count)
     maps -= maps.amin(dim=(1, 2), keepdim=True)
     return maps.div_(maps.amax(dim=(1, 2), keepdim=True))
 

@@ -4,6 +4,7 @@ import functools
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,6 +71,8 @@ def _resample(levels: Tensor, new_size: int, dim: int) -> Tensor:
     """Resample grey levels, uint8, along their last axis (-1) or the one before (-2)."""
     places, weight, most = _runs_on(levels.shape[dim], new_size, levels.device)
     if most == 1:  # a mean of one pixel is that pixel
+        if levels.device.type == "cpu":
+            return torch.from_numpy(levels.numpy().take(places[0].numpy(), dim))
         return levels.index_select(dim, places[0])
     nothing = torch.zeros_like(levels.narrow(dim, 0, 1))
     padded = torch.cat([levels, nothing], dim=dim).to(torch.int32)
@@ -92,22 +95,21 @@ def box_resize(levels: Tensor, height: int, width: int) -> Tensor:
     Returns:
         uint8 (N, 3, height, width).
     """
-    if levels.device.type == "cpu" and min(height, width) > 0:
-        return _by_pillow(levels, (height, width))
+    smaller = 0 < height <= levels.shape[2] and 0 < width <= levels.shape[3]
+    if levels.device.type == "cpu" and smaller:
+        return _by_pillow(levels, height, width)
     return _resample(_resample(levels, width, -1), height, -2)
 
 
-def _by_pillow(levels: Tensor, *sizes: tuple[int, int]) -> Tensor:
-    """Resample, uint8 (N, 3, H, W), to one (height, width) after the other, plane by plane."""
+def _by_pillow(levels: Tensor, height: int, width: int) -> Tensor:
+    """Shrink, plane by plane: uint8 (N, 3, H, W) -> uint8 (N, 3, height, width)."""
     from PIL import Image
 
-    resized = torch.empty(*levels.shape[:2], *sizes[-1], dtype=torch.uint8)
-    for plane, into in zip(levels.flatten(0, 1), resized.flatten(0, 1), strict=True):
-        picture = Image.fromarray(plane.numpy())
-        for height, width in sizes:
-            picture = picture.resize((width, height), Image.Resampling.BOX)
-        into.numpy()[:] = picture
-    return resized
+    resized = np.empty((*levels.shape[:2], height, width), np.uint8)
+    planes = levels.flatten(0, 1).numpy()
+    for plane, into in zip(planes, resized.reshape(-1, height, width), strict=True):
+        into[:] = Image.fromarray(plane).resize((width, height), Image.Resampling.BOX)
+    return torch.from_numpy(resized)
 
 
 def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tensor:
@@ -127,10 +129,8 @@ def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tenso
     """
     height, width = images.shape[-2:]
     factor = FACTOR[profile][severity - 1]
-    less = (int(height * factor), int(width * factor))
-    if images.device.type == "cpu" and min(less) > 0:
-        return _by_pillow(images, less, (height, width))
-    return box_resize(box_resize(images, *less), height, width)
+    small = box_resize(images, int(height * factor), int(width * factor))
+    return box_resize(small, height, width)
 
 
 CORRUPTION = Corruption(name="pixelate", constants=FACTOR, apply=apply)

@@ -8,6 +8,7 @@ import scipy.ndimage
 import torch
 from torch import Tensor
 
+from robustmix.corruptions import zoom_blur
 from robustmix.corruptions.directional import directional_blur, one_sided_taps
 from robustmix.corruptions.glass_blur import GlassBlur, draw, sources
 from robustmix.corruptions.zoom import zoom, zoom_factors, zoom_grid
@@ -47,6 +48,24 @@ def test_zoom_against_scipy(factor: float, size: tuple[int, int]) -> None:
     want = large[row : row + size[0], column : column + size[1]]
     got = zoom(torch.from_numpy(field), factor).numpy()
     np.testing.assert_allclose(got, want, atol=1e-12)
+
+
+@pytest.mark.parametrize("severity", [1, 5])
+def test_zoom_blur_adds_in_order_what_float32_leaves_open(severity: int) -> None:
+    """Noise, a ramp with flat stripes, and a flat image, which is all open."""
+    images = noise(3, 3, 75, 61)
+    images[1] = (torch.arange(61) // 20 * 85).to(torch.uint8)
+    images[2] = 201
+    factors = zoom_factors(*zoom_blur.ZOOMS["imagenet"][severity - 1])
+    single = (images.double() / 255).float()
+    total = torch.zeros_like(single)
+    for factor in factors:
+        total += zoom(single.double(), factor).float()
+    want = ((single + total) / (len(factors) + 1) * 255).to(torch.uint8)
+    assert torch.equal(zoom_blur.apply(images, None, severity, "imagenet"), want)
+    for i in range(3):
+        alone = zoom_blur.apply(images[i : i + 1], None, severity, "imagenet")
+        assert torch.equal(alone[0], want[i])
 
 
 def test_the_directional_blur_against_a_loop() -> None:
