@@ -70,24 +70,25 @@ def evaluate(
         str | None, typer.Option(help="So many images (500) or that share (0.1).")
     ] = None,
     batch_size: Annotated[
-        str, typer.Option(metavar="<N>|auto", help="Images a pass; auto: as many as fit.")
+        str,
+        typer.Option(metavar="<N>|auto", help="Images a pass [default: auto].", show_default=False),
     ] = "auto",
     image_memory: Annotated[
         int | None,
-        typer.Option(help="MiB of decoded files kept [default: 1024]."),
+        typer.Option(help="MiB of decoded files [default: 1024]."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     precision: Annotated[
-        str, typer.Option(help="fp32, tf32 (GPU) or bf16 of the network.")
+        str, typer.Option(help="fp32, tf32 or bf16 [default: fp32].", show_default=False)
     ] = "fp32",
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of everything random [default: 0].", show_default=False)
+    ] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report [default: a new one in runs/].")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name in the report.")] = None,
-    shard: Annotated[
-        str | None, typer.Option(help="Only the I-th of N shares: I/N, or auto.")
-    ] = None,
+    shard: Annotated[str | None, typer.Option(help="Share I/N of the images, or auto.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the evaluation in --out.")
     ] = False,
