@@ -88,7 +88,8 @@ class Recipe:
 
     published_batch: str | None = None
     """How the publication split its batch over GPUs, e.g. ``4x64``: batch statistics there were of
-    64 images. Compared with nothing; ``batch_size`` is the whole batch."""
+    64 images. Compared with nothing; ``batch_size`` is the whole batch, ``norm_batch`` and
+    ``accumulate`` divide it."""
 
     dataset: str = "cifar100"
     """Name of a data set, or ``folder:PATH``."""

@@ -105,7 +105,7 @@ def test_the_gradient_is_clipped_once_and_by_it(
     assert (said.optimizer, said.grad_clip) == ("lamb", 1.0)
 
 
-@pytest.mark.parametrize("method", ["mixup", "adautomix"])
+@pytest.mark.parametrize("method", ["mixup", pytest.param("adautomix", marks=pytest.mark.slow)])
 def test_a_stopped_run_ends_with_the_same_bits(method: str, tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "optimizer": "lamb",

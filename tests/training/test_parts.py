@@ -129,7 +129,6 @@ QUICK = [
     ("adautomix", "no batch norm"),
     ("automix", "accumulate"),
     ("cutmix", "norm_batch"),
-    ("adautomix", "norm_batch"),
     ("mixup", "both"),
 ]
 
