@@ -340,6 +340,9 @@ def pretended_gpu() -> Iterator[Count]:
         # Optimisers are to treat all parameters at once, as on a GPU.
         undo.callback(_foreach_supported_types.remove, OnGPU)
         _foreach_supported_types.append(OnGPU)
+        core: Any = torch._C
+        grouped = core._group_tensors_by_device_and_dtype
+        _replace(undo, core, "_group_tensors_by_device_and_dtype", _grouping(grouped))
         undo.enter_context(count)
         yield count
 
@@ -353,6 +356,18 @@ def _to_like(to: Any) -> Any:
         return to(self, *args, **kwargs)
 
     return follow
+
+
+def _grouping(group: Any) -> Any:
+    """Return the function by which optimisers group tensors, that sees their device."""
+
+    def grouped(lists: Any, with_indices: bool) -> Any:
+        return {
+            (GPU if isinstance(part[0][0][0], OnGPU) else device, dtype): part
+            for (device, dtype), part in group(lists, with_indices).items()
+        }
+
+    return grouped
 
 
 def _replace(undo: contextlib.ExitStack, owner: Any, name: str, value: Any) -> None:

@@ -1,10 +1,11 @@
 """Small values of the processor, brought to a device in one copy that nothing waits for."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-import torch
-from torch import Tensor
+from robustmix.later import Tensor, torch
 
 ALIGNMENT = 16
 """Bytes that every tensor in a joint copy begins at a multiple of; at least a number's size."""
@@ -23,7 +24,8 @@ def uploaded(values: T, device: torch.device) -> T:
     Args:
         values: named or plain tuples, nested, of tensors on the CPU, floats and other values.
         device: where the tensors are wanted. A GPU copies them in one piece from pinned memory,
-            while the processor goes on; for the CPU they stay where they are.
+            while the processor goes on; for the CPU they stay where they are. What is on another
+            device already stays there.
 
     Example:
         >>> uploaded((0.5, torch.arange(2), True), torch.device("cpu"))
@@ -32,8 +34,10 @@ def uploaded(values: T, device: torch.device) -> T:
     tensors = list(_tensors(values))
     if device.type == "mps":
         tensors = [t.float() if t.dtype == torch.float64 else t for t in tensors]
-    if device.type != "cpu" and tensors:
-        tensors = _copied(tensors, device)
+    if device.type != "cpu":
+        here = [tensor for tensor in tensors if tensor.device.type == "cpu"]
+        there = iter(_copied(here, device) if here else ())
+        tensors = [next(there) if t.device.type == "cpu" else t for t in tensors]
     found: T = _filled(values, iter(tensors))
     return found
 
@@ -49,7 +53,7 @@ def _tensors(value: object) -> Iterator[Tensor]:
 
 
 def _filled(value: Any, tensors: Iterator[Tensor]) -> Any:
-    if isinstance(value, Tensor | float):
+    if isinstance(value, (Tensor, float)):
         return next(tensors)
     if isinstance(value, tuple):
         items = [_filled(item, tensors) for item in value]

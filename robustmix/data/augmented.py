@@ -22,6 +22,7 @@ from robustmix.data.transforms import (
     draw_crop_flip,
     resized_crop,
 )
+from robustmix.upload import uploaded
 
 
 class Boxes(NamedTuple):
@@ -162,7 +163,8 @@ def _boxes(images: Tensor, draws: Boxes, augment: Augment, side: int) -> Tensor:
     cut = resized_crop(images, boxes, side, interpolation=augment.interpolation)
     if not augment.flip:
         return cut
-    return torch.where(draws.flip.to(cut.device)[:, None, None, None], cut.flip(3), cut)
+    (flip,) = uploaded((draws.flip,), cut.device)
+    return torch.where(flip[:, None, None, None], cut.flip(3), cut)
 
 
 def finish_augmented(images: Tensor, augment: Augment, draws: AugmentDraws) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from robustmix.data.transforms import Box
 from robustmix.rng import normal
+from robustmix.upload import uploaded
 
 ERASE_TRIALS = 10
 """Rectangles that are tried before an image is left whole."""
@@ -96,19 +97,20 @@ def erase(images: Tensor, draws: Erasing, *, prob: float) -> Tensor:
     images = images.clone()
     _, channels, height, width = images.shape
     boxes = [erase_box(height, width, uniforms, prob=prob) for uniforms in draws.uniforms]
-    rows = torch.tensor([i for i, box in enumerate(boxes) if box.height * box.width])
-    if len(rows) == 0:
+    erased = [i for i, box in enumerate(boxes) if box.height * box.width]
+    if not erased:
         return images
-    top, left, tall, wide = torch.tensor(boxes)[rows].to(images.device)[:, :, None].unbind(1)
-    rows, keys = rows.to(images.device), draws.keys[rows].to(images.device)
+    most = max(box.height * box.width for box in boxes)
+    here = torch.tensor(erased)
+    rows, keys, sides = uploaded((here, draws.keys[here], torch.tensor(boxes)[here]), images.device)
+    top, left, tall, wide = sides[:, :, None, None].unbind(1)
     y, x = (torch.arange(side, device=images.device) for side in (height, width))
-    in_rows, in_columns = (y >= top) & (y < top + tall), (x >= left) & (x < left + wide)
-    most = int((tall * wide).max())
+    down, across = y[:, None] - top, x - left
+    inside = (down >= 0) & (down < tall) & (across >= 0) & (across < wide)
     noise = normal(keys, most * channels).view(-1, most, channels).to(images.dtype)
-    # Both masks run through image after image and row after row, so their places correspond.
-    chosen = images[rows].movedim(1, 3)
-    chosen[in_rows[:, :, None] & in_columns[:, None, :]] = noise[
-        torch.arange(most, device=images.device) < tall * wide
-    ]
-    images[rows] = chosen.movedim(3, 1)
+    # A rectangle's pixels take the image's noise row after row.
+    place = (down * wide + across).clamp(0, most - 1).flatten(1)[:, :, None]
+    chosen = noise.gather(1, place.expand(-1, -1, channels)).movedim(1, 2)
+    chosen = chosen.reshape(len(erased), channels, height, width)
+    images[rows] = torch.where(inside[:, None], chosen, images[rows])
     return images

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from robustmix.later import Tensor, torch
+from robustmix.upload import uploaded
 
 
 @runtime_checkable
@@ -47,9 +48,8 @@ class TensorPixels:
 
     def take(self, indices: Tensor) -> Tensor:
         """Return images uint8 (n, 3, H, W), on the device they live on."""
-        from robustmix.data.transforms import on_device
-
-        return self.images.index_select(0, on_device(indices, self.images.device))
+        (there,) = uploaded((indices,), self.images.device)
+        return self.images.index_select(0, there)
 
     def to(self, device: torch.device) -> TensorPixels:
         """Return the pixels on ``device``."""
@@ -200,8 +200,10 @@ class JoinedPixels:
             return self.second.take(where - len(self.first))
         found = self.second.take(where[behind] - len(self.first))
         images = found.new_empty((len(where), *self.size))
-        images[behind.to(found.device)] = found
-        images[~behind.to(found.device)] = self.first.take(where[~behind]).to(found.device)
+        # Places, not masks: how many a mask of a GPU chooses is waited for.
+        places = uploaded((behind.nonzero().flatten(), (~behind).nonzero().flatten()), found.device)
+        images[places[0]] = found
+        images[places[1]] = self.first.take(where[~behind]).to(found.device)
         return images
 
     def to(self, device: torch.device) -> JoinedPixels:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
 from robustmix.data.augment import Interpolation, PadMode
 from robustmix.later import Tensor, torch
+from robustmix.upload import uploaded
 
 BOX_TRIALS = 10
 """Boxes that ``crop_boxes`` tries before it falls back to the centre."""
@@ -72,9 +74,10 @@ def crop_flip(images: Tensor, draws: CropFlip, *, padding: int, mode: PadMode) -
             f"{height}x{width}"
         )
     device = images.device
-    rows = draws.top.to(device)[:, None] - padding + torch.arange(height, device=device)
-    columns = draws.left.to(device)[:, None] - padding + torch.arange(width, device=device)
-    columns = torch.where(draws.flip.to(device)[:, None], columns.flip(1), columns)
+    top, left, flip = uploaded(draws, device)
+    rows = top[:, None] - padding + torch.arange(height, device=device)
+    columns = left[:, None] - padding + torch.arange(width, device=device)
+    columns = torch.where(flip[:, None], columns.flip(1), columns)
     sources = _reflect(rows, height)[:, :, None] * width + _reflect(columns, width)[:, None, :]
     index = sources.flatten(1)[:, None, :].expand(n, channels, height * width)
     cropped = images.flatten(2).gather(2, index).view(n, channels, height, width)
@@ -113,9 +116,16 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     Returns:
         float32 (n, C, H, W), equal to (images / 255 - mean) / std up to rounding.
     """
-    scale = on_device(torch.tensor([255 * value for value in std]), images.device)
-    shift = on_device(torch.tensor([255 * value for value in mean]), images.device)
-    return images.float().sub_(shift[:, None, None]).div_(scale[:, None, None])
+    shift, scale = (_levels(tuple(values), images.device) for values in (mean, std))
+    return images.float().sub_(shift).div_(scale)
+
+
+@functools.lru_cache(maxsize=64)
+def _levels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return values of the channels in grey levels, float32 (C, 1, 1); kept on the device."""
+    with torch.inference_mode(False):  # they outlive whoever asked first
+        (there,) = uploaded((torch.tensor([255 * value for value in values]),), device)
+        return there[:, None, None]
 
 
 def crop_box(
@@ -184,8 +194,9 @@ def resized_crop(
     spans = torch.tensor(boxes, dtype=torch.float64)
     down = resampling_weights(spans[:, 0], spans[:, 2], height, size, interpolation)
     across = resampling_weights(spans[:, 1], spans[:, 3], width, size, interpolation)
-    rows = _grey(images.double() @ across.to(images.device)[:, None].transpose(2, 3))
-    return _grey(down.to(images.device)[:, None] @ rows).to(torch.uint8)
+    down, across = uploaded((down, across), images.device)
+    rows = _grey(images.double() @ across[:, None].transpose(2, 3))
+    return _grey(down[:, None] @ rows).to(torch.uint8)
 
 
 _UNIT = 2.0**22  # weights are whole multiples of its inverse

@@ -28,7 +28,7 @@ from robustmix.models.checkpoint import Checkpoint, save_checkpoint
 from robustmix.models.registry import arch_options
 from robustmix.progress import ProgressKind
 from robustmix.signals import StopRequest, stop_on_signals
-from robustmix.training.optim import GENERATOR
+from robustmix.training.optim import GENERATOR, update
 from robustmix.training.parts import NormAverage, batch_parts
 from robustmix.training.pictures import draw_mixing, picture_samples
 from robustmix.training.progress import Talk, open_progress
@@ -342,11 +342,13 @@ class Run:
             state.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             state.means.add(logs, len(batch.labels))
+            left_out = logs.get("skipped")
         else:
-            loss = self._gradient_of_parts(batch)
+            loss, left_out = self._gradient_of_parts(batch)
         if recipe.grad_clip and recipe.optimizer != "lamb":  # which does it itself
             nn.utils.clip_grad_norm_(state.method.parameters(), recipe.grad_clip)
-        state.optimizer.step()
+        # On the CPU a term that is left out is no part of the gradient either.
+        update(state.optimizer, None if self.device.type == "cpu" else left_out)
         if self.teacher is not None:
             self.teacher.after_step(iteration, total)
         if state.ema is not None:
@@ -359,13 +361,13 @@ class Run:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             return self.method.training_step(self._layout(batch))
 
-    def _gradient_of_parts(self, batch: Batch) -> Tensor:
-        """Leave the gradient of a batch that has parts; return its loss."""
+    def _gradient_of_parts(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Leave the gradient of a batch that has parts; return its loss, and terms left out."""
         state, recipe = self.state, self.recipe
         mix, ways = state.streams.mix, recipe.accumulate
         key = int(mix.integers(2**63))
         state.optimizer.zero_grad(set_to_none=True)
-        average, losses = NormAverage(state.method), []
+        average, losses, left_out = NormAverage(state.method), [], None
         for i, part in enumerate(batch_parts(batch, ways)):
             average.begin_part()
             with mix.of_parts(key, [i + ways * j for j in range(recipe.norm_groups)]):
@@ -374,9 +376,11 @@ class Run:
             torch.autograd.backward(share * loss)
             average.end_part()
             losses.append(share * loss.detach())
+            if "skipped" in logs:
+                left_out = logs["skipped"] + (0 if left_out is None else left_out)
             state.means.add(logs, len(part.labels))
         average.end()
-        return torch.stack(losses).sum()
+        return torch.stack(losses).sum(), left_out
 
     def _continue(self, checkpoint: Checkpoint) -> None:
         if checkpoint.resume is None:

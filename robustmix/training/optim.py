@@ -1,9 +1,10 @@
 """Optimisers as the published recipes set them up."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from robustmix.training.recipe import OptimizerName
@@ -57,7 +58,12 @@ def build_optimizer(
         if own:
             groups.append({"params": own, "momentum": own_momentum, "part": GENERATOR})
         return torch.optim.SGD(
-            groups, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=False
+            groups,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            nesterov=False,
+            fused=_fused(module),
         )
     spared = no_decay(module)
     groups = [
@@ -73,7 +79,57 @@ def build_optimizer(
             groups, lr=lr, betas=(0.9, 0.999), eps=1e-6, max_grad_norm=grad_clip
         )
         return lamb
-    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), eps=1e-8)
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), eps=1e-8, fused=_fused(module))
+
+
+def _fused(module: nn.Module) -> bool | None:
+    """Return whether one kernel is to update all parameters: on CUDA; elsewhere torch chooses."""
+    return True if all(p.device.type == "cuda" for p in trainable(module)) else None
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load a saved state into an optimiser, which goes on by the kernels of its own device."""
+    kernels: list[dict[str, Any]] = [
+        {key: group[key] for key in ("fused", "foreach") if key in group}
+        for group in optimizer.param_groups
+    ]
+    optimizer.load_state_dict(dict(state))
+    for group, own in zip(optimizer.param_groups, kernels, strict=True):
+        group.update(own)
+
+
+@torch.no_grad()
+def update(optimizer: torch.optim.Optimizer, left_out: Tensor | None = None) -> None:
+    """Make a step of the optimiser.
+
+    Args:
+        optimizer: its parameters have gradients.
+        left_out: how many terms of the loss were NaN and replaced by 0, a tensor without axes. If
+            there were any and the gradient is not finite, nothing moves: what was left out is not
+            written into weights. On a GPU nobody waits to know. None: nothing is looked at.
+    """
+    if left_out is None:
+        optimizer.step()
+        return
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    lost = (left_out > 0) & ~nn.utils.get_total_norm(gradients).isfinite()
+    if lost.device.type == "cpu":
+        if not bool(lost):
+            optimizer.step()
+    elif all(group.get("fused") for group in optimizer.param_groups):
+        for parameter in parameters:  # the kernel that skips a first step would make none
+            state = optimizer.state[parameter]
+            if isinstance(optimizer, torch.optim.SGD) and "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+        fused: Any = optimizer
+        fused.found_inf = lost.float()
+        optimizer.step()
+        del fused.found_inf
+    else:
+        for gradient in gradients:  # such as LAMB's: it moves by what it remembers
+            gradient.copy_(torch.where(lost, torch.zeros_like(gradient), gradient))
+        optimizer.step()
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:

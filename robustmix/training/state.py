@@ -1,8 +1,9 @@
 """All that changes while a run trains, and its exact way into and out of a checkpoint."""
 
 import json
+import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from robustmix.data.images import ImageSet
 from robustmix.errors import IntakeError
 from robustmix.files import hash_json
 from robustmix.methods.step_draws import StepDraws
+from robustmix.training.optim import load_optimizer
 from robustmix.training.weight_ema import WeightEma
 
 _SIGN = (1 << 63) - 1
@@ -63,36 +65,51 @@ class Means:
     def __init__(self, device: torch.device) -> None:
         self._dtype = torch.float32 if device.type == "mps" else torch.float64
         self._device = device
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+        self._names: list[str] = []
+        self._totals = torch.zeros(2, 0, dtype=self._dtype, device=device)
+        """Of every name the sum of its values times the images, and the number of the images."""
 
     def add(self, logs: Mapping[str, Tensor], n: int) -> None:
-        """Add the means of a batch of ``n`` images; a name may be missing in some batches."""
-        for name, value in logs.items():
-            if name not in self.sums:
-                self.sums[name] = torch.zeros((), dtype=self._dtype, device=self._device)
-                self.counts[name] = 0
-            self.sums[name].add_(value.to(self._dtype), alpha=n)
-            self.counts[name] += n
+        """Add the means of a batch of ``n`` images; a name may be missing in some batches.
+
+        What is not a number counts as missing: a term that was left out.
+        """
+        self._know(logs)
+        absent = torch.full((), math.nan, dtype=self._dtype, device=self._device)
+        values = torch.stack([logs.get(name, absent).to(self._dtype) for name in self._names])
+        seen = ~values.isnan()
+        self._totals[0].add_(torch.where(seen, values, torch.zeros_like(values)), alpha=n)
+        self._totals[1].add_(seen, alpha=n)
+
+    def _know(self, names: Iterable[str]) -> None:
+        new = [name for name in names if name not in self._names]
+        if new:
+            self._names += new
+            more = torch.zeros(2, len(new), dtype=self._dtype, device=self._device)
+            self._totals = torch.cat([self._totals, more], dim=1)
 
     def read(self) -> dict[str, float]:
         """Return the means so far; waits for the device."""
-        return {name: float(value) / self.counts[name] for name, value in self.sums.items()}
+        sums, counts = self._totals.tolist()
+        return {
+            name: value / count
+            for name, value, count in zip(self._names, sums, counts, strict=True)
+            if count
+        }
 
     def pack(self) -> dict[str, Any]:
         """Return the sums as JSON-like values."""
+        sums, counts = self._totals.tolist()
         return {
-            "counts": dict(self.counts),
-            "sums": {name: float(value) for name, value in self.sums.items()},
+            "counts": {n: int(count) for n, count in zip(self._names, counts, strict=True)},
+            "sums": dict(zip(self._names, sums, strict=True)),
         }
 
     def unpack(self, saved: Mapping[str, Any]) -> None:
         """Continue from packed sums."""
-        self.counts = {name: int(count) for name, count in saved["counts"].items()}
-        self.sums = {
-            name: torch.tensor(value, dtype=self._dtype, device=self._device)
-            for name, value in saved["sums"].items()
-        }
+        self._names = list(saved["sums"])
+        totals = [[float(saved[of][name]) for name in self._names] for of in ("sums", "counts")]
+        self._totals = torch.tensor(totals, dtype=self._dtype, device=self._device).view(2, -1)
 
 
 @dataclass(kw_only=True)
@@ -202,7 +219,7 @@ class TrainState:
             self.method.load_state_dict(saved["method"])
             if self.ema is not None:
                 self.ema.network.load_state_dict(saved["ema"])
-            self.optimizer.load_state_dict(saved["optimizer"])
+            load_optimizer(self.optimizer, saved["optimizer"])
             self.streams.order.set_state(saved["order"])
             self.streams.draws.set_state(saved["draws"])
             self.streams.mix.bit_generator.state = json.loads(saved["mix"])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.pretended_gpu import GPU, pretended_gpu
 from robustmix.methods import Setup
 from robustmix.methods.momentum_pair import (
     BatchNormReplay,
@@ -154,6 +155,22 @@ def test_a_nan_term_is_left_out_and_counted() -> None:
     loss, skipped = sum_of_finite([(1.0, nan), (1.0, nan)])
     assert bool(loss.isnan())
     assert skipped == 2
+
+
+def test_a_nan_term_is_left_out_on_a_gpu_and_nobody_reads_which() -> None:
+    with pretended_gpu() as count:
+        nan = torch.full((), float("nan"), device=GPU)
+        weight = torch.full((), 2.0, device=GPU).requires_grad_()
+        count.clear()
+        loss, skipped = sum_of_finite([(0.5, 3 * weight), (1.0, nan * weight), (2.0, weight)])
+        torch.autograd.backward(loss)
+        lost, all_skipped = sum_of_finite([(1.0, nan), (1.0, nan)])
+        assert not count.waits
+        assert (float(loss.detach()), int(skipped)) == (7.0, 1)
+        assert weight.grad is not None
+        assert bool(weight.grad.isnan())  # 0 x NaN: why ``update`` looks at the gradient
+        assert bool(lost.isnan())
+        assert int(all_skipped) == 2
 
 
 def test_without_gradients_only_the_input_learns() -> None:

@@ -1,14 +1,25 @@
 """Schedules and optimisers by hand; the long curves are in the reference tests."""
 
 import itertools
+import json
+import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from benchmarks.pretended_gpu import GPU, pretended_gpu
 from robustmix.training import learning_rate
-from robustmix.training.optim import GENERATOR, build_optimizer, no_decay
+from robustmix.training.optim import (
+    GENERATOR,
+    build_optimizer,
+    load_optimizer,
+    no_decay,
+    update,
+)
 from robustmix.training.schedules import Schedule
+from robustmix.training.state import Means
 
 
 def curve(schedule: Schedule, iterations: int, **settings: object) -> list[float]:
@@ -136,3 +147,77 @@ def test_a_generator_has_groups_of_its_own() -> None:
         [(1, 1, 1, 1)],
         [(1,)],
     ]
+
+
+def stepped(device: torch.device, kind: str, left_out: list[int]) -> list[list[float]]:
+    """Weights after each of some steps, the gradient of every second one being NaN."""
+    layer = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, 2.0]]))
+    layer.to(device)
+    settings: dict[str, Any] = {"lr": 0.5, "momentum": 0.5, "weight_decay": 0.0}
+    optimizer = build_optimizer("sgd" if kind == "sgd" else "adamw", layer, **settings)
+    if kind == "unfused":
+        optimizer.param_groups[0]["fused"] = False
+    seen = []
+    for i, count in enumerate(left_out):
+        gradient = torch.tensor([[float("nan"), 1.0]] if i % 2 == 0 else [[1.0, 1.0]])
+        layer.weight.grad = gradient.to(device)
+        update(optimizer, torch.tensor(count).to(device))
+        seen.append(layer.weight.detach().cpu().flatten().tolist())
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_a_step_with_a_term_left_out_moves_nothing_if_its_gradient_is_nan(kind: str) -> None:
+    here = stepped(torch.device("cpu"), kind, [1, 1, 2, 0])
+    assert here[0] == [1, 2]
+    assert here[1] == here[2] == ([0.5, 1.5] if kind == "sgd" else here[1])
+    if kind == "sgd":  # the momentum is still that of the one gradient, (1, 1)
+        assert here[3] == [-0.25, 0.75]
+    assert here[1] != here[0]
+    with pretended_gpu():
+        there = stepped(GPU, kind, [1, 1, 2, 0])
+    assert there == [pytest.approx(row) for row in here]
+
+
+def test_nothing_is_looked_for_where_no_term_was_left_out() -> None:
+    with pretended_gpu():
+        assert math.isnan(stepped(GPU, "sgd", [0])[0][0])
+    assert math.isnan(stepped(torch.device("cpu"), "sgd", [0])[0][0])
+
+
+def test_an_optimiser_of_other_kernels_makes_a_step_without_a_gradient() -> None:
+    with pretended_gpu():
+        there = stepped(GPU, "unfused", [1, 1, 1])
+    assert there[0] == [1, 2]
+    assert all(math.isfinite(value) for row in there for value in row)
+
+
+def test_a_state_goes_on_by_the_kernels_of_its_own_device() -> None:
+    layer = nn.Linear(2, 1)
+    settings: dict[str, Any] = {"lr": 0.5, "momentum": 0.5, "weight_decay": 0.0}
+    optimizer = build_optimizer("sgd", layer, **settings)
+    assert optimizer.param_groups[0]["fused"] is None
+    with pretended_gpu():
+        there = build_optimizer("sgd", nn.Linear(2, 1).to(GPU), **settings)
+    assert there.param_groups[0]["fused"] is True
+    state = there.state_dict()
+    state["param_groups"][0]["lr"] = 0.25
+    load_optimizer(optimizer, state)
+    assert optimizer.param_groups[0]["fused"] is None
+    assert optimizer.param_groups[0]["lr"] == 0.25
+
+
+def test_means_leave_out_what_is_not_a_number() -> None:
+    means = Means(torch.device("cpu"))
+    nan = torch.tensor(float("nan"))
+    means.add({"loss": torch.tensor(2.0), "skipped": torch.tensor(0)}, 3)
+    means.add({"loss": nan, "late": torch.tensor(5.0, dtype=torch.float64)}, 4)
+    means.add({"loss": torch.tensor(5.0), "never": nan}, 1)
+    assert means.read() == {"loss": 2.75, "skipped": 0.0, "late": 5.0}
+    again = Means(torch.device("cpu"))
+    again.unpack(json.loads(json.dumps(means.pack())))
+    assert again.read() == means.read()
+    assert again.pack() == means.pack()
+    assert Means(torch.device("cpu")).read() == {}
