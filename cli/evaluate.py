@@ -364,7 +364,8 @@ def _show_forecast(evaluation: "Evaluation", found: "Forecast", *, json: bool) -
     from robustmix.files import canonical_json
 
     if json:
-        console.result(canonical_json({**asdict(found), "seconds": found.seconds}))
+        sums = {"seconds": found.seconds, "usual_s": found.usual_s}
+        console.result(canonical_json({**asdict(found), **sums}))
         return
     console.table_result(forecast_table(found))
     for line in forecast_lines(evaluation, found):

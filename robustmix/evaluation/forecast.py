@@ -36,7 +36,12 @@ class Cost:
     most: bool = False
     """Whether these are upper bounds, because only survivors of earlier attacks are attacked."""
 
+    usual: tuple[int, int] | None = None
+    """Forward and backward passes for a network without defences, where that is known too."""
+
     seconds: float | None = None
+    usual_s: float | None = None
+    """Seconds of the usual passes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +57,14 @@ class Forecast:
 
     @property
     def seconds(self) -> float:
-        """Sum over the suites whose cost can be foretold."""
+        """Sum over the suites whose cost can be foretold, of bounds where there are only these."""
         return sum(cost.seconds or 0.0 for cost in self.suites)
+
+    @property
+    def usual_s(self) -> float:
+        """The same for a network without defences, as far as that is known."""
+        known = (cost.seconds if cost.usual_s is None else cost.usual_s for cost in self.suites)
+        return sum(seconds or 0.0 for seconds in known)
 
 
 def forecast(
@@ -75,18 +86,29 @@ def forecast(
         return probe(evaluation, batch_size=batch, seconds=seconds)
 
     forward_s, backward_s = halved(measured, batch_size, evaluation.device)
+
+    def seconds_of(forwards: int | None, backwards: int | None) -> float | None:
+        if forwards is None or backwards is None:
+            return None
+        return forwards * forward_s + backwards * backward_s
+
     costs = []
     for ready in evaluation.suites:
         if ready.key not in evaluation.own:  # another shard's
             continue
         n = len(evaluation.data) if ready.covered is None else len(ready.covered)
         n = len(own_places(n, evaluation.own[ready.key]))
-        passes = ready.prepared.passes(n)
-        seconds_of = None
-        if passes.forwards is not None and passes.backwards is not None:
-            seconds_of = passes.forwards * forward_s + passes.backwards * backward_s
-        covered = ready.prepared.covers(n)
-        costs.append(Cost(key=ready.key, n=covered, seconds=seconds_of, **passes._asdict()))
+        passes, usual = ready.prepared.passes(n), ready.prepared.usual_passes(n)
+        costs.append(
+            Cost(
+                key=ready.key,
+                n=ready.prepared.covers(n),
+                seconds=seconds_of(passes.forwards, passes.backwards),
+                usual=usual,
+                usual_s=None if usual is None else seconds_of(*usual),
+                **passes._asdict(),
+            )
+        )
     return Forecast(suites=tuple(costs), forward_s=forward_s, backward_s=backward_s)
 
 
@@ -134,9 +156,9 @@ def forecast_table(found: Forecast) -> Table:
             cost.key,
             str(cost.conditions),
             f"{cost.n:,}",
-            _count(cost, cost.forwards),
-            _count(cost, cost.backwards),
-            _most(cost) + show_duration(cost.seconds) if cost.seconds is not None else "?",
+            _count(cost, cost.forwards, cost.usual and cost.usual[0]),
+            _count(cost, cost.backwards, cost.usual and cost.usual[1]),
+            _time(cost),
         )
     return table
 
@@ -154,10 +176,12 @@ def forecast_lines(evaluation: Evaluation, found: Forecast) -> list[str]:
     for key, error in evaluation.refused.items():
         lines.append(f"{key} cannot be run: {error.line()}")
     bounded = any(cost.most for cost in found.suites)
+    usual = any(cost.usual is not None for cost in found.suites)
+    most = f"{show_duration(found.seconds)} in all" + (", at most" if bounded else "")
+    if usual:
+        most = f"{show_duration(found.usual_s)} (<{show_duration(found.seconds)}) in all"
     lines.append(
-        f"about {show_duration(found.seconds)} in all"
-        + (", at most" if bounded else "")
-        + f"; measured: {1 / found.forward_s:,.0f} images/s forward, "
+        f"about {most}; measured: {1 / found.forward_s:,.0f} images/s forward, "
         f"{1 / (found.forward_s + found.backward_s):,.0f} forward and backward, "
         f"on {evaluation.device}"
     )
@@ -165,6 +189,7 @@ def forecast_lines(evaluation: Evaluation, found: Forecast) -> list[str]:
         lines.append(
             "<: attacks stop at an image once it is broken; a network without defences costs a "
             "small part of this"
+            + ("; before the brackets stands what it costs, where that is known" if usual else "")
         )
     if any(cost.seconds is None for cost in found.suites):
         lines.append("?: what this attack costs is for its own program to know")
@@ -175,5 +200,13 @@ def _most(cost: Cost) -> str:
     return "<" if cost.most else ""
 
 
-def _count(cost: Cost, number: int | None) -> str:
-    return "?" if number is None else f"{_most(cost)}{number:,}"
+def _count(cost: Cost, number: int | None, usual: int | None) -> str:
+    bound = "?" if number is None else f"{_most(cost)}{number:,}"
+    return bound if usual is None else f"{usual:,} ({bound})"
+
+
+def _time(cost: Cost) -> str:
+    if cost.seconds is None:
+        return "?"
+    bound = _most(cost) + show_duration(cost.seconds)
+    return bound if cost.usual_s is None else f"{show_duration(cost.usual_s)} ({bound})"

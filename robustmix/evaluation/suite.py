@@ -306,6 +306,13 @@ class Prepared:
         """Foretell the cost over ``n`` samples."""
         return Passes(1, None, None)
 
+    def usual_passes(self, n: int) -> tuple[int, int] | None:
+        """Tell the forward and backward passes of a network without defences, where known.
+
+        It is for suites of which ``passes`` gives no more than a bound.
+        """
+        return None
+
     def check(self, rows: Rows) -> None:
         """Refuse rows that show that the model does not repeat its answers.
 

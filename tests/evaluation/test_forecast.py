@@ -7,7 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from robustmix.evaluation.evaluate import evaluate
-from robustmix.evaluation.forecast import forecast
+from robustmix.evaluation.forecast import (
+    Cost,
+    Forecast,
+    forecast,
+    forecast_lines,
+    forecast_table,
+)
 from robustmix.evaluation.plan import Planned
 from robustmix.evaluation.prepare import prepare
 from robustmix.evaluation.suite import Suite
@@ -19,6 +25,7 @@ from robustmix.evaluation.suites.masking import Masking
 from robustmix.evaluation.suites.occlusion import Occlusion
 from robustmix.evaluation.suites.registry import name_of
 from robustmix.evaluation.suites.shuffle import Shuffle
+from robustmix.progress import show_duration
 from tests.evaluation.tiny import Net, tiny_images, tiny_model
 
 N = 40  # a multiple of eight, so that no batch is padded
@@ -74,9 +81,10 @@ def test_passes_that_can_be_foretold_are_exact(suite: Suite) -> None:
             own={"steps": 3, "restarts": 2, "targeted": True, "loss": "margin"},
         ),
         Masking(masking_samples=20),
+        Masking(masking_samples=20, masking_design="full"),
         Attack(attack="autoattack", masking="off", own={"steps": 3, "queries": 20}),
     ],
-    ids=["pgd", "pgd-targeted", "masking", "autoattack"],
+    ids=["pgd", "pgd-targeted", "masking", "masking-full", "autoattack"],
 )
 def test_bounds_hold(suite: Suite) -> None:
     whole = prepare(tiny_model(), tiny_images(N), [suite])
@@ -117,3 +125,32 @@ def test_a_part_costs_its_samples_and_time_is_passes_times_the_probe() -> None:
     assert cost.seconds == pytest.approx(16 * (11 * found.forward_s + found.backward_s))
     assert found.seconds == pytest.approx(sum(c.seconds or 0 for c in found.suites))
     assert found.forward_s > 0
+
+
+def test_what_hangs_on_the_model_has_a_usual_cost_and_a_bound() -> None:
+    """The sequential checks have both; by hand: 20 images of one, 2 + 3 passes of 1 s each."""
+    whole = prepare(tiny_model(), tiny_images(N), [Masking(masking_samples=20)])
+    cost = forecast(whole, batch_size=8, seconds=0.0).suites[-1]
+    assert cost.usual is not None
+    assert cost.forwards is not None
+    assert cost.backwards is not None
+    assert 0 < cost.usual[0] < cost.forwards / 10
+    assert 0 < cost.usual[1] < cost.backwards / 10
+    found = Forecast(
+        suites=(
+            Cost(key="clean", conditions=1, n=20, forwards=20, backwards=0, seconds=20.0),
+            Cost(
+                key="masking", conditions=9, n=20, forwards=4000, backwards=2000, most=True,
+                seconds=6000.0, usual=(40, 60), usual_s=100.0,
+            ),
+        ),
+        forward_s=1.0,
+        backward_s=1.0,
+    )  # fmt: skip
+    assert (found.usual_s, found.seconds) == (120.0, 6020.0)
+    cells = [list(column.cells) for column in forecast_table(found).columns]
+    assert [column[1] for column in cells[3:5]] == ["40 (<4,000)", "60 (<2,000)"]
+    duration = [show_duration(seconds) for seconds in (100.0, 6000.0, 120.0, 6020.0)]
+    assert cells[5][1] == f"{duration[0]} (<{duration[1]})"
+    (line,) = (one for one in forecast_lines(whole, found) if " in all" in one)
+    assert line.startswith(f"about {duration[2]} (<{duration[3]}) in all; measured")

@@ -32,7 +32,8 @@ from tests.evaluation.maskers import MASKERS, Adaptive, Around, digits, robust, 
 from tests.evaluation.test_engine import Stop, comparable
 
 SIXTEEN = (Fraction(16, 255),)
-SUITE = Masking(eps=SIXTEEN, masking_samples=24)
+SUITE = Masking(eps=SIXTEEN, masking_samples=24, masking_design="full")
+SEQUENTIAL = replace(SUITE, masking_design="sequential")
 
 
 def few(n: int = 40) -> ImageSet:
@@ -40,9 +41,13 @@ def few(n: int = 40) -> ImageSet:
 
 
 def verdict(net: nn.Module, suite: Masking = SUITE, n: int = 40) -> VerdictPart:
+    return verdict_of(checked(net, suite, n))
+
+
+def checked(net: nn.Module, suite: Masking, n: int = 40) -> SuitePart:
     part = evaluate(robust(net), few(n), [suite]).content.suites["masking"]
     assert part.status == "ok", part.reason
-    return verdict_of(part)
+    return part
 
 
 def verdict_of(part: SuitePart) -> VerdictPart:
@@ -94,7 +99,9 @@ CAUGHT_BY = {
 @pytest.mark.parametrize("name", list(MASKERS))
 def test_a_planted_masker_is_caught(name: str) -> None:
     assert set(CAUGHT_BY) == set(MASKERS)
-    found = verdict(MASKERS[name]())
+    part = checked(MASKERS[name](), SEQUENTIAL)
+    assert part.details["decided_by"] == "full"
+    found = verdict_of(part)
     assert found.verdict in ("suspicious", "masked"), found.reason
     blamed = {id for id, status in statuses(found).items() if status in ("warn", "fail")}
     assert blamed >= CAUGHT_BY[name]
@@ -103,7 +110,7 @@ def test_a_planted_masker_is_caught(name: str) -> None:
 
 
 def test_a_model_that_adapts_itself_cannot_be_judged() -> None:
-    found = verdict(Adaptive(), replace(SUITE, masking_samples=20))
+    found = verdict(Adaptive(), replace(SEQUENTIAL, masking_samples=20))
     assert found.verdict == "not_assessable"
     assert statuses(found)["G11"] == "fail"
 

@@ -23,37 +23,41 @@ TOLERANCE = 1e-4
 IN_RANGE = 1e-5
 
 
-def behaviour_parts(context: Context, first: NDArray[np.int64]) -> list[Part]:
+def behaviour_parts(
+    context: Context, first: NDArray[np.int64], *, passes: int = PASSES, alone: int = ALONE
+) -> list[Part]:
     """List the repeated passes over all checked samples, and the passes with one image.
 
     Args:
         context: what is evaluated.
         first: positions of the checked samples, in random order.
+        passes: how often each is asked about, at least 2.
+        alone: how many are asked about one by one.
     """
     assert context.clean is not None, "the suite clean always runs first"
     before = torch.from_numpy(context.clean.at("clean")["logits"])
-    some = np.sort(first[:ALONE])
+    some = np.sort(first[:alone])
 
     def few(done: Done) -> NDArray[np.int64]:
         return some
 
     conditions = ("identity", "repeat", "adaptation")
     return [
-        Part("repeat", conditions, partial(_repeated, context, before)),
+        Part("repeat", conditions, partial(_repeated, context, before, passes)),
         Part("alone", ("alone",), partial(_alone, context, before), select=few),
     ]
 
 
-def _repeated(context: Context, before: Tensor, batch: Batch) -> Mapping[str, Columns]:
+def _repeated(context: Context, before: Tensor, passes: int, batch: Batch) -> Mapping[str, Columns]:
     images = batch.pixels()
     with torch.no_grad():
         with watching() as calls:
             logits = context.model(images)
-        others = [context.model(images) for _ in range(PASSES - 1)]
+        others = [context.model(images) for _ in range(passes - 1)]
     moved = torch.stack([distance(other, logits) for other in others]).amax(dim=0)
     answers = torch.stack([other.argmax(dim=1) for other in others])
     same = (answers == logits.argmax(dim=1)).all(dim=0)
-    repeat = columns(batch, logits, value=moved, forwards=PASSES - 1)
+    repeat = columns(batch, logits, value=moved, forwards=passes - 1)
     adapts = torch.full((len(images),), float(len(calls)))
     return {
         "identity": columns(

@@ -25,6 +25,9 @@ from robustmix.report.schema import CheckPart
 STEP = 1 / 1020
 """Length of the finite difference: a quarter of a grey level, so that what rounds shows."""
 
+CONTRADICTED = 0.1
+"""Share of the samples whose finite difference may contradict the gradient without a warning."""
+
 SATURATED = 50.0
 """A lead of the first logit over the second beyond which float32 has no cross-entropy left."""
 
@@ -128,7 +131,7 @@ def _finite_difference(found: Evidence) -> CheckPart:
         f"a quarter of a grey level along the gradient does not raise the loss of "
         f"{percent(float((~rises).mean()))} of the samples",
         n=int(usable.sum()),
-        warn=0.1,
+        warn=CONTRADICTED,
         fail=0.4,
         grain=True,
     )

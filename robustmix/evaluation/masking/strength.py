@@ -35,6 +35,9 @@ LONG = 40
 RADII = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Radii of the searches, in units of the threat's."""
 
+SLACK = 0.01
+"""What an attack without bound may leave above chance before that warns."""
+
 UNBOUNDED_STEPS = 100
 QUERIES = 1000
 NOISES = 10
@@ -55,21 +58,20 @@ def search_name(factor: float) -> str:
 
 def strength_parts(context: Context, threat: Threat, surrogate: RobustModel | None) -> list[Part]:
     """List one part an attack; Square's takes only what the search has left."""
-    whole = 1.0 if threat.norm == "linf" else math.sqrt(math.prod(context.robust.input_size))
+    whole = widest(context, threat)
     model = with_a_gradient(context.model)
-    made: dict[str, Attack] = {"noise": partial(_noise, threat)}
+    made: dict[str, Attack] = {"noise": partial(noise, threat, "noise", NOISES)}
     for factor in RADII:
-        eps = min(factor * threat.eps, whole)
         steps = LONG if factor == 1 else STEPS
-        size = eps * threat.step_share
         name = search_name(factor)
-        made[name] = partial(_search, threat, name, eps, size, steps)
-    made["unbounded"] = partial(_search, threat, "unbounded", whole, whole / 50, UNBOUNDED_STEPS)
-    made["square"] = partial(_square, threat)
+        made[name] = at_radius(threat, name, min(factor * threat.eps, whole), steps)
+    made["unbounded"] = without_bound(threat, "unbounded", whole)
+    made["square"] = partial(queries, threat, "square", QUERIES)
     if surrogate is not None:
         from robustmix.models.robust_model import padded
 
-        made["transfer"] = partial(_transfer, threat, padded(surrogate.to(context.device)))
+        other = padded(surrogate.to(context.device))
+        made["transfer"] = partial(transfer, threat, "transfer", LONG, other)
 
     def part(name: str, attack: Attack) -> Part:
         def compute(batch: Batch) -> Mapping[str, Columns]:
@@ -78,6 +80,21 @@ def strength_parts(context: Context, threat: Threat, surrogate: RobustModel | No
         return Part(name, (name,), compute, select=_left if name == "square" else None)
 
     return [part(name, attack) for name, attack in made.items()]
+
+
+def widest(context: Context, threat: Threat) -> float:
+    """Give the radius of a ball that holds every image."""
+    return 1.0 if threat.norm == "linf" else math.sqrt(math.prod(context.robust.input_size))
+
+
+def at_radius(threat: Threat, name: str, eps: float, steps: int) -> Attack:
+    """Make a search inside a ball; ``name`` is the condition, which its random start follows."""
+    return partial(_search, threat, name, eps, eps * threat.step_share, steps)
+
+
+def without_bound(threat: Threat, name: str, whole: float) -> Attack:
+    """Make the search that may reach any image."""
+    return partial(_search, threat, name, whole, whole / 50, UNBOUNDED_STEPS)
 
 
 def _left(done: Done) -> NDArray[np.int64]:
@@ -89,11 +106,13 @@ def _keys(threat: Threat, name: str, batch: Batch) -> Tensor:
     return sample_keys(threat.seed, "masking", name, 0, batch.sample_ids)
 
 
-def _noise(threat: Threat, model: Model, batch: Batch, images: Tensor) -> Columns:
+def noise(
+    threat: Threat, name: str, tries: int, model: Model, batch: Batch, images: Tensor
+) -> Columns:
     """Try random points of the ball's surface until one is misclassified."""
-    keys, goal = _keys(threat, "noise", batch).to(images.device), Goal("margin", batch.labels)
-    best, tries = Leader(images), torch.zeros(len(images), dtype=torch.int64)
-    for stream in range(NOISES):
+    keys, goal = _keys(threat, name, batch).to(images.device), Goal("margin", batch.labels)
+    best, tried = Leader(images), torch.zeros(len(images), dtype=torch.int64)
+    for stream in range(tries):
         rows = best.survivors()
         if not len(rows):
             break
@@ -101,10 +120,10 @@ def _noise(threat: Threat, model: Model, batch: Batch, images: Tensor) -> Column
         noisy = (images[rows] + change).clamp(0, 1)
         stood = standing(model, noisy, goal.take(rows))
         best.offer(rows, noisy, stood.reached, stood.loss)
-        tries[rows.cpu()] += 1
+        tried[rows.cpu()] += 1
     return scored(
         model, batch, images, best.images, norm=threat.norm, eps=threat.eps,
-        value=tries, forwards=tries,
+        value=tried, forwards=tried,
     )  # fmt: skip
 
 
@@ -152,15 +171,18 @@ def _search(
     )
 
 
-def _square(threat: Threat, model: Model, batch: Batch, images: Tensor) -> Columns:
+def queries(
+    threat: Threat, name: str, count: int, model: Model, batch: Batch, images: Tensor
+) -> Columns:
+    """Search with Square, which needs no gradient, by so many queries."""
     found = square.outcome(
         model,
         images,
         batch.labels,
         eps=threat.eps,
         norm=threat.norm,
-        queries=QUERIES,
-        keys=_keys(threat, "square", batch),
+        queries=count,
+        keys=_keys(threat, name, batch),
     )
     return scored(
         model, batch, images, found.images, norm=threat.norm, eps=threat.eps,
@@ -168,8 +190,14 @@ def _square(threat: Threat, model: Model, batch: Batch, images: Tensor) -> Colum
     )  # fmt: skip
 
 
-def _transfer(
-    threat: Threat, surrogate: Model, model: Model, batch: Batch, images: Tensor
+def transfer(
+    threat: Threat,
+    name: str,
+    steps: int,
+    surrogate: Model,
+    model: Model,
+    batch: Batch,
+    images: Tensor,
 ) -> Columns:
     """Attack another model with all steps, and show the result to the one that is checked."""
     raw = pgd(
@@ -178,9 +206,9 @@ def _transfer(
         batch.labels,
         eps=threat.eps,
         step_size=threat.eps * threat.step_share,
-        steps=LONG,
+        steps=steps,
         norm=threat.norm,
-        keys=_keys(threat, "transfer", batch),
+        keys=_keys(threat, name, batch),
     )
     return scored(model, batch, images, raw, norm=threat.norm, eps=threat.eps)
 
@@ -237,7 +265,7 @@ def _unbounded(found: Evidence) -> CheckPart:
         left,
         f"{percent(left)} survive an attack without bound, chance is {percent(chance)}",
         n=found.n,
-        warn=chance + 0.01,
+        warn=chance + SLACK,
         fail=chance + 0.05,
     )
 

@@ -5,7 +5,8 @@ from typing import Literal
 
 from robustmix.evaluation.masking.behaviour import behaviour_checks
 from robustmix.evaluation.masking.gradients import gradient_checks
-from robustmix.evaluation.masking.probes import Evidence
+from robustmix.evaluation.masking.probes import Evidence, percent
+from robustmix.evaluation.masking.screen import found_share
 from robustmix.evaluation.masking.strength import strength_checks
 from robustmix.report.schema import CheckPart, VerdictPart
 
@@ -28,13 +29,36 @@ MEANINGS: dict[Verdict, str] = {
 
 def judged(found: Evidence) -> VerdictPart:
     """Give the verdict on the rows of the checks, with the sentence that explains it."""
-    checks = [*gradient_checks(found), *strength_checks(found), *behaviour_checks(found)]
-    checks.sort(key=lambda check: int(check.id[1:]))
+    checks = _in_order([*gradient_checks(found), *strength_checks(found), *behaviour_checks(found)])
     verdict = weigh(checks)
     blamed = [check for check in checks if check.status in ("warn", "fail")]
     said = [f"{check.id} {check.status}s: {check.text}" for check in blamed]
     reason = "; ".join([MEANINGS[verdict], *said])
     return VerdictPart(title=TITLE, verdict=verdict, reason=reason, n=found.n, checks=checks)
+
+
+def cleared(checks: Sequence[CheckPart], n: int) -> VerdictPart:
+    """Give the verdict of a screen that is clear.
+
+    Args:
+        checks: of the screen.
+        n: number of samples that it took.
+    """
+    said = (
+        f"so the screen found on {n} samples, which overlook what shows in "
+        f"{percent(found_share(n))} of the samples once in twenty times"
+    )
+    return VerdictPart(
+        title=TITLE,
+        verdict="clean",
+        reason=f"{MEANINGS['clean']}; {said}",
+        n=n,
+        checks=_in_order(checks),
+    )
+
+
+def _in_order(checks: Sequence[CheckPart]) -> list[CheckPart]:
+    return sorted(checks, key=lambda check: int(check.id[1:]))
 
 
 def too_few(n: int) -> VerdictPart:

@@ -1,10 +1,10 @@
 """Suite ``masking``: sixteen checks of whether the attacks' numbers can be believed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,14 @@ from robustmix.evaluation.class_names import check_class_names
 from robustmix.evaluation.masking.behaviour import PASSES, behaviour_parts
 from robustmix.evaluation.masking.gradients import STEP, gradient_parts
 from robustmix.evaluation.masking.probes import Evidence, Threat
+from robustmix.evaluation.masking.screen import (
+    PREFIX,
+    Screen,
+    checks_so_far,
+    is_clear,
+    screen_checks,
+    screen_parts,
+)
 from robustmix.evaluation.masking.strength import (
     LONG,
     NOISES,
@@ -25,7 +33,7 @@ from robustmix.evaluation.masking.strength import (
     search_name,
     strength_parts,
 )
-from robustmix.evaluation.masking.verdict import LEAST, TITLE, judged, too_few
+from robustmix.evaluation.masking.verdict import LEAST, TITLE, cleared, judged, too_few
 from robustmix.evaluation.options import option
 from robustmix.evaluation.params import exact_name, recorded, unrecorded
 from robustmix.evaluation.shard import Divided
@@ -48,12 +56,34 @@ from robustmix.evaluation.suites.attack_rows import (
 from robustmix.evaluation.suites.attack_work import SCORES, spent
 from robustmix.later import RobustModel
 from robustmix.metrics.definition import Numbers
-from robustmix.report.rows import Rows
-from robustmix.report.schema import Shown, SuitePart, Warn
+from robustmix.report.rows import Rows, damaged
+from robustmix.report.schema import CheckPart, Shown, SuitePart, VerdictPart, Warn
 from robustmix.rng import sample_keys
 
 SAMPLES = 512
 BLOCK = 128
+
+Design = Literal["sequential", "full"]
+
+
+class Stage(TypedDict):
+    """What reports say of a stage."""
+
+    stage: Literal["screen", "full"]
+    samples: int
+    forwards: int
+    """Passes of single images."""
+
+    backwards: int
+    blamed: list[str]
+    """Its checks that did not pass; those of a screen are why the battery was made."""
+
+
+USUAL = (280, 40)
+"""Forward and backward passes that a sample of the full battery takes of a plain network."""
+
+USUAL_SCREEN = (34, 15)
+"""Those of the screen."""
 
 OTHER_PROBES = 14
 """Most passes of the checks that are no search: gradients, differences, repetitions."""
@@ -65,12 +95,18 @@ class PreparedMasking(Prepared):
 
     kind: ClassVar[str] = "masking"
     divided: ClassVar[Divided] = "one"
-    own_correct: ClassVar[tuple[str, ...]] = ("repeat",)
+    own_correct: ClassVar[tuple[str, ...]] = ("repeat", f"{PREFIX}repeat")
 
     norm: Norm
     eps: Fraction
     samples: int
     """Most samples that are checked, the first correct ones of the seeded order."""
+
+    design: Design | None = recorded(None, omit_default=True)
+    """Which stages there are; None in reports of older versions, which have the full battery."""
+
+    screen: Screen | None = recorded(None, omit_default=True)
+    """How the screen is made, in the sequential design."""
 
     steps: int = STEPS
     long_steps: int = LONG
@@ -85,13 +121,33 @@ class PreparedMasking(Prepared):
     """Further radii that were asked for; the checks are made at one."""
 
     def passes(self, n: int) -> Passes:
-        """Bound the passes, as if no sample were broken."""
-        checked = min(n, self.samples)
-        steps = (len(RADII) + 1) * STEPS + UNBOUNDED_STEPS
-        attacks = len(RADII) + 3 + (self.surrogate_sha256 is not None) * 2
+        """Bound the passes, as if no sample were broken and no screen clear."""
+        checked, transfer = min(n, self.samples), self.surrogate_sha256 is not None
+        steps = (len(RADII) - 1) * STEPS + LONG + UNBOUNDED_STEPS
+        attacks = len(RADII) + 3 + transfer * 2
         forwards = PASSES + NOISES + OTHER_PROBES + steps + QUERIES + attacks * SCORES
-        backwards = steps + OTHER_PROBES
-        return Passes(attacks + 9, checked * forwards, checked * backwards, most=True)
+        bound = Passes(attacks + 9, checked * forwards, checked * (steps + OTHER_PROBES), most=True)
+        if self.screen is None:
+            return bound
+        few, screen = min(checked, self.screen.samples), self.screen
+        steps = screen.steps + STEPS + UNBOUNDED_STEPS
+        attacks = 4 + transfer
+        forwards = screen.repeats + screen.noises + OTHER_PROBES + steps + attacks * SCORES
+        square = min(few, screen.survivors) * (screen.queries + SCORES)
+        return Passes(
+            bound.conditions + 14 + transfer,
+            (bound.forwards or 0) + few * forwards + square,
+            (bound.backwards or 0) + few * (steps + OTHER_PROBES),
+            most=True,
+        )
+
+    def usual_passes(self, n: int) -> tuple[int, int]:
+        """Tell the passes of a plain network, whose screen is clear."""
+        checked = min(n, self.samples)
+        each = USUAL if self.screen is None else USUAL_SCREEN
+        if self.screen is not None:
+            checked = min(checked, self.screen.samples)
+        return checked * each[0], checked * each[1]
 
     def numbers(self, rows: Rows) -> Numbers:
         """Define none: what is found is a verdict."""
@@ -99,17 +155,41 @@ class PreparedMasking(Prepared):
 
     def found(self, rows: Rows, numbers: SuitePart) -> Found:
         """Report the verdict, and what the checks cost."""
-        details = {"norm": self.norm, "eps": float(self.eps), "forwards": 0, "backwards": 0}
+        details: dict[str, Any] = {
+            "norm": self.norm,
+            "eps": float(self.eps),
+            "forwards": 0,
+            "backwards": 0,
+        }
         notes = only_first_note(self.eps, self.not_taken)
         table = rows.view.tables.get(rows.suite)
         clean = rows.view.tables["clean"].at("clean")
         if table is None:  # too few samples are right, so none was probed
-            verdict = too_few(int(clean["correct"].sum()))
-            return Found(verdicts=[verdict], details=details, notes=notes)
-        attacked = ("fgsm", "noise", *map(search_name, RADII), "unbounded", "square", "transfer")
-        verdict = judged(Evidence(table, clean, rows.num_classes, attacked))
+            few = too_few(int(clean["correct"].sum()))
+            return Found(verdicts=[few], details=details, notes=notes)
+        stages: list[Stage] = []
+        verdict: VerdictPart | None = None
+        if self.screen is not None:
+            checks = screen_checks(table, clean, num_classes=rows.num_classes, screen=self.screen)
+            stages.append(_stage(rows, "screen", checks))
+            if self._clear(checks):
+                verdict = cleared(checks, stages[0]["samples"])
+        if verdict is None:
+            attacked = ("fgsm", "noise", *map(search_name, RADII))
+            found = Evidence(
+                table, clean, rows.num_classes, (*attacked, "unbounded", "square", "transfer")
+            )
+            if not found.n:
+                raise damaged("the masking checks that were to decide are missing")
+            verdict = judged(found)
+            stages.append(_stage(rows, "full", verdict.checks))
         details |= {name: spent(rows, name) for name in ("forwards", "backwards")}
+        if self.design is not None:
+            details |= {"decided_by": stages[-1]["stage"], "stages": stages}
         return Found(verdicts=[verdict], details=details, notes=notes)
+
+    def _clear(self, checks: Sequence[CheckPart]) -> bool:
+        return is_clear(checks, surrogate=self.surrogate_sha256 is not None)
 
     def shown(self, part: SuitePart) -> Shown:
         """Show the verdict alone, beside the attacks that it is of."""
@@ -163,15 +243,40 @@ class OpenedMasking(PreparedMasking):
         chosen = np.sort(first)
         threat = Threat(norm=self.norm, eps=float(self.eps), seed=context.seed)
 
-        def checked(done: Done) -> NDArray[np.int64]:
-            return chosen
+        screen, full = (
+            self.screen,
+            [
+                *behaviour_parts(context, first),
+                *gradient_parts(context, threat),
+                *strength_parts(context, threat, self.surrogate),
+            ],
+        )
 
-        parts = [
-            *behaviour_parts(context, first),
-            *gradient_parts(context, threat),
-            *strength_parts(context, threat, self.surrogate),
-        ]
-        return [replace(part, select=part.select or checked, block=BLOCK) for part in parts]
+        def taken(part: Part) -> Part:
+            def select(done: Done) -> NDArray[np.int64]:
+                if screen is not None and self._clear(checks_so_far(context, screen, done)):
+                    return chosen[:0]
+                return chosen if part.select is None else part.select(done)
+
+            return replace(part, select=select)
+
+        parts = list(map(taken, full))
+        if screen is not None:
+            parts = [*screen_parts(context, threat, self.surrogate, screen, first), *parts]
+        return [replace(part, block=BLOCK) for part in parts]
+
+
+def _stage(rows: Rows, name: Literal["screen", "full"], checks: Sequence[CheckPart]) -> Stage:
+    """Tell what a stage took, and which of its checks did not pass."""
+    mine = [one for one in rows.conditions if one.startswith(PREFIX) == (name == "screen")]
+    looked = np.any([rows.table.at(one)["tested"] for one in mine], axis=0)
+    return {
+        "stage": name,
+        "samples": int(looked.sum()),
+        "forwards": spent(rows, "forwards", *mine),
+        "backwards": spent(rows, "backwards", *mine),
+        "blamed": [one.id for one in checks if one.status in ("warn", "fail")],
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +295,10 @@ class Masking(Suite):
 
     masking_samples: int = SAMPLES
     """Most images that are checked, the first that are classified right in the seed's order."""
+
+    masking_design: Design = "sequential"
+    """sequential: a screen on a few of them, and the full battery only where that is not clear;
+    full: the full battery on all of them, whatever a screen would say."""
 
     surrogate: str | Path | RobustModel | None = option(None, form="MODEL", shown="none")
     """Another model of the same task, whose adversarial images are tried on the evaluated one."""
@@ -233,6 +342,8 @@ class Masking(Suite):
             norm=self.norm,
             eps=headline_radius(self.norm, self.eps),
             samples=self.masking_samples,
+            design=self.masking_design,
+            screen=Screen() if self.masking_design == "sequential" else None,
             not_taken=(self.eps or ())[1:],
             surrogate_sha256=None if other is None else state_hash(other),
             surrogate=other,
