@@ -135,7 +135,7 @@ def test_a_surrogate_that_beats_the_white_box_shows_masking() -> None:
     transfer = next(check for check in found.checks if check.id == "G7")
     assert transfer.status == "fail"
     assert (transfer.value or 0) > 0.5
-    itself = verdict(trained(), replace(SUITE, surrogate=robust(trained())))
+    itself = verdict(trained(), replace(SEQUENTIAL, surrogate=robust(trained())))
     same = next(check for check in itself.checks if check.id == "G7")
     assert same.status == "pass"
     assert itself.verdict == "clean"
