@@ -56,7 +56,7 @@ def by_transform(images: Tensor, kernel: tuple[float, float]) -> tuple[Tensor, f
     """Correlate by Fourier transforms: fast, and not in the benchmark's order.
 
     Args:
-        images: float64 (N, C, H, W) in [0, 1].
+        images: grey levels, uint8 (N, C, H, W).
         kernel: radius and sigma of ``disk_kernel``; more than ``MANY_TAPS`` taps.
 
     Returns:
@@ -66,8 +66,10 @@ def by_transform(images: Tensor, kernel: tuple[float, float]) -> tuple[Tensor, f
     _, reach = _taps(*kernel)
     padded = pad(pad(images, reach, "mirror", dim=-2), reach, "mirror", dim=-1)
     size = tuple(-(-side // 16) * 16 for side in padded.shape[2:])
-    spectrum = torch.fft.rfft2(padded, s=size).mul_(_kernel_spectrum(*kernel, *size))
-    levels = torch.fft.irfft2(spectrum, s=size)[..., :height, :width] * 255
+    whole = padded.new_zeros(*images.shape[:2], *size, dtype=torch.float64)
+    whole[:, :, : padded.shape[2], : padded.shape[3]] = padded
+    spectrum = torch.fft.rfft2(whole).mul_(_kernel_spectrum(*kernel, *size))
+    levels = torch.fft.irfft2(spectrum, s=size)[..., :height, :width]
     # Six roundings a level of the transforms, of values whose squares add up to the pixels' number,
     # spread by a kernel whose norm is below 1/4.
     return levels, 64 * 2.0**-52 * 255 * math.sqrt(size[0] * size[1])
@@ -103,19 +105,18 @@ def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tenso
         Hendrycks and Dietterich 2019, arXiv:1903.12261, section 3.2.
     """
     disk = RADIUS_SIGMA[profile][severity - 1]
-    x = to_unit(images)
     if images.device.type == "cpu" and len(_taps(*disk)[0]) > MANY_TAPS:
-        blurred, open_ = settled(*by_transform(x, disk))
+        blurred, open_ = settled(*by_transform(images, disk))
         unsure = open_.flatten(1).any(dim=1)
         if bool(unsure.any()):
-            blurred[unsure] = _in_order(x[unsure], disk)
+            blurred[unsure] = _in_order(images[unsure], disk)
         return blurred
-    return _in_order(x, disk)
+    return _in_order(images, disk)
 
 
-def _in_order(x: Tensor, disk: tuple[float, float]) -> Tensor:
+def _in_order(images: Tensor, disk: tuple[float, float]) -> Tensor:
     kernel = disk_kernel(*disk).to(torch.float64)
-    return to_grey_levels_(correlate(x, kernel, border="mirror"))
+    return to_grey_levels_(correlate(to_unit(images), kernel, border="mirror"))
 
 
 CORRUPTION = Corruption(name="defocus_blur", constants=RADIUS_SIGMA, apply=apply)

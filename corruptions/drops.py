@@ -198,3 +198,11 @@ def correlated(maps: Tensor, kernel: tuple[tuple[int, ...], ...]) -> Tensor:
             if weight:
                 total.add_(padded[:, i : i + height, j : j + width], alpha=weight)
     return total
+
+
+def box_sum(maps: Tensor) -> Tensor:
+    """Return the sums of 3x3 pixels of maps (N, H, W) of whole numbers; borders mirror."""
+    wide = pad(maps, 1, "mirror", dim=2)
+    rows = (wide[..., :-2] + wide[..., 1:-1]).add_(wide[..., 2:])
+    tall = pad(rows, 1, "mirror", dim=1)
+    return (tall[:, :-2] + tall[:, 1:-1]).add_(tall[:, 2:])

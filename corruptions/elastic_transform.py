@@ -163,9 +163,11 @@ def _between(
     n, channels, _, width = images.shape
     flat, shape = images.flatten(2), (n, channels, *fx.shape[1:])
     total: Tensor | None = None
+    columns = [column.flatten(1).to(torch.int64) for column in columns]
     for row, weight_y in zip(rows, (1 - fy, fy), strict=True):
+        before = (row * width).flatten(1).to(torch.int64)
         for column, weight_x in zip(columns, (1 - fx, fx), strict=True):
-            index = (row * width + column).flatten(1).to(torch.int64)
+            index = before + column
             corner = flat.gather(2, index.unsqueeze(1).expand(n, channels, -1)).view(shape)
             corner = corner.to(fx.dtype).mul_((weight_y * weight_x).unsqueeze(1))
             total = corner if total is None else total.add_(corner)

@@ -127,23 +127,23 @@ def gaussian_nearly(
     """Blur with a Gaussian by matrix products: fast, and not in the benchmark's order.
 
     Args:
-        images: float64 (..., H, W), absolute values up to 1.
+        images: (..., H, W), computed with in float64.
         sigma: standard deviation in pixels.
         truncate: reach of the kernel in deviations.
         border: what lies outside the image.
 
     Returns:
-        The blurred images, and how far they may be from ``gaussian_filter``'s, at most; None where
-        that one is not slower, or not exactly known.
+        The blurred images, float64, and how far they may be from ``gaussian_filter``'s, at most, if
+        absolute values are up to 1; None where that one is not slower, or not exactly known.
     """
     height, width = images.shape[-2:]
     reach, longest = len(gaussian_taps(sigma, truncate)) - 1, max(height, width)
-    if images.device.type != "cpu" or longest > min(24 * reach, LARGEST_MATRIX):
+    if images.device.type != "cpu" or longest > min(32 * reach, LARGEST_MATRIX):
         return None
     down, across = (_blur_matrix(side, sigma, truncate, border) for side in (height, width))
     # Each of two passes adds up to ``longest`` products in one order, and 2 reach in the other.
     error = 2 * (longest + 2 * reach + 8) * 2.0**-52
-    return down @ images @ across.T, error
+    return down @ images.to(torch.float64) @ across.T, error
 
 
 @functools.lru_cache(maxsize=16)

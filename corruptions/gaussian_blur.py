@@ -33,12 +33,12 @@ def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tenso
     Reference:
         Hendrycks and Dietterich 2019, arXiv:1903.12261, appendix B.
     """
-    sigma, x = SIGMA[profile][severity - 1], to_unit(images)
-    nearly = gaussian_nearly(x, sigma)
+    sigma = SIGMA[profile][severity - 1]
+    nearly = gaussian_nearly(images, sigma)
     if nearly is None:
-        return to_grey_levels_(gaussian_filter(x, sigma))
+        return to_grey_levels_(gaussian_filter(to_unit(images), sigma))
     levels, error = nearly
-    blurred, open_ = settled(levels.mul_(255), 255 * error)
+    blurred, open_ = settled(levels, 255 * error)
     places = open_.flatten().nonzero().squeeze(1)
     if len(places):
         # Of one colour all around, a pixel keeps it but for the last bit, which decides.
@@ -46,7 +46,7 @@ def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tenso
         table, pixels = _flat_levels(sigma), blurred.flatten()
         pixels[places[flat]] = table[images.flatten()[places[flat]].long()]
         planes = torch.unique(places[~flat] // images[0, 0].numel())
-        exact = gaussian_filter(x.flatten(0, 1)[planes], sigma)
+        exact = gaussian_filter(to_unit(images.flatten(0, 1)[planes]), sigma)
         blurred.flatten(0, 1)[planes] = to_grey_levels_(exact)
     return blurred
 

@@ -1,6 +1,5 @@
 """The hexcone colour space, with ties and grey pixels settled as in the benchmark."""
 
-import functools
 from typing import NamedTuple
 
 import torch
@@ -25,14 +24,16 @@ def rgb_to_hsv(images: Tensor) -> Hsv:
         Smith 1978, "Color gamut transform pairs".
     """
     red, green, blue = images.unbind(1)
-    value = images.amax(dim=1)
-    chroma = value - images.amin(dim=1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
     grey = chroma == 0
     divisor = chroma.masked_fill(grey, 1)
     sextant = (green - blue) / divisor
     sextant = torch.where(green == value, 2 + (blue - red) / divisor, sextant)
     sextant = torch.where(blue == value, 4 + (red - green) / divisor, sextant)
-    hue = (sextant / 6).remainder(1).masked_fill(grey, 0)
+    # Between -1/6 and 5/6, so that one turn is enough.
+    turns = sextant.div_(6)
+    hue = torch.where(turns < 0, turns + 1, turns).masked_fill_(grey, 0)
     # A pixel that is not grey has a value above 0; a grey one has chroma 0, whatever divides it.
     saturation = chroma / value.masked_fill(grey, 1)
     return Hsv(hue, saturation, value)
@@ -46,13 +47,12 @@ def hsv_to_rgb(hsv: Hsv) -> Tensor:
     low = value * (1 - saturation)
     falling = value * (1 - fraction * saturation)
     rising = value * (1 - (1 - fraction) * saturation)
-    levels = torch.stack([value, falling, low, rising], dim=1)
-    choice = _choices(hue.device)[:, sextant.long().remainder(6)].movedim(0, 1)
-    return levels.gather(1, choice)
-
-
-@functools.lru_cache(maxsize=4)
-def _choices(device: torch.device) -> Tensor:
-    # Which of four levels red, green and blue have in each sextant of the hue circle.
-    rows = [[0, 1, 2, 2, 3, 0], [3, 0, 0, 1, 2, 2], [2, 2, 3, 0, 0, 1]]
-    return torch.tensor(rows).to(device)
+    # Rounding may end the circle at its beginning.
+    at = [(sextant == i) if i else (sextant == 0) | (sextant == 6) for i in range(6)]
+    red = torch.where(at[1], falling, torch.where(at[4], rising, low))
+    red = torch.where(at[0] | at[5], value, red)
+    green = torch.where(at[3], falling, torch.where(at[0], rising, low))
+    green = torch.where(at[1] | at[2], value, green)
+    blue = torch.where(at[5], falling, torch.where(at[2], rising, low))
+    blue = torch.where(at[3] | at[4], value, blue)
+    return torch.stack([red, green, blue], dim=1)

@@ -30,13 +30,13 @@ def draw(keys: Tensor, images: Tensor, severity: int, profile: Profile) -> Impul
     amount, count = AMOUNT[profile][severity - 1], images[0].numel()
     words = philox_blocks(keys, -(-count // 4))
     # Given u < amount, u < amount / 2 has probability 1/2: that is all that salt has to be.
-    flip, salt = (
-        torch.stack([word < _words_below(share) for word in words], dim=2)
-        .flatten(1)[:, :count]
-        .reshape(images.shape)
-        for share in (amount, amount / 2)
-    )
-    return ImpulseNoise(flip, salt)
+    both = []
+    for share in (amount, amount / 2):
+        below = torch.empty(*words[0].shape, 4, dtype=torch.bool, device=images.device)
+        for i, word in enumerate(words):
+            torch.lt(word, _words_below(share), out=below[:, :, i])
+        both.append(below.flatten(1)[:, :count].reshape(images.shape))
+    return ImpulseNoise(*both)
 
 
 def _words_below(share: float) -> int:
@@ -59,7 +59,9 @@ def apply(images: Tensor, draws: ImpulseNoise, severity: int, profile: Profile) 
     Reference:
         Hendrycks and Dietterich 2019, arXiv:1903.12261, section 3.2.
     """
-    return torch.where(draws.flip, draws.salt.to(torch.uint8) * 255, images)
+    # Bytes of ones where the value is replaced, and where by white; bits are chosen, not bytes.
+    flip, white = (chosen.to(torch.uint8).neg_() for chosen in draws)
+    return white.bitwise_xor_(images).bitwise_and_(flip).bitwise_xor_(images)
 
 
 CORRUPTION = Corruption(name="impulse_noise", constants=AMOUNT, apply=apply, draw=draw)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
-from robustmix.corruptions.drops import FIXED, correlated, edges, equalised, nearest_edge
+from robustmix.corruptions.drops import FIXED, box_sum, correlated, edges, equalised, nearest_edge
 from robustmix.corruptions.filters import gaussian_filter, gaussian_nearly
 from robustmix.corruptions.names import Profile
 from robustmix.corruptions.pixels import to_grey_levels_
@@ -73,9 +73,6 @@ RELIEF = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 """The kernel that makes drops look lit from a corner."""
 
 
-ONES = ((1, 1, 1),) * 3
-
-
 class Spatter(NamedTuple):
     """What spatter draws."""
 
@@ -98,9 +95,9 @@ def water(liquid: Tensor, strength: float) -> Tensor:
     layer = (255 * liquid).to(torch.int32).bitwise_and_(255)
     distance = nearest_edge(edges(layer, low=50, high=150), FARTHEST)
     # The distances' fractional bits go with the mean's divisor: a power of two changes no digit.
-    near = (correlated(distance, ONES).double() * (1 / 9 / FIXED)).to(torch.int64)
+    near = (box_sum(distance).double() * (1 / 9 / FIXED)).to(torch.int64)
     lit = correlated(equalised(near).to(torch.int32), RELIEF).clamp_(0, 255)
-    smooth = (correlated(lit, ONES).double() * (1 / 9)).round_()
+    smooth = (box_sum(lit).double() * (1 / 9)).round_()
     amount = smooth.mul_(layer).to(torch.float32)
     most = amount.amax(dim=(1, 2), keepdim=True)
     # A layer without any drop is left dry; the benchmark divides by zero there.

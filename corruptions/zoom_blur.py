@@ -48,7 +48,7 @@ def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tenso
     return blurred
 
 
-MANY_PLACES = 0.02
+MANY_PLACES = 0.15
 """If more of an image is open than this (it is flat), all of it is computed in order."""
 
 

@@ -67,11 +67,11 @@ def philox_blocks(
 
     Words 4 i to 4 i + 3 of a key are the four tensors' entries i.
     """
-    counter = torch.arange(blocks, device=keys.device).unsqueeze(0)
     if keys.device.type != "cpu":
+        counter = torch.arange(blocks, device=keys.device).unsqueeze(0)
         return _rounds(keys.unsqueeze(1), counter, counter_high)
     # The same operators on arrays: NumPy multiplies whole numbers at twice the pace.
-    w0, w1, w2, w3 = _rounds(keys.unsqueeze(1).numpy(), counter.numpy(), counter_high)
+    w0, w1, w2, w3 = _rounds(keys.unsqueeze(1).numpy(), np.arange(blocks)[None], counter_high)
     return (
         torch.from_numpy(w0),
         torch.from_numpy(w1),
@@ -114,13 +114,18 @@ def uniform(keys: Tensor, count: int, *, counter_high: int = 0) -> Tensor:
 
 def normal(keys: Tensor, count: int, *, counter_high: int = 0) -> Tensor:
     """Return standard normals, float64 (N, count), by the Box-Muller transform."""
-    w0, w1, w2, w3 = philox_blocks(keys, -(-count // 4), counter_high=counter_high)
-    first, second = (torch.stack(pair, dim=2).double().add_(0.5) for pair in ((w0, w2), (w1, w3)))
-    radius = first.mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
+    blocks = -(-count // 4)
+    w0, w1, w2, w3 = philox_blocks(keys, blocks, counter_high=counter_high)
+    shape, device = (len(keys), 2, blocks), keys.device
+    first, second = (torch.empty(shape, dtype=torch.float64, device=device) for _ in range(2))
+    first[:, 0], first[:, 1], second[:, 0], second[:, 1] = w0, w2, w1, w3
+    radius = first.add_(0.5).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
     # A power of two changes no digit, so one product does for the angle of the uniform.
-    angle = second.mul_(2.0 * math.pi * 2.0**-32)
-    pairs = torch.stack([torch.cos(angle).mul_(radius), angle.sin_().mul_(radius)], dim=3)
-    return pairs.flatten(1)[:, :count]
+    angle = second.add_(0.5).mul_(2.0 * math.pi * 2.0**-32)
+    drawn = torch.empty((len(keys), blocks, 2, 2), dtype=torch.float64, device=device)
+    drawn[..., 0] = torch.cos(angle).mul_(radius).transpose(1, 2)
+    drawn[..., 1] = angle.sin_().mul_(radius).transpose(1, 2)
+    return drawn.flatten(1)[:, :count]
 
 
 def permutations(keys: Tensor, n: int) -> Tensor:

@@ -10,7 +10,15 @@ import torch
 from PIL import Image
 
 from robustmix.corruptions import corrupt
-from robustmix.corruptions.drops import FIXED, correlated, edges, equalised, nearest_edge, touching
+from robustmix.corruptions.drops import (
+    FIXED,
+    box_sum,
+    correlated,
+    edges,
+    equalised,
+    nearest_edge,
+    touching,
+)
 from robustmix.corruptions.fog import plasma
 from robustmix.corruptions.frost import (
     KINDS,
@@ -179,6 +187,7 @@ def test_correlation_against_scipy() -> None:
     got = correlated(maps, kernel)
     want = scipy.ndimage.correlate(maps.numpy(), np.array(kernel)[None], mode="mirror")
     np.testing.assert_array_equal(got.numpy(), want)
+    assert torch.equal(box_sum(maps), correlated(maps, ((1, 1, 1),) * 3))
 
 
 def test_pieces_that_touch_something_strong_against_growing_it() -> None:
