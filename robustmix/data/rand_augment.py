@@ -1,9 +1,9 @@
 """RandAugment, and FixMatch's operations for it, as OpenMixup configures them for CIFAR-100.
 
 What is random is drawn beforehand, the same count for every image; then whole groups of images that
-drew the same operation are changed at once, each by its own strength, on their own device. Sums are
-of whole numbers, or of floats that add without rounding, so the bits of an image depend neither on
-its batch nor on the device.
+drew the same operation are changed at once, each by its own strength, on their own device; all that
+are turned, sheared or moved are one group. Sums are of whole numbers, or of floats that add without
+rounding, so the bits of an image depend neither on its batch nor on the device.
 
 Where the released code has its peculiarities, this has them too:
     Every operation is applied with probability 1/2 only, so half of the draws change nothing.
@@ -17,7 +17,8 @@ Reference:
     OpenMixup, ``cifar100/sz32_randaug_bs100`` and ``sz224_randaug_bs100``; OpenCV's ``warpAffine``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustmix.data.augment import CIFAR_FILL, RGB
+from robustmix.upload import uploaded
 
 
 class Operation(NamedTuple):
@@ -55,8 +57,22 @@ class Policy(NamedTuple):
     colours: Mapping[str, Callable[[Tensor, Tensor], Tensor]]
     """Name -> what changes the colours of images by strengths."""
 
-    moves: Mapping[str, Callable[[Tensor, Tensor, RGB], Tensor]]
-    """Name -> what moves the pixels of images by strengths; the colour is of what it uncovers."""
+    moves: Mapping[str, "Move"]
+    """Name -> what moves the pixels of images by strengths; all resample in the same way."""
+
+
+class Move(NamedTuple):
+    """An operation that moves pixels."""
+
+    matrices: Callable[[Tensor, int, int], Tensor]
+    """Strengths (n,), height, width -> float64 (n, 2, 3): where each pixel comes from."""
+
+    warp: Callable[[Tensor, Tensor, RGB], Tensor]
+    """Images, matrices and the colour of what is uncovered -> images resampled under them."""
+
+    def __call__(self, images: Tensor, strengths: Tensor, fill: RGB) -> Tensor:
+        """Move the pixels of images uint8 (n, 3, H, W), each by its strength."""
+        return self.warp(images, self.matrices(strengths, *images.shape[2:]), fill)
 
 
 TOP_LEVEL = 10.0
@@ -136,9 +152,9 @@ def strength(name: str, level: Tensor, negated: Tensor) -> Tensor:
     return torch.where(negated, -value, value) if operation.signed else value
 
 
-# Every operation: images uint8 (n, 3, H, W), strengths float64 (n,) on the CPU -> new images; those
-# that move pixels are told the colour of what they uncover. Strengths stay on the CPU so that sines
-# are the same for images on any device.
+# Every operation on colours: images uint8 (n, 3, H, W), strengths float64 (n,) -> new images. Those
+# that move pixels: strengths -> matrices, on the CPU, so that sines are the same for images on any
+# device.
 
 
 def autocontrast(images: Tensor, _: Tensor) -> Tensor:
@@ -204,95 +220,33 @@ def sharpness(images: Tensor, change: Tensor) -> Tensor:
     return blend((2 * total + 13) // 26, images, change)
 
 
-def rotate(images: Tensor, degrees: Tensor, fill: RGB) -> Tensor:
+def rotate(degrees: Tensor, height: int, width: int) -> Tensor:
     """Turn clockwise about the centre."""
-    height, width = images.shape[2:]
     cos, sin = torch.cos(torch.deg2rad(degrees)), torch.sin(torch.deg2rad(degrees))
     x, y = (width - 1) / 2, (height - 1) / 2
     across = torch.stack([cos, sin, (1 - cos) * x - sin * y], dim=1)
     down = torch.stack([-sin, cos, sin * x + (1 - cos) * y], dim=1)
-    return warp(images, torch.stack([across, down], dim=1), fill)
+    return torch.stack([across, down], dim=1)
 
 
-def shear_x(images: Tensor, slope: Tensor, fill: RGB) -> Tensor:
+def shear_x(slope: Tensor, height: int, width: int) -> Tensor:
     """Move row y to the right by ``slope`` y."""
-    matrices = _identity(slope)
-    matrices[:, 0, 1] = -slope
-    return warp(images, matrices, fill)
+    return identity_but(0, 1, -slope)
 
 
-def shear_y(images: Tensor, slope: Tensor, fill: RGB) -> Tensor:
+def shear_y(slope: Tensor, height: int, width: int) -> Tensor:
     """Move column x down by ``slope`` x."""
-    matrices = _identity(slope)
-    matrices[:, 1, 0] = -slope
-    return warp(images, matrices, fill)
+    return identity_but(1, 0, -slope)
 
 
-def translate_x(images: Tensor, share: Tensor, fill: RGB) -> Tensor:
+def translate_x(share: Tensor, height: int, width: int) -> Tensor:
     """Move to the right by a share of the width."""
-    matrices = _identity(share)
-    matrices[:, 0, 2] = -share * images.shape[3]
-    return warp(images, matrices, fill)
+    return identity_but(0, 2, -share * width)
 
 
-def translate_y(images: Tensor, share: Tensor, fill: RGB) -> Tensor:
+def translate_y(share: Tensor, height: int, width: int) -> Tensor:
     """Move down by a share of the height."""
-    matrices = _identity(share)
-    matrices[:, 1, 2] = -share * images.shape[2]
-    return warp(images, matrices, fill)
-
-
-FIXMATCH = Policy(
-    operations=OPERATIONS,
-    strength=strength,
-    colours={
-        "autocontrast": autocontrast,
-        "brightness": brightness,
-        "color": color,
-        "contrast": contrast,
-        "equalize": equalize,
-        "posterize": posterize,
-        "sharpness": sharpness,
-        "solarize": solarize,
-    },
-    moves={
-        "rotate": rotate,
-        "shear-x": shear_x,
-        "shear-y": shear_y,
-        "translate-x": translate_x,
-        "translate-y": translate_y,
-    },
-)
-
-
-def rand_augment(
-    images: Tensor, draws: RandOps, *, policy: Policy = FIXMATCH, fill: RGB = CIFAR_FILL
-) -> Tensor:
-    """Carry out each image's operations, one after the other.
-
-    Args:
-        images: uint8, (n, 3, H, W) in RGB; sides of at least 2 pixels.
-        draws: operations of the policy, on the CPU.
-        policy: what the operations are.
-        fill: red, green and blue, from 0 to 255, of what is uncovered.
-
-    Returns:
-        New images, same shape, dtype and device.
-    """
-    images = images.clone()
-    for step in range(draws.operation.shape[1]):
-        chosen, applied = draws.operation[:, step], draws.applied[:, step]
-        for place, name in enumerate(policy.operations):
-            rows = (applied & (chosen == place)).nonzero().flatten()
-            if len(rows) == 0:
-                continue
-            strengths = policy.strength(name, draws.level[rows, step], draws.negated[rows, step])
-            where = rows.to(images.device)
-            if name in policy.moves:
-                images[where] = policy.moves[name](images[where], strengths, fill)
-            elif name in policy.colours:
-                images[where] = policy.colours[name](images[where], strengths)
-    return images
+    return identity_but(1, 2, -share * height)
 
 
 def warp(images: Tensor, matrices: Tensor, fill: RGB) -> Tensor:
@@ -315,17 +269,25 @@ def warp(images: Tensor, matrices: Tensor, fill: RGB) -> Tensor:
     y = torch.arange(height, device=images.device, dtype=torch.float64)
     source = [_source(row, x, y) for row in matrices.to(images.device).unbind(1)]
     (first_x, weights_x), (first_y, weights_y) = map(_taps, source)
-    outside = torch.tensor(fill, device=images.device, dtype=torch.float64)[:, None]
-    pixels = images.flatten(2).double()
-    total = torch.zeros_like(pixels)
-    for j in range(4):
-        for i in range(4):
-            column, row = first_x + i, first_y + j
-            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            places = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-            taken = pixels.gather(2, places.view(n, 1, -1).expand(-1, channels, -1))
-            taken = torch.where(inside.view(n, 1, -1), taken, outside)
-            total += (weights_x[i] * weights_y[j]).view(n, 1, -1) * taken
+    # Within a border of one pixel, which all lies outside that is asked for.
+    pixels = images.new_empty((n, channels, height + 2, width + 2), dtype=torch.float64)
+    for channel, value in zip(pixels.unbind(1), fill, strict=True):
+        channel.fill_(value)
+    pixels[:, :, 1:-1, 1:-1] = images
+    pixels = pixels.flatten(2)
+    columns = [(first_x + (i + 1)).clamp_(0, width + 1) for i in range(4)]
+    total: Tensor | None = None
+    for j, weight_y in enumerate(weights_y):
+        row = (first_y + (j + 1)).clamp_(0, height + 1).mul_(width + 2)
+        part: Tensor | None = None
+        for column, weight_x in zip(columns, weights_x, strict=True):
+            places = (row + column).view(n, 1, -1).expand(-1, channels, -1)
+            term = pixels.gather(2, places).mul_(weight_x.view(n, 1, -1))
+            part = term if part is None else part.add_(term)
+        assert part is not None
+        part.mul_(weight_y.view(n, 1, -1))
+        total = part if total is None else total.add_(part)
+    assert total is not None
     return (total + 0.5).floor_().clamp_(0, 255).to(torch.uint8).view_as(images)
 
 
@@ -346,8 +308,11 @@ def _taps(source: Tensor) -> tuple[Tensor, list[Tensor]]:
     return whole - 1, [outer[0], near, 1 - outer[0] - near - outer[1], outer[1]]
 
 
-def _identity(like: Tensor) -> Tensor:
-    return torch.eye(2, 3, dtype=torch.float64).repeat(len(like), 1, 1)
+def identity_but(row: int, column: int, values: Tensor) -> Tensor:
+    """Return matrices of the identity, float64 (n, 2, 3), but for one entry, values (n,)."""
+    matrices = torch.eye(2, 3, dtype=torch.float64).repeat(len(values), 1, 1)
+    matrices[:, row, column] = values
+    return matrices
 
 
 def per_image(values: Tensor, images: Tensor) -> Tensor:
@@ -364,5 +329,135 @@ def blend(degenerate: Tensor, images: Tensor, change: Tensor, *, rounded: bool =
 
 def grey(images: Tensor) -> Tensor:
     """Return the grey image, int64 (n, 1, H, W), red and blue exchanged."""
-    weights = torch.tensor(_GREY, device=images.device)[:, None, None]
-    return ((images.long() * weights).sum(dim=1, keepdim=True) + 2**15) >> 16
+    channels = zip(images.long().unbind(1), _GREY, strict=True)
+    first, second, third = (channel * weight for channel, weight in channels)
+    return ((first + second + third + 2**15) >> 16)[:, None]
+
+
+FIXMATCH = Policy(
+    operations=OPERATIONS,
+    strength=strength,
+    colours={
+        "autocontrast": autocontrast,
+        "brightness": brightness,
+        "color": color,
+        "contrast": contrast,
+        "equalize": equalize,
+        "posterize": posterize,
+        "sharpness": sharpness,
+        "solarize": solarize,
+    },
+    moves={
+        name: Move(matrices, warp)
+        for name, matrices in {
+            "rotate": rotate,
+            "shear-x": shear_x,
+            "shear-y": shear_y,
+            "translate-x": translate_x,
+            "translate-y": translate_y,
+        }.items()
+    },
+)
+
+
+class Group(NamedTuple):
+    """Images of a batch that are changed at once."""
+
+    name: str
+    """What is done to them, or ``MOVED``."""
+
+    rows: Tensor
+    """int64 (m,), their places in the batch."""
+
+    values: Tensor
+    """float64 (m,) strengths, or (m, 2, 3) matrices of those that are moved."""
+
+
+MOVED = "moved"
+
+
+def in_groups(
+    rows: Mapping[str, Tensor],
+    strengths: Mapping[str, Tensor],
+    matrices: Mapping[str, Callable[[Tensor], Tensor]],
+) -> tuple[Group, ...]:
+    """Return the groups of one operation an image; all that are moved are one.
+
+    Args:
+        rows: of each operation that is carried out, int64 (m,) on the CPU.
+        strengths: of each, float64 (m,) on the CPU.
+        matrices: of each that moves pixels, strengths -> (m, 2, 3).
+    """
+    present = [name for name, some in rows.items() if len(some)]
+    groups = [Group(name, rows[name], strengths[name]) for name in present if name not in matrices]
+    moved = [name for name in present if name in matrices]
+    if moved:
+        places = torch.cat([rows[name] for name in moved])
+        values = torch.cat([matrices[name](strengths[name]) for name in moved])
+        groups.append(Group(MOVED, places, values))
+    return tuple(groups)
+
+
+def change_(
+    images: Tensor,
+    groups: Sequence[Group],
+    colours: Mapping[str, Callable[[Tensor, Tensor], Tensor]],
+    move: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    """Carry out one operation an image, in place.
+
+    Args:
+        images: uint8 (n, 3, H, W).
+        groups: on the images' device; no image is in two.
+        colours: by name what is done to images by strengths.
+        move: images and matrices -> resampled images.
+    """
+    for name, rows, values in groups:
+        images[rows] = (move if name == MOVED else colours[name])(images[rows], values)
+
+
+def rand_augment(
+    images: Tensor, draws: RandOps, *, policy: Policy = FIXMATCH, fill: RGB = CIFAR_FILL
+) -> Tensor:
+    """Carry out each image's operations, one after the other.
+
+    Args:
+        images: uint8, (n, 3, H, W) in RGB; sides of at least 2 pixels.
+        draws: operations of the policy, on the CPU.
+        policy: what the operations are.
+        fill: red, green and blue, from 0 to 255, of what is uncovered.
+
+    Returns:
+        New images, same shape, dtype and device.
+    """
+    images = images.clone()
+    height, width = images.shape[2:]
+    matrices = {
+        name: partial(_matrices, move, height, width) for name, move in policy.moves.items()
+    }
+    steps = tuple(
+        in_groups(*_rows_and_strengths(draws, step, policy), matrices)
+        for step in range(draws.operation.shape[1])
+    )
+    (resample,) = {move.warp for move in policy.moves.values()}
+    for groups in uploaded(steps, images.device):
+        change_(images, groups, policy.colours, lambda some, m: resample(some, m, fill))
+    return images
+
+
+def _matrices(move: Move, height: int, width: int, strengths: Tensor) -> Tensor:
+    return move.matrices(strengths, height, width)
+
+
+def _rows_and_strengths(
+    draws: RandOps, step: int, policy: Policy
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    rows, strengths = {}, {}
+    for place, name in enumerate(policy.operations):
+        if name in policy.colours or name in policy.moves:
+            chosen = draws.applied[:, step] & (draws.operation[:, step] == place)
+            some = rows[name] = chosen.nonzero().flatten()
+            strengths[name] = policy.strength(
+                name, draws.level[some, step], draws.negated[some, step]
+            )
+    return rows, strengths

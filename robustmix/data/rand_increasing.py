@@ -26,7 +26,7 @@ from torch import Tensor
 
 import robustmix.data.rand_augment as fixmatch
 from robustmix.data.augment import RGB, RandPolicy
-from robustmix.data.rand_augment import TOP_LEVEL, Operation, Policy
+from robustmix.data.rand_augment import TOP_LEVEL, Move, Operation, Policy
 
 OPERATIONS: dict[str, Operation] = {
     "autocontrast": Operation(0.0, 0.0, False),
@@ -89,62 +89,30 @@ def sharpness(images: Tensor, change: Tensor) -> Tensor:
     return result
 
 
-def rotate(images: Tensor, degrees: Tensor, fill: RGB) -> Tensor:
+def rotate(degrees: Tensor, height: int, width: int) -> Tensor:
     """Turn counter-clockwise about the centre."""
-    height, width = images.shape[2:]
     turns = [_turn(angle, width / 2, height / 2) for angle in degrees.tolist()]
-    return warp(images, torch.tensor(turns, dtype=torch.float64), fill)
+    return torch.tensor(turns, dtype=torch.float64)
 
 
-def shear_x(images: Tensor, slope: Tensor, fill: RGB) -> Tensor:
+def shear_x(slope: Tensor, height: int, width: int) -> Tensor:
     """Move row y to the left by ``slope`` y."""
-    return _warp_by(images, 0, 1, slope, fill)
+    return fixmatch.identity_but(0, 1, slope)
 
 
-def shear_y(images: Tensor, slope: Tensor, fill: RGB) -> Tensor:
+def shear_y(slope: Tensor, height: int, width: int) -> Tensor:
     """Move column x up by ``slope`` x."""
-    return _warp_by(images, 1, 0, slope, fill)
+    return fixmatch.identity_but(1, 0, slope)
 
 
-def translate_x(images: Tensor, share: Tensor, fill: RGB) -> Tensor:
+def translate_x(share: Tensor, height: int, width: int) -> Tensor:
     """Move to the left by a share of the width."""
-    return _warp_by(images, 0, 2, share * images.shape[3], fill)
+    return fixmatch.identity_but(0, 2, share * width)
 
 
-def translate_y(images: Tensor, share: Tensor, fill: RGB) -> Tensor:
+def translate_y(share: Tensor, height: int, width: int) -> Tensor:
     """Move up by a share of the height."""
-    return _warp_by(images, 1, 2, share * images.shape[2], fill)
-
-
-INCREASING = Policy(
-    operations=OPERATIONS,
-    strength=strength,
-    colours={
-        "autocontrast": fixmatch.autocontrast,
-        "equalize": fixmatch.equalize,
-        "invert": invert,
-        "posterize": fixmatch.posterize,
-        "solarize": fixmatch.solarize,
-        "solarize-add": solarize_add,
-        "color": color,
-        "contrast": contrast,
-        "brightness": fixmatch.brightness,
-        "sharpness": sharpness,
-    },
-    moves={
-        "rotate": rotate,
-        "shear-x": shear_x,
-        "shear-y": shear_y,
-        "translate-x": translate_x,
-        "translate-y": translate_y,
-    },
-)
-
-POLICIES: Mapping[RandPolicy, Policy] = {
-    "fixmatch": fixmatch.FIXMATCH,
-    "increasing": INCREASING,
-}
-"""By the name that ``Augment`` gives them."""
+    return fixmatch.identity_but(1, 2, share * height)
 
 
 def warp(images: Tensor, matrices: Tensor, fill: RGB) -> Tensor:
@@ -170,15 +138,17 @@ def warp(images: Tensor, matrices: Tensor, fill: RGB) -> Tensor:
     inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
     left, top = (u - 0.5).floor(), (v - 0.5).floor()
     pixels = images.flatten(2).double()
+    columns = [(left + i).clamp_(0, width - 1).long() for i in range(-1, 3)]
     rows = []
     for j in range(-1, 3):
-        row = (top + j).clamp(0, height - 1) * width
-        places = [(row + (left + i).clamp(0, width - 1)).long() for i in range(-1, 3)]
-        taken = [pixels.gather(2, place[:, None].expand(-1, channels, -1)) for place in places]
+        row = (top + j).clamp_(0, height - 1).long().mul_(width)
+        places = [(row + column)[:, None].expand(-1, channels, -1) for column in columns]
+        taken = [pixels.gather(2, place) for place in places]
         rows.append(_cubic(taken, (u - 0.5 - left)[:, None]))
-    moved = _cubic(rows, (v - 0.5 - top)[:, None]).clamp_(0, 255)
-    outside = torch.tensor(fill, device=images.device, dtype=torch.float64)[:, None]
-    return torch.where(inside[:, None], moved, outside).to(torch.uint8).view_as(images)
+    moved = _cubic(rows, (v - 0.5 - top)[:, None]).clamp_(0, 255).to(torch.uint8)
+    for channel, value in zip(moved.unbind(1), fill, strict=True):
+        channel.masked_fill_(~inside, value)
+    return moved.view_as(images)
 
 
 def _cubic(values: list[Tensor], t: Tensor) -> Tensor:
@@ -196,7 +166,35 @@ def _turn(degrees: float, x: float, y: float) -> list[list[float]]:
     return [[cos, sin, cos * -x + sin * -y + x], [-sin, cos, -sin * -x + cos * -y + y]]
 
 
-def _warp_by(images: Tensor, row: int, column: int, values: Tensor, fill: RGB) -> Tensor:
-    matrices = torch.eye(2, 3, dtype=torch.float64).repeat(len(values), 1, 1)
-    matrices[:, row, column] = values
-    return warp(images, matrices, fill)
+INCREASING = Policy(
+    operations=OPERATIONS,
+    strength=strength,
+    colours={
+        "autocontrast": fixmatch.autocontrast,
+        "equalize": fixmatch.equalize,
+        "invert": invert,
+        "posterize": fixmatch.posterize,
+        "solarize": fixmatch.solarize,
+        "solarize-add": solarize_add,
+        "color": color,
+        "contrast": contrast,
+        "brightness": fixmatch.brightness,
+        "sharpness": sharpness,
+    },
+    moves={
+        name: Move(matrices, warp)
+        for name, matrices in {
+            "rotate": rotate,
+            "shear-x": shear_x,
+            "shear-y": shear_y,
+            "translate-x": translate_x,
+            "translate-y": translate_y,
+        }.items()
+    },
+)
+
+POLICIES: Mapping[RandPolicy, Policy] = {
+    "fixmatch": fixmatch.FIXMATCH,
+    "increasing": INCREASING,
+}
+"""By the name that ``Augment`` gives them."""

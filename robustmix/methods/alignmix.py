@@ -29,7 +29,7 @@ from robustmix.methods.manifoldmix import (
     manifold_stages,
     manifoldmix_logits,
 )
-from robustmix.methods.method import Mixed, Setup, StepResult, require
+from robustmix.methods.method import Mixed, Setup, StepResult, require, split_step
 from robustmix.methods.mixing import (
     Blend,
     blend_pairs,
@@ -43,6 +43,7 @@ from robustmix.methods.sinkhorn import sinkhorn_plan
 from robustmix.models.resnet import ResNet
 from robustmix.models.taps import in_eval_mode
 from robustmix.models.wide_resnet import WideResNet
+from robustmix.upload import uploaded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,18 +193,27 @@ class AlignMix(PairMixing):
 
         The partner is moved, if patches of one size cover the image; else nobody is.
         """
-        draws = draw_alignmix(len(batch.images), self.config, self.rng)
-        draws = draws._replace(**given(lam=lam, perm=perm))
-        images, places = batch.images, draws.perm.to(batch.images.device)
+        images = batch.images
+        draws = uploaded(self.draw(batch, lam=lam, perm=perm), images.device)
         with in_eval_mode(self.network), torch.no_grad():
             features = last_map(self.network, images)
-        share = match_cells(features, features[places], self.config).float()
-        moved = _moved_patches(images[places], share, features.shape[2:])
+        share = match_cells(features, features[draws.perm], self.config).float()
+        moved = _moved_patches(images[draws.perm], share, features.shape[2:])
         return blend_pairs(draws.lam * images + (1 - draws.lam) * moved, draws.perm, draws.lam)
 
     def training_step(self, batch: Batch) -> StepResult:
         """Return the mixed loss of one batch, which is mixed at the place that is drawn."""
+        return split_step(self, batch)
+
+    def draw(
+        self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None
+    ) -> AlignMixDraws:
+        """Draw which of the two ways, and what either needs."""
         draws = draw_alignmix(len(batch.images), self.config, self.rng)
+        return draws._replace(**given(lam=lam, perm=perm))
+
+    def compute(self, batch: Batch, draws: AlignMixDraws) -> StepResult:
+        """Return the mixed loss of one batch, for draws on its device."""
         blend = blend_pairs(batch.images, draws.perm, draws.lam)
         return self.result(self.logits(batch.images, draws), batch, blend)
 

@@ -29,11 +29,13 @@ from robustmix.methods.mixing import (
     blend_pairs,
     check_alpha,
     given,
+    image_size,
     last_map,
     require_last_map,
 )
 from robustmix.methods.pair_mixing import PairMixing
 from robustmix.methods.trained_teacher import load_teacher
+from robustmix.upload import uploaded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,15 +93,39 @@ def attentivemix(
     Reference:
         Walawalkar et al. 2020, arXiv:2003.13048, equations 1 and 2.
     """
+    cells = features.shape[2] * features.shape[3]
+    cells_draws = cells_of(draws, cells, top_k=top_k)
+    mixed = keep_cells(images, uploaded(cells_draws, images.device), features)
+    return Mixed(mixed, cells_draws.own)
+
+
+class CellsDraws(NamedTuple):
+    """How much is kept, as the device is told."""
+
+    kept: int
+    """Cells of each image that are kept."""
+
+    own: float
+    """Their share, in (0, 1]."""
+
+    perm: Tensor
+    """int64 (N,), whom each image's other cells show."""
+
+
+def cells_of(draws: AttentiveMixDraws, cells: int, *, top_k: int = 0) -> CellsDraws:
+    """Return how many of so many cells are kept."""
+    kept = min(max(top_k or int(cells * draws.lam), 1), cells)
+    return CellsDraws(kept, kept / cells, draws.perm)
+
+
+def keep_cells(images: Tensor, draws: CellsDraws, features: Tensor) -> Tensor:
+    """Do what ``attentivemix`` does, all on one device."""
     attention = features.mean(dim=1)
     n, rows, cols = attention.shape
-    cells = rows * cols
-    kept = min(max(top_k or int(cells * draws.lam), 1), cells)
-    best = attention.flatten(1).topk(kept, dim=1).indices
-    mask = torch.zeros(n, cells, device=images.device).scatter_(1, best.to(images.device), 1.0)
+    best = attention.flatten(1).topk(draws.kept, dim=1).indices
+    mask = torch.zeros(n, rows * cols, device=images.device).scatter_(1, best, 1.0)
     own = F.interpolate(mask.view(n, 1, rows, cols), size=images.shape[2:], mode="nearest") > 0
-    partners = images[draws.perm.to(images.device)]
-    return Mixed(torch.where(own, images, partners), kept / cells)
+    return torch.where(own, images, images[draws.perm])
 
 
 class AttentiveMix(PairMixing):
@@ -116,16 +142,30 @@ class AttentiveMix(PairMixing):
         # Only its map is wanted, so it may have been trained for any number of classes.
         self.teacher = load_teacher(config.teacher, replace(setup, num_classes=0))
         require_last_map(self.teacher.network, setup.input_size, "the teacher")
+        self.cells: dict[tuple[int, int], int] = {}
+        self._count_cells(torch.zeros(1, *setup.input_size))
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Return the teacher's last map of normalised images, (N, F, h, w)."""
         return last_map(self.teacher.network, self.teacher.inputs(images))
 
-    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
-        """Keep the attended cells of every image."""
+    def draw(
+        self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None
+    ) -> CellsDraws:
+        """Draw how many cells are kept, and the partners."""
         draws = draw_attentivemix(len(batch.images), self.config.alpha, self.rng)
         draws = draws._replace(**given(lam=lam, perm=perm))
-        features = self.features(batch.images)
-        images, own = attentivemix(batch.images, draws, features, top_k=self.config.top_k)
-        return blend_pairs(images, draws.perm, own)
+        return cells_of(draws, self._count_cells(batch.images), top_k=self.config.top_k)
+
+    def blend(self, batch: Batch, draws: CellsDraws) -> Blend:
+        """Keep the attended cells of every image."""
+        images = keep_cells(batch.images, draws, self.features(batch.images))
+        return blend_pairs(images, draws.perm, draws.own)
+
+    def _count_cells(self, images: Tensor) -> int:
+        """Return how many cells the map of such images has; the teacher is asked once a size."""
+        size = image_size(images)
+        if size not in self.cells:
+            self.cells[size] = self.features(images[:1])[0, 0].numel()
+        return self.cells[size]

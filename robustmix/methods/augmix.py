@@ -15,8 +15,9 @@ Method card
         divergence, is not followed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -26,10 +27,27 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
-from robustmix.data.rand_augment import autocontrast, equalize, posterize, solarize
+from robustmix.data.rand_augment import (
+    Group,
+    autocontrast,
+    change_,
+    equalize,
+    identity_but,
+    in_groups,
+    posterize,
+    solarize,
+)
 from robustmix.methods.losses import cross_entropy, full_precision
-from robustmix.methods.method import Setup, StepResult, require, top1
-from robustmix.methods.mixing import Blend, blend_alone, check_alpha, to_levels
+from robustmix.methods.method import Setup, StepResult, require, split_step, top1
+from robustmix.methods.mixing import (
+    Blend,
+    blend_alone,
+    check_alpha,
+    image_size,
+    register_scale,
+    to_levels,
+)
+from robustmix.upload import uploaded
 
 Normalise: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -127,13 +145,67 @@ def augmix(images: Tensor, levels: Tensor, draws: AugMixDraws, normalise: Normal
     Reference:
         Hendrycks et al. 2020, arXiv:1912.02781, algorithm 1, lines 1 to 13.
     """
-    n, width = draws.weights.shape
-    chained = run_chains(levels.repeat_interleave(width, dim=0), draws)
-    views = normalise(chained).view(n, width, *images.shape[1:])
-    weights, m = (torch.from_numpy(w).to(images) for w in (draws.weights, draws.blend))
-    mixed = torch.einsum("nw,nwchv->nchv", weights, views)
-    m = m[:, None, None, None]
-    return (1 - m) * images + m * mixed
+    plan = uploaded(chains_of([draws], image_size(images), images.dtype), images.device)
+    return versions(images, levels, plan, normalise)[0]
+
+
+class Chains(NamedTuple):
+    """What is done to several versions of a batch's images, as the device is told."""
+
+    steps: tuple[tuple[Group, ...], ...]
+    """For each place in a chain, which copies of images are changed how; the versions' copies are
+    behind each other, those of an image side by side."""
+
+    weights: tuple[Tensor, ...]
+    """For each version (N, width), of the chains."""
+
+    blend: tuple[Tensor, ...]
+    """For each version (N,), share of the chains."""
+
+
+def chains_of(
+    draws: Sequence[AugMixDraws], size: tuple[int, int], dtype: torch.dtype = torch.float32
+) -> Chains:
+    """Return what is drawn, for images of a height and width and a type once normalised."""
+    return Chains(
+        steps=tuple(_changes(draws, step, size) for step in range(LONGEST)),
+        weights=tuple(torch.from_numpy(one.weights).to(dtype) for one in draws),
+        blend=tuple(torch.from_numpy(one.blend).to(dtype) for one in draws),
+    )
+
+
+def _changes(draws: Sequence[AugMixDraws], step: int, size: tuple[int, int]) -> tuple[Group, ...]:
+    rows: dict[str, list[Tensor]] = {name: [] for name in OPERATIONS}
+    strengths: dict[str, list[Tensor]] = {name: [] for name in OPERATIONS}
+    for number, one in enumerate(draws):
+        going = step < one.depth.reshape(-1)
+        operation = one.operation[:, :, step].reshape(-1)
+        level = one.level[:, :, step].reshape(-1)
+        negated = one.negated[:, :, step].reshape(-1)
+        for place, name in enumerate(OPERATIONS):
+            some = np.flatnonzero((operation == place) & going)
+            rows[name].append(torch.from_numpy(some + number * len(going)))
+            strengths[name].append(strength(name, level[some], negated[some], size[1]))
+    return in_groups(
+        {name: torch.cat(some) for name, some in rows.items()},
+        {name: torch.cat(some) for name, some in strengths.items()},
+        {name: partial(_matrices, name, size) for name in _MOVES},
+    )
+
+
+def versions(images: Tensor, levels: Tensor, chains: Chains, normalise: Normalise) -> list[Tensor]:
+    """Return versions of each image, as ``augmix`` does, for draws on the images' device."""
+    width = chains.weights[0].shape[1]
+    copies = levels.repeat(len(chains.weights), 1, 1, 1)[:, None].expand(-1, width, -1, -1, -1)
+    chained = copies.flatten(0, 1).contiguous()
+    _run(chained, chains.steps)
+    views = normalise(chained).view(len(chains.weights), len(images), width, *images.shape[1:])
+    found = []
+    for view, weights, m in zip(views, chains.weights, chains.blend, strict=True):
+        mixed = torch.einsum("nw,nwchv->nchv", weights, view)
+        share = m[:, None, None, None]
+        found.append((1 - share) * images + share * mixed)
+    return found
 
 
 def run_chains(levels: Tensor, draws: AugMixDraws) -> Tensor:
@@ -147,18 +219,13 @@ def run_chains(levels: Tensor, draws: AugMixDraws) -> Tensor:
         New images, same shape, dtype and device.
     """
     levels = levels.clone()
-    depth = draws.depth.reshape(-1)
-    for step in range(LONGEST):
-        operation = draws.operation[:, :, step].reshape(-1)
-        level = draws.level[:, :, step].reshape(-1)
-        negated = draws.negated[:, :, step].reshape(-1)
-        for place, name in enumerate(OPERATIONS):
-            rows = np.flatnonzero((operation == place) & (step < depth))
-            if len(rows):
-                where = torch.from_numpy(rows).to(levels.device)
-                strengths = strength(name, level[rows], negated[rows], levels.shape[3])
-                levels[where] = apply_operation(levels[where], name, strengths)
+    _run(levels, uploaded(chains_of([draws], image_size(levels)).steps, levels.device))
     return levels
+
+
+def _run(levels: Tensor, steps: Sequence[Sequence[Group]]) -> None:
+    for groups in steps:
+        change_(levels, groups, _BY_LEVEL, bilinear_warp)
 
 
 def strength(
@@ -193,20 +260,23 @@ def apply_operation(levels: Tensor, name: str, strengths: Tensor) -> Tensor:
     """
     if name in _BY_LEVEL:
         return _BY_LEVEL[name](levels, strengths)
-    # Source coordinates of pixel corners, (x, y) = matrix @ (x', y', 1), as Pillow has them.
-    matrices = torch.eye(2, 3, dtype=torch.float64).repeat(len(levels), 1, 1)
-    if name == "rotate":
-        matrices = _rotation(strengths, levels.shape[2], levels.shape[3])
-    else:
-        row, column = {
-            "shear-x": (0, 1),
-            "shear-y": (1, 0),
-            "translate-x": (0, 2),
-            "translate-y": (1, 2),
-        }[name]
-        matrices[:, row, column] = strengths
-    return bilinear_warp(levels, matrices)
+    return bilinear_warp(levels, _matrices(name, image_size(levels), strengths))
 
+
+def _matrices(name: str, size: tuple[int, int], strengths: Tensor) -> Tensor:
+    """Return source coordinates of pixel corners, (x, y) = matrix @ (x', y', 1), as Pillow's."""
+    entry = _MOVES[name]
+    return _rotation(strengths, *size) if entry is None else identity_but(*entry, strengths)
+
+
+_MOVES: dict[str, tuple[int, int] | None] = {
+    "rotate": None,
+    "shear-x": (0, 1),
+    "shear-y": (1, 0),
+    "translate-x": (0, 2),
+    "translate-y": (1, 2),
+}
+"""The entry of the matrix that is the strength, if one is."""
 
 _BY_LEVEL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "autocontrast": autocontrast,
@@ -252,13 +322,16 @@ def bilinear_warp(levels: Tensor, matrices: Tensor) -> Tensor:
     pixels = levels.flatten(2).double()
     left, top = (source_x - 0.5).floor(), (source_y - 0.5).floor()
     right_share, lower_share = source_x - 0.5 - left, source_y - 0.5 - top
+    columns = [
+        ((left + dx).clamp_(0, width - 1).long(), share)
+        for dx, share in ((0, 1 - right_share), (1, right_share))
+    ]
     for dy, row_share in ((0, 1 - lower_share), (1, lower_share)):
-        for dx, column_share in ((0, 1 - right_share), (1, right_share)):
-            row = (top + dy).clamp(0, height - 1).long()
-            column = (left + dx).clamp(0, width - 1).long()
-            places = (row * width + column).view(n, 1, -1).expand(-1, channels, -1)
+        row = (top + dy).clamp_(0, height - 1).long().mul_(width)
+        for column, column_share in columns:
+            places = (row + column).view(n, 1, -1).expand(-1, channels, -1)
             share = torch.where(inside, row_share * column_share, 0.0).view(n, 1, -1)
-            total += share * pixels.gather(2, places)
+            total += pixels.gather(2, places).mul_(share)
     return total.clamp_(0, 255).to(torch.uint8).view_as(levels)
 
 
@@ -284,6 +357,8 @@ class AugMix(nn.Module):
     """One network trained to answer alike to three versions of an image."""
 
     config: AugMixConfig
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self, network: nn.Module, config: AugMixConfig, setup: Setup) -> None:
         super().__init__()
@@ -291,7 +366,7 @@ class AugMix(nn.Module):
         self.config = config
         self.rng = setup.rng
         self.label_smoothing = setup.label_smoothing
-        self.mean, self.std = setup.mean, setup.std
+        register_scale(self, setup)
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Return one version of every image; a given ``lam`` is what the image keeps of itself."""
@@ -302,17 +377,34 @@ class AugMix(nn.Module):
         draws = draw_augmix(len(images), self.config, self.rng)
         if lam is not None:
             draws = draws._replace(blend=np.full(len(images), 1 - lam))
-        return augmix(images, to_levels(images, self.mean, self.std), draws, self._normalise)
+        chains = chains_of([draws], image_size(images), images.dtype)
+        return self.versions(images, uploaded(chains, images.device))[0]
+
+    def versions(self, images: Tensor, chains: Chains) -> list[Tensor]:
+        """Return versions of every normalised image, for draws on the images' device."""
+        levels = to_levels(images, self.shift, self.scale)
+        return versions(images, levels, chains, self._normalise)
 
     def training_step(self, batch: Batch) -> StepResult:
         """Return the loss of one batch; ``top1`` is that of the images themselves."""
+        return split_step(self, batch)
+
+    def draw(self, batch: Batch) -> Chains:
+        """Draw two versions of every image, or one if there is no divergence."""
+        n = len(batch.images)
+        count = 2 if self.config.jsd_weight else 1
+        draws = [draw_augmix(n, self.config, self.rng) for _ in range(count)]
+        return chains_of(draws, image_size(batch.images), batch.images.dtype)
+
+    def compute(self, batch: Batch, draws: Chains) -> StepResult:
+        """Return the loss of one batch, for draws on its device."""
+        made = self.versions(batch.images, draws)
         weight = self.config.jsd_weight
         if not weight:
-            logits = self.network(self.version(batch.images))
+            logits = self.network(made[0])
             loss = cross_entropy(logits, batch.labels, smoothing=self.label_smoothing)
             return StepResult(loss, {"loss": loss.detach(), "top1": top1(logits, batch.labels)})
-        versions = [batch.images, self.version(batch.images), self.version(batch.images)]
-        logits = list(self.network(torch.cat(versions)).chunk(3))
+        logits = list(self.network(torch.cat([batch.images, *made])).chunk(3))
         clean = cross_entropy(logits[0], batch.labels, smoothing=self.label_smoothing)
         divergence = jensen_shannon(logits)
         loss = clean + weight * divergence
@@ -325,11 +417,7 @@ class AugMix(nn.Module):
         return StepResult(loss, logs)
 
     def _normalise(self, levels: Tensor) -> Tensor:
-        mean, std = (
-            torch.tensor(values, device=levels.device)[:, None, None]
-            for values in (self.mean, self.std)
-        )
-        return (levels.float() / 255 - mean) / std
+        return (levels.float() / 255 - self.shift) / self.scale
 
     def classifier(self) -> nn.Module:
         """Return the one network."""

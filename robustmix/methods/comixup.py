@@ -34,8 +34,9 @@ from robustmix.methods.graph_cut import swap_labels
 from robustmix.methods.grid_minimum import least_labels
 from robustmix.methods.losses import cross_entropy, full_precision
 from robustmix.methods.method import Setup, StepResult, require, top1
-from robustmix.methods.mixing import Blend, check_alpha, soft_targets
+from robustmix.methods.mixing import Blend, check_alpha, image_size, soft_targets
 from robustmix.methods.puzzlemix import block_saliency, check_blocks, input_saliency
+from robustmix.upload import uploaded
 
 Floats: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.signedinteger[Any]]
@@ -155,10 +156,36 @@ def comixup(images: Tensor, saliency: Tensor, draws: CoMixupDraws, config: CoMix
         Kim et al. 2021, arXiv:2102.03065, algorithm 1.
     """
     n = len(images)
-    shares = block_saliency(saliency.float(), config.blocks).double().cpu().numpy()
-    places = object_places(saliency)
+    share = block_saliency(saliency.float(), config.blocks).flatten(1).double()
+    best = _best_windows(saliency).double()[:, None]
+    found = torch.cat([share, best], dim=1).cpu()  # the only wait
+    shares = found[:, :-1].numpy()
+    places = _object_places(found[:, -1].long().numpy(), image_size(images))
+    found_labels, sources, weights = _mixtures(shares, places, draws, config)
+    used = int((weights > 0).any(dim=1).sum())
+    told = (tuple(found_labels), sources[:used], weights[:used])
+    labels, sources, weights = uploaded(told, images.device)
+    cuts = parts(n, config.part)
+    mixed = [
+        _show(images[part], some.to(images.dtype)) for part, some in zip(cuts, labels, strict=True)
+    ]
+    return Blend(torch.cat(mixed), sources, weights)
+
+
+def _mixtures(
+    shares: Floats, places: Indices, draws: CoMixupDraws, config: CoMixupConfig
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Return what the mixtures of each part show, and the sources and weights of all.
+
+    Args:
+        shares: of each image's saliency in each block, (N, n n), summing to 1 over blocks.
+        places: row and column of each image's object, (N, 2).
+        draws: first labels and prior.
+        config: the options.
+    """
+    n = len(shares)
     whole = n - n % config.part  # all parts but the last have the same size
-    mixed, sources, weights = [], [], []
+    shown, sources, weights = [], [], []
     for chunk, size in ((slice(0, whole), config.part), (slice(whole, n), n - whole)):
         if chunk.start == chunk.stop:
             continue
@@ -172,27 +199,30 @@ def comixup(images: Tensor, saliency: Tensor, draws: CoMixupDraws, config: CoMix
             config,
         )
         for part, labels in zip(parts(chunk.stop, config.part)[-len(found) :], found, strict=True):
-            mixed.append(_show(images[part], torch.from_numpy(labels).to(images)))
+            shown.append(torch.from_numpy(labels))
             share = torch.from_numpy(labels.mean(axis=(1, 2))).float()
             order = share.argsort(dim=1, descending=True, stable=True)
             rest = n - size
             sources.append(F.pad(order + part.start, (0, rest), value=part.start))
             weights.append(F.pad(share.gather(1, order), (0, rest)))
-    weight = torch.cat(weights).T
-    used = int((weight > 0).any(dim=1).sum())
-    return Blend(
-        torch.cat(mixed),
-        torch.cat(sources).T[:used].to(images.device),
-        weight[:used].to(images.device),
-    )
+    return shown, torch.cat(sources).T, torch.cat(weights).T
 
 
 def object_places(saliency: Tensor) -> Indices:
     """Return row and column of the window with the most saliency, int64 (N, 2)."""
+    return _object_places(_best_windows(saliency).cpu().numpy(), tuple(saliency.shape[1:]))
+
+
+def _best_windows(saliency: Tensor) -> Tensor:
+    """Return the number of the window with the most saliency, int64 (N,), row after row."""
     side = min(WINDOW, *saliency.shape[1:])
     windows = F.avg_pool2d(saliency.float()[:, None], side, stride=1)[:, 0]
-    best = windows.flatten(1).argmax(dim=1).cpu().numpy()
-    return np.stack(np.divmod(best, windows.shape[2]), axis=1)
+    return windows.flatten(1).argmax(dim=1)
+
+
+def _object_places(best: Indices, size: tuple[int, ...]) -> Indices:
+    columns = size[1] - min(WINDOW, *size) + 1
+    return np.stack(np.divmod(best, columns), axis=1)
 
 
 def _show(images: Tensor, labels: Tensor) -> Tensor:

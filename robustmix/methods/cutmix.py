@@ -26,6 +26,7 @@ from robustmix.methods.method import Mixed
 from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, image_size
 from robustmix.methods.pair_mixing import PairMixing
 from robustmix.methods.step_draws import StepDraws
+from robustmix.upload import uploaded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +104,13 @@ def draw_cutmix(
     )
 
 
+def half_sides(lam: float, size: tuple[int, int]) -> tuple[int, int]:
+    """Return how many rows and columns a box that leaves ``lam`` of the area reaches each way."""
+    height, width = size
+    ratio = math.sqrt(1 - lam)
+    return int(height * ratio) // 2, int(width * ratio) // 2
+
+
 def cut_box(lam: float, row: int, col: int, size: tuple[int, int]) -> Box:
     """Return the box of area about (1 - lam) H W around (row, col), clipped to the image.
 
@@ -111,14 +119,54 @@ def cut_box(lam: float, row: int, col: int, size: tuple[int, int]) -> Box:
         Box(top=0, bottom=1, left=2, right=6)
     """
     height, width = size
-    ratio = math.sqrt(1 - lam)
-    half_height, half_width = int(height * ratio) // 2, int(width * ratio) // 2
+    half_height, half_width = half_sides(lam, size)
     return Box(
         top=max(row - half_height, 0),
         bottom=min(row + half_height, height),
         left=max(col - half_width, 0),
         right=min(col + half_width, width),
     )
+
+
+class PasteDraws(NamedTuple):
+    """A box for the batch, as the device is told."""
+
+    box: Tensor
+    """int64 (4,), a ``Box``."""
+
+    own: float
+    """Share of the pixels outside the box, in [0, 1]."""
+
+    perm: Tensor
+    """int64 (N,), whose pixels are pasted into each image."""
+
+
+def box_of(draws: CutMixDraws, size: tuple[int, int]) -> PasteDraws:
+    """Return the box that is drawn, for images of a height and width."""
+    height, width = size
+    box = cut_box(draws.lam, draws.row, draws.col, size)
+    area = (box.bottom - box.top) * (box.right - box.left)
+    return PasteDraws(torch.tensor(box), 1 - area / (height * width), draws.perm)
+
+
+def in_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return which pixels are in each box, bool (..., H, W).
+
+    Args:
+        boxes: int64 (..., 4): top, bottom, left, right; see ``Box``.
+        size: height and width.
+    """
+    top, bottom, left, right = boxes[..., None].unbind(-2)
+    rows, cols = (torch.arange(side, device=boxes.device) for side in size)
+    in_rows = (rows >= top) & (rows < bottom)
+    in_cols = (cols >= left) & (cols < right)
+    return in_rows[..., :, None] & in_cols[..., None, :]
+
+
+def paste(images: Tensor, draws: PasteDraws) -> Tensor:
+    """Return copies of images (N, C, H, W) with the box of each one's partner, on one device."""
+    inside = in_boxes(draws.box, image_size(images))
+    return torch.where(inside, images[draws.perm], images)
 
 
 def cutmix(images: Tensor, draws: CutMixDraws) -> Mixed:
@@ -134,13 +182,8 @@ def cutmix(images: Tensor, draws: CutMixDraws) -> Mixed:
     Reference:
         Yun et al. 2019, arXiv:1905.04899, equations 1 and 2.
     """
-    height, width = images.shape[2:]
-    box = cut_box(draws.lam, draws.row, draws.col, (height, width))
-    rows, cols = slice(box.top, box.bottom), slice(box.left, box.right)
-    mixed = images.clone()
-    mixed[:, :, rows, cols] = images[:, :, rows, cols][draws.perm.to(images.device)]
-    area = (box.bottom - box.top) * (box.right - box.left)
-    return Mixed(mixed, 1 - area / (height * width))
+    box = box_of(draws, image_size(images))
+    return Mixed(paste(images, uploaded(box, images.device)), box.own)
 
 
 class CutMix(PairMixing):
@@ -149,10 +192,14 @@ class CutMix(PairMixing):
     config: CutMixConfig
     one_lam = True
 
-    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
-        """Paste the box of each image's partner."""
+    def draw(
+        self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None
+    ) -> PasteDraws:
+        """Draw the box of the batch and the partners."""
         size = image_size(batch.images)
         draws = draw_cutmix(len(batch.images), size, self.config.alpha, self.rng)
-        draws = draws._replace(**given(lam=lam, perm=perm))
-        images, own = cutmix(batch.images, draws)
-        return blend_pairs(images, draws.perm, own, 1 - own)
+        return box_of(draws._replace(**given(lam=lam, perm=perm)), size)
+
+    def blend(self, batch: Batch, draws: PasteDraws) -> Blend:
+        """Paste the box of each image's partner."""
+        return blend_pairs(paste(batch.images, draws), draws.perm, draws.own, 1 - draws.own)

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from robustmix.data.loader import Batch
-from robustmix.methods.cutmix import cutmix, draw_cutmix
+from robustmix.methods.cutmix import PasteDraws, box_of, draw_cutmix, paste
 from robustmix.methods.losses import BinaryLoss
 from robustmix.methods.method import require
 from robustmix.methods.mixing import (
@@ -27,7 +27,7 @@ from robustmix.methods.mixing import (
     given,
     image_size,
 )
-from robustmix.methods.mixup import draw_mixup, mixup
+from robustmix.methods.mixup import MixupDraws, draw_mixup, mixup
 from robustmix.methods.pair_mixing import PairMixing
 
 Loss = Literal["bce", "ce"]
@@ -78,17 +78,23 @@ class DeiT(PairMixing):
 
     config: DeiTConfig
 
-    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
-        """Mix a batch by one of the two, which a uniform draw chooses."""
+    def draw(
+        self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None
+    ) -> PasteDraws | MixupDraws:
+        """Draw which of the two, then its draws."""
         config, images, n = self.config, batch.images, len(batch.images)
         if self.rng.uniform() < config.cutmix_prob:
-            cut = draw_cutmix(n, image_size(images), config.cutmix_alpha, self.rng)
-            cut = cut._replace(**given(lam=lam, perm=perm))
-            mixed = cutmix(images, cut)
-            return blend_pairs(mixed.images, cut.perm, mixed.lam)
+            size = image_size(images)
+            cut = draw_cutmix(n, size, config.cutmix_alpha, self.rng)
+            return box_of(cut._replace(**given(lam=lam, perm=perm)), size)
         draws = draw_mixup(n, config.mixup_alpha, self.rng)
-        draws = draws._replace(**given(lam=lam, perm=perm))
-        mixed = mixup(images, draws)
+        return draws._replace(**given(lam=lam, perm=perm))
+
+    def blend(self, batch: Batch, draws: PasteDraws | MixupDraws) -> Blend:
+        """Mix a batch by one of the two."""
+        if isinstance(draws, PasteDraws):
+            return blend_pairs(paste(batch.images, draws), draws.perm, draws.own)
+        mixed = mixup(batch.images, draws)
         return blend_pairs(mixed.images, draws.perm, mixed.lam)
 
 

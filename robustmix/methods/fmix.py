@@ -28,6 +28,7 @@ from robustmix.methods.cutmix import draw_partners
 from robustmix.methods.method import Mixed, require
 from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, image_size
 from robustmix.methods.pair_mixing import PairMixing
+from robustmix.upload import uploaded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,8 +174,26 @@ def fmix(
     """
     size = image_size(images)
     share = fmix_mask(size, draws, decay=decay, max_soft=max_soft, full_spectrum=full_spectrum)
-    mask = torch.from_numpy(share).to(images.device, images.dtype)
-    return Mixed(mask * images + (1 - mask) * images[draws.perm.to(images.device)], draws.lam)
+    masked = MaskDraws(torch.from_numpy(share).to(images.dtype), draws.lam, draws.perm)
+    return Mixed(show_through(images, uploaded(masked, images.device)), draws.lam)
+
+
+class MaskDraws(NamedTuple):
+    """A mask for the batch, as the device is told."""
+
+    share: Tensor
+    """(H, W) in [0, 1], own share of every pixel, in the images' type."""
+
+    own: float
+    """Weight of the image's own label, in [0, 1]."""
+
+    perm: Tensor
+    """int64 (N,), whose pixels each image shows beside its own."""
+
+
+def show_through(images: Tensor, draws: MaskDraws) -> Tensor:
+    """Return images (N, C, H, W) where the mask is 1 and their partners where it is 0."""
+    return draws.share * images + (1 - draws.share) * images[draws.perm]
 
 
 class FMix(PairMixing):
@@ -182,16 +201,22 @@ class FMix(PairMixing):
 
     config: FMixConfig
 
-    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
-        """Mix every image with its partner by one random shape."""
-        config = self.config
-        draws = draw_fmix(len(batch.images), image_size(batch.images), config.alpha, self.rng)
+    def draw(
+        self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None
+    ) -> MaskDraws:
+        """Draw one random shape and the partners."""
+        config, images = self.config, batch.images
+        draws = draw_fmix(len(images), image_size(images), config.alpha, self.rng)
         draws = draws._replace(**given(lam=lam, perm=perm))
-        images, own = fmix(
-            batch.images,
+        share = fmix_mask(
+            image_size(images),
             draws,
             decay=config.decay,
             max_soft=config.max_soft,
             full_spectrum=config.full_spectrum,
         )
-        return blend_pairs(images, draws.perm, own)
+        return MaskDraws(torch.from_numpy(share).to(images.dtype), draws.lam, draws.perm)
+
+    def blend(self, batch: Batch, draws: MaskDraws) -> Blend:
+        """Mix every image with its partner by the shape."""
+        return blend_pairs(show_through(batch.images, draws), draws.perm, draws.own)

@@ -27,6 +27,7 @@ from robustmix.data.loader import Batch
 from robustmix.methods.method import Mixed, require
 from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, image_size
 from robustmix.methods.pair_mixing import PairMixing
+from robustmix.upload import uploaded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,10 +151,32 @@ def gridmix(images: Tensor, draws: GridMixDraws, *, wrap: bool = False) -> Mixed
     Reference:
         OpenMixup, ``gridmix``.
     """
-    mask = grid_mask(image_size(images), draws, wrap=wrap)
-    partners = images[draws.perm.to(images.device)]
-    mixed = torch.where(mask.to(images.device), partners, images)
-    return Mixed(mixed, 1 - int(mask.sum()) / mask.numel())
+    grid = grid_of(draws, image_size(images), wrap=wrap)
+    return Mixed(show_grid(images, uploaded(grid, images.device)), grid.own)
+
+
+class GridDraws(NamedTuple):
+    """A grid for the batch, as the device is told."""
+
+    mask: Tensor
+    """bool (H, W), where the partner shows."""
+
+    own: float
+    """Share of own pixels, in [0, 1]."""
+
+    perm: Tensor
+    """int64 (N,), whose pixels the rectangles show."""
+
+
+def grid_of(draws: GridMixDraws, size: tuple[int, int], *, wrap: bool = False) -> GridDraws:
+    """Return the grid that is drawn, for images of a height and width."""
+    mask = grid_mask(size, draws, wrap=wrap)
+    return GridDraws(mask, 1 - int(mask.sum()) / mask.numel(), draws.perm)
+
+
+def show_grid(images: Tensor, draws: GridDraws) -> Tensor:
+    """Return copies of images (N, C, H, W) that show their partners in a grid, on one device."""
+    return torch.where(draws.mask, images[draws.perm], images)
 
 
 class GridMix(PairMixing):
@@ -161,9 +184,14 @@ class GridMix(PairMixing):
 
     config: GridMixConfig
 
-    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
-        """Show a grid of each image's partner."""
+    def draw(
+        self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None
+    ) -> GridDraws:
+        """Draw the grid and the partners."""
         draws = draw_gridmix(len(batch.images), self.config, self.rng)
         draws = draws._replace(**given(lam=lam, perm=perm))
-        images, own = gridmix(batch.images, draws, wrap=self.config.wrap)
-        return blend_pairs(images, draws.perm, own)
+        return grid_of(draws, image_size(batch.images), wrap=self.config.wrap)
+
+    def blend(self, batch: Batch, draws: GridDraws) -> Blend:
+        """Show a grid of each image's partner."""
+        return blend_pairs(show_grid(batch.images, draws), draws.perm, draws.own)

@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
-from robustmix.methods.method import Setup, StepResult
+from robustmix.methods.method import Setup, StepResult, split_step
 from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given
 from robustmix.methods.mixup import MixupDraws, mixup
 from robustmix.methods.pair_mixing import PairMixing
 from robustmix.models.resnet import ResNet
 from robustmix.models.wide_resnet import WideResNet
+from robustmix.upload import uploaded
 
 PLACES = 3
 """The images, and the maps after the first two stages."""
@@ -112,6 +113,11 @@ def mixed_after(stage: nn.Module, lam: float, perm: Tensor) -> Iterator[None]:
         handle.remove()
 
 
+def mixed_if(here: bool, maps: Tensor, draws: ManifoldMixDraws) -> Tensor:
+    """Return maps, mixed as drawn if this is the place."""
+    return mixup(maps, MixupDraws(draws.lam, draws.perm)).images if here else maps
+
+
 def manifoldmix_logits(
     network: nn.Module, stages: tuple[nn.Module, ...], images: Tensor, draws: ManifoldMixDraws
 ) -> Tensor:
@@ -127,6 +133,13 @@ def manifoldmix_logits(
         Verma et al. 2019, arXiv:1806.05236, section 2, steps 1 to 4.
     """
     logits: Tensor
+    if isinstance(network, ResNet | WideResNet):
+        # Stage by stage, which can be compiled; hooks cannot.
+        maps = mixed_if(draws.layer == 0, images, draws)
+        maps = network.forward_stem(maps)
+        for stage in range(len(network.stages)):
+            maps = mixed_if(draws.layer == stage + 1, network.forward_stage(stage, maps), draws)
+        return network.forward_head(maps)
     if draws.layer == 0:
         logits = network(mixup(images, MixupDraws(draws.lam, draws.perm)).images)
         return logits
@@ -150,14 +163,23 @@ class ManifoldMix(PairMixing):
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Mix as if the images were drawn as the place, which is what can be looked at."""
-        draws = draw_manifoldmix(len(batch.images), self.config.alpha, self.rng)
-        draws = draws._replace(**given(lam=lam, perm=perm))
+        draws = uploaded(self.draw(batch, lam=lam, perm=perm), batch.images.device)
         images, own = mixup(batch.images, MixupDraws(draws.lam, draws.perm))
         return blend_pairs(images, draws.perm, own)
 
     def training_step(self, batch: Batch) -> StepResult:
         """Return the mixed loss of one batch, which is mixed at the place that is drawn."""
+        return split_step(self, batch)
+
+    def draw(
+        self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None
+    ) -> ManifoldMixDraws:
+        """Draw the place, lam and partners."""
         draws = draw_manifoldmix(len(batch.images), self.config.alpha, self.rng)
+        return draws._replace(**given(lam=lam, perm=perm))
+
+    def compute(self, batch: Batch, draws: ManifoldMixDraws) -> StepResult:
+        """Return the mixed loss of one batch, for draws on its device."""
         stages = manifold_stages(self.network)
         logits = manifoldmix_logits(self.network, stages, batch.images, draws)
         return self.result(logits, batch, blend_pairs(batch.images, draws.perm, draws.lam))

@@ -7,7 +7,7 @@ the benchmark of their cost call it.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
 from robustmix.methods.losses import BinaryLoss, binary_cross_entropy, full_precision
-from robustmix.methods.method import require
+from robustmix.methods.method import Setup, require
 from robustmix.models.resnet import ResNet
 from robustmix.models.taps import in_eval_mode
 from robustmix.models.wide_resnet import WideResNet
@@ -60,6 +60,11 @@ def given(**values: float | Tensor | None) -> dict[str, Any]:
         {'lam': 0.5}
     """
     return {name: value for name, value in values.items() if value is not None}
+
+
+def may_look(tensor: Tensor) -> bool:
+    """Return whether the processor can ask for a tensor's numbers without waiting for a device."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def blend_alone(images: Tensor) -> Blend:
@@ -195,13 +200,29 @@ def require_last_map(network: nn.Module, input_size: tuple[int, int, int], name:
         )
 
 
-def to_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+Channels: TypeAlias = Sequence[float] | Tensor
+"""A number a channel; or a tensor (C, 1, 1) that is on the images' device already."""
+
+
+def register_scale(method: nn.Module, setup: Setup) -> None:
+    """Let a method have ``shift`` and ``scale``, mean and std of its images, on its device.
+
+    They are float32 (3, 1, 1) and no part of its state.
+    """
+    for name, values in (("shift", setup.mean), ("scale", setup.std)):
+        method.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+
+def to_pixels(images: Tensor, mean: Channels, std: Channels) -> Tensor:
     """Return normalised images (N, C, H, W) in [0, 1] pixel units, not clamped."""
-    shift, scale = (images.new_tensor(list(values))[:, None, None] for values in (mean, std))
+    shift, scale = (
+        values if isinstance(values, Tensor) else images.new_tensor(list(values))[:, None, None]
+        for values in (mean, std)
+    )
     return images * scale + shift
 
 
-def to_levels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def to_levels(images: Tensor, mean: Channels, std: Channels) -> Tensor:
     """Return the grey levels, uint8 (N, C, H, W), that normalised images were made from."""
     return (255 * to_pixels(images, mean, std)).round().clamp(0, 255).to(torch.uint8)
 

@@ -23,6 +23,7 @@ Method card
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,11 +36,20 @@ from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
 from robustmix.methods.graph_cut import swap_labels
 from robustmix.methods.method import Setup, require
-from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, to_pixels
+from robustmix.methods.mixing import (
+    Blend,
+    Channels,
+    blend_pairs,
+    check_alpha,
+    given,
+    register_scale,
+    to_pixels,
+)
 from robustmix.methods.momentum_pair import without_gradients
 from robustmix.methods.pair_mixing import PairMixing
 from robustmix.methods.transport import move_blocks, transport_plan
 from robustmix.models.taps import in_eval_mode
+from robustmix.upload import uploaded
 
 LABELS = (0.0, 0.5, 1.0)
 """The partner's share of a block."""
@@ -152,8 +162,8 @@ def puzzlemix(
     draws: PuzzleMixDraws,
     config: PuzzleMixConfig,
     *,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
+    mean: Channels,
+    std: Channels,
 ) -> PuzzleMixed:
     """Mix every image with its partner by a mask that keeps what is salient of both.
 
@@ -162,7 +172,7 @@ def puzzlemix(
         saliency: of every pixel, (N, H, W), >= 0.
         draws: one prior and one grid for the batch, one partner an image.
         config: weights of the energy; whether and how blocks are moved.
-        mean: of the normalisation, in [0, 1] pixel units.
+        mean: of the normalisation, in [0, 1] pixel units; see ``to_pixels``.
         std: likewise.
 
     Returns:
@@ -175,20 +185,22 @@ def puzzlemix(
     assert height == width
     assert width % draws.blocks == 0
     perm = draws.perm.to(images.device)
-    pixels = to_pixels(images, mean, std)
-    costs = energies(pixels, saliency, perm, draws, config)
+    partners = images[perm]
+    block = width // draws.blocks
+    size = block if config.transport_size == -1 else math.gcd(config.transport_size, block)
+    shares = block_saliency(saliency, width // size)
+    wanted = torch.cat([shares, shares[perm]])
+    # From here to where the mask is on the device, the processor works and the device waits.
+    costs = energies(to_pixels(images, mean, std), saliency, perm, draws, config)
     labels = cut_labels(costs, wrap=config.wrap_costs)
-    mask = torch.from_numpy(1 - labels / (len(LABELS) - 1)).to(images.device, torch.float32)
-    own, partners, shown = images, images[perm], mask
+    share = torch.from_numpy(1 - labels / (len(LABELS) - 1)).float()
+    (mask,) = uploaded((share,), images.device)
+    own, shown = images, mask
     if config.transport:
-        block = width // draws.blocks
-        size = block if config.transport_size == -1 else math.gcd(config.transport_size, block)
         shown = _enlarge(mask, width // size)
-        shares = block_saliency(saliency, width // size)
-        epsilon = config.transport_epsilon
-        own = move_blocks(own, transport_plan(shares, shown, epsilon=epsilon))
-        plan = transport_plan(shares[perm], 1 - shown, epsilon=epsilon)
-        partners = move_blocks(partners, plan)
+        both = torch.cat([shown, 1 - shown])
+        plan = transport_plan(wanted, both, epsilon=config.transport_epsilon)
+        own, partners = move_blocks(torch.cat([own, partners]), plan).chunk(2)
     shown = _enlarge(shown, width)[:, None].to(images.dtype)
     mixed = shown * own + (1 - shown) * partners
     return PuzzleMixed(mixed, shown.flatten(1).mean(dim=1).float(), mask)
@@ -246,13 +258,22 @@ def energies(
         edges.append((steps[0, 1] + steps[1, 0] - steps[1, 1] - steps[0, 0]) / 2)
     scale = UNITS * blocks**2
     prior = config.eta / blocks**2 * _surprise(draws.lam)
-    own, partner = (lost.cpu().double().numpy() for lost in (lost_own, lost_partner))
+    found = _on_processor([lost_own, lost_partner, *(scale * (pair + beta) for pair in edges)])
+    own, partner = (lost.double().numpy() for lost in found[:2])
     unary = [
         (1 - share) * partner + share * own + cost
         for share, cost in zip(LABELS, prior, strict=True)
     ]
-    down, right = ((scale * (pair + beta)).cpu().to(torch.int64).numpy() for pair in edges)
+    down, right = (weight.to(torch.int64).numpy() for weight in found[2:])
     return Energies((scale * np.stack(unary, axis=-1)).astype(np.int64), down, right)
+
+
+def _on_processor(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return tensors of one type on the CPU, after one wait for the device."""
+    parts = torch.cat([tensor.flatten() for tensor in tensors]).cpu()
+    sizes = [tensor.numel() for tensor in tensors]
+    found = parts.split_with_sizes(sizes)
+    return [part.view(like.shape) for part, like in zip(found, tensors, strict=True)]
 
 
 def cut_labels(costs: Energies, *, wrap: bool = False) -> np.ndarray:
@@ -306,8 +327,10 @@ def _before(axis: int) -> tuple[int, int, int, int]:
 
 def _enlarge(mask: Tensor, side: int) -> Tensor:
     """Return masks (N, n, n) repeated to (N, side, side)."""
-    factor = side // mask.shape[1]
-    return mask.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+    count, rows, cols = mask.shape
+    factor = side // rows
+    spread = mask[:, :, None, :, None].expand(-1, -1, factor, -1, factor)
+    return spread.reshape(count, rows * factor, cols * factor)
 
 
 def input_saliency(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -347,16 +370,22 @@ class PuzzleMix(PairMixing):
     """
 
     config: PuzzleMixConfig
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self, network: nn.Module, config: PuzzleMixConfig, setup: Setup) -> None:
         super().__init__(network, config, setup)
         check_blocks(setup, config.max_blocks, "puzzlemix")
         self.batch_mean_lambda = config.batch_mean_lambda
+        register_scale(self, setup)
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Mix each image with its partner; ``lam`` is the prior's mean."""
         draws = draw_puzzlemix(len(batch.images), self.config, self.rng)
         draws = draws._replace(**given(lam=lam, perm=perm))
+        (places,) = uploaded((draws.perm,), batch.images.device)
+        draws = draws._replace(perm=places)
         saliency = input_saliency(self.network, batch.images, batch.labels)
-        mixed = puzzlemix(batch.images, saliency, draws, self.config, mean=self.mean, std=self.std)
+        scale = {"mean": self.shift, "std": self.scale}
+        mixed = puzzlemix(batch.images, saliency, draws, self.config, **scale)
         return blend_pairs(mixed.images, draws.perm, mixed.lam)

@@ -22,9 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustmix.data.loader import Batch
+from robustmix.methods.cutmix import Box, in_boxes
 from robustmix.methods.method import Mixed, require
 from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, image_size
 from robustmix.methods.pair_mixing import PairMixing
+from robustmix.upload import uploaded
 
 Interpolation = Literal["nearest", "bilinear"]
 
@@ -114,16 +116,75 @@ def resizemix(
     Reference:
         Qin et al. 2020, arXiv:2012.11101, equations 3 and 4.
     """
-    height, width = images.shape[2:]
+    box = shrunk_box(draws, image_size(images), interpolation)
+    return Mixed(paste_shrunk(images, uploaded(box, images.device), interpolation), box.own)
+
+
+class ShrunkDraws(NamedTuple):
+    """Where the batch's partners are shrunk to, as the device is told."""
+
+    box: Tensor
+    """int64 (4,), a ``Box``."""
+
+    rows: Tensor
+    """int64 (H,), row of the partner at each row, where pixels are not interpolated; else (0,)."""
+
+    cols: Tensor
+    """int64 (W,), likewise of columns."""
+
+    corners: Box | None
+    """The box as numbers, where pixels are interpolated."""
+
+    own: float
+    """Share of the pixels outside the box, in [0, 1]."""
+
+    perm: Tensor
+    """int64 (N,), who is shrunk into each image."""
+
+
+def shrunk_box(
+    draws: ResizeMixDraws, size: tuple[int, int], interpolation: Interpolation
+) -> ShrunkDraws:
+    """Return the box that is drawn, for images of a height and width."""
+    height, width = size
     half_height, half_width = int(height * draws.tau) // 2, int(width * draws.tau) // 2
-    rows = slice(max(draws.row - half_height, 0), min(draws.row + half_height, height))
-    cols = slice(max(draws.col - half_width, 0), min(draws.col + half_width, width))
-    box = (rows.stop - rows.start, cols.stop - cols.start)
-    mixed = images.clone()
-    if box[0] > 0 and box[1] > 0:
-        partners = images[draws.perm.to(images.device)]
-        mixed[:, :, rows, cols] = F.interpolate(partners, size=box, mode=interpolation)
-    return Mixed(mixed, 1 - max(box[0], 0) * max(box[1], 0) / (height * width))
+    top, bottom = max(draws.row - half_height, 0), min(draws.row + half_height, height)
+    left, right = max(draws.col - half_width, 0), min(draws.col + half_width, width)
+    box = Box(top, bottom, left, right)
+    area = max(bottom - top, 0) * max(right - left, 0)
+    nearest = interpolation == "nearest"
+    nothing = torch.empty(0, dtype=torch.int64)
+    return ShrunkDraws(
+        box=torch.tensor(box),
+        rows=_nearest(height, top, bottom) if nearest else nothing,
+        cols=_nearest(width, left, right) if nearest else nothing,
+        corners=None if nearest else box,
+        own=1 - area / (height * width),
+        perm=draws.perm,
+    )
+
+
+def _nearest(side: int, start: int, end: int) -> Tensor:
+    """Return for each place of an axis which one of its own is shown there, int64 (side,)."""
+    places = torch.zeros(side, dtype=torch.int64)
+    if end > start:
+        own = torch.arange(side, dtype=torch.float64)[None, None]
+        places[start:end] = F.interpolate(own, size=end - start, mode="nearest")[0, 0].long()
+    return places
+
+
+def paste_shrunk(images: Tensor, draws: ShrunkDraws, interpolation: Interpolation) -> Tensor:
+    """Return copies of images (N, C, H, W) with their partners in the box, on one device."""
+    if draws.corners is None:
+        shrunk = images[draws.perm].index_select(2, draws.rows).index_select(3, draws.cols)
+        # In this order the result has the images' memory format.
+        return torch.where(~in_boxes(draws.box, image_size(images)), images, shrunk)
+    box, mixed = draws.corners, images.clone()
+    if box.bottom > box.top and box.right > box.left:
+        size = (box.bottom - box.top, box.right - box.left)
+        shrunk = F.interpolate(images[draws.perm], size=size, mode=interpolation)
+        mixed[:, :, box.top : box.bottom, box.left : box.right] = shrunk
+    return mixed
 
 
 class ResizeMix(PairMixing):
@@ -131,11 +192,17 @@ class ResizeMix(PairMixing):
 
     config: ResizeMixConfig
 
-    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
-        """Paste each image's partner, shrunk; a given ``lam`` is 1 - tau^2."""
+    def draw(
+        self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None
+    ) -> ShrunkDraws:
+        """Draw the box and the partners; a given ``lam`` is 1 - tau^2."""
         size = image_size(batch.images)
         draws = draw_resizemix(len(batch.images), size, self.config, self.rng)
         tau = None if lam is None else math.sqrt(1 - lam)
         draws = draws._replace(**given(tau=tau, perm=perm))
-        images, own = resizemix(batch.images, draws, interpolation=self.config.interpolation)
-        return blend_pairs(images, draws.perm, own)
+        return shrunk_box(draws, size, self.config.interpolation)
+
+    def blend(self, batch: Batch, draws: ShrunkDraws) -> Blend:
+        """Paste each image's partner, shrunk."""
+        images = paste_shrunk(batch.images, draws, self.config.interpolation)
+        return blend_pairs(images, draws.perm, draws.own)

@@ -18,6 +18,9 @@ CACHED = 2**17
 """Pixels that a CPU works on at once, lest its caches overflow; two to three times as fast."""
 
 _GREY = (9798, 19235, 3735)  # 2^15 times Rec. 601's weights of red, green and blue
+_FLOAT_GREY: tuple[float, ...] = tuple(
+    torch.tensor([0.114, 0.587, 0.299]).tolist()
+)  # of red, green, blue: float32
 
 
 def fine_grained_saliency(images: Tensor) -> Tensor:
@@ -121,7 +124,7 @@ def _float_grey(images: Tensor) -> Tensor:
 
     It takes RGB for BGR, so red has the weight of blue.
     """
-    first, second, third = (float(w) for w in torch.tensor([0.114, 0.587, 0.299]))
+    first, second, third = _FLOAT_GREY
     a, b, c = images.double().unbind(1)  # a product of two floats is exact in float64
     total = (b * second).float()
     total = (a * first + total).float()

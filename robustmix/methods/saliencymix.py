@@ -21,13 +21,23 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
-from robustmix.methods.cutmix import Box, cut_box, draw_partners
-from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, to_levels
+from robustmix.methods.cutmix import draw_partners, half_sides, in_boxes
+from robustmix.methods.method import Setup
+from robustmix.methods.mixing import (
+    Blend,
+    blend_pairs,
+    check_alpha,
+    given,
+    image_size,
+    register_scale,
+    to_levels,
+)
 from robustmix.methods.pair_mixing import PairMixing
 from robustmix.methods.saliency import fine_grained_saliency, float_bytes_saliency, peaks
+from robustmix.upload import uploaded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,48 +99,75 @@ def saliencymix(
     Reference:
         Uddin et al. 2021, arXiv:2006.01791, equations 1 to 3.
     """
-    n, _, height, width = images.shape
-    perm = draws.perm.to(images.device)
-    places = centres[draws.perm.to(centres.device)].tolist()
-    if one_box:
-        places = [places[0]] * n
-    boxes = [cut_box(draws.lam, row, col, (height, width)) for row, col in places]
-    inside = _inside(boxes, (height, width), images.device)
-    mixed = torch.where(inside[:, None], images[perm], images)
-    kept = [1 - (b.bottom - b.top) * (b.right - b.left) / (height * width) for b in boxes]
-    return PastedBoxes(mixed, torch.tensor(kept, device=images.device))
+    salient = boxes_of(draws, image_size(images), one_box=one_box)
+    return paste_salient(images, uploaded(salient, images.device), centres.to(images.device))
 
 
-def _inside(boxes: list[Box], size: tuple[int, int], device: torch.device) -> Tensor:
-    """Return which pixels are in each box, bool (N, H, W)."""
-    top, bottom, left, right = torch.tensor(boxes, device=device).T[:, :, None]
-    rows, cols = (torch.arange(side, device=device) for side in size)
-    in_rows = (rows >= top) & (rows < bottom)
-    in_cols = (cols >= left) & (cols < right)
-    inside: Tensor = in_rows[:, :, None] & in_cols[:, None, :]
-    return inside
+class SalientDraws(NamedTuple):
+    """Sizes and partners of a batch, as the device is told."""
+
+    halves: Tensor
+    """int64 (2,), how far boxes reach from their centres, in rows and columns."""
+
+    perm: Tensor
+    """int64 (N,), whose pixels are pasted into each image."""
+
+    placed_by: Tensor
+    """int64 (N,) or (1,), whose saliency places each image's box."""
+
+
+def boxes_of(
+    draws: SaliencyMixDraws, size: tuple[int, int], *, one_box: bool = False
+) -> SalientDraws:
+    """Return what is drawn, for images of a height and width."""
+    halves = torch.tensor(half_sides(draws.lam, size))
+    return SalientDraws(halves, draws.perm, draws.perm[:1] if one_box else draws.perm)
+
+
+def paste_salient(images: Tensor, draws: SalientDraws, centres: Tensor) -> PastedBoxes:
+    """Paste a box around the centre of each image's partner, all on one device."""
+    height, width = image_size(images)
+    (row, col), (down, across) = centres[draws.placed_by].unbind(1), draws.halves.unbind()
+    rows = [(row - down).clamp_min(0), (row + down).clamp_max(height)]
+    cols = [(col - across).clamp_min(0), (col + across).clamp_max(width)]
+    inside = in_boxes(torch.stack(rows + cols, dim=1), (height, width))
+    mixed = torch.where(inside[:, None], images[draws.perm], images)
+    area = (rows[1] - rows[0]) * (cols[1] - cols[0])
+    kept = (1 - area.double() / (height * width)).float()
+    return PastedBoxes(mixed, kept.expand(len(images)))
 
 
 class SaliencyMix(PairMixing):
     """One network trained on batches with salient boxes pasted in."""
 
     config: SaliencyMixConfig
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, network: nn.Module, config: SaliencyMixConfig, setup: Setup) -> None:
+        super().__init__(network, config, setup)
+        register_scale(self, setup)
 
     def centres(self, images: Tensor) -> Tensor:
         """Return row and column of the most salient pixel of normalised images, int64 (N, 2)."""
         if self.config.float_bytes:
             return peaks(float_bytes_saliency(images.float()))
-        return peaks(fine_grained_saliency(to_levels(images, self.mean, self.std)))
+        return peaks(fine_grained_saliency(to_levels(images, self.shift, self.scale)))
 
-    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
-        """Paste a salient box of each image's partner."""
+    def draw(
+        self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None
+    ) -> SalientDraws:
+        """Draw how large boxes are, and the partners."""
         draws = draw_saliencymix(len(batch.images), self.config.alpha, self.rng)
         draws = draws._replace(**given(lam=lam, perm=perm))
-        one_box = self.config.one_box
-        if one_box:  # only one image's saliency matters
-            first = int(draws.perm[0])
-            centres = self.centres(batch.images[first : first + 1]).expand(len(draws.perm), 2)
+        return boxes_of(draws, image_size(batch.images), one_box=self.config.one_box)
+
+    def blend(self, batch: Batch, draws: SalientDraws) -> Blend:
+        """Paste a salient box of each image's partner."""
+        if self.config.one_box:  # only one image's saliency matters
+            centres = self.centres(batch.images[draws.placed_by])
+            draws = draws._replace(placed_by=torch.zeros_like(draws.placed_by))
         else:
             centres = self.centres(batch.images)
-        mixed = saliencymix(batch.images, draws, centres, one_box=one_box)
+        mixed = paste_salient(batch.images, draws, centres)
         return blend_pairs(mixed.images, draws.perm, mixed.lam)

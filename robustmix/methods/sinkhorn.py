@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from robustmix.methods.mixing import may_look
+
 TINY = 1e-8
 """Added to the marginals under the logarithm, as released."""
 
@@ -43,20 +45,21 @@ def sinkhorn_plan(
         rows, columns = cost.shape[1:]
         log_row, log_column = (math.log(1 / count + TINY) for count in (rows, columns))
         u, v = cost.new_zeros(cost.shape[:2]), cost.new_zeros(len(cost), columns)
-        going = torch.arange(len(cost), device=cost.device)
+        going = torch.ones_like(u[:, :1], dtype=torch.bool)
+        gain = -cost
         for _ in range(iterations):
-            c, old, other = cost[going], u[going], v[going]
-            row = epsilon * (log_row - _scaled(c, old, other, epsilon).logsumexp(dim=2)) + old
-            column = epsilon * (log_column - _scaled(c, row, other, epsilon).logsumexp(dim=1))
-            u[going], v[going] = row, column + other
-            change = (row - old).abs().sum(dim=1)
+            row = epsilon * (log_row - _scaled(gain, u, v, epsilon).logsumexp(dim=2)) + u
+            column = epsilon * (log_column - _scaled(gain, row, v, epsilon).logsumexp(dim=1))
+            change = (row - u).abs().sum(dim=1, keepdim=True)
+            u, v = torch.where(going, row, u), torch.where(going, column + v, v)
             if stop_together:
                 change = change.mean().expand_as(change)
-            going = going[change >= tolerance]
-            if not len(going):
+            going = going & (change >= tolerance)
+            # An accelerator would be waited for to look; there, what is done stands still instead.
+            if may_look(cost) and not going.any():
                 break
-        return _scaled(cost, u, v, epsilon).exp()
+        return _scaled(gain, u, v, epsilon).exp()
 
 
-def _scaled(cost: Tensor, u: Tensor, v: Tensor, epsilon: float) -> Tensor:
-    return (-cost + u[:, :, None] + v[:, None, :]) / epsilon
+def _scaled(gain: Tensor, u: Tensor, v: Tensor, epsilon: float) -> Tensor:
+    return (gain + u[:, :, None] + v[:, None, :]) / epsilon

@@ -23,6 +23,7 @@ from robustmix.data.loader import Batch
 from robustmix.methods.method import Mixed, require
 from robustmix.methods.mixing import Blend, blend_pairs, given, image_size
 from robustmix.methods.pair_mixing import PairMixing
+from robustmix.upload import uploaded
 
 Label = Literal["share", "swapped"]
 
@@ -104,10 +105,32 @@ def smoothmix(images: Tensor, draws: SmoothMixDraws) -> Mixed:
     Reference:
         Lee et al. 2020, section 3.
     """
+    fade = fade_of(draws, images)
+    return Mixed(fade_in(images, uploaded(fade, images.device)), fade.own)
+
+
+class FadeDraws(NamedTuple):
+    """A mask for the batch, as the device is told."""
+
+    share: Tensor
+    """(H, W) in (0, 1], the partner's share of every pixel, in the images' type."""
+
+    own: float
+    """The image's own share, in [0, 1]."""
+
+    perm: Tensor
+    """int64 (N,), who is faded into each image."""
+
+
+def fade_of(draws: SmoothMixDraws, images: Tensor) -> FadeDraws:
+    """Return the mask that is drawn, for images like these."""
     share = smooth_mask(image_size(images), draws)
-    lam = 1 - float(share.mean())
-    g = share.to(images.device, images.dtype)
-    return Mixed((1 - g) * images + g * images[draws.perm.to(images.device)], lam)
+    return FadeDraws(share.to(images.dtype), 1 - float(share.mean()), draws.perm)
+
+
+def fade_in(images: Tensor, draws: FadeDraws) -> Tensor:
+    """Return images (N, C, H, W) into which their partners are faded, on one device."""
+    return (1 - draws.share) * images + draws.share * images[draws.perm]
 
 
 class SmoothMix(PairMixing):
@@ -115,9 +138,14 @@ class SmoothMix(PairMixing):
 
     config: SmoothMixConfig
 
-    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
-        """Fade each image's partner in; ``lam`` is for others, this method has none."""
+    def draw(
+        self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None
+    ) -> FadeDraws:
+        """Draw the mask and the partners; ``lam`` is for others, this method has none."""
         draws = draw_smoothmix(len(batch.images), image_size(batch.images), self.rng)
-        draws = draws._replace(**given(perm=perm))
-        images, own = smoothmix(batch.images, draws)
-        return blend_pairs(images, draws.perm, own if self.config.label == "share" else 1 - own)
+        return fade_of(draws._replace(**given(perm=perm)), batch.images)
+
+    def blend(self, batch: Batch, draws: FadeDraws) -> Blend:
+        """Fade each image's partner in."""
+        own = draws.own if self.config.label == "share" else 1 - draws.own
+        return blend_pairs(fade_in(batch.images, draws), draws.perm, own)

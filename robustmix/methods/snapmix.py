@@ -40,6 +40,7 @@ from robustmix.methods.mixing import (
 )
 from robustmix.methods.pair_mixing import PairMixing
 from robustmix.models.taps import classifier_layer, in_eval_mode
+from robustmix.upload import uploaded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,10 +135,36 @@ def snapmix(images: Tensor, draws: SnapMixDraws, activation: Tensor) -> SnapMixe
     Reference:
         Huang et al. 2021, arXiv:2012.04846, equations 2 to 6.
     """
-    size = image_size(images)
-    perm = draws.perm.to(images.device)
-    box = cut_box(draws.lam, draws.row, draws.col, size)
-    other = cut_box(draws.partner_lam, draws.partner_row, draws.partner_col, size)
+    return paste_resized(
+        images, uploaded(boxes_of(draws, image_size(images)), images.device), activation
+    )
+
+
+class BoxesDraws(NamedTuple):
+    """Two boxes for the batch, as the device is told."""
+
+    box: Box
+    """What of each image is hidden."""
+
+    other: Box
+    """What of each partner is shown."""
+
+    perm: Tensor
+    """int64 (N,), whose box is pasted into each image."""
+
+
+def boxes_of(draws: SnapMixDraws, size: tuple[int, int]) -> BoxesDraws:
+    """Return the boxes that are drawn, for images of a height and width."""
+    return BoxesDraws(
+        cut_box(draws.lam, draws.row, draws.col, size),
+        cut_box(draws.partner_lam, draws.partner_row, draws.partner_col, size),
+        draws.perm,
+    )
+
+
+def paste_resized(images: Tensor, draws: BoxesDraws, activation: Tensor) -> SnapMixed:
+    """Do what ``snapmix`` does, all on one device."""
+    box, other, perm = draws
     mixed = images.clone()
     if not _area(box) or not _area(other):
         full = torch.ones(len(perm), device=images.device)
@@ -199,17 +226,23 @@ class SnapMix(PairMixing):
         weight = classifier_layer(self.network).weight[batch.labels]
         return class_activation(features.float(), weight.float(), image_size(batch.images))
 
-    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
-        """Paste a box of each image's partner; a given ``lam`` is that of both boxes."""
+    def draw(
+        self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None
+    ) -> BoxesDraws:
+        """Draw both boxes and the partners; a given ``lam`` is that of both boxes."""
         size = image_size(batch.images)
         draws = draw_snapmix(len(batch.images), size, self.config.alpha, self.rng)
         draws = draws._replace(**given(lam=lam, partner_lam=lam, perm=perm))
         if self.config.one_lambda:
             draws = draws._replace(partner_lam=draws.lam)
-        mixed = snapmix(batch.images, draws, self.activation(batch))
+        return boxes_of(draws, size)
+
+    def blend(self, batch: Batch, draws: BoxesDraws) -> Blend:
+        """Paste a box of each image's partner."""
+        mixed = paste_resized(batch.images, draws, self.activation(batch))
         own, partner = mixed.own, mixed.partner
         if self.config.double_same_class:
-            labels = batch.labels.to(own.device)
+            labels = batch.labels
             own, partner = same_class_doubled(own, partner, labels, labels[draws.perm])
         return blend_pairs(mixed.images, draws.perm, own, partner)
 

@@ -38,13 +38,18 @@ from robustmix.methods.mixing import (
     blend_cross_entropy,
     check_alpha,
     image_size,
+    may_look,
 )
 from robustmix.methods.trained_teacher import load_teacher
+from robustmix.upload import uploaded
 
 Labels = Literal["mixed", "teacher"]
 
 TAPS = 5
 """Length of the smoothing kernel, in standard deviations."""
+
+LOOK_EVERY = 10
+"""Steps between two looks at who is done on an accelerator, for each look waits for the device."""
 
 SHORTEST, LONGEST = 1e-4, 2000.0
 """Bounds of a step, in units of the smoothed gradient."""
@@ -167,25 +172,33 @@ def supermix(
             1, seen.argmax(dim=1)[sources], draws.weights.T.to(seen)
         )
     going = torch.arange(len(images), device=images.device)
+    open_ = torch.ones_like(going, dtype=torch.bool)
     for step in range(config.steps):
-        mixing = images[sources[going]]
         with torch.enable_grad():
             variables = coarse[going].requires_grad_()
             masks = enlarged_masks(variables, size)
-            logits = full_precision(teacher((masks[:, :, None] * mixing).sum(dim=1)))
+            logits = full_precision(
+                teacher((masks[:, :, None] * images[sources[going]]).sum(dim=1))
+            )
             rough = (masks * (masks - 1)).abs().mean(dim=(1, 2, 3))
             loss = divergence(logits, targets[going]) + config.sparsity * rough
             (gradient,) = torch.autograd.grad(loss.sum(), variables)
         # What is seen now is what the last step led to; at first no step has been made.
-        open_ = ~sees(logits.detach(), targets[going]) if step else torch.ones_like(going).bool()
-        going = going[open_]
-        if not len(going):
-            break
-        gradient, loss = gradient[open_], loss.detach()[open_]
+        if step:
+            open_ = open_ & ~sees(logits.detach(), targets[going])
+        loss = loss.detach()
+        if may_look(open_) or step % LOOK_EVERY == LOOK_EVERY - 1:
+            kept = open_.nonzero()[:, 0]
+            going, gradient, loss = going[kept], gradient[kept], loss[kept]
+            open_ = torch.ones_like(going, dtype=torch.bool)
+            if not len(going):
+                break
         smooth = smoothed(gradient, config.sigma)
         slope = (gradient * smooth).sum(dim=(1, 2, 3))
         length = (loss.abs() / (slope + 1e-10)).clamp(SHORTEST, LONGEST)
-        coarse[going] -= length[:, None, None, None] * smooth
+        # Until it is looked who is done, those stay with the others and stand still.
+        move = length[:, None, None, None] * smooth
+        coarse[going] -= torch.where(open_[:, None, None, None], move, 0.0)
     with torch.no_grad():
         masks = enlarged_masks(coarse, size)
         mixed = (masks[:, :, None] * images[sources]).sum(dim=1).to(images.dtype)
@@ -270,6 +283,7 @@ class SuperMix(nn.Module):
             weights = torch.full_like(draws.weights, (1 - lam) / (self.config.sources - 1))
             weights[0] = lam
             draws = draws._replace(weights=weights)
+        draws = uploaded(draws, batch.images.device)
         return self._blend(supermix(batch.images, draws, self.teacher, self.config), draws)
 
     def training_step(self, batch: Batch) -> StepResult:
@@ -278,6 +292,7 @@ class SuperMix(nn.Module):
         With ``labels = "teacher"`` it is that of clean images and mixtures, ``top1`` of the clean.
         """
         draws = draw_supermix(len(batch.images), self.config, self.rng)
+        draws = uploaded(draws, batch.images.device)
         mixed = supermix(batch.images, draws, self.teacher, self.config)
         done = mixed.done.float().mean()
         if self.config.labels == "mixed":
@@ -307,5 +322,4 @@ class SuperMix(nn.Module):
         return label_loss(logits, labels, bce=self.bce, smoothing=self.label_smoothing)
 
     def _blend(self, mixed: SuperMixed, draws: SuperMixDraws) -> Blend:
-        device = mixed.images.device
-        return Blend(mixed.images, draws.sources.to(device), draws.weights.to(device))
+        return Blend(mixed.images, draws.sources, draws.weights)

@@ -24,10 +24,17 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
-from robustmix.methods.cutmix import CutMixDraws, cut_box, cutmix, draw_cutmix
+from robustmix.methods.cutmix import (
+    CutMixDraws,
+    PasteDraws,
+    box_of,
+    draw_cutmix,
+    in_boxes,
+    paste,
+)
 from robustmix.methods.deit import DeiTConfig
 from robustmix.methods.losses import full_precision
-from robustmix.methods.method import Setup, StepResult, top1
+from robustmix.methods.method import Setup, StepResult, split_step, top1
 from robustmix.methods.mixing import (
     Blend,
     blend_binary_loss,
@@ -36,9 +43,10 @@ from robustmix.methods.mixing import (
     given,
     image_size,
 )
-from robustmix.methods.mixup import draw_mixup, mixup
+from robustmix.methods.mixup import MixupDraws, draw_mixup, mixup
 from robustmix.methods.pair_mixing import PairMixing
 from robustmix.models.taps import in_eval_mode
+from robustmix.upload import uploaded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,15 +72,17 @@ def transmix_lam(draws: CutMixDraws, size: tuple[int, int], attention: Tensor) -
     Reference:
         Chen et al. 2022, arXiv:2111.09833, equations 5 and 6.
     """
-    box = cut_box(draws.lam, draws.row, draws.col, size)
-    pasted = torch.zeros(1, 1, *size, device=attention.device)
-    pasted[:, :, box.top : box.bottom, box.left : box.right] = 1
-    area = 1 - float(pasted.double().mean())
+    return own_share(uploaded(box_of(draws, size), attention.device), size, attention)
+
+
+def own_share(draws: PasteDraws, size: tuple[int, int], attention: Tensor) -> Tensor:
+    """Return what ``transmix_lam`` does, for draws on the attention's device."""
+    pasted = in_boxes(draws.box, size).float()[None, None]
     patches = F.interpolate(pasted, size=attention.shape[1:], mode="nearest")[0]
     attention = attention.float()
     total = attention.sum(dim=(1, 2))
     own = (attention * (1 - patches)).sum(dim=(1, 2)) / total
-    return area / 2 + own / 2
+    return draws.own / 2 + own / 2
 
 
 class _Attention(Protocol):
@@ -153,20 +163,31 @@ class TransMix(PairMixing):
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Paste the box of each image's partner and weigh it by a pass in eval mode."""
-        draws = self._draw_cutmix(batch)._replace(**given(lam=lam, perm=perm))
-        images = cutmix(batch.images, draws).images
+        draws = uploaded(self._box(batch, lam=lam, perm=perm), batch.images.device)
+        images = paste(batch.images, draws)
         with in_eval_mode(self.network), torch.no_grad():
             _, attention = ClassAttention(self.network).logits(self.network, images)
         return self._weighed(images, draws, attention)
 
     def training_step(self, batch: Batch) -> StepResult:
         """Return the mixed loss of one batch; ``top1`` counts an image's own label only."""
-        if self.rng.uniform() >= self.config.cutmix_prob:
-            plain = draw_mixup(len(batch.images), self.config.mixup_alpha, self.rng)
-            mixed, lam = mixup(batch.images, plain)
-            return self.result(self.network(mixed), batch, blend_pairs(mixed, plain.perm, lam))
-        draws = self._draw_cutmix(batch)
-        images = cutmix(batch.images, draws).images
+        return split_step(self, batch)
+
+    def draw(
+        self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None
+    ) -> PasteDraws | MixupDraws:
+        """Draw which of the two, then its draws."""
+        if self.rng.uniform() < self.config.cutmix_prob:
+            return self._box(batch, lam=lam, perm=perm)
+        draws = draw_mixup(len(batch.images), self.config.mixup_alpha, self.rng)
+        return draws._replace(**given(lam=lam, perm=perm))
+
+    def compute(self, batch: Batch, draws: PasteDraws | MixupDraws) -> StepResult:
+        """Return the mixed loss of one batch, for draws on its device."""
+        if isinstance(draws, MixupDraws):
+            mixed, lam = mixup(batch.images, draws)
+            return self.result(self.network(mixed), batch, blend_pairs(mixed, draws.perm, lam))
+        images = paste(batch.images, draws)
         logits, attention = ClassAttention(self.network).logits(self.network, images)
         blend = self._weighed(images, draws, attention)
         smoothing, mean = self.label_smoothing, self.config.batch_mean_lambda
@@ -180,11 +201,12 @@ class TransMix(PairMixing):
             )
         return StepResult(loss, {"loss": loss.detach(), "top1": top1(logits, batch.labels)})
 
-    def _draw_cutmix(self, batch: Batch) -> CutMixDraws:
+    def _box(self, batch: Batch, *, lam: float | None, perm: Tensor | None) -> PasteDraws:
         size = image_size(batch.images)
-        return draw_cutmix(len(batch.images), size, self.config.cutmix_alpha, self.rng)
+        draws = draw_cutmix(len(batch.images), size, self.config.cutmix_alpha, self.rng)
+        return box_of(draws._replace(**given(lam=lam, perm=perm)), size)
 
     @staticmethod
-    def _weighed(images: Tensor, draws: CutMixDraws, attention: Tensor) -> Blend:
-        lam = transmix_lam(draws, image_size(images), attention)
+    def _weighed(images: Tensor, draws: PasteDraws, attention: Tensor) -> Blend:
+        lam = own_share(draws, image_size(images), attention)
         return blend_pairs(images, draws.perm, lam)

@@ -7,6 +7,8 @@ Reference:
 import torch
 from torch import Tensor
 
+from robustmix.methods.mixing import may_look
+
 
 def transport_plan(saliency: Tensor, mask: Tensor, *, epsilon: float) -> Tensor:
     """Return which block comes to each place, so that salient ones are where the mask shows.
@@ -34,22 +36,21 @@ def transport_plan(saliency: Tensor, mask: Tensor, *, epsilon: float) -> Tensor:
     """
     batch, side, _ = saliency.shape
     count = side * side
-    cost = _costs(saliency.flatten(1), mask.flatten(1), side, epsilon).view(-1, count)
-    price, place = cost.min(dim=1)
-    blocks = torch.arange(count, device=cost.device).repeat(batch)
-    grids = torch.arange(batch, device=cost.device).repeat_interleave(count) * count
+    cost = _costs(saliency.flatten(1), mask.flatten(1), side, epsilon)
+    price, place = cost.min(dim=2)
+    blocks = torch.arange(count, device=cost.device).expand(batch, count)
     for turn in range(side):
-        asking = (price < 0).nonzero()[:, 0]
-        target = grids[asking] + place[asking]
-        won = _first_cheapest(price[asking], blocks[asking], target, batch * count)
-        lost = asking[~won]
-        if turn == side - 1 or not len(lost):
+        asking = price < 0
+        won = asking & _first_cheapest(torch.where(asking, price, torch.inf), place)
+        lost = asking & ~won
+        # Turns after the last that somebody lost change nothing.
+        if turn == side - 1 or (may_look(lost) and not lost.any()):
             break
-        cost[lost, place[lost]] += 1
-        price[lost], place[lost] = cost[lost].min(dim=1)
-    plan = blocks.clone()
-    plan[target[won]] = blocks[asking[won]]
-    return plan.view(batch, count)
+        cost.scatter_add_(2, place[:, :, None], lost[:, :, None].to(cost.dtype))
+        price, place = cost.min(dim=2)
+    # Whoever has no place is written to one more, which is cut off.
+    plan = torch.arange(count + 1, device=cost.device).repeat(batch, 1)
+    return plan.scatter_(1, torch.where(won, place, count), blocks)[:, :count]
 
 
 def _costs(saliency: Tensor, mask: Tensor, side: int, epsilon: float) -> Tensor:
@@ -61,12 +62,15 @@ def _costs(saliency: Tensor, mask: Tensor, side: int, epsilon: float) -> Tensor:
     return move - saliency[:, :, None] * (mask > 0).to(saliency.dtype)[:, None, :]
 
 
-def _first_cheapest(price: Tensor, block: Tensor, target: Tensor, places: int) -> Tensor:
-    """Return who has the lowest price of those with the same target, the first of equals."""
-    lowest = price.new_zeros(places).scatter_reduce(0, target, price, "amin")
-    best = price == lowest[target]
-    first = block.new_full((places,), places).scatter_reduce(0, target[best], block[best], "amin")
-    return best & (block == first[target])
+def _first_cheapest(price: Tensor, place: Tensor) -> Tensor:
+    """Return who has the lowest price of those at the same place, the first of equals, (B, n)."""
+    count = price.shape[1]
+    lowest = torch.full_like(price, torch.inf).scatter_reduce(1, place, price, "amin")
+    best = price == lowest.gather(1, place)
+    blocks = torch.arange(count, device=price.device).expand_as(place)
+    named = torch.where(best, blocks, count)
+    first = torch.full_like(place, count).scatter_reduce(1, place, named, "amin")
+    return blocks == first.gather(1, place)
 
 
 def move_blocks(images: Tensor, plan: Tensor) -> Tensor:
