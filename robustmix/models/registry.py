@@ -243,7 +243,10 @@ def _built(plan: _Plan, init: Init, generator: torch.Generator) -> nn.Module:
     if plan.whose == "robustmix":
         with torch.device("meta"):  # constructors that draw nothing and fill nothing
             net = plan.build()
-        net.to_empty(device="cpu")
+        # to_empty does the same, but imports sympy for it, which takes longer than to build.
+        state = net.state_dict()
+        empty = {key: torch.empty(one.shape, dtype=one.dtype) for key, one in state.items()}
+        net.load_state_dict(empty, assign=True)
     elif plan.whose == "others":
         with global_stream_from(generator):
             return _built_by_others(plan.name, plan.build)
