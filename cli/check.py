@@ -153,6 +153,7 @@ def _judge(
         allow_unverified=allow_unverified,
         expect_sha256=expect_sha256,
         options=None if seed is None else Options(seed=seed),
+        watch=console.Waiting(),
     )
 
 

@@ -49,6 +49,7 @@ def compare(
     from robustmix.comparison.compare import compare as compare_reports
     from robustmix.comparison.markdown import comparison_markdown
     from robustmix.comparison.measure import FUNCTION_REPLICATES, Options
+    from robustmix.comparison.open_report import Source, open_report
     from robustmix.comparison.paths import parse_path
     from robustmix.comparison.rules import check_alpha, parse_amount
     from robustmix.comparison.tables import comparison_csv, comparison_notes, comparison_tables
@@ -64,6 +65,7 @@ def compare(
     if amount.unit == "%":
         raise UsageError("--margin is in points, not in per cent of a value", "write 1pp")
     width = amount.of("fraction", 0.0, what="--margin")
+    opened: list[Source] = []
     if group:
         if reports or allow_subset or html or len(group) != 2:
             raise UsageError(
@@ -83,9 +85,12 @@ def compare(
             options=Options(
                 alpha=alpha, function_replicates=min(replicates, GROUP_REPLICATES), seed=seed
             ),
+            watch=console.Waiting(),
         )
     else:
-        first, *others = reports or [Path()]
+        paired = reports or [Path()]
+        opened = [open_report(path) for path in paired] if paired[1:] else []
+        first, *others = opened or paired
         document = compare_reports(
             first,
             *others,
@@ -101,12 +106,12 @@ def compare(
                 function_replicates=min(replicates, FUNCTION_REPLICATES),
                 seed=seed,
             ),
+            watch=console.Waiting(),
         )
     if html is not None:
         from robustmix.pages.page import write_page
-        from robustmix.report.report import Report
 
-        write_page([Report.load(path) for path in reports or []], html)
+        write_page([source.report for source in opened], html, document)
     printed = console.write_results(
         (json, document.to_json),
         (markdown, lambda: comparison_markdown(document)),

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, cast
@@ -15,6 +16,9 @@ from rich.segment import Segment
 from robustmix.text import escaped, plain, plain_lines
 
 WIDTH = 100
+
+SECONDS = 10.0
+"""How seldom one who waits is told how far it is."""
 
 LONGEST_LINE = 4000
 """Most characters of an error line."""
@@ -51,6 +55,19 @@ def error(line: str) -> None:
 def result(text: str) -> None:
     """Print a result on stdout."""
     sys.stdout.write(escaped(text) + "\n")
+
+
+class Waiting:
+    """Tells whoever waits for a comparison how far it is, in a line every so many seconds."""
+
+    def __init__(self) -> None:
+        self._spoken = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Say it, unless a line was printed a moment ago or nothing is left to wait for."""
+        if done < total and time.monotonic() - self._spoken >= SECONDS:
+            self._spoken = time.monotonic()
+            say(f"resampling {what}: {done} of {total}")
 
 
 def table_result(table: RenderableType) -> None:

@@ -1,7 +1,8 @@
-"""torch for modules that a gate reads too: named at their top, imported when it is first used.
+"""Heavy packages for modules that a gate reads too: named at their top, imported on first use.
 
 A suite's module says both how its work is done and what its numbers are. Judging a report needs
-the second only, and importing torch for it would take two seconds and 600 MB.
+the second only, and importing torch for it would take two seconds and 600 MB; all of scipy that
+the numbers use takes as long as the judging itself.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch as torch
     import torch.nn.functional as F
+    from PIL import Image as Image
+    from scipy import optimize as optimize
+    from scipy import sparse as sparse
+    from scipy import special as special
     from torch import Tensor as Tensor
     from torch import nn as nn
 
@@ -68,5 +73,7 @@ else:
         _module = "robustmix.models.robust_model"
 
     torch, nn, F = _Later("torch"), _Later("torch.nn"), _Later("torch.nn.functional")
+    optimize, sparse = _Later("scipy.optimize"), _Later("scipy.sparse")
+    special, Image = _Later("scipy.special"), _Later("PIL.Image")
 
-__all__ = ["F", "RobustModel", "Tensor", "nn", "torch"]
+__all__ = ["F", "Image", "RobustModel", "Tensor", "nn", "optimize", "sparse", "special", "torch"]

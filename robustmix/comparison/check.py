@@ -20,7 +20,15 @@ from robustmix.comparison.document import (
     VerdictRow,
 )
 from robustmix.comparison.formatting import show, show_change, show_p, show_range, unit_word
-from robustmix.comparison.measure import Measured, Options, measure, metric_at, stated_wrongly
+from robustmix.comparison.measure import (
+    Measured,
+    Options,
+    Watch,
+    measure,
+    metric_at,
+    stated_wrongly,
+    unwatched,
+)
 from robustmix.comparison.named import refuse_misnamed
 from robustmix.comparison.open_report import (
     Source,
@@ -76,6 +84,7 @@ def check(
     allow_unverified: bool = False,
     expect_sha256: str | None = None,
     options: Options | None = None,
+    watch: Watch = unwatched,
 ) -> CheckDocument:
     """Judge a report by rules.
 
@@ -94,6 +103,7 @@ def check(
             what they decide is *incomplete*.
         expect_sha256: digest that the candidate's per-sample record must have.
         options: replicates and seed.
+        watch: is told how far the resamples are.
 
     Raises:
         UsageError: invalid rules, a rule on a metric that no suite has, an option that does
@@ -119,7 +129,8 @@ def check(
     options = replace(options or Options(), alpha=chosen.alpha)
     candidate, *others = told_apart([candidate, *([] if base is None else [base])])
     base = others[0] if others else None
-    return _Gate(candidate, base, chosen, options, allow_unverified, tuple(assertions)).judge()
+    named = tuple(assertions)
+    return _Gate(candidate, base, chosen, options, allow_unverified, named, watch).judge()
 
 
 def compares(rules: RuleSet) -> bool:
@@ -203,6 +214,8 @@ class _Gate:
     assertions: tuple[Rule, ...] = ()
     """Those of the rules that were given one by one."""
 
+    watch: Watch = unwatched
+
     def judge(self) -> CheckDocument:
         pair, refusal = self._pair()
         if not refusal:
@@ -214,7 +227,8 @@ class _Gate:
         compared = list(dict.fromkeys(r.path for r in self.rules.rules if r.kind != "absolute"))
         found: dict[MetricPath, Measured] = {}
         if pair is not None:
-            found = dict(zip(compared, measure(pair, compared, self.options), strict=True))
+            measured = measure(pair, compared, self.options, self.watch)
+            found = dict(zip(compared, measured, strict=True))
         for one in found.values():
             if one.problem == "damaged":
                 raise _not_from_rows(one.path, one.reason or "")

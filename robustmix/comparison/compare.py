@@ -13,7 +13,14 @@ from robustmix.comparison.document import (
     Settings,
     Verdict,
 )
-from robustmix.comparison.measure import Measured, Options, measure, measure_groups
+from robustmix.comparison.measure import (
+    Measured,
+    Options,
+    Watch,
+    measure,
+    measure_groups,
+    unwatched,
+)
 from robustmix.comparison.named import is_suite, refuse_misnamed
 from robustmix.comparison.open_report import Source, open_report, told_apart
 from robustmix.comparison.pair import (
@@ -54,7 +61,7 @@ FEW_RUNS = (
     "are rather too short"
 )
 
-Where = Path | str | Report
+Where = Path | str | Report | Source
 
 
 def compare(
@@ -67,6 +74,7 @@ def compare(
     correction: str = "holm",
     margin: float = MARGIN,
     options: Options | None = None,
+    watch: Watch = unwatched,
 ) -> ComparisonDocument:
     """Compare reports with a first one, image by image.
 
@@ -81,6 +89,7 @@ def compare(
         margin: difference of a fraction that matters; an interval that reaches beyond it without
             showing a difference is *inconclusive*.
         options: replicates, level and seed.
+        watch: is told how far the resamples are.
 
     Raises:
         UsageError: nothing to compare with, or a metric or suite that no report has.
@@ -96,7 +105,7 @@ def compare(
     for pair in pairs:
         paths = _select([pair.a, pair.b], metrics, everything, suites)
         check_protocols(pair, list(dict.fromkeys(path.suite for path in paths)))
-        measured.append(measure(pair, paths, options))
+        measured.append(measure(pair, paths, options, watch))
     tables = _rows(measured, options, correction, margin)
     comparisons = []
     for pair, side, rows in zip(pairs, measured, tables, strict=True):
@@ -131,6 +140,7 @@ def compare_groups(
     correction: str = "holm",
     margin: float = MARGIN,
     options: Options | None = None,
+    watch: Watch = unwatched,
 ) -> ComparisonDocument:
     """Compare several runs of one recipe with several of another.
 
@@ -143,6 +153,7 @@ def compare_groups(
         correction: likewise.
         margin: likewise.
         options: likewise; all metrics take ``function_replicates``.
+        watch: is told how many of the metrics are done.
 
     Raises:
         UsageError: a side without reports, the same report twice, or a metric or suite that no
@@ -159,7 +170,7 @@ def compare_groups(
     for row in pairs:
         for pair in row:
             check_protocols(pair, list(dict.fromkeys(path.suite for path in paths)))
-    (rows,) = _rows([measure_groups(pairs, paths, options)], options, correction, margin)
+    (rows,) = _rows([measure_groups(pairs, paths, options, watch)], options, correction, margin)
     sizes = [len(side) for side in sides]
     warnings = [*pair_warnings(pairs[0][0]), *one_sided(*sides)]
     if min(sizes) < 5:

@@ -1,8 +1,8 @@
 """Each metric of a pair of reports: both values, the difference, and what the rows say of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from robustmix.comparison.suite_numbers import suite_numbers
 from robustmix.errors import IncompatibleError
 from robustmix.metrics.agreement import disagreement
 from robustmix.metrics.definition import Definition, Undefined
-from robustmix.metrics.intervals import bootstrap_rng, resample
+from robustmix.metrics.intervals import bootstrap_rng, resample_weights
 from robustmix.metrics.metric import Metric
 from robustmix.metrics.scores import FloatArray
 from robustmix.report.rows import check_shapes, covered_view
@@ -35,6 +35,14 @@ MOSTLY = 0.95
 """Share of the resamples that a metric must be defined in."""
 
 _DRAWS = 2**21
+
+Watch: TypeAlias = Callable[[str, int, int], None]
+"""Is told what is resampled, how many resamples are done, and of how many."""
+
+
+def unwatched(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
 
 Problem = Literal["incomplete", "incompatible", "damaged"]
 
@@ -80,8 +88,16 @@ class Measured:
         return self.value_b - self.value_a
 
 
-def measure(pair: Pair, paths: Sequence[MetricPath], options: Options) -> list[Measured]:
+def measure(
+    pair: Pair, paths: Sequence[MetricPath], options: Options, watch: Watch = unwatched
+) -> list[Measured]:
     """Give each metric its paired statistics, in the order asked for.
+
+    Args:
+        pair: the reports.
+        paths: the metrics.
+        options: replicates, level and seed.
+        watch: is told how far the resamples are.
 
     Raises:
         IntakeError: a per-sample record is damaged.
@@ -95,9 +111,11 @@ def measure(pair: Pair, paths: Sequence[MetricPath], options: Options) -> list[M
                 defined[i] = definitions
     means = {i: d for i, d in defined.items() if all(one.is_mean for one in d)}
     functions = {i: d for i, d in defined.items() if i not in means}
-    tested = _means(pair, found, means, options) | _functions(pair, found, functions, options)
+    tested = _means(pair, found, means, options, watch)
+    tested |= _functions(pair, found, functions, options, watch)
     for i, one in tested.items():
         found[i] = one
+    pair.forget()
     return found
 
 
@@ -244,7 +262,7 @@ def weight_chunks(n: int, replicates: int, seed: int) -> Iterator[FloatArray]:
     rng = bootstrap_rng(seed)
     rows = max(1, _DRAWS // n)
     for start in range(0, replicates, rows):
-        yield resample(n, min(rows, replicates - start), rng).astype(np.float64)
+        yield resample_weights(n, min(rows, replicates - start), rng)
 
 
 def _means(
@@ -252,6 +270,7 @@ def _means(
     found: Sequence[Measured],
     means: Mapping[int, tuple[Definition, Definition]],
     options: Options,
+    watch: Watch,
 ) -> dict[int, Measured]:
     """Give metrics that are means over images their effects."""
     done: dict[int, Measured] = {}
@@ -272,8 +291,11 @@ def _means(
     for n in {len(difference) for difference in moving.values()}:
         alike = {i: d for i, d in moving.items() if len(d) == n}
         table = np.stack(list(alike.values()), axis=1)
-        drawn = [w @ table / n for w in weight_chunks(n, options.replicates, options.seed)]
-        replicates = np.concatenate(drawn)
+        replicates, drawn = np.empty((options.replicates, len(alike))), 0
+        for weights in weight_chunks(n, options.replicates, options.seed):
+            replicates[drawn : drawn + len(weights)] = weights @ table / n
+            drawn += len(weights)
+            watch("means", drawn, options.replicates)
         rng = np.random.Generator(np.random.Philox([options.seed, 1]))
         p_values = sign_flip(table, rng=rng, replicates=options.replicates)
         for column, i in enumerate(alike):
@@ -306,16 +328,20 @@ def _functions(
     found: Sequence[Measured],
     functions: Mapping[int, tuple[Definition, Definition]],
     options: Options,
+    watch: Watch,
 ) -> dict[int, Measured]:
     """Give metrics that are no means over images their effects."""
     drawn: dict[int, list[FloatArray]] = {i: [] for i in functions}
     counts = {i: _replicates(both, options) for i, both in functions.items()}
     # Those that take as many resamples are asked together: they share what they need of them.
     for n, count in {(a.n, counts[i]) for i, (a, _) in functions.items()}:
+        done = 0
         for weights in weight_chunks(n, count, options.seed):
             for i, (a, b) in functions.items():
                 if (a.n, counts[i]) == (n, count):
                     drawn[i].append(b.resampled(weights) - a.resampled(weights))
+            done += len(weights)
+            watch("other numbers", done, count)
     return {
         i: _resampled(
             found[i],
@@ -371,14 +397,17 @@ def chance_of_difference(a: Sequence[Definition], b: Sequence[Definition]) -> tu
 
 
 def _chance(definition: Definition) -> tuple[float, float]:
-    if definition.chance is None:
+    if definition.chance_of is None:
         return 0.0, 0.0
-    chance = definition.chance()
+    chance = definition.chance_of(definition.estimate())
     return chance.raised, chance.lowered
 
 
 def measure_groups(
-    pairs: Sequence[Sequence[Pair]], paths: Sequence[MetricPath], options: Options
+    pairs: Sequence[Sequence[Pair]],
+    paths: Sequence[MetricPath],
+    options: Options,
+    watch: Watch = unwatched,
 ) -> list[Measured]:
     """Compare several runs a side by a two-level bootstrap: runs, then images.
 
@@ -390,6 +419,7 @@ def measure_groups(
         pairs: pairs[i][j] puts run i of side A beside run j of side B; all share their images.
         paths: the metrics.
         options: replicates and seed; all metrics take ``options.function_replicates``.
+        watch: is told how many of the metrics are done.
 
     Reference:
         Rao and Wu 1988, J. Am. Statist. Ass. 83:231, for the k - 1; Davison and Hinkley 1997,
@@ -400,6 +430,7 @@ def measure_groups(
         grid = [[_values(pair, path) for pair in row] for row in pairs]
         bad = next((one for row in grid for one in row if one.problem is not None), None)
         done.append(bad or _measure_group(pairs, grid, path, options))
+        watch("metrics", len(done), len(paths))
     return done
 
 

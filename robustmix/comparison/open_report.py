@@ -55,16 +55,18 @@ class Source:
         return next(a.sha256 for a in self.content.artifacts if a.kind == "samples")
 
 
-def open_report(where: Path | str | Report) -> Source:
+def open_report(where: Path | str | Report | Source) -> Source:
     """Read a report, with its hash.
 
     Args:
-        where: a report file, the folder it lies in, or a report in memory.
+        where: a report file, the folder it lies in, a report in memory, or one that was opened.
 
     Raises:
         IntakeError: see ``Report.load``; also a fraction outside [-1, 1].
         IncompatibleError: see ``Report.load``; also a shard of an evaluation.
     """
+    if isinstance(where, Source):
+        return where
     if isinstance(where, Report):
         text = where.to_json().encode("utf-8")
         return _checked(

@@ -54,6 +54,13 @@ class Pair:
             self._numbers[suite] = self._aligned(suite)
         return self._numbers[suite]
 
+    def forget(self) -> None:
+        """Drop the numbers of suites and what was computed for them; they can be asked for anew."""
+        for sides in self._numbers.values():
+            for side in sides:
+                side.rows.forget()
+        self._numbers.clear()
+
     def _aligned(self, suite: str) -> tuple[SuiteNumbers, SuiteNumbers]:
         views = []
         for source in (self.a, self.b):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy import stats
 
 from robustmix.errors import UsageError
+from robustmix.later import special
 from robustmix.metrics.intervals import wilson
 from robustmix.metrics.scores import FloatArray
 
@@ -51,9 +51,22 @@ def mcnemar(b: int, c: int) -> McNemar:
     n, k = b + c, min(b, c)
     if n == 0:
         return McNemar(1.0, 1.0)
-    tail = float(stats.binom.cdf(k, n, 0.5))
-    at = float(stats.binom.pmf(k, n, 0.5))
+    tail, at = _binomial(k, n)
     return McNemar(min(1.0, 2 * tail), min(1.0, 2 * tail - at))
+
+
+def _binomial(k: int, n: int) -> tuple[float, float]:
+    """Give P[Bin(n, 1/2) <= k] and P[Bin(n, 1/2) = k]."""
+    from scipy.special import _ufuncs
+
+    # What scipy.stats computes both with. That itself takes a second to import, and half of the
+    # time and memory of a small check; where a version of scipy calls them otherwise it is asked.
+    cdf, pmf = (getattr(_ufuncs, f"_binom_{name}", None) for name in ("cdf", "pmf"))
+    if cdf is None or pmf is None:
+        from scipy.stats import binom
+
+        cdf, pmf = binom.cdf, binom.pmf
+    return float(cdf(k, n, 0.5)), float(pmf(k, n, 0.5))
 
 
 def newcombe(both: int, b: int, c: int, neither: int, *, z: float) -> tuple[float, float]:
@@ -101,7 +114,7 @@ def minimal_detectable(sd: float, n: int, *, alpha: float = 0.05, power: float =
         >>> round(minimal_detectable(0.1**0.5, 10_000), 4)
         0.0089
     """
-    z = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
+    z = special.ndtri(1 - alpha / 2) + special.ndtri(power)
     return float(z) * sd / math.sqrt(n)
 
 
@@ -162,7 +175,9 @@ def sign_flip(
         count = min(rows, replicates - start)
         bits = np.frombuffer(rng.bytes(count * ((n + 7) // 8)), dtype=np.uint8)
         signs = np.unpackbits(bits.reshape(count, -1), axis=1)[:, :n].astype(np.float64)
-        flipped = np.abs((2 * signs - 1) @ differences)
+        signs *= 2
+        signs -= 1
+        flipped = np.abs(signs @ differences)
         # Sums of the same numbers in another order differ in their last digits.
         reached += (flipped >= observed * (1 - 1e-12)).sum(axis=0)
     return np.asarray((reached + 1) / (replicates + 1))
@@ -264,7 +279,7 @@ class Counted:
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """Give Newcombe's interval."""
-        return self._at(float(stats.norm.ppf(1 - alpha / 2)))
+        return self._at(float(special.ndtri(1 - alpha / 2)))
 
     def p_below(self, limit: float) -> float:
         """Give the level at which the interval's upper end reaches the limit."""
@@ -290,7 +305,7 @@ class Counted:
             below, above = self._at(middle)
             inside = above < limit if upward else below > limit
             low, high = (middle, high) if inside else (low, middle)
-        return float(stats.norm.sf(low) if upward else stats.norm.cdf(low))
+        return float(special.ndtr(-low if upward else low))
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from robustmix.data.decode import read_header
 from robustmix.data.file_pixels import FilePixels, prepare_files
 from robustmix.data.folder import load_folder
 from robustmix.data.images import ImageSet
+from robustmix.data.location import FOLDER, expanded
 from robustmix.data.location import data_folder as data_folder
-from robustmix.data.location import expanded
 from robustmix.data.manifests import DATASETS, Split, list_manifests, load_manifest
 from robustmix.data.preparation import LARGEST, TestTransform
 from robustmix.data.protocol import own_test_transform
@@ -17,8 +17,6 @@ from robustmix.data.shift.alone import load_alone, stands_alone
 from robustmix.data.shift.registry import SHIFTS
 from robustmix.data.threads import in_threads
 from robustmix.errors import IntakeError, UsageError, unknown_name
-
-FOLDER = "folder:"
 
 
 def load_dataset(

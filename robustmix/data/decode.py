@@ -4,6 +4,8 @@ EXIF orientation is ignored, as the reference loaders (torchvision, timm) do: wh
 is what the network sees.
 """
 
+from __future__ import annotations
+
 import contextlib
 import io
 from collections.abc import Iterator, Mapping
@@ -12,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from robustmix.data.jpeg import plain_jpeg
 from robustmix.errors import IntakeError, RobustmixError
 from robustmix.files import regular_file
+from robustmix.later import Image
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are read, whatever a file is called; some others start programs."""
@@ -64,6 +66,8 @@ def _decoded(source: Path | io.BytesIO, path: Path) -> Iterator[Image.Image]:
     except RobustmixError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
+        from PIL import UnidentifiedImageError
+
         unknown = isinstance(error, UnidentifiedImageError)
         why = f"not an image ({', '.join(FORMATS)})" if unknown else str(error)
         raise undecodable(path, why or type(error).__name__) from error

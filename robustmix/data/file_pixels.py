@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from robustmix.data.augment import Augment
 from robustmix.data.decode import Header, check_area, decode_rgb
@@ -19,24 +18,20 @@ from robustmix.data.preparation import TestInterpolation, TestTransform, shorter
 from robustmix.data.threads import Pending, fill
 from robustmix.data.transforms import crop_box
 from robustmix.errors import IntakeError
-from robustmix.later import Tensor, torch
+from robustmix.later import Image, Tensor, torch
 
 MEMORY_BYTES = 2 << 30
 """Small images of one size are kept in memory up to this many bytes of pixels."""
 
-_FILTERS: dict[TestInterpolation, Image.Resampling] = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-_MIRROR = Image.Transpose.FLIP_LEFT_RIGHT
+
+def _filter(interpolation: TestInterpolation) -> Image.Resampling:
+    return Image.Resampling[interpolation.upper()]
 
 
 def resize_shorter(image: Image.Image, side: int, interpolation: TestInterpolation) -> Image.Image:
     """Resize so that the shorter side is ``side``, as torchvision's ``Resize`` does."""
     size = shorter_side(*image.size, side)
-    return image if size == image.size else image.resize(size, _FILTERS[interpolation])
+    return image if size == image.size else image.resize(size, _filter(interpolation))
 
 
 def prepared(image: Image.Image, transform: TestTransform) -> Image.Image:
@@ -47,7 +42,7 @@ def prepared(image: Image.Image, transform: TestTransform) -> Image.Image:
     if transform.resize is not None:
         size = transform.resized(*image.size)
         if size != image.size:
-            image = image.resize(size, _FILTERS[transform.interpolation])
+            image = image.resize(size, _filter(transform.interpolation))
     if transform.crop is None:
         return image
     left, top = transform.corner(*image.size)
@@ -183,8 +178,10 @@ class FilePixels:
         def load(place: int, out: Tensor) -> None:
             path = self.paths[chosen[place]]
             cut = _cut(path, decode_rgb(path, self.white), uniforms[place], augment)
-            image = cut.resize((side, side), _FILTERS[augment.interpolation])
-            _write(image.transpose(_MIRROR) if mirrored[place] else image, out, normal)
+            image = cut.resize((side, side), _filter(augment.interpolation))
+            if mirrored[place]:
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            _write(image, out, normal)
 
         return fill(_space(len(chosen), (side, side), pinned, normal), load)
 

@@ -5,6 +5,8 @@ commonest kind of file is decoded here, each kind only after a picture of it has
 pixels in both, once in a process; all others, and whatever torchvision refuses, are Pillow's.
 """
 
+from __future__ import annotations
+
 import io
 import os
 from functools import cache
@@ -12,9 +14,8 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from robustmix.later import torch
+from robustmix.later import Image, torch
 
 Sampling: TypeAlias = tuple[tuple[int, int], ...]
 """Horizontal and vertical sampling factor of each component."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image
 
 from robustmix.data.augment import Interpolation
 from robustmix.data.file_pixels import prepared
 from robustmix.data.images import Pixels
 from robustmix.data.preparation import TestTransform
 from robustmix.data.transforms import Box, resized_crop
-from robustmix.later import Tensor, torch
+from robustmix.later import Image, Tensor, torch
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from robustmix.data.class_order import in_recorded_order
-from robustmix.data.datasets import FOLDER, load_dataset
+from robustmix.data.datasets import load_dataset
 from robustmix.data.images import ImageSet
+from robustmix.data.location import FOLDER
 from robustmix.data.manifests import Split
 from robustmix.data.preparation import TestTransform, TransformOptions
 from robustmix.data.torch_sets import Wanted, image_set_of, is_torch_data, named_by_model

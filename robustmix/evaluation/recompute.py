@@ -9,10 +9,16 @@ import robustmix
 from robustmix.errors import IntakeError, RobustmixError, UsageError
 from robustmix.evaluation.contradictions import report_contradictions, row_contradictions
 from robustmix.evaluation.subset_note import name_subset
-from robustmix.evaluation.suite import Prepared, all_numbers, summarise
+from robustmix.evaluation.suite import Prepared, all_numbers, summarise_numbers
 from robustmix.evaluation.suites.registry import read_suite
 from robustmix.metrics.agreement import AGREE, disagreement
-from robustmix.metrics.definition import Numbers, Undefined, metric_path, summarise_metrics
+from robustmix.metrics.definition import (
+    Interval,
+    Numbers,
+    Undefined,
+    metric_path,
+    summarise_metrics,
+)
 from robustmix.metrics.intervals import REPLICATES
 from robustmix.metrics.metric import Metric
 from robustmix.metrics.registry import METRICS
@@ -41,10 +47,9 @@ class _Remade:
     prepared: Prepared
     rows: Rows
     part: SuitePart
-
-    @property
-    def numbers(self) -> Numbers:
-        return all_numbers(self.prepared, self.rows)
+    numbers: Numbers
+    intervals: dict[Key, Interval]
+    """How the interval of each number is made."""
 
 
 def remake(report: Report) -> dict[str, SuitePart]:
@@ -95,7 +100,16 @@ def _remade(report: Report, key: str, replicates: int) -> _Remade:
     try:
         view = covered_view(content, report.samples, key)
         rows = rows_of(content, view, key, prepared.order(view))
-        made = summarise(prepared, rows, foreign=bool(part.origins), replicates=replicates)
+        prepared.check(rows)
+        numbers, intervals = all_numbers(prepared, rows), dict[Key, Interval]()
+        made = summarise_numbers(
+            prepared,
+            rows,
+            numbers,
+            foreign=bool(part.origins),
+            intervals=intervals,
+            replicates=replicates,
+        )
     except UsageError as error:  # no option of who reads it, but a parameter of who wrote it
         raise _unlike(key, error.message) from None
     except RobustmixError:
@@ -109,7 +123,7 @@ def _remade(report: Report, key: str, replicates: int) -> _Remade:
         ArithmeticError,
     ) as error:
         raise _unlike(key, type(error).__name__) from None
-    return _Remade(prepared, rows, made)
+    return _Remade(prepared, rows, made, numbers, intervals)
 
 
 def _unlike(key: str, why: str) -> IntakeError:
@@ -175,6 +189,7 @@ def misstated(report: Report, asked: Mapping[str, Collection[Key]]) -> Iterator[
             # Verdicts may be others' on this suite, and whoever judged may not be here.
             known = made.keys() >= {k for k, part in content.suites.items() if part.status == "ok"}
             yield from _part_faults(key, content.suites[key], one.part, verdicts=known)
+        one.rows.forget()
 
 
 def _if_known(report: Report, key: str) -> _Remade | None:
@@ -202,15 +217,16 @@ def _number_faults(
     exact = {k: numbers[k] for k in asked if k in numbers}
     again |= summarise_metrics(exact, seed=made.rows.seed, rules=rules)
     if own and not part.origins:
-        for number in stated.keys() ^ again.keys():
+        for number in (*stated, *again):  # in their order: which fault is told first is no chance
+            if number in stated and number in again:
+                continue
             if METRICS.origin(f"{part.kind}.{number[1]}") is None:
                 what = "is no number of it" if number in stated else "is missing"
                 yield f"{key}.{metric_path(*number)} {what}"
-    for number in stated.keys() & again.keys():
-        if own or number in asked:
+    for number in again:
+        if number in stated and (own or number in asked):
             left, right = stated[number], again[number]
-            definition = numbers[number]().by_rules(rules)
-            drawn = number not in asked and definition.interval == "bootstrap"
+            drawn = number not in asked and made.intervals[number] == "bootstrap"
             wrong = disagreement(left, right, interval=_comparable(left, right, own) and not drawn)
             if drawn and own and not (left.ci_method or "bootstrap").startswith("bootstrap"):
                 wrong = f"its interval is one of resamples, the report states {left.ci_method}"

@@ -21,7 +21,13 @@ from robustmix.errors import IncompleteError
 from robustmix.evaluation.options import Option, options_of
 from robustmix.evaluation.params import encode_params, read_params
 from robustmix.evaluation.shard import Divided
-from robustmix.metrics.definition import Definition, Numbers, absent, summarise_metrics
+from robustmix.metrics.definition import (
+    Definition,
+    Interval,
+    Numbers,
+    absent,
+    summarise_metrics,
+)
 from robustmix.metrics.intervals import REPLICATES
 from robustmix.metrics.registry import METRICS, metrics_for
 from robustmix.metrics.scores import IntArray
@@ -439,12 +445,35 @@ def summarise(
         IncompleteError: the rows show that the model does not repeat its answers.
     """
     prepared.check(rows)
-    columns: dict[str, tuple[str, str]] = {}
     numbers = all_numbers(prepared, rows)
+    return summarise_numbers(prepared, rows, numbers, foreign=foreign, replicates=replicates)
+
+
+def summarise_numbers(
+    prepared: Prepared,
+    rows: Rows,
+    numbers: Numbers,
+    *,
+    foreign: bool = False,
+    intervals: dict[tuple[str, str], Interval] | None = None,
+    replicates: int = REPLICATES,
+) -> SuitePart:
+    """Make a suite's part of the report of rows that were checked and their numbers.
+
+    Args:
+        prepared: the suite.
+        rows: of the samples that it covers.
+        numbers: ``all_numbers`` of them.
+        foreign: see ``summarise``.
+        intervals: takes how the interval of each number is made.
+        replicates: see ``summarise``.
+    """
+    columns: dict[str, tuple[str, str]] = {}
     metrics = summarise_metrics(
         numbers,
         seed=rows.seed,
         columns=columns if foreign else None,
+        intervals=intervals,
         replicates=replicates,
         rules=rows.rules,
     )

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import binom
 
 from robustmix.data.images import ImageSet
+from robustmix.later import optimize
 from robustmix.models.robust_model import RobustModel
 from robustmix.report.samples import Samples
 from robustmix.report.schema import Warn
@@ -147,7 +146,11 @@ def suspected_order(
         held_out += int((meant == labels[other]).sum())
         said, are = (np.bincount(of, minlength=num_classes) for of in (meant, labels[other]))
         expected += float(said @ are) / max(len(other), 1)
-    if held_out < 2 * right or binom.sf(held_out - 1, n, min(expected / n, 1.0)) >= CHANCE:
+    if held_out < 2 * right:
+        return None
+    from scipy.stats import binom  # a second to import, and hardly any model comes here
+
+    if binom.sf(held_out - 1, n, min(expected / n, 1.0)) >= CHANCE:
         return None
     return [int(label) for label in best]
 
@@ -158,5 +161,5 @@ def _assignment(
     """Give the label of each output, one to one, with which most images are right, int64 (K,)."""
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
     np.add.at(confusion, (pred, labels), 1)
-    found: NDArray[np.int64] = linear_sum_assignment(-confusion)[1]
+    found: NDArray[np.int64] = optimize.linear_sum_assignment(-confusion)[1]
     return found

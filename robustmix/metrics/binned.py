@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from robustmix.metrics.intervals import group_sums, wilson
+from robustmix.metrics.intervals import group_sums, row_groups, wilson
 from robustmix.metrics.scores import FloatArray, IntArray
 
 Row = dict[str, int | float | list[float] | None]
@@ -115,10 +115,22 @@ def equal_mass_edges(n: int, bins: int) -> IntArray:
     return edges
 
 
-def repeat_sorted(values: FloatArray, weights: Weights) -> FloatArray:
-    """Repeat each row of ``values`` (R, n) by ``weights`` (R, n), whose rows sum to n."""
-    counts = weights.ravel().astype(np.int64, copy=False)
-    return np.repeat(values.ravel(), counts).reshape(values.shape)
+def repeat_sorted(
+    values: FloatArray, weights: Weights, order: IntArray | None = None
+) -> FloatArray:
+    """Repeat each row of ``values`` (R, n) by ``weights`` (R, n), whose rows sum to n.
+
+    Args:
+        values: (R, n).
+        weights: (R, n), whole numbers.
+        order: positions in the weights that the values are of, (n,); as they stand if None.
+    """
+    repeated = np.empty(values.shape)
+    for rows in row_groups(*values.shape):
+        counts = weights[rows] if order is None else weights[rows, order]
+        counts = counts.ravel().astype(np.int64, copy=False)
+        repeated[rows] = np.repeat(values[rows].ravel(), counts).reshape(repeated[rows].shape)
+    return repeated
 
 
 def adaptive_gaps(
@@ -132,7 +144,7 @@ def adaptive_gaps(
     gaps = (np.asarray(correct, dtype=np.float64) - confidence)[order]
     if weights is None:
         weights = np.ones((1, len(gaps)), dtype=np.int64)
-    return repeat_sorted(np.broadcast_to(gaps, weights.shape), weights[:, order])
+    return repeat_sorted(np.broadcast_to(gaps, weights.shape), weights, order)
 
 
 def equal_mass_error(gaps: FloatArray, bins: int) -> FloatArray:
@@ -149,7 +161,7 @@ def sorted_errors(
     errors = 1 - np.asarray(correct, dtype=np.float64)[order]
     if weights is None:
         weights = np.ones((1, len(errors)), dtype=np.int64)
-    return repeat_sorted(np.broadcast_to(errors, weights.shape), weights[:, order])
+    return repeat_sorted(np.broadcast_to(errors, weights.shape), weights, order)
 
 
 def aurc(errors: FloatArray) -> FloatArray:

@@ -98,7 +98,7 @@ def _of_bins(
         lambda weights: measure(sums(weights)),
         unit=unit,
         note=note,
-        chance=lambda: chance(Gaps.of(rows, sums, bins, measure)),
+        chance=lambda estimate: chance(Gaps.of(rows, sums, bins, measure)),
     )
 
 
@@ -275,13 +275,12 @@ def _classwise(
     def statistic(weights: FloatArray) -> FloatArray:
         return measure(logits_of(rows), rows.labels, bins, weights)
 
-    def chance() -> Chance:
+    def chance(estimate: float) -> Chance:
         noise = classwise_noise(logits_of(rows), rows.labels, bins, grouping)
-        return noise.chance(defined.estimate())
+        return noise.chance(estimate)
 
     note = _noted(rows, bins, *notes)
-    defined = function(rows.n, statistic, replicates=few, costly=True, note=note, chance=chance)
-    return defined
+    return function(rows.n, statistic, replicates=few, costly=True, note=note, chance=chance)
 
 
 def ace_15(rows: Rows) -> Definition:
@@ -350,13 +349,12 @@ def _adaptive(rows: Rows, bins: int) -> Definition:
     def statistic(weights: FloatArray) -> FloatArray:
         return binned.equal_mass_error(gaps(weights), bins)
 
-    def chance() -> Chance:
+    def chance(estimate: float) -> Chance:
         groups = equal_count(confidence, bins)
         noise = absolute_noise(correct - confidence, confidence * (1 - confidence), groups, bins)
-        return noise.chance(defined.estimate())
+        return noise.chance(estimate)
 
-    defined = function(rows.n, statistic, note=_noted(rows, bins), chance=chance)
-    return defined
+    return function(rows.n, statistic, note=_noted(rows, bins), chance=chance)
 
 
 # What is no single number

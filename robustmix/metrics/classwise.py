@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
+from robustmix.later import sparse
 from robustmix.metrics.binned import (
     Weights,
     bin_index,
@@ -39,7 +39,9 @@ def _class_blocks(logits: _Logits) -> Iterator[tuple[int, FloatArray]]:
     normaliser = log_normaliser(logits)[:, None]
     width = max(1, BLOCK // n)
     for first in range(0, num_classes, width):
-        yield first, np.exp(logits[:, first : first + width].astype(np.float64) - normaliser)
+        p_NK = logits[:, first : first + width].astype(np.float64)
+        p_NK -= normaliser
+        yield first, np.exp(p_NK, out=p_NK)
 
 
 def _counts(weights: Weights | None, n: int) -> IntArray:

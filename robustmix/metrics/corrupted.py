@@ -113,10 +113,7 @@ class Corrupted:
         return numbers
 
     def _mean(self, column: str, conditions: Sequence[str]) -> FloatArray:
-        total = np.zeros(self.rows.n)
-        for condition in conditions:
-            total += self.rows.mean(condition, column)
-        return total / len(conditions)
+        return self.rows.total(conditions, column) / len(conditions)
 
     def _loss(self, column: str, conditions: Sequence[str], unit: Unit) -> Definition:
         return mean(self._mean(column, conditions), unit=unit, direction="lower")
@@ -176,19 +173,21 @@ class Corrupted:
     ) -> Definition:
         """Define a sum of the ECE of conditions, each times a factor, which is the statistic."""
 
-        def chance() -> Chance:
+        def chance(estimate: float) -> Chance:
             noises = ((factor, self._noise(condition, end)) for factor, condition in each)
-            return combined_noise(noises).chance(defined.estimate())
+            return combined_noise(noises).chance(estimate)
 
         n = self.rows.n
-        defined = function(n, statistic, replicates=REPLICATES, note=note, chance=chance)
-        return defined
+        return function(n, statistic, replicates=REPLICATES, note=note, chance=chance)
 
     def _noise(self, condition: str, end: str) -> Noise:
-        confidence = self.rows.mean(condition, f"confidence{end}")
-        gaps = self.rows.mean(condition, "correct") - confidence
-        groups = bin_index(confidence, BINS)
-        return absolute_noise(gaps, confidence * (1 - confidence), groups, BINS)
+        def make() -> Noise:
+            confidence = self.rows.mean(condition, f"confidence{end}")
+            gaps = self.rows.mean(condition, "correct") - confidence
+            groups = bin_index(confidence, BINS)
+            return absolute_noise(gaps, confidence * (1 - confidence), groups, BINS)
+
+        return self.rows.kept(f"noise of {condition}{end}", make, 8 * self.rows.n)
 
     def _slope(self, names: Sequence[str], severities: Sequence[int], end: str) -> Definition:
         note = "change of the mean ECE a step of severity, least squares"

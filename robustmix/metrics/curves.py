@@ -215,15 +215,14 @@ def _ece(rows: Rows, condition: str, start: str, trials: int | None) -> Definiti
         errors = [ece(bin_sums(c, right, 15, weights)) for c, right in pairs]
         return np.asarray(np.mean(errors, axis=0))
 
-    def chance() -> Chance:
+    def chance(estimate: float) -> Chance:
         each = (
             (1 / len(confidence), absolute_noise(right - c, c * (1 - c), bin_index(c, 15), 15))
             for c, right in zip(confidence, correct, strict=True)
         )
-        return combined_noise(each).chance(defined.estimate())
+        return combined_noise(each).chance(estimate)
 
-    defined = function(rows.n, statistic, replicates=REPLICATES, chance=chance)
-    return defined
+    return function(rows.n, statistic, replicates=REPLICATES, chance=chance)
 
 
 _POINT: dict[str, Callable[[Rows, str, str, int | None], Definition]] = {

@@ -21,7 +21,7 @@ from robustmix.metrics.intervals import (
     bootstrap_rng,
     clustered_mean,
     proportion,
-    resample,
+    resample_weights,
 )
 from robustmix.metrics.metric import FIRST_RULES, RULES, Direction, Metric, Unit
 from robustmix.metrics.scores import BoolArray, FloatArray
@@ -69,8 +69,8 @@ class Definition:
     ci: Callable[[], CI] | None = None
     """Makes the interval where none of the usual ones holds."""
 
-    chance: Callable[[], Chance] | None = None
-    """Says what chance does to the statistic, where that is not as likely up as down."""
+    chance_of: Callable[[float], Chance] | None = None
+    """Estimate -> what chance does to the statistic, where that is not as likely up as down."""
 
     widened: tuple[float, float] | None = None
     """Least interval, where resamples show too little: of the few errors among many images."""
@@ -108,6 +108,12 @@ class Definition:
     def testable(self) -> bool:
         """Whether resamples say anything of it: not of a maximum, nor of a spread over trials."""
         return self.interval != "none" and (self.values is not None or self.statistic is not None)
+
+    @property
+    def chance(self) -> Callable[[], Chance] | None:
+        """What says what chance does to the number; None where it does not raise it."""
+        of = self.chance_of
+        return None if of is None else lambda: of(self.estimate())
 
     @property
     def counted(self) -> int:
@@ -181,11 +187,11 @@ class Definition:
 
     def _closed(self) -> Metric:
         """Give the number with the interval that a formula makes."""
-        if self.interval == "chance" and self.chance is not None:
+        if self.interval == "chance" and self.chance_of is not None:
             value = self.estimate()
             if np.isnan(value):
                 return self._bare(None, self.reason or "undefined for these samples")
-            chance = self.chance()
+            chance = self.chance_of(value)
             told = [f"chance alone adds up to {chance.raised:.6f}"] if chance.raised else []
             noted = replace(self, note="; ".join([*filter(None, [self.note]), *told]) or None)
             return noted._with(chance.interval(value), "chance95")
@@ -270,19 +276,19 @@ def function(
     costly: bool = False,
     reason: str | None = None,
     interval: Interval = "bootstrap",
-    chance: Callable[[], Chance] | None = None,
+    chance: Callable[[float], Chance] | None = None,
     before: Interval | None = None,
 ) -> Definition:
     """Define a number that is no mean over images, with a bootstrap interval.
 
     ``reason`` is said where the statistic is NaN, or of the interval where that is ``none``. A
-    statistic that chance moves up rather than down says how far in ``chance``, which gives the
-    interval then.
+    statistic that chance moves up rather than down says how far in ``chance``, which is given the
+    estimate and gives the interval then.
     """
     return Definition(
         n=n, statistic=statistic, direction=direction, unit=unit, note=note,
         replicates=replicates, costly=costly, reason=reason,
-        interval=interval if chance is None else "chance", chance=chance,
+        interval=interval if chance is None else "chance", chance_of=chance,
         before=before if chance is None else "bootstrap",
     )  # fmt: skip
 
@@ -384,6 +390,7 @@ def summarise_metrics(
     *,
     seed: int,
     columns: dict[str, tuple[str, str]] | None = None,
+    intervals: dict[tuple[str, str], Interval] | None = None,
     replicates: int = REPLICATES,
     rules: str = RULES,
 ) -> dict[tuple[str, str], Metric]:
@@ -396,6 +403,7 @@ def summarise_metrics(
         numbers: what makes each definition.
         seed: of the resamples.
         columns: takes the condition and column of the numbers that are the mean of one.
+        intervals: takes how the interval of each number is made.
         replicates: resamples of the bootstrap, 0 for no such intervals; numbers whose resamples
             are costly keep to fewer.
         rules: ``RULES``, or those that a report was made by.
@@ -406,6 +414,8 @@ def summarise_metrics(
         definition = _with_replicates(define().by_rules(rules), replicates)
         if columns is not None and definition.column is not None:
             columns[metric_path(*key)] = definition.column
+        if intervals is not None:
+            intervals[key] = definition.interval
         if definition.interval == "bootstrap":
             waiting[key] = definition
         # Made at once, so that the values of hundreds of conditions are not held together.
@@ -416,7 +426,8 @@ def summarise_metrics(
 
 
 def _with_replicates(definition: Definition, replicates: int) -> Definition:
-    if replicates == REPLICATES:
+    # Others take no resamples; a copy of them would make their number once more.
+    if replicates == REPLICATES or definition.interval != "bootstrap":
         return definition
     few = definition.replicates < REPLICATES
     count = min(replicates, definition.replicates) if few else replicates
@@ -448,7 +459,7 @@ def weight_chunks(
     rows = max(1, DRAWS // n)
     for start in range(0, most, rows):
         # In columns: sums within groups are taken of the transpose, which is then no copy.
-        drawn = np.asfortranarray(resample(n, min(rows, most - start), rng), dtype=np.float64)
+        drawn = np.asfortranarray(resample_weights(n, min(rows, most - start), rng))
         chunk: dict[int, FloatArray] = {}
         for count in replicates:
             left = count - start

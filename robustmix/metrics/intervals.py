@@ -1,14 +1,15 @@
 """Intervals: Wilson for proportions, normal for means over images, bootstrap for the rest."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse, special
 
 from robustmix.errors import UsageError
+from robustmix.later import sparse, special
 from robustmix.metrics.metric import FIRST_RULES, RULES, Direction, Metric, Unit
 from robustmix.metrics.scores import FloatArray, IntArray
 
@@ -26,6 +27,9 @@ MOSTLY = 0.95
 
 DRAWS = 2**21
 """Weights that are held at once."""
+
+AT_ONCE = 2**16
+"""Numbers that are worked on at a time, where that takes no more time: they fit into a cache."""
 
 
 def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
@@ -157,17 +161,40 @@ def bootstrap_rng(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(seed))
 
 
+def row_groups(rows: int, width: int) -> Iterator[slice]:
+    """Yield slices of the rows of a (rows, width) array that hold about ``AT_ONCE`` numbers each.
+
+    Example:
+        >>> [(part.start, part.stop) for part in row_groups(5, AT_ONCE // 2)]
+        [(0, 2), (2, 4), (4, 5)]
+    """
+    step = max(1, AT_ONCE // max(width, 1))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
 def resample(n: int, replicates: int, rng: np.random.Generator) -> IntArray:
     """Draw how often each of ``n`` samples occurs in each resample, int64 (replicates, n).
 
     Every row sums to ``n``: it is a multinomial draw with equal probabilities, made by counting
     ``n`` uniform indices, which is faster than a chain of ``n`` binomials.
     """
-    draws = rng.integers(n, size=(replicates, n))
-    # One resample after the other: its counts lie in the processor's cache.
-    for row, drawn in enumerate(draws):
-        draws[row] = np.bincount(drawn, minlength=n)
-    return draws
+    return _resampled(np.empty((replicates, n), dtype=np.int64), rng)
+
+
+def resample_weights(n: int, replicates: int, rng: np.random.Generator) -> FloatArray:
+    """Draw the same counts as weights, float64 (replicates, n)."""
+    return _resampled(np.empty((replicates, n)), rng)
+
+
+def _resampled(counts: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[Any]:
+    n = counts.shape[1]
+    for rows in row_groups(*counts.shape):
+        part = counts[rows]
+        draws = rng.integers(n, size=part.shape)
+        draws += n * np.arange(len(part))[:, None]
+        part[:] = np.bincount(draws.ravel(), minlength=part.size).reshape(part.shape)
+    return counts
 
 
 def bootstrap(
@@ -291,6 +318,35 @@ def bootstrap_metric(
     )
 
 
+class _Columns:
+    """The weights of resamples column after column, as sums over groups want them.
+
+    Hundreds of conditions are summed with the same weights; to transpose those takes longer than
+    the sums. The last copy is kept, for as long as the weights that it was made of.
+    """
+
+    def __init__(self) -> None:
+        self._made_of: weakref.ref[npt.NDArray[Any]] | None = None
+        self._copy: FloatArray | None = None
+
+    def of(self, weights: npt.NDArray[np.int64] | FloatArray) -> FloatArray:
+        """Give the weights (R, n) as a float64 array (n, R) whose rows are contiguous."""
+        if weights.T.flags.c_contiguous and weights.dtype == np.float64:
+            return np.asarray(weights.T)
+        if self._copy is None or self._made_of is None or self._made_of() is not weights:
+            self._forget()  # before another is made: they are large
+            self._copy = np.ascontiguousarray(weights.T, dtype=np.float64)
+            self._made_of = weakref.ref(weights, self._forget)
+        return self._copy
+
+    def _forget(self, gone: "weakref.ref[npt.NDArray[Any]] | None" = None) -> None:
+        if gone is None or gone is self._made_of:
+            self._made_of = self._copy = None
+
+
+_COLUMNS = _Columns()
+
+
 def group_sums(
     weights: npt.NDArray[np.int64] | FloatArray,
     groups: IntArray,
@@ -309,6 +365,11 @@ def group_sums(
         For each of the values the sums, (R, G).
     """
     n, kinds = len(groups), len(values)
+    if len(weights) == 1:  # the samples themselves, mostly: the same sums in the same order
+        once: FloatArray = np.asarray(weights[0], dtype=np.float64)
+        weighted = [np.asarray(v, dtype=np.float64) * once for v in values]
+        found = [np.bincount(groups, v, minlength=num_groups) for v in weighted]
+        return [np.asarray(one, dtype=np.float64)[None] for one in found]
     sums = sparse.csr_array(
         (
             np.concatenate([np.asarray(v, dtype=np.float64) for v in values]),
@@ -318,5 +379,5 @@ def group_sums(
             ),
         ),
         shape=(kinds * num_groups, n),
-    ) @ np.ascontiguousarray(weights.T, dtype=np.float64)
+    ) @ _COLUMNS.of(weights)
     return [part.T for part in np.split(np.asarray(sums), kinds)]

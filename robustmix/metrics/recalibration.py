@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 from robustmix.errors import UsageError, unknown_name
+from robustmix.later import optimize
 from robustmix.metrics.binned import expected_calibration_error
 from robustmix.metrics.metric import FIRST_RULES, RULES
 from robustmix.metrics.scores import (
@@ -56,7 +56,7 @@ def vector_scaling(logits: _Logits, labels: IntArray, others: _Logits) -> FloatA
         return -float(log_p[rows, labels].mean()), slope
 
     start = np.concatenate([np.ones(k), np.zeros(k)])
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
     scaled = others.astype(np.float64) * found[:k] + found[k:]
     result: FloatArray = scaled - log_normaliser(scaled)[:, None]
     return result

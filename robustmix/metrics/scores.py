@@ -214,6 +214,26 @@ def score_logits(
     )
 
 
+def label_losses(
+    logits: npt.NDArray[np.floating[Any]], labels: IntArray, temperature: float = 1.0
+) -> tuple[FloatArray, BoolArray]:
+    """Give the ``nll`` and ``correct`` of ``score_logits`` alone, (N,) each, of what it takes.
+
+    Args:
+        logits: (N, K), finite.
+        labels: class indices, (N,).
+        temperature: what the logits are divided by, > 0.
+    """
+    losses, right = np.empty(len(logits)), np.empty(len(logits), dtype=np.bool_)
+    for rows in row_blocks(*logits.shape):
+        z, y = logits[rows].astype(np.float64) / temperature, labels[rows]
+        right[rows] = z.argmax(axis=1) == y
+        z -= z.max(axis=1)[:, None]
+        of_label = z[np.arange(len(z)), y]
+        losses[rows] = np.log(np.exp(z).sum(axis=1)) - of_label
+    return losses, right
+
+
 def _score_block(z: FloatArray, labels: IntArray) -> Scores:
     """Score rows whose logits, (n, K) float64, are used up."""
     rows = np.arange(len(z))

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, logsumexp
 
+from robustmix.later import special
 from robustmix.metrics.definition import CI, Definition, mean, ratio_of
 from robustmix.metrics.intervals import wilson
 from robustmix.metrics.scores import FloatArray, IntArray, score_logits
@@ -79,11 +79,11 @@ def _mapped(
     grouped = np.full((len(logits), objects + 1), least)
     for group in np.unique(mapping):
         inside = logits[:, mapping == group].astype(np.float64)
-        grouped[:, group if group >= 0 else objects] = logsumexp(inside, axis=1)
+        grouped[:, group if group >= 0 else objects] = special.logsumexp(inside, axis=1)
     scores = score_logits(grouped, labels, sample_ids=sample_ids)
     pred = logits.argmax(axis=1)
     right = mapping[pred] == labels
-    confidence = np.exp(log_softmax(logits.astype(np.float64), axis=1).max(axis=1))
+    confidence = np.exp(special.log_softmax(logits.astype(np.float64), axis=1).max(axis=1))
     nothing = ~np.isin(labels, mapping)
     return {
         "pred": pred.astype(np.int32),

@@ -7,22 +7,23 @@ Reference:
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import root_scalar
 
 from robustmix.errors import IncompleteError, UsageError
+from robustmix.later import optimize
 from robustmix.metrics.binned import Row, bin_index, reliability_table
 from robustmix.metrics.chance import Chance, absolute_noise
 from robustmix.metrics.definition import Definition, Numbers, function, mean, summarise_metrics
 from robustmix.metrics.intervals import REPLICATES, Z95, group_sums
 from robustmix.metrics.metric import FIRST_RULES, RULES, Metric
 from robustmix.metrics.scores import (
+    BLOCK,
     FloatArray,
     IntArray,
     Labels,
@@ -32,6 +33,7 @@ from robustmix.metrics.scores import (
     as_logits,
     check_finite,
     check_sample_ids,
+    label_losses,
     row_blocks,
     score_logits,
 )
@@ -189,8 +191,10 @@ def fit_temperature(logits: Logits, labels: Labels) -> Temperature:
     y = as_labels(labels, *z.shape)
     check_finite(z)
 
+    shifted = list(_shifted_blocks(z)) if z.size <= BLOCK else None
+
     def slope(log_t: float) -> float:
-        return _nll_slope(z, y, math.exp(-log_t))
+        return _nll_slope(shifted or _shifted_blocks(z), y, math.exp(-log_t)) / len(z)
 
     low, high = slope(-LOG_T_BOUND), slope(LOG_T_BOUND)
     converged, bound_hit = True, False
@@ -201,49 +205,55 @@ def fit_temperature(logits: Logits, labels: Labels) -> Temperature:
     elif high >= 0:
         log_t, bound_hit = LOG_T_BOUND, True
     else:
-        root = root_scalar(slope, bracket=(-LOG_T_BOUND, LOG_T_BOUND), method="brentq", xtol=1e-12)
+        root = optimize.root_scalar(
+            slope, bracket=(-LOG_T_BOUND, LOG_T_BOUND), method="brentq", xtol=1e-12
+        )
         log_t, converged = float(root.root), bool(root.converged)
-    t, before = math.exp(log_t), score_logits(z, y)
-    information = _information(z, 1 / t)
+    t, (losses, right) = math.exp(log_t), label_losses(z, y)
+    information = _information(shifted or _shifted_blocks(z), 1 / t)
     return Temperature(
         T=t,
-        nll_before=float(before.nll.mean()),
-        nll_after=float(score_logits(z, y, temperature=t).nll.mean()),
+        nll_before=float(losses.mean()),
+        nll_after=float(label_losses(z, y, temperature=t)[0].mean()),
         converged=converged,
         bound_hit=bound_hit,
         n=len(z),
-        wrong=int((~before.correct).sum()),
+        wrong=int((~right).sum()),
         log_sd=1 / math.sqrt(information) if information > 0 else math.inf,
     )
 
 
-def _nll_slope(logits: npt.NDArray[np.floating[Any]], labels: IntArray, inverse: float) -> float:
-    """Differentiate the mean NLL of softmax(inverse * logits) by ``inverse``."""
+def _nll_slope(
+    shifted: Iterable[tuple[slice, FloatArray]], labels: IntArray, inverse: float
+) -> float:
+    """Differentiate the NLL of softmax(inverse * logits), summed up, by ``inverse``."""
     total = 0.0
-    for rows, z, p in _scaled_blocks(logits, inverse):
+    for rows, z in shifted:
+        p = np.exp(inverse * z)
         expected = np.einsum("nk,nk->n", p, z) / p.sum(axis=1)
         total += float((expected - z[np.arange(len(z)), labels[rows]]).sum())
-    return total / len(logits)
+    return total
 
 
-def _information(logits: npt.NDArray[np.floating[Any]], inverse: float) -> float:
+def _information(shifted: Iterable[tuple[slice, FloatArray]], inverse: float) -> float:
     """Give what the samples tell of log T: the variance of their scaled logits, summed up."""
     total = 0.0
-    for _, z, p in _scaled_blocks(logits, inverse):
+    for _, z in shifted:
+        p = np.exp(inverse * z)
         p /= p.sum(axis=1, keepdims=True)
         mean = np.einsum("nk,nk->n", p, z)[:, None]
         total += float(np.einsum("nk,nk->", p, np.square(z - mean)))
     return inverse**2 * total
 
 
-def _scaled_blocks(
-    logits: npt.NDArray[np.floating[Any]], inverse: float
-) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
-    """Yield rows, their logits z less the largest, and exp(inverse * z), (n, K) each."""
+def _shifted_blocks(
+    logits: npt.NDArray[np.floating[Any]],
+) -> Iterator[tuple[slice, FloatArray]]:
+    """Yield rows and their logits less the largest, (n, K)."""
     for rows in row_blocks(*logits.shape):
         z = logits[rows].astype(np.float64)
         z -= z.max(axis=1, keepdims=True)
-        yield rows, z, np.exp(inverse * z)
+        yield rows, z
 
 
 def stratified_halves(labels: npt.ArrayLike, sample_ids: Sequence[str], seed: int) -> IntArray:
@@ -423,7 +433,9 @@ def _scaled(
     # By the first rules a temperature was shown whatever it was made of.
     reasons = [] if rules == FIRST_RULES else [fit.reason for fit in fits if fit.reason]
     reason = reasons[0] if reasons else None
-    metrics = _before_and_after(logits, labels, fold, fits, seed, replicates, rules)
+    after = score_logits(logits, labels, temperature=temperature)
+    scores = {"before": score_logits(logits, labels), "after": after}
+    metrics = _before_and_after(scores, fold, len(fits), seed, replicates, rules)
     if reason is not None:
         metrics = {name: one for name, one in metrics.items() if not name.endswith("_after")}
     return ScaledResult(
@@ -434,7 +446,9 @@ def _scaled(
         fitted=fitted,
         scored=tuple(int(size) for size in np.bincount(fold, minlength=len(fits))),
         ids_sha256=ids_sha256,
-        bins_15=[] if reason is not None else _table_after(logits, labels, temperature),
+        bins_15=[]
+        if reason is not None
+        else reliability_table(after.confidence, after.correct, _BINS),
         reason=reason,
     )
 
@@ -464,34 +478,23 @@ def hash_ids(*lists: Iterable[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _table_after(
-    logits: npt.NDArray[np.floating[Any]], labels: IntArray, temperature: FloatArray
-) -> list[Row]:
-    after = score_logits(logits, labels, temperature=temperature)
-    return reliability_table(after.confidence, after.correct, _BINS)
-
-
 def _before_and_after(
-    logits: npt.NDArray[np.floating[Any]],
-    labels: IntArray,
+    scores: Mapping[str, Scores],
     fold: IntArray,
-    fits: tuple[Temperature, ...],
+    folds: int,
     seed: int,
     replicates: int,
     rules: str,
 ) -> dict[str, Metric]:
-    before = score_logits(logits, labels)
-    after = score_logits(logits, labels, temperature=np.array([fit.T for fit in fits])[fold])
-    if not np.array_equal(before.correct, after.correct):
+    if not np.array_equal(scores["before"].correct, scores["after"].correct):
         raise IncompleteError(
             "scaling changed a prediction: two logits differ by less than their rounding",
             "store the logits in float32",
         )
-    note = "mean of two halves" if len(fits) == 2 else None
-    scores = {"before": before, "after": after}
+    note = "mean of two halves" if folds == 2 else None
     numbers: Numbers = {("", f"nll_{k}"): partial(_nll, s, note) for k, s in scores.items()}
     for when, scored in scores.items():
-        numbers["", f"ece_{when}"] = partial(_mean_ece, scored, fold, len(fits), note)
+        numbers["", f"ece_{when}"] = partial(_mean_ece, scored, fold, folds, note)
     metrics = summarise_metrics(numbers, seed=seed, replicates=replicates, rules=rules)
     return {name: metric for (_, name), metric in metrics.items()}
 
@@ -509,10 +512,9 @@ def _mean_ece(scores: Scores, fold: IntArray, folds: int, note: str | None) -> D
         (sums,) = group_sums(weights, groups, folds * _BINS, gaps)
         return np.asarray(np.abs(sums).sum(axis=1) / len(gaps))
 
-    def chance() -> Chance:
+    def chance(estimate: float) -> Chance:
         variance = scores.confidence * (1 - scores.confidence)
         noise = absolute_noise(gaps, variance, groups, folds * _BINS)
-        return noise.chance(defined.estimate())
+        return noise.chance(estimate)
 
-    defined = function(len(gaps), statistic, note=note, chance=chance)
-    return defined
+    return function(len(gaps), statistic, note=note, chance=chance)

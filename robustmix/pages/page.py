@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from robustmix import __version__
+from robustmix.comparison.document import ComparisonDocument
 from robustmix.files import write_text
 from robustmix.pages.one_report import sections, subtitle
 from robustmix.pages.picture import of_our_form
@@ -18,28 +19,31 @@ NAME_LENGTH = 48
 """Most characters of a run's name that are shown."""
 
 
-def write_page(reports: Sequence[Report], path: Path) -> None:
+def write_page(
+    reports: Sequence[Report], path: Path, comparison: ComparisonDocument | None = None
+) -> None:
     """Write a page that opens from disk, asks the network for nothing and prints well.
 
     Args:
         reports: at least one. With several, the first is what the others are compared with.
         path: where to.
+        comparison: of the first with each of the others, if it was made already.
 
     Raises:
         IntakeError: a table or curve of a report is of another form than robustmix writes.
         IncompleteError: the file cannot be written.
     """
-    write_text(path, page_html(reports))
+    write_text(path, page_html(reports, comparison))
 
 
-def page_html(reports: Sequence[Report]) -> str:
+def page_html(reports: Sequence[Report], comparison: ComparisonDocument | None = None) -> str:
     """Make the text of the page that ``write_page`` writes."""
     from jinja2 import Environment
     from markupsafe import Markup
 
     reports = [_short(report) for report in reports]
     with of_our_form():
-        parts = sections(reports[0]) if len(reports) == 1 else compared(reports)
+        parts = sections(reports[0]) if len(reports) == 1 else compared(reports, comparison)
     script = _resource("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     names = [plain(report.content.run.name) for report in reports]

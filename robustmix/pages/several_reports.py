@@ -23,13 +23,20 @@ NUMBERS = ("A", "B", "Δ", "interval of Δ", "p", "MDD")
 UNITS = {"fraction": " %", "percent": " %"}
 
 
-def compared(reports: Sequence[Report]) -> list[Section]:
-    """Make the sections of a page on several reports; the first is what others are held to."""
+def compared(
+    reports: Sequence[Report], comparison: ComparisonDocument | None = None
+) -> list[Section]:
+    """Make the sections of a page on several reports; the first is what others are held to.
+
+    Args:
+        reports: two or more.
+        comparison: of the first with each of the others; made here if it is not known.
+    """
     contents = [report.content for report in reports]
     facts = [fact for content in contents for fact in facts_of(content, named=True)]
     return [
         _models(contents),
-        *_pairs(reports),
+        *_pairs(reports, comparison),
         *_curves(reports),
         Section(id="provenance", title="Provenance", facts=facts),
     ]
@@ -90,13 +97,17 @@ def _verdicts(content: ReportModel) -> dict[str, Cell]:
     return found
 
 
-def _pairs(reports: Sequence[Report]) -> list[Section]:
+def _pairs(reports: Sequence[Report], comparison: ComparisonDocument | None) -> list[Section]:
     found = []
     for number, other in enumerate(reports[1:], start=1):
         names = [plain(report.content.run.name) for report in (reports[0], other)]
         title, key = f"{names[1]} against {names[0]}", f"pair-{number}"
         try:
-            document = compare(reports[0], other)
+            if comparison is None:
+                document = compare(reports[0], other)
+            else:
+                one = comparison.comparisons[number - 1]
+                document = comparison.model_copy(update={"comparisons": [one]})
         except RobustmixError as error:
             found.append(Section(id=key, title=title, callouts=[f"Not compared: {error.line()}"]))
             continue

@@ -15,7 +15,6 @@ from robustmix.metrics.metric import Metric
 from robustmix.report.reading import existing, read_json_file, unreadable
 from robustmix.report.samples import Samples
 from robustmix.report.schema import Artifact, ReportModel, SuitePart
-from robustmix.report.schema_1 import upgraded
 from robustmix.report.text import plain
 
 if TYPE_CHECKING:
@@ -237,7 +236,11 @@ def validated(value: dict[str, Any], path: Path) -> ReportModel:
             code="E-REPORT",
         )
     try:
-        return ReportModel.model_validate(upgraded(value) if major == "1" else value)
+        if major == "1":
+            from robustmix.report.schema_1 import upgraded  # dozens of models, of old files alone
+
+            value = upgraded(value)
+        return ReportModel.model_validate(value)
     except ValidationError as error:
         raise IntakeError(
             f"{path} breaks the schema {_faults(error)}",

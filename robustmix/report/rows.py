@@ -1,9 +1,9 @@
 """The rows of one suite of a report, in the order that is asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from robustmix.metrics.scores import FloatArray, IntArray
 from robustmix.report.samples import Samples, Table
 from robustmix.report.schema import ReportModel, ShardPart
 from robustmix.rng import subset_positions
+
+MOST_KEPT = 2**24
+"""Bytes of intermediate results that are kept of a suite's rows; what is beyond is made again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +77,41 @@ class Rows:
         )
 
     @cached_property
+    def _as_stored(self) -> bool:
+        """Whether the images are all those of the view in its order."""
+        return np.array_equal(self.order, np.arange(len(self.view)))
+
+    @cached_property
+    def _kept(self) -> dict[str, Any]:
+        return {}
+
+    def kept(self, key: str, make: Callable[[], Value], size: int) -> Value:
+        """Give what was made before by a key of the caller's; else make it, and keep it if it fits.
+
+        Args:
+            key: of what is made.
+            make: makes it.
+            size: bytes of it.
+        """
+        if key in self._kept:
+            return cast(Value, self._kept[key])
+        made = make()
+        if (len(self._kept) + 1) * size <= MOST_KEPT:
+            self._kept[key] = made
+        return made
+
+    @cached_property
     def _shared(self) -> dict[str, Shared[Any]]:
         return {}
 
     def shared(self, key: str, compute: Callable[[FloatArray], Value]) -> Shared[Value]:
         """Share what several numbers need of the same resamples, by a key of the caller's."""
         return self._shared.setdefault(key, Shared(compute))
+
+    def forget(self) -> None:
+        """Drop what was shared and kept, large arrays that would else wait for a collection."""
+        self._shared.clear()
+        self._kept.clear()
 
     def taken(self, positions: IntArray) -> "Rows":
         """Take the images of some positions in the view, in that order."""
@@ -143,11 +175,12 @@ class Rows:
         array = table.columns[name]
         if array.ndim != 3 or array.dtype.kind not in "bifu":
             raise Undefined(f"the column {name} is not one number a row")
-        rows = array[table.conditions.index(condition)][:, self.order]
-        values: FloatArray = rows.astype(np.float64)
-        if not np.isfinite(values).all():
+        rows = array[table.conditions.index(condition)]
+        values: FloatArray = (rows if self._as_stored else rows[:, self.order]).astype(np.float64)
+        if array.dtype.kind == "f" and not np.isfinite(values).all():
             raise damaged(f"the column {name} has values that are not finite")
-        if name == "correct" and not np.isin(values, (0.0, 1.0)).all():
+        known = array.dtype.kind == "b" or name != "correct"
+        if not known and not ((values == 0) | (values == 1)).all():
             raise damaged("a row is neither right nor wrong")
         return values
 
@@ -155,6 +188,20 @@ class Rows:
         """Give a column of one condition, the mean over its trials, (n,)."""
         columns = self.column(condition, name)
         return np.asarray(columns[0] if len(columns) == 1 else columns.mean(axis=0))
+
+    def total(self, conditions: Sequence[str], name: str) -> FloatArray:
+        """Add a column up over conditions, of each the mean over its trials, (n,)."""
+        stored = self.table.columns.get(name)
+        counted = stored is not None and stored.dtype.kind == "b" and stored.shape[1:2] == (1,)
+        if counted and stored is not None and set(conditions) <= set(self.conditions):
+            # Whole numbers, whose sum is the same in any order and form.
+            places = [self.conditions.index(condition) for condition in conditions]
+            sums = stored[places, 0].sum(axis=0, dtype=np.int32)
+            return np.asarray(sums if self._as_stored else sums[self.order], dtype=np.float64)
+        total = np.zeros(self.n)
+        for condition in conditions:
+            total += self.mean(condition, name)
+        return total
 
     def clean(self, name: str) -> FloatArray:
         """Give a column of suite ``clean``, (n,)."""

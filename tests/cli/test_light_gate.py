@@ -21,14 +21,17 @@ RUN = """
 import json, sys
 class Refused:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in json.loads(sys.argv[1]):
+        if any(f"{name}.".startswith(f"{one}.") for one in json.loads(sys.argv[1])):
             raise RuntimeError(f"imports {name}")
 sys.meta_path.insert(0, Refused())
 from robustmix.cli.app import run
 sys.exit(run([*json.loads(sys.argv[2]), "--debug"]))
 """
-HEAVY = ["torch", "torchvision", "timm", "sklearn", "pandas"]
+HEAVY = ["torch", "torchvision", "timm", "sklearn", "pandas", "scipy.stats"]
 """``report html`` alone draws."""
+
+IN_PART = ["scipy.optimize", "scipy.sparse", "PIL", "platformdirs", "robustmix.report.schema_1"]
+"""What neither judges accuracies nor shows numbers."""
 
 
 def ran(*words: str, refused: list[str]) -> "subprocess.CompletedProcess[str]":
@@ -73,6 +76,47 @@ def test_reports_of_every_suite_are_judged_without_torch(
     done = ran(*words, refused=[name for name in refused if command != "csv" or name != "pandas"])
     assert done.returncode in (0, 1), done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Two reports of accuracies alone."""
+    folder = tmp_path_factory.mktemp("small")
+    made = [str(folder / name) for name in ("a", "b")]
+    for seed, out in enumerate(made):
+        evaluate(
+            digits_model(seed),
+            "digits",
+            ["clean", "corruption", "fgsm"],
+            limit=24,
+            out=out,
+            corruptions="fog",
+            severity=(1,),
+            eps=("1/255",),
+            masking="off",
+        )
+    return made[0], made[1]
+
+
+@pytest.mark.parametrize("command", ["check", "show", "md", "csv"])
+def test_what_a_small_check_does_not_use_is_not_imported(
+    command: str, small: tuple[str, str]
+) -> None:
+    first, second = small
+    words = ["report", command, first]
+    if command == "check":
+        words = ["check", first, "--baseline", second]
+    refused = [*HEAVY, *IN_PART, "matplotlib"]
+    refused += [] if command == "check" else ["scipy"]
+    done = ran(*words, refused=refused)
+    assert done.returncode in (0, 1), done.stderr
+
+
+@pytest.mark.parametrize("words", ["--version", "--help", "list suites", "recipes list"])
+def test_who_only_asks_waits_for_nothing_heavy(words: str) -> None:
+    refused = [*HEAVY, "scipy", "PIL", "matplotlib"]
+    done = ran(*words.split(), refused=refused)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_suite_and_attack_can_be_read_back_without_torch() -> None:

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from robustmix.data.datasets import FOLDER
 from robustmix.data.listing import list_folder
+from robustmix.data.location import FOLDER
 from robustmix.errors import IntakeError
 from robustmix.evaluation.params import recorded
 from robustmix.evaluation.shard import Divided
