@@ -187,6 +187,7 @@ class AlignMix(PairMixing):
         super().__init__(network, config, setup)
         require_last_map(network, setup.input_size, setup.arch)
         manifold_stages(network, setup.arch)
+        self.one_graph = isinstance(network, ResNet | WideResNet)  # others are mixed by hooks
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Do to the images' patches what is done to the cells of the maps, to be looked at.

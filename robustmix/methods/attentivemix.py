@@ -136,6 +136,7 @@ class AttentiveMix(PairMixing):
     """
 
     config: AttentiveMixConfig
+    one_graph = False  # any number of cells
 
     def __init__(self, network: nn.Module, config: AttentiveMixConfig, setup: Setup) -> None:
         super().__init__(network, config, setup)

@@ -107,8 +107,11 @@ def splits(method: object) -> bool:
     """Return whether a method's ``draw`` and ``compute`` are its ``training_step`` in two parts.
 
     They are not where a class replaces ``training_step``, or the ``mix`` that it calls, of one that
-    it inherits the parts from.
+    it inherits the parts from; nor where a method says by ``one_graph = False`` that what it
+    computes cannot be traced once for all draws.
     """
+    if not getattr(method, "one_graph", True):
+        return False
     order = type(method).__mro__
 
     def place(name: str) -> int:

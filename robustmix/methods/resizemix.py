@@ -19,11 +19,11 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.cutmix import Box, in_boxes
-from robustmix.methods.method import Mixed, require
+from robustmix.methods.method import Mixed, Setup, require
 from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, image_size
 from robustmix.methods.pair_mixing import PairMixing
 from robustmix.upload import uploaded
@@ -191,6 +191,10 @@ class ResizeMix(PairMixing):
     """One network trained on batches with whole images pasted in."""
 
     config: ResizeMixConfig
+
+    def __init__(self, network: nn.Module, config: ResizeMixConfig, setup: Setup) -> None:
+        super().__init__(network, config, setup)
+        self.one_graph = config.interpolation == "nearest"  # others have boxes of every size
 
     def draw(
         self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None
