@@ -14,6 +14,7 @@ from robustmix.progress import progress_kind
 
 if TYPE_CHECKING:
     from robustmix.data.preparation import TransformOptions
+    from robustmix.training.loop import TrainResult
     from robustmix.training.recipe import Recipe
     from robustmix.training.resolve import Resolved
 
@@ -151,6 +152,20 @@ def train(
     allow_download: Annotated[
         bool, typer.Option("--allow-download", help="Fetch weights that the recipe starts from.")
     ] = False,
+    published_buffers: Annotated[
+        bool,
+        typer.Option(
+            "--published-buffers",
+            help="Under torchrun: deploy the first process's batch statistics, not the mean.",
+        ),
+    ] = False,
+    allow_other_world: Annotated[
+        bool,
+        typer.Option(
+            "--allow-other-world",
+            help="Continue, inexactly, with another number of processes.",
+        ),
+    ] = False,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
 ) -> None:
     """Train a classifier; writes a run folder with its recipe, metrics and checkpoints.
@@ -201,6 +216,8 @@ def train(
             progress=progress_kind(progress),
             picture_every=PICTURE_EVERY if picture_every is None else picture_every,
             allow_download=allow_download,
+            published_buffers=published_buffers,
+            allow_other_world=allow_other_world,
         )
 
 
@@ -268,14 +285,22 @@ def _folder(out: Path | None, recipe: "Recipe", *, several: bool) -> Path:
 
 def _train(recipe: "Recipe", **options: Any) -> None:
     """Train one run; print its checkpoint, and leave with its exit code if it was stopped."""
+    from robustmix.launch import launched
     from robustmix.training.loop import train as train_recipe
 
     result = train_recipe(recipe, **options)
+    if launched().rank > 0:  # the first process talks
+        _leave(result)
+        return
     if result.interrupted:
         console.say(f"stopped after epoch {result.epochs}; run the same command to continue")
     elif result.already:
         console.say(f"finished already ({result.epochs} epochs); nothing trained")
     console.result(str(result.last))
+    _leave(result)
+
+
+def _leave(result: "TrainResult") -> None:
     if result.interrupted:
         raise typer.Exit(128 + result.signal if result.signal else 4)
 

@@ -1,7 +1,7 @@
 """Training batches: uint8 pixels on the device, augmented and normalised there."""
 
-from collections.abc import Generator
-from typing import NamedTuple
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from robustmix.data.protocol import dataset_protocol, usual_augment
 from robustmix.data.threads import AHEAD, ahead
 from robustmix.data.transforms import normalise, on_device
 from robustmix.rng import permutations, sample_keys
+
+Drawn = TypeVar("Drawn")
 
 
 class Batch(NamedTuple):
@@ -109,6 +111,7 @@ def train_batches(
     start: int = 0,
     drop_last: bool = False,
     repeats: int = 1,
+    share: Callable[[int], slice] = lambda n: slice(None),
 ) -> Generator[Batch]:
     """Yield the batches of one epoch in random order; files are read some batches ahead.
 
@@ -126,6 +129,7 @@ def train_batches(
         start: batches to skip, without drawing from ``draws``.
         drop_last: whether an incomplete last batch is left out.
         repeats: times that an image is shown in a row; see ``epoch_order``.
+        share: number of images of a batch -> which of them are yielded; all are drawn for.
 
     Yields:
         Normalised images, their labels and their places in ``data``.
@@ -139,7 +143,7 @@ def train_batches(
     choices = (places[i * batch_size : (i + 1) * batch_size] for i in numbers)
     # Batches that are begun ahead draw from a copy: ``draws`` stands where the loop does.
     own = torch.Generator().set_state(draws.get_state())
-    begun = (_begin(data, indices, augment, own, device) for indices in choices)
+    begun = (_begin(data, indices, augment, own, device, share) for indices in choices)
     for batch in ahead(begun, AHEAD):
         images = on_device(batch.images.result(), device)
         images = finish_augmented(images, augment, batch.draws)
@@ -173,17 +177,33 @@ def _begin(
     augment: Augment,
     generator: torch.Generator,
     device: torch.device,
+    share: Callable[[int], slice],
 ) -> _BegunBatch:
-    draws = draw_augment(len(indices), augment, generator)
+    n = len(indices)
+    draws = draw_augment(n, augment, generator)
+    erasing = draw_erasing(n, generator) if augment.erase_prob > 0 else None
+    own = share(n)
+    if own != slice(None):
+        indices, draws, erasing = _part(indices, own), _part(draws, own), _part(erasing, own)
     return _BegunBatch(
         indices=indices,
         draws=draws,
-        erasing=draw_erasing(len(indices), generator) if augment.erase_prob > 0 else None,
+        erasing=erasing,
         images=begin_augmented(
             data.pixels, indices, augment, draws, device, normal=Normal(data.mean, data.std)
         ),
         after=generator.get_state(),
     )
+
+
+def _part(drawn: Drawn, own: slice) -> Drawn:
+    """Take some of the images that nested tuples of tensors (n, ...) were drawn for."""
+    found: Any = drawn
+    if isinstance(found, Tensor):
+        found = found[own]
+    elif found is not None:
+        found = type(found)(*(_part(one, own) for one in found))
+    return cast(Drawn, found)
 
 
 def split_holdout(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:

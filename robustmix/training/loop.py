@@ -17,9 +17,9 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from robustmix.data.loader import Batch, train_batches
+from robustmix.data.loader import Batch, images_per_epoch, train_batches
 from robustmix.environment import choose_device
-from robustmix.errors import IncompatibleError, IncompleteError, IntakeError
+from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, UsageError
 from robustmix.files import remove_leftovers, write_text
 from robustmix.locks import run_lock
 from robustmix.methods.method import Method, StepResult
@@ -28,10 +28,11 @@ from robustmix.models.checkpoint import Checkpoint, save_checkpoint
 from robustmix.models.registry import arch_options
 from robustmix.progress import ProgressKind
 from robustmix.signals import StopRequest, stop_on_signals
-from robustmix.training.optim import GENERATOR, update
+from robustmix.training.optim import GENERATOR, trainable, update
 from robustmix.training.parts import NormAverage, batch_parts
 from robustmix.training.pictures import draw_mixing, picture_samples
 from robustmix.training.progress import Talk, open_progress
+from robustmix.training.ranks import Ranks, open_ranks, shared_batch
 from robustmix.training.recipe import Recipe, recipe_to_dict, write_recipe
 from robustmix.training.run_data import RunData
 from robustmix.training.run_folder import (
@@ -43,7 +44,7 @@ from robustmix.training.run_folder import (
 )
 from robustmix.training.schedules import learning_rate
 from robustmix.training.state import Times, data_digest_without_pixels, to_cpu
-from robustmix.training.validate import validate
+from robustmix.training.validate import validate_shared
 
 Event: TypeAlias = Mapping[str, Any]
 """What ``on_event`` is told: ``event`` is start, epoch or end; the rest is JSON-like."""
@@ -53,6 +54,9 @@ PICTURE_SAMPLES = 6
 
 EMA_HEAD = "ema"
 """Name of the averaged network among the heads that are validated."""
+
+_NO_SIGNAL = 1000
+"""In the place of a signal's number: the caller asked to stop."""
 
 CHECK_EVERY = 50
 """Steps between two looks at the loss on an accelerator, for each look waits for the device."""
@@ -97,12 +101,17 @@ def train(
     save_interval: float = 300.0,
     picture_every: int = 10,
     allow_download: bool = False,
+    published_buffers: bool = False,
+    allow_other_world: bool = False,
     **overrides: Any,
 ) -> TrainResult:
     """Train as a recipe says; continue where an earlier call stopped.
 
     SIGINT, SIGTERM and SIGHUP stop the run after the step it is in, with a checkpoint written; a
     second SIGINT stops it at once. The global random state of the caller is left as it was.
+
+    Processes that torchrun started together share each batch: all are stopped after the same step
+    by a signal to any of them, and the first one writes the files.
 
     Args:
         recipe: a recipe, the name of a packaged one, or a TOML file. None takes the one of the
@@ -122,6 +131,10 @@ def train(
             with a generator have them.
         allow_download: fetch published weights that the recipe starts from and that are not in the
             local cache.
+        published_buffers: of several processes: validate and save the first one's batch statistics,
+            as OpenMixup does, not the mean over the processes.
+        allow_other_world: continue a run with another number of processes than it was stopped with,
+            which is no exact repetition.
         **overrides: recipe keys and values, ``method`` and dotted keys included; None is ignored.
 
     Returns:
@@ -143,29 +156,50 @@ def train(
     """
     folder = RunFolder(path=Path(out))
     where = choose_device(device)
-    talk = open_progress(progress) if isinstance(progress, str) else progress
     with contextlib.ExitStack() as held:
         held.enter_context(own_random_state(where))
         stop = held.enter_context(stop_on_signals(should_stop))
-        held.callback(_remove_if_empty, _made_for(folder.path))  # of a run that could not begin
-        held.enter_context(run_lock(folder.path))
-        remove_leftovers(folder.path)
-        begun = prepare_run(recipe, folder, resume, force, overrides, data_dir, where)
-        held.enter_context(talk)
-        for warning in (*begun.changed, *_partial_warnings(begun.data)):
-            talk.say(warning)
-        run = Run(
-            folder=folder,
-            recipe=begun.recipe,
-            data=begun.data,
-            device=where,
-            checkpoint=begun.checkpoint,
-            allow_download=allow_download,
-            say=talk.say,
+        ranks = held.enter_context(open_ranks(where))
+        _check_launch(ranks, published_buffers)
+        quiet = isinstance(progress, str) and not ranks.first
+        talk = (
+            open_progress("none" if quiet else progress) if isinstance(progress, str) else progress
         )
+        with ranks.first_alone():
+            if ranks.first:
+                held.callback(_remove_if_empty, _made_for(folder.path))  # of one that cannot begin
+                held.enter_context(run_lock(folder.path))
+                remove_leftovers(folder.path)
+            begun = prepare_run(recipe, folder, resume, force, overrides, data_dir, where)
+            held.enter_context(talk)
+            for warning in (*begun.changed, *_partial_warnings(begun.data)):
+                talk.say(warning)
+            run = Run(
+                folder=folder,
+                recipe=begun.recipe,
+                data=begun.data,
+                device=where,
+                checkpoint=begun.checkpoint,
+                allow_download=allow_download,
+                say=talk.say,
+                ranks=ranks,
+                published_buffers=published_buffers,
+                allow_other_world=allow_other_world,
+            )
+        ranks.require_equal(run.identity())
         already = run.state.epoch >= begun.recipe.epochs
         finished = run.work(talk, stop, on_event, save_interval, picture_every)
+        ranks.wait()  # until the first one has written all
         return run.report(already=already, finished=finished, signal=stop.signal)
+
+
+def _check_launch(ranks: Ranks, published_buffers: bool) -> None:
+    if ranks.world == 1 and published_buffers:
+        raise UsageError(
+            "--published-buffers has no effect: one process has one set of batch statistics",
+            "leave it out, or start several with torchrun",
+            code="E-UNUSED-OPTION",
+        )
 
 
 def _partial_warnings(data: RunData) -> list[str]:
@@ -200,7 +234,12 @@ class Run:
         checkpoint: Checkpoint | None,
         allow_download: bool,
         say: Callable[[str], None],
+        ranks: Ranks | None = None,
+        published_buffers: bool = False,
+        allow_other_world: bool = False,
     ) -> None:
+        self.ranks = ranks = ranks or Ranks()
+        self.published_buffers = published_buffers
         self.folder = folder
         self.recipe = recipe
         self.data = data
@@ -212,16 +251,28 @@ class Run:
             continued=checkpoint is not None,
             allow_download=allow_download,
             say=say,
+            ranks=ranks,
         )
         self.arch_options = arch_options(self.classifier)
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
-        if checkpoint is None:
+        if checkpoint is not None:
+            self._continue(checkpoint, allow_other_world)
+            self.state.times = Times.read(folder.times, self.state.epoch)
+        elif ranks.first:
             clear(folder)
             write_recipe(folder.recipe, recipe)
-        else:
-            self._continue(checkpoint)
-            self.state.times = Times.read(folder.times, self.state.epoch)
         self.opened = time.monotonic() - self.state.times.elapsed_s
+
+    def identity(self) -> dict[str, str]:
+        """Return hashes of what every process of the run must have alike."""
+        weights = sum(
+            float(p.detach().double().abs().sum()) for p in self.state.method.parameters()
+        )
+        return {
+            "the recipe": self.state.run_id,
+            "the data": self.state.data_sha256,
+            "the first step": f"{self.state.epoch}/{self.state.step}/{weights!r}",
+        }
 
     @property
     def method(self) -> Method:
@@ -256,7 +307,9 @@ class Run:
         tell = on_event or (lambda event: None)
         state = self.state
         tell({"event": "start", "epoch": state.epoch, "epochs": self.recipe.epochs})
-        if state.history:  # a kill may have come between the checkpoint and these
+        if (
+            state.history and self.ranks.first
+        ):  # a kill may have come between the checkpoint and these
             self._write_log()
             if not state.step:
                 self._draw(picture_every, again=False)
@@ -298,12 +351,15 @@ class Run:
             state.begin_epoch()
             with contextlib.closing(self.batches()) as batches:  # a stop gives up those ahead
                 for batch in batches:
+                    count = self._images_in_step(batch)
                     self.step(batch)
-                    talk.step(len(batch.labels), state.means.read)
-                    if stop():
+                    talk.step(count, state.means.read)
+                    due = time.monotonic() - saved > save_interval
+                    stopped, due = self._agreed(stop, due)
+                    if stopped:
                         self._save_last()
                         return False
-                    if time.monotonic() - saved > save_interval:
+                    if due:
                         self._save_last()
                         saved = time.monotonic()
             record = self._end_epoch(self._validate())
@@ -311,9 +367,28 @@ class Run:
             talk.epoch(record)
             self._draw(picture_every)
             tell({"event": "epoch", **record})
-            if stop():
+            if self._agreed(stop, False)[0]:
                 break
         return state.epoch >= recipe.epochs
+
+    def _agreed(self, stop: StopRequest, due: bool) -> tuple[bool, bool]:
+        """Return whether any process was asked to stop, and whether the first wants to save."""
+        asked = stop()
+        if self.ranks.world == 1:
+            return asked, due
+        told = (stop.signal or _NO_SIGNAL) if asked else 0
+        told, saving = self.ranks.agreed([told, int(due and self.ranks.first)])
+        if told and stop.signal is None and told != _NO_SIGNAL:
+            stop.signal = told
+        return told > 0, saving > 0
+
+    def _images_in_step(self, batch: Batch) -> int:
+        """Return how many images the batch of the coming step has in all processes."""
+        if self.ranks.world == 1:
+            return len(batch.labels)
+        shown = images_per_epoch(len(self.data.train), self.recipe.repeated_augment)
+        size = self.recipe.batch_size
+        return min(size, shown - self.state.step * size)
 
     def batches(self) -> Generator[Batch]:
         """Yield what is left of the running epoch's batches."""
@@ -328,6 +403,7 @@ class Run:
             start=state.step,
             drop_last=self.data.augment.drop_last,
             repeats=self.recipe.repeated_augment,
+            share=lambda n: shared_batch(n, self.ranks),
         )
 
     def step(self, batch: Batch) -> None:
@@ -337,7 +413,7 @@ class Run:
         lr = self._set_learning_rate(iteration)
         if self.teacher is not None:
             self.teacher.before_step(iteration, total)
-        if recipe.accumulate * recipe.norm_groups == 1:
+        if recipe.accumulate * recipe.norm_groups(self.ranks.world) * self.ranks.world == 1:
             loss, logs = self._forward(batch)
             state.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
@@ -362,27 +438,41 @@ class Run:
             return self.method.training_step(self._layout(batch))
 
     def _gradient_of_parts(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Leave the gradient of a batch that has parts; return its loss, and terms left out."""
-        state, recipe = self.state, self.recipe
-        mix, ways = state.streams.mix, recipe.accumulate
+        """Leave the gradient of a batch that has parts, here or elsewhere.
+
+        Return its loss, and how many terms were left out.
+        """
+        state, ranks, ways = self.state, self.ranks, self.recipe.accumulate
+        groups = self.recipe.norm_groups(ranks.world)
+        count, own = self._images_in_step(batch), len(batch.labels)
+        # Of a small batch every process has all, with the draws of one alone.
+        rank, world = (ranks.rank, ranks.world) if own < count else (0, 1)
+        weight = 1.0 if own < count else 1 / ranks.world
+        mix = state.streams.mix
         key = int(mix.integers(2**63))
         state.optimizer.zero_grad(set_to_none=True)
-        average, losses, left_out = NormAverage(state.method), [], None
+        average, sums = NormAverage(state.method), dict[str, Tensor]()
+        left_out: list[Tensor] = []
         for i, part in enumerate(batch_parts(batch, ways)):
             average.begin_part()
-            with mix.of_parts(key, [i + ways * j for j in range(recipe.norm_groups)]):
+            with mix.of_parts(key, [rank + world * (i + ways * j) for j in range(groups)]):
                 loss, logs = self._forward(part)
-            share = len(part.labels) / len(batch.labels)
+            share = weight * len(part.labels) / count
             torch.autograd.backward(share * loss)
             average.end_part()
-            losses.append(share * loss.detach())
+            for name, value in {"": loss.detach(), **logs}.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + share * value
             if "skipped" in logs:
-                left_out = logs["skipped"] + (0 if left_out is None else left_out)
-            state.means.add(logs, len(part.labels))
+                left_out.append(logs["skipped"])
         average.end()
-        return torch.stack(losses).sum(), left_out
+        skipped = torch.stack(left_out).sum() if left_out else None
+        others = [sums[name] for name in sorted(sums)] + ([] if skipped is None else [skipped])
+        ranks.sum_gradients(trainable(state.method), others)
+        total = sums.pop("")
+        state.means.add(sums, count)
+        return total, skipped
 
-    def _continue(self, checkpoint: Checkpoint) -> None:
+    def _continue(self, checkpoint: Checkpoint, allow_other_world: bool) -> None:
         if checkpoint.resume is None:
             raise IntakeError(
                 "the checkpoint holds a model only, not the state of its training",
@@ -396,9 +486,21 @@ class Run:
                 f"the images of {self.recipe.dataset} are not those the run began with",
                 "restore them, or start anew with --resume never",
             )
+        own = checkpoint.resume.get("ranks", [None])
+        if len(own) != self.ranks.world and not allow_other_world:
+            raise IncompatibleError(
+                f"the run was stopped with {len(own)} process{'es' if len(own) > 1 else ''}, here "
+                f"{'are' if self.ranks.world > 1 else 'is'} {self.ranks.world}: batch statistics "
+                "and partners are of a process's own images",
+                "start as many, or go on inexactly with --allow-other-world",
+                code="E-OTHER-WORLD",
+            )
         self.state.unpack(checkpoint.resume)
+        if len(own) == self.ranks.world > 1:
+            self.state.unpack_own(own[self.ranks.rank])
         self.state.run_id = checkpoint.run_id
-        write_recipe(self.folder.recipe, self.recipe)
+        if self.ranks.first:
+            write_recipe(self.folder.recipe, self.recipe)
 
     def _layout(self, batch: Any) -> Any:
         if not self.recipe.channels_last:
@@ -460,12 +562,14 @@ class Run:
         """
         self._check_finite()
         self.state.method.eval()
-        found = validate(
-            self._logits,
-            self.data.val,
-            self.device,
-            channels_last=self.recipe.channels_last,
-        )
+        with self._shared_statistics():
+            found = validate_shared(
+                self._logits,
+                self.data.val,
+                self.device,
+                self.ranks,
+                channels_last=self.recipe.channels_last,
+            )
         average = found.pop(EMA_HEAD, None)
         metrics = dict(found["" if self.teacher is None else DEPLOYED_HEAD])
         if average is not None:
@@ -475,6 +579,10 @@ class Run:
         if self.teacher is not None:
             metrics |= {f"acc_{name}": head["top1"] for name, head in found.items()}
         return metrics
+
+    def _shared_statistics(self) -> contextlib.AbstractContextManager[None]:
+        """Let every process have the batch statistics that are validated and saved."""
+        return self.ranks.shared_statistics(self.state.networks, published=self.published_buffers)
 
     def _logits(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return the logits of everything that is validated, by name; one classifier has none."""
@@ -494,6 +602,8 @@ class Run:
             again: draw over a picture that is there.
         """
         epoch = self.state.epoch
+        if not self.ranks.first:
+            return
         if not again and self.folder.picture(epoch).exists():
             return
         if self.teacher is None or not every:
@@ -535,8 +645,9 @@ class Run:
     def _save_last(self) -> None:
         self.state.times.elapsed_s = time.monotonic() - self.opened
         self._save(self.folder.last, resume=True)
-        write_text(self.folder.times, self.state.times.text())
-        self._write_log()
+        if self.ranks.first:
+            write_text(self.folder.times, self.state.times.text())
+            self._write_log()
 
     def _records(self) -> list[dict[str, Any]]:
         """Return the records of the finished epochs, with their times."""
@@ -554,9 +665,16 @@ class Run:
 
     def _save(self, path: Path, *, resume: bool) -> None:
         self._check_finite()
+        own = self.ranks.gathered(self.state.pack_own()) if self.ranks.world > 1 else None
+        with self._shared_statistics():
+            if not self.state.finite():
+                raise self._non_finite("a weight is not finite", self.state.step)
+            if self.ranks.first:
+                self._write_checkpoint(path, own, resume=resume)
+
+    def _write_checkpoint(self, path: Path, own: list[Any] | None, *, resume: bool) -> None:
         state, train = self.state, self.data.train
-        if not state.finite():
-            raise self._non_finite("a weight is not finite", state.step)
+        shared = {} if own is None else {"ranks": own}
         seen: dict[Any, Tensor] = {}
         save_checkpoint(
             path,
@@ -578,7 +696,7 @@ class Run:
                 head=None if self.teacher is None else DEPLOYED_HEAD,
                 model=to_cpu(self.deployed.state_dict(), seen),
                 raw=None if state.ema is None else to_cpu(self.classifier.state_dict(), seen),
-                resume=state.pack(seen) if resume else None,
+                resume={**state.pack(seen), **shared} if resume else None,
                 plugins=foreign_parts(self.recipe),
             ),
         )
@@ -590,6 +708,9 @@ class Run:
             metrics["val_split"] = {"fraction": self.recipe.val_split, "seed": self.recipe.seed}
         if self.data.partial:
             metrics["partial"] = {name: list(counts) for name, counts in self.data.partial.items()}
+        if self.ranks.world > 1:
+            metrics["processes"] = self.ranks.world
+            metrics["buffers"] = "first process" if self.published_buffers else "mean"
         if self.state.step:
             return {**metrics, "steps_into_epoch": self.state.step}
         return {**metrics, **self.state.history[-1]} if self.state.history else metrics

@@ -145,6 +145,10 @@ class Recipe:
     """Images that batch statistics and partners are of, where it is a part of those that are
     computed together; none is all of these."""
 
+    sync_norm: bool = False
+    """Whether batch statistics are of the images of all processes (SyncBatchNorm, on CUDA alone);
+    one process has them all."""
+
     repeated_augment: Annotated[int, Field(ge=1, le=100)] = 1
     """Times that an image is shown in a row, each time augmented anew (repeated augmentation); an
     epoch keeps its length, and shows one image in so many."""
@@ -272,12 +276,41 @@ class Recipe:
         if self.norm_batch is not None and together % self.norm_batch:
             want = f"a divisor of batch_size / accumulate ({together})"
             raise _invalid("norm_batch", want, self.norm_batch)
+        if self.sync_norm and self.norm_batch is not None:
+            raise UsageError(
+                "sync_norm and norm_batch exclude each other: statistics of the whole batch, or of "
+                "a part of it",
+                "give one of them",
+                code="E-RECIPE",
+            )
 
-    @property
-    def norm_groups(self) -> int:
-        """Parts with batch statistics of their own among the images that are computed together."""
-        together = self.batch_size // self.accumulate
-        return 1 if self.norm_batch is None else together // self.norm_batch
+    def together(self, world: int) -> int:
+        """Return how many images one of ``world`` processes computes together.
+
+        Raises:
+            UsageError: the batch cannot be shared so.
+        """
+        whole = world * self.accumulate
+        found = self.batch_size // whole
+        if self.batch_size % whole or found < 2:
+            parts = f", accumulate {self.accumulate}" if self.accumulate > 1 else ""
+            raise UsageError(
+                f"batch_size {self.batch_size}{parts} cannot be shared by {world} processes",
+                "give a batch that is a multiple of their number, with two images or more for each",
+                code="E-LAUNCH",
+            )
+        if self.norm_batch is not None and found % self.norm_batch:
+            raise UsageError(
+                f"norm_batch is {self.norm_batch}, but of {world} processes each computes {found} "
+                "images together",
+                "start fewer processes, or another norm_batch makes it another experiment",
+                code="E-LAUNCH",
+            )
+        return found
+
+    def norm_groups(self, world: int = 1) -> int:
+        """Return how many parts of what is computed together have batch statistics of their own."""
+        return 1 if self.norm_batch is None else self.together(world) // self.norm_batch
 
     def _check_generator(self) -> None:
         top, low = self.generator_lr, self.generator_min_lr

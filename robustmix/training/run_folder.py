@@ -25,6 +25,7 @@ from robustmix.models.taps import in_eval_mode
 from robustmix.tables import plugins, require_plugins
 from robustmix.training.ghost_norm import set_norm_groups
 from robustmix.training.optim import build_optimizer
+from robustmix.training.ranks import Ranks
 from robustmix.training.recipe import (
     Recipe,
     has_binary_loss,
@@ -85,6 +86,7 @@ def new_state(
     continued: bool = False,
     allow_download: bool = False,
     say: Callable[[str], None] = lambda text: None,
+    ranks: Ranks | None = None,
 ) -> TrainState:
     """Return the state of a run before its first step; all weights come from the recipe's seed.
 
@@ -96,11 +98,15 @@ def new_state(
             from are not read.
         allow_download: fetch published weights to start from that are not in the local cache.
         say: told what weights the run starts from.
+        ranks: this process among those of the run; None for one alone.
 
     Raises:
-        UsageError: the network or the method cannot be had as the recipe says.
+        UsageError: the network or the method cannot be had as the recipe says, or the batch cannot
+            be shared by the processes.
         IntakeError: the weights to start from cannot be read.
     """
+    ranks = ranks or Ranks()
+    recipe.together(ranks.world)
     streams = open_streams(recipe.seed)
     digest = data_digest(data.train, data.val)
     torch.manual_seed(streams.default_seed)
@@ -123,6 +129,8 @@ def new_state(
                 network, recipe.weights, classifier=classifier, allow_download=allow_download
             )
         )
+    if recipe.sync_norm and ranks.world > 1:
+        network = _synchronised(network, device)
     method = build_method(
         recipe.method,
         network,
@@ -152,7 +160,9 @@ def new_state(
             warmup=recipe.ema_warmup_epochs * data.steps,
         )
     if recipe.norm_batch is not None:
-        set_norm_groups(method, recipe.norm_groups, recipe.arch)
+        set_norm_groups(method, recipe.norm_groups(ranks.world), recipe.arch)
+    if not ranks.first:  # what dropout drops differs between the processes
+        torch.manual_seed((streams.default_seed + ranks.rank) & _SEEDS)
     return TrainState(
         method=method,
         ema=ema,
@@ -172,6 +182,21 @@ def new_state(
         run_id=hash_json([recipe_to_dict(recipe), digest])[:32],
         data_sha256=digest,
     )
+
+
+_SEEDS = (1 << 63) - 1
+
+
+def _synchronised(network: nn.Module, device: torch.device) -> nn.Module:
+    if device.type != "cuda":
+        raise UsageError(
+            f"sync_norm: batch statistics of several processes are summed on CUDA, not on "
+            f"{device.type}",
+            "leave it out, or start one process",
+            code="E-LAUNCH",
+        )
+    convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
+    return convert(network)
 
 
 def _check_takes(network: nn.Module, data: RunData, arch: str) -> None:

@@ -18,6 +18,7 @@ from robustmix.errors import IntakeError
 from robustmix.files import hash_json
 from robustmix.methods.step_draws import StepDraws
 from robustmix.training.optim import load_optimizer
+from robustmix.training.ranks import batch_statistics
 from robustmix.training.weight_ema import WeightEma
 
 _SIGN = (1 << 63) - 1
@@ -205,6 +206,40 @@ class TrainState:
             "best_top1": self.best_top1,
             "data_sha256": self.data_sha256,
         }
+
+    def pack_own(self) -> dict[str, Any]:
+        """Return what another process of the run has otherwise: streams of torch, statistics."""
+        cuda = self.device.type == "cuda"
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+            "statistics": [buffer.cpu().clone() for buffer in batch_statistics(self.networks)],
+        }
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """Everything with batch statistics."""
+        return [self.method, *([] if self.ema is None else [self.ema.network])]
+
+    def unpack_own(self, saved: Mapping[str, Any]) -> None:
+        """Continue with what ``pack_own`` gave in this process.
+
+        Raises:
+            IntakeError: it does not fit.
+        """
+        try:
+            with torch.no_grad():
+                own = batch_statistics(self.networks)
+                for buffer, value in zip(own, saved["statistics"], strict=True):
+                    buffer.copy_(value)
+            torch.set_rng_state(saved["torch"])
+            if self.device.type == "cuda" and saved["cuda"] is not None:
+                torch.cuda.set_rng_state(saved["cuda"], self.device)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise IntakeError(
+                f"the checkpoint cannot be continued: {str(error).splitlines()[0]}",
+                "it may come from another version; start anew with --resume never",
+            ) from error
 
     def _packed_ema(self, seen: dict[Any, Tensor]) -> dict[str, Any]:
         return {} if self.ema is None else {"ema": to_cpu(self.ema.network.state_dict(), seen)}

@@ -12,6 +12,7 @@ from robustmix.data.images import ImageSet
 from robustmix.data.reading import in_order
 from robustmix.data.transforms import on_device
 from robustmix.models.robust_model import PAD
+from robustmix.training.ranks import Ranks
 
 VALIDATION_BATCH = 500
 """Most images in a validation batch; how many they are changes no score."""
@@ -42,6 +43,33 @@ def validate(
     most = fitting_batch(images.input_size, device, most=VALIDATION_BATCH, copies=FORWARD)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return halved(lambda batch: _validate(heads, images, device, layout, batch), most, device)
+
+
+def validate_shared(
+    heads: Callable[[Tensor], Mapping[str, Tensor]],
+    images: ImageSet,
+    device: torch.device,
+    ranks: Ranks,
+    *,
+    channels_last: bool = False,
+) -> dict[str, dict[str, float]]:
+    """Validate as ``validate`` does, each process every so-many-th image; all return the whole."""
+    if ranks.world == 1:
+        return validate(heads, images, device, channels_last=channels_last)
+    own = torch.arange(len(images))[ranks.rank :: ranks.world]
+    # Who has no image looks at one in vain, so that all know the heads.
+    part = images.subset(own if len(own) else torch.zeros(1, dtype=torch.int64))
+    found = validate(heads, part, device, channels_last=channels_last)
+    sums = torch.tensor(
+        [[scores["loss"], scores["top1"]] for _, scores in sorted(found.items())],
+        dtype=torch.float64,
+    ) * (len(own) / len(images))
+    ranks.sum_([sums])
+    top1 = (sums[:, 1] * len(images)).round() / len(images)  # counts, whatever the sum's rounding
+    return {
+        name: {"loss": loss, "top1": hits}
+        for name, loss, hits in zip(sorted(found), sums[:, 0].tolist(), top1.tolist(), strict=True)
+    }
 
 
 @torch.no_grad()

@@ -1,8 +1,5 @@
 """What torchrun starts: processes that know of each other, and an evaluation they share."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ from robustmix.environment import choose_device
 from robustmix.errors import UsageError
 from robustmix.launch import Launch, launched
 from robustmix.report.report import Report
+from tests.launch import torchrun
 from tests.shards.test_shards import assert_same
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}
@@ -51,13 +49,6 @@ def test_each_process_takes_a_card_of_its_own(name: str, monkeypatch: pytest.Mon
         choose_device(name)
 
 
-def started(arguments: list[str], *, processes: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(processes), "-m", "robustmix", *arguments]
-    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=300)
-
-
 def test_processes_of_torchrun_share_an_evaluation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,7 +57,7 @@ def test_processes_of_torchrun_share_an_evaluation(
     )
     checkpoint = str(tmp_path / "run" / "checkpoints" / "last.pth")
     asked = ["eval", checkpoint, "--suite", "fgsm", "--masking", "off", "--limit", "21"]
-    both = started([*asked, "--out", str(tmp_path / "both")], processes=2)
+    both = torchrun(["-m", "robustmix", *asked, "--out", str(tmp_path / "both")], processes=2)
     assert both.returncode == 0, both.stderr
     assert both.stdout.split() == [str(tmp_path / "both" / "report.json")]
     whole = robustmix.evaluate(checkpoint, None, "fgsm", masking="off", limit=21)

@@ -16,6 +16,7 @@ from robustmix.training import resolve_recipe
 from robustmix.training.loop import Run
 from robustmix.training.optim import build_optimizer
 from robustmix.training.parts import batch_parts
+from robustmix.training.ranks import Ranks
 from robustmix.training.run_data import complete_recipe, load_run_data
 from robustmix.training.run_folder import RunFolder
 from tests.training.runs import assert_same_run, log, small_train, stop_after
@@ -24,7 +25,9 @@ METHODS = ("vanilla", "mixup", "cutmix", "automix", "adautomix")
 LR, MOMENTUM, DECAY = 0.05, 0.9, 1e-3
 
 
-def a_run(folder: Path, method: str, arch: str, **changes: object) -> Run:
+def a_run(
+    folder: Path, method: str, arch: str, ranks: Ranks | None = None, **changes: object
+) -> Run:
     """Return a run in float64 whose batches a test brings."""
     recipe = resolve_recipe(
         f"digits-resnet8-{method}",
@@ -50,8 +53,13 @@ def a_run(folder: Path, method: str, arch: str, **changes: object) -> Run:
         checkpoint=None,
         allow_download=False,
         say=lambda text: None,
+        ranks=ranks,
     )
     run.state.method.double().train()
+    # The steps of a run are what a teacher's momentum follows.
+    run.data = copy.copy(run.data)
+    object.__setattr__(run.data, "steps", 99)
+    object.__setattr__(run.recipe, "epochs", 1)
     return run
 
 
@@ -117,7 +125,7 @@ def of_ranks(run: Run, ranks: int) -> dict[str, torch.Tensor]:
     }
 
 
-CASES: dict[str, tuple[str, dict[str, int], float]] = {
+CASES: dict[str, tuple[str, dict[str, Any], float]] = {
     "no batch norm": ("timm:test_convnext", {"accumulate": 3}, 1e-12),
     "accumulate": ("resnet8", {"accumulate": 3}, 1e-10),
     "norm_batch": ("resnet8", {"norm_batch": 4}, 1e-10),
@@ -146,11 +154,6 @@ def test_parts_are_processes(method: str, case: str, tmp_path: Path) -> None:
     run = a_run(tmp_path, method, arch, **changes)
     whole = copy.deepcopy(run.state.method)
     want = of_ranks(run, 6 if len(changes) == 2 else 3)
-    monitored = run.teacher
-    if monitored is not None:  # the steps of a run are what the teacher's momentum follows
-        run.data = copy.copy(run.data)
-        object.__setattr__(run.data, "steps", 99)
-        object.__setattr__(run.recipe, "epochs", 1)
     for batch in batches():
         run.step(batch)
     got = run.state.method.state_dict()

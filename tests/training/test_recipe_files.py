@@ -776,8 +776,8 @@ def test_another_batch_is_not_divided_as_the_published_one() -> None:
     assert resolve_recipe(name).norm_batch == 64
     assert resolve_recipe(name, overrides={"batch_size": 100}).norm_batch is None
     kept = resolve_recipe(name, overrides={"batch_size": 128, "norm_batch": 64})
-    assert kept.norm_groups == 2
+    assert kept.norm_groups() == 2
     assert resolve_recipe(name, overrides={"batch_size": 256}).norm_batch == 64
-    assert resolve_recipe(name, overrides={"accumulate": 2}).norm_groups == 2
+    assert resolve_recipe(name, overrides={"accumulate": 2}).norm_groups() == 2
     with pytest.raises(UsageError, match=r"norm_batch: expected a divisor of batch_size / accumu"):
         resolve_recipe(name, overrides={"accumulate": 8})
