@@ -64,18 +64,20 @@ def corrupt(
     if len(images) == 0:
         return images.clone()
 
-    condition = f"{corruption.name}/{severity:d}"
-    keys = uploaded(sample_keys(seed, "corruption", condition, 0, ids), images.device)
+    draw = corruption.draw
+    if draw is not None:
+        condition = f"{corruption.name}/{severity:d}"
+        keys = uploaded(sample_keys(seed, "corruption", condition, 0, ids), images.device)
     limit = _CHUNK_VALUES["cpu" if images.device.type == "cpu" else "other"]
     size = max(1, limit // images[0].numel())
     parts = []
     for start in range(0, len(images), size):
         part = images[start : start + size].contiguous()
-        draws = corruption.draw and corruption.draw(
-            keys[start : start + size], part, severity, chosen
-        )
+        draws = None if draw is None else draw(keys[start : start + size], part, severity, chosen)
         parts.append(_checked(name, part, corruption.apply(part, draws, severity, chosen)))
-    return torch.cat(parts)
+    (first, *others) = parts
+    own = first.untyped_storage().data_ptr() != images.untyped_storage().data_ptr()
+    return first if own and not others else torch.cat(parts)
 
 
 def _checked(name: str, before: Tensor, after: object) -> Tensor:

@@ -96,9 +96,13 @@ def box_resize(levels: Tensor, height: int, width: int) -> Tensor:
         uint8 (N, 3, height, width).
     """
     smaller = 0 < height <= levels.shape[2] and 0 < width <= levels.shape[3]
-    if levels.device.type == "cpu" and smaller:
+    if levels.device.type == "cpu" and smaller and levels[0, 0].numel() >= LARGE:
         return _by_pillow(levels, height, width)
     return _resample(_resample(levels, width, -1), height, -2)
+
+
+LARGE = 2**13
+"""Pixels from which calling Pillow once a plane pays."""
 
 
 def _by_pillow(levels: Tensor, height: int, width: int) -> Tensor:

@@ -21,6 +21,7 @@ GENERATOR = "philox4x32-10/1"
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
 
 Words = TypeVar("Words", Tensor, NDArray[np.int64])
 
@@ -68,10 +69,11 @@ def philox_blocks(
     Words 4 i to 4 i + 3 of a key are the four tensors' entries i.
     """
     if keys.device.type != "cpu":
-        counter = torch.arange(blocks, device=keys.device).unsqueeze(0)
-        return _rounds(keys.unsqueeze(1), counter, counter_high)
+        counter, rounds = (torch.arange(n, device=keys.device) for n in (blocks, _ROUNDS))
+        return _rounds(keys.unsqueeze(1), counter, rounds, counter_high)
     # The same operators on arrays: NumPy multiplies whole numbers at twice the pace.
-    w0, w1, w2, w3 = _rounds(keys.unsqueeze(1).numpy(), np.arange(blocks)[None], counter_high)
+    counters = (np.arange(blocks), np.arange(_ROUNDS))
+    w0, w1, w2, w3 = _rounds(keys.unsqueeze(1).numpy(), *counters, counter_high)
     return (
         torch.from_numpy(w0),
         torch.from_numpy(w1),
@@ -80,11 +82,18 @@ def philox_blocks(
     )
 
 
-def _rounds(keys: Words, counter: Words, counter_high: int) -> tuple[Words, Words, Words, Words]:
-    k0, k1 = keys & _MASK, (keys >> 32) & _MASK
-    zero = counter[:, :1] & 0
-    c0, c1, c2, c3 = counter, zero, zero + counter_high, zero
-    for round_ in range(10):
+def _rounds(
+    keys: Words, counter: Words, rounds: Words, counter_high: int
+) -> tuple[Words, Words, Words, Words]:
+    rounds = rounds.reshape((-1, 1, 1))
+    halves = (keys & _MASK, (keys >> 32) & _MASK)
+    first, second = (
+        (half + rounds * step) & _MASK for half, step in zip(halves, _KEY_STEPS, strict=True)
+    )
+    zero = keys[:1] & 0
+    c0, c1, c2, c3 = counter[None], zero, zero + counter_high, zero
+    for round_ in range(_ROUNDS):
+        k0, k1 = first[round_], second[round_]
         # The int64 product wraps modulo 2^64, which keeps all 64 bits of an unsigned one.
         p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
         high0, high2 = p1 >> 32, p0 >> 32
@@ -99,7 +108,6 @@ def _rounds(keys: Words, counter: Words, counter_high: int) -> tuple[Words, Word
         high2 &= _MASK
         # The low words keep what stands above them: the mask of the next round removes it.
         c0, c1, c2, c3 = high0, p1, high2, p0
-        k0, k1 = (k0 + _KEY_STEPS[0]) & _MASK, (k1 + _KEY_STEPS[1]) & _MASK
     return c0, c1 & _MASK, c2, c3 & _MASK
 
 
