@@ -405,6 +405,9 @@ def test_the_design_is_an_option_and_a_parameter() -> None:
     with pytest.raises(UsageError) as caught:
         plan(["masking"], options={"masking_design": "halves"})
     assert caught.value.code == "E-CHOICE"
+    with pytest.raises(UsageError) as caught:
+        Masking(masking_design="halves")  # type: ignore[arg-type]
+    assert caught.value.code == "E-MASKING"
     older = {"norm": "linf", "eps": "8/255", "samples": 512, "surrogate_sha256": None}
     read = Masking.read(older)
     assert isinstance(read, PreparedMasking)

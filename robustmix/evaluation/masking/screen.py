@@ -16,7 +16,7 @@ any share. Checks that warn of large shares only (G4, G16) allow the most sample
 probability of missing a share at which they warn below 5 %, or none.
 
 Three probes are shorter than the battery's, and what only the longer one shows is missed: PGD takes
-16 steps, not 40, Square 30 queries on a few survivors, not 1,000 on all, noise five points, not
+16 steps, not 40, Square 16 queries on a few survivors, not 1,000 on all, noise five points, not
 ten. That is why Square need not break a sample to be counted, but only raise the loss above what
 PGD reached. G15 compares PGD's second half with its first: as plain networks fall in it now and
 then, it notices a share of a fifth. Of five radii the screen takes two.
@@ -84,7 +84,7 @@ class Screen:
     repeats: int = 2
     """Passes that must agree."""
 
-    alone: int = 8
+    alone: int = 4
     """Samples that are also asked about one by one."""
 
     steps: int = 16
@@ -96,7 +96,7 @@ class Screen:
     survivors: int = 16
     """Most survivors of that search that Square takes on, at random."""
 
-    queries: int = 30
+    queries: int = 16
     """Of Square for each."""
 
     noises: int = 5

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Any, ClassVar, Literal, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robustmix.attacks import Norm
-from robustmix.errors import UsageError
+from robustmix.errors import UsageError, unknown_name
 from robustmix.evaluation.class_names import check_class_names
 from robustmix.evaluation.masking.behaviour import PASSES, behaviour_parts
 from robustmix.evaluation.masking.gradients import STEP, gradient_parts
@@ -82,7 +82,7 @@ class Stage(TypedDict):
 USUAL = (280, 40)
 """Forward and backward passes that a sample of the full battery takes of a plain network."""
 
-USUAL_SCREEN = (34, 15)
+USUAL_SCREEN = (28, 13)
 """Those of the screen."""
 
 OTHER_PROBES = 14
@@ -243,18 +243,24 @@ class OpenedMasking(PreparedMasking):
         chosen = np.sort(first)
         threat = Threat(norm=self.norm, eps=float(self.eps), seed=context.seed)
 
-        screen, full = (
-            self.screen,
-            [
-                *behaviour_parts(context, first),
-                *gradient_parts(context, threat),
-                *strength_parts(context, threat, self.surrogate),
-            ],
-        )
+        screen = self.screen
+        full = [
+            *behaviour_parts(context, first),
+            *gradient_parts(context, threat),
+            *strength_parts(context, threat, self.surrogate),
+        ]
+        opening = full[0].conditions[0], 0
+
+        def spared(done: Done) -> bool:
+            if screen is None:
+                return False
+            if opening in done:  # decided when the battery's first part was due
+                return not done[opening]["tested"].any()
+            return self._clear(checks_so_far(context, screen, done))
 
         def taken(part: Part) -> Part:
             def select(done: Done) -> NDArray[np.int64]:
-                if screen is not None and self._clear(checks_so_far(context, screen, done)):
+                if spared(done):
                     return chosen[:0]
                 return chosen if part.select is None else part.select(done)
 
@@ -307,6 +313,10 @@ class Masking(Suite):
         super().__post_init__()
         check_threat(self.norm, self.eps or ())
         headline_radius(self.norm, self.eps)
+        if self.masking_design not in get_args(Design):
+            raise unknown_name(
+                "masking design", self.masking_design, get_args(Design), code="E-MASKING"
+            )
         if self.masking_samples < LEAST:
             raise UsageError(
                 f"the masking checks need at least {LEAST} samples, got {self.masking_samples}",
