@@ -202,13 +202,15 @@ def score_logits(
         check_sample_ids(sample_ids, n)
     check_finite(array, sample_ids)
     scale = np.broadcast_to(np.asarray(temperature, dtype=np.float64), (n,))
+    scaled = not (isinstance(temperature, int | float) and temperature == 1)
     if not (np.isfinite(scale).all() and scale.min() > 0):
         raise UsageError("a temperature is finite and > 0", code="E-TEMPERATURE")
-    blocks = [
-        # The quotient is an array of its own, which is then worked in.
-        _score_block(np.divide(array[rows], scale[rows, None], dtype=np.float64), y[rows])
-        for rows in row_blocks(n, num_classes, CACHED)
-    ]
+    blocks = []
+    for rows in row_blocks(n, num_classes, CACHED):
+        z = array[rows].astype(np.float64)  # a copy, which is then worked in
+        if scaled:
+            z /= scale[rows, None]
+        blocks.append(_score_block(z, y[rows]))
     return Scores(
         *(np.concatenate([getattr(b, field.name) for b in blocks]) for field in fields(Scores))
     )
