@@ -184,6 +184,8 @@ def main() -> None:
     result: dict[str, object] = {
         "what": "the masking checks' share of an FGSM evaluation of images that are classified "
         f"right, ten classes of CIFAR-100, {options.trained} training, eps 8/255, batches of 128",
+        "command": f"python benchmarks/masking.py --n {options.n} --full-n {options.full_n} "
+        f"--epochs {options.epochs} --repeats {options.repeats} --trained {options.trained}",
         "threads": 1,
         "torch": torch.__version__,
         "robustmix": robustmix.__version__,
