@@ -83,3 +83,16 @@ def test_what_was_typed_comes_back_clean_and_short(
     assert clean(shown.err)
     assert shown.err.count("\n") == 1
     assert len(shown.err) < 2 * console.LONGEST_LINE
+
+
+def test_who_waits_is_told_so_often_and_not_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("robustmix.cli.console.time.monotonic", lambda: now[0])
+    waiting = console.Waiting()
+    for done, now[0] in enumerate((9.0, 10.0, 19.0, 21.0, 40.0), start=1):
+        waiting("means", done, 5)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == "resampling means: 2 of 5\nresampling means: 4 of 5\n"

@@ -15,7 +15,7 @@ from robustmix.evaluation.suites.corruption import Corruption, PreparedCorruptio
 from robustmix.metrics import corrupted
 from robustmix.metrics.conditions import bin_gaps
 from robustmix.metrics.corrupted import Corrupted, difference
-from robustmix.metrics.definition import Numbers, summarise_metrics
+from robustmix.metrics.definition import Numbers, Undefined, summarise_metrics
 from robustmix.metrics.intervals import Z95
 from robustmix.metrics.metric import FIRST_RULES, Metric
 from robustmix.metrics.temperature import fit_temperature, stratified_halves
@@ -314,3 +314,16 @@ def test_one_image_has_no_temperature() -> None:
     part = report.content.suites["corruption"]
     assert part.status == "ok"
     assert part.details["calibration"]["temperature"] is None
+
+
+@pytest.mark.parametrize("name", ["correct", "nll"])
+def test_a_total_is_the_sum_over_conditions_in_any_order_of_the_images(name: str) -> None:
+    rows = made().rows
+    for order in (np.arange(N), np.arange(N)[::-1], np.array([4, 4, 0])):
+        taken = rows.taken(order)
+        expected = np.zeros(len(order))
+        for condition in CONDITIONS[2:7]:
+            expected += column(made(), condition, name)[order]
+        assert np.array_equal(taken.total(CONDITIONS[2:7], name), expected)
+    with pytest.raises(Undefined):
+        rows.total(["fog/1", "rain/1"], name)

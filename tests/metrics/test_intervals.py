@@ -1,4 +1,5 @@
 import math
+import weakref
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from robustmix.metrics.intervals import (
     percentile_interval,
     proportion,
     resample,
+    resample_weights,
     wilson,
 )
 from robustmix.metrics.metric import FIRST_RULES, Metric
@@ -122,6 +124,45 @@ def test_resample_is_multinomial() -> None:
     expected = scipy.stats.multinomial(n, np.full(n, 1 / n)).cov()
     np.testing.assert_allclose(np.cov(counts.T), expected, atol=0.05)  # six standard errors
     np.testing.assert_allclose(counts.mean(axis=0), 1, atol=0.04)
+
+
+@pytest.mark.parametrize("at_once", [1, 50, 97, 300, 10_000])
+def test_resamples_are_the_same_however_many_are_made_at_a_time(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intervals, "AT_ONCE", at_once)
+    drawn = bootstrap_rng(3).integers(97, size=(11, 97))
+    expected = np.stack([np.bincount(row, minlength=97) for row in drawn])
+    assert np.array_equal(resample(97, 11, bootstrap_rng(3)), expected)
+    weights = resample_weights(97, 11, bootstrap_rng(3))
+    assert weights.dtype == np.float64
+    assert np.array_equal(weights, expected)
+
+
+def test_sums_of_the_samples_are_to_the_bit_those_of_the_same_resample() -> None:
+    rng = np.random.default_rng(0)
+    groups, values, more = rng.integers(15, size=503), rng.normal(size=503), rng.random(503) < 0.5
+    once = np.ones((1, 503))
+    alone = group_sums(once, groups, 15, values, more)
+    twice = group_sums(np.repeat(once, 2, 0), groups, 15, values, more)
+    for one, two in zip(alone, twice, strict=True):
+        assert one.shape == (1, 15)
+        assert np.array_equal(one[0], two[0])
+
+
+def test_weights_are_transposed_once_and_let_go_with_them() -> None:
+    groups, values = np.arange(12) % 5, np.linspace(0, 1, 12)
+    several = [resample_weights(12, 4, bootstrap_rng(seed)) for seed in range(3)]
+    for weights in several:
+        expected = [weights[:, groups == group] @ values[groups == group] for group in range(5)]
+        for _ in range(2):
+            (sums,) = group_sums(weights, groups, 5, values)
+            np.testing.assert_allclose(sums, np.stack(expected, axis=1))
+        first = intervals._COLUMNS.of(weights)
+        assert intervals._COLUMNS.of(weights) is first
+    gone = weakref.ref(first)
+    del weights, several, first, sums
+    assert gone() is None
 
 
 def mean_of(values: FloatArray) -> intervals.Statistic:

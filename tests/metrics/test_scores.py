@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss, top_k_accuracy_score
 from robustmix.errors import IncompleteError, UsageError
 from robustmix.metrics import scores as scores_module
 from robustmix.metrics.binned import expected_calibration_error
-from robustmix.metrics.scores import Scores, order_by_id, score_logits
+from robustmix.metrics.scores import Scores, label_losses, order_by_id, score_logits
 from tests.metrics.calibration_fixture import fixture, softmax
 
 
@@ -181,3 +181,14 @@ def test_names_are_listed_without_torch() -> None:
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.37, 2.5])
+def test_losses_alone_are_to_the_bit_those_of_all_scores(temperature: float) -> None:
+    rng = np.random.default_rng(2)
+    labels = rng.integers(7, size=211)
+    for logits in (rng.normal(size=(211, 7)), rng.integers(3, size=(211, 7)).astype(np.float32)):
+        losses, right = label_losses(logits, labels, temperature)
+        scores = score_logits(logits, labels, temperature=temperature)
+        assert np.array_equal(losses, scores.nll)
+        assert np.array_equal(right, scores.correct)

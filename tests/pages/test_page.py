@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from robustmix.cli.app import run
+from robustmix.comparison.compare import compare
+from robustmix.comparison.paths import parse_path
 from robustmix.errors import IntakeError
 from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.plan import Planned
@@ -174,6 +176,22 @@ def test_several_reports_are_compared_with_the_first(reports: list[Report]) -> N
     assert f"{100 * delta:+.2f}" in said
     other = evaluate(tiny_model(), tiny_images(64, seed=9), ["clean"])
     assert "Not compared: error[" in Page(page_html([reports[0], other])).said
+
+
+def test_a_comparison_that_was_made_is_shown_and_not_made_again(
+    reports: list[Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document, expected = compare(*reports), page_html(reports)
+
+    def refused(*_: object) -> None:
+        raise AssertionError("compared again")
+
+    monkeypatch.setattr("robustmix.pages.several_reports.compare", refused)
+    with pytest.raises(AssertionError, match="compared again"):
+        page_html(reports)
+    assert page_html(reports, document) == expected
+    few = compare(*reports, metrics=[parse_path("clean.top1")])
+    assert "calibration.ece_15</td>" not in page_html(reports, few)
 
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'$\\frac{a}${{7*7}}"
