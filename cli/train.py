@@ -108,6 +108,10 @@ def train(
     precision: Annotated[
         str | None, typer.Option(help="fp32, or bf16 for autocast in the forward pass.")
     ] = None,
+    compile_: Annotated[
+        str | None,
+        typer.Option("--compile", help="on or off: compile the step; auto does so on CUDA."),
+    ] = None,
     teacher: Annotated[
         Path | None,
         typer.Option(
@@ -188,6 +192,7 @@ def train(
         "min_lr": min_lr,
         "weight_decay": weight_decay,
         "precision": precision,
+        "compile": compile_,
         "method.teacher": None if teacher is None else str(teacher.absolute()),
         "method.feature_stage": feature_stage,
         "limit_train": None if limit_train is None else parse_limit(limit_train),

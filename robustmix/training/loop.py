@@ -28,6 +28,7 @@ from robustmix.models.checkpoint import Checkpoint, save_checkpoint
 from robustmix.models.registry import arch_options
 from robustmix.progress import ProgressKind
 from robustmix.signals import StopRequest, stop_on_signals
+from robustmix.training.compiled import Step, compile_mode, compiled_step
 from robustmix.training.optim import GENERATOR, trainable, update
 from robustmix.training.parts import NormAverage, batch_parts
 from robustmix.training.pictures import draw_mixing, picture_samples
@@ -254,6 +255,9 @@ class Run:
             ranks=ranks,
         )
         self.arch_options = arch_options(self.classifier)
+        self.compiled = compile_mode(recipe.compile, device)
+        """How steps are compiled; None where they are not."""
+        self._step = self._make_step(say)
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         if checkpoint is not None:
             self._continue(checkpoint, allow_other_world)
@@ -423,8 +427,9 @@ class Run:
             loss, left_out = self._gradient_of_parts(batch)
         if recipe.grad_clip and recipe.optimizer != "lamb":  # which does it itself
             nn.utils.clip_grad_norm_(state.method.parameters(), recipe.grad_clip)
-        # On the CPU a term that is left out is no part of the gradient either.
-        update(state.optimizer, None if self.device.type == "cpu" else left_out)
+        # Eagerly on the CPU a term that is left out is no part of the gradient either.
+        known = self.device.type == "cpu" and self.compiled is None
+        update(state.optimizer, None if known else left_out)
         if self.teacher is not None:
             self.teacher.after_step(iteration, total)
         if state.ema is not None:
@@ -432,10 +437,26 @@ class Run:
         self._watch(loss.detach(), lr)
         state.step += 1
 
+    def _make_step(self, say: Callable[[str], None]) -> Step:
+        """Return what makes a batch a loss, compiled if it is to be; say so."""
+        if self.compiled is None:
+            return self.method.training_step
+        size = -(-self.recipe.batch_size // (self.recipe.accumulate * self.ranks.world))
+        step = compiled_step(self.method, size, self.compiled)
+        if step is None:
+            say(
+                f"W-NOT-COMPILED: {self.recipe.method} has no draw and compute to take apart; its "
+                "steps are computed eagerly"
+            )
+            self.compiled = None
+            return self.method.training_step
+        say(f"steps are compiled ({self.compiled}); the first of each kind takes its time")
+        return step
+
     def _forward(self, batch: Batch) -> StepResult:
         bf16 = self.recipe.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            return self.method.training_step(self._layout(batch))
+            return self._step(self._layout(batch))
 
     def _gradient_of_parts(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Leave the gradient of a batch that has parts, here or elsewhere.
@@ -704,6 +725,8 @@ class Run:
     def _metrics(self) -> dict[str, Any]:
         """Return what is known of the weights as they are now."""
         metrics: dict[str, Any] = {"selected_on": self.data.selected_on}
+        if self.compiled is not None:
+            metrics["compiled"] = self.compiled
         if self.data.selected_on == "val":
             metrics["val_split"] = {"fraction": self.recipe.val_split, "seed": self.recipe.seed}
         if self.data.partial:

@@ -212,6 +212,10 @@ class Recipe:
     channels_last: bool = False
     """Memory layout of images and convolutions; faster on most GPUs."""
 
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether what a step computes is compiled; ``auto`` does so on CUDA. Sums may round
+    otherwise."""
+
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share that a step keeps of a moving average of the weights, which is then what is deployed;
     none averages nothing."""

@@ -58,6 +58,7 @@ FULL = resolve_recipe(
         "grad_clip": 5.0,
         "precision": "bf16",
         "channels_last": True,
+        "compile": "off",
         "ema_decay": 0.9,
         "ema_warmup_epochs": 2,
         "init": "torch",

@@ -54,6 +54,7 @@ ADDED = {
     "augment.rand_policy": "fixmatch",
     "augment.rand_fill": [114, 123, 125],
     "accumulate": 1,
+    "compile": "auto",
     "repeated_augment": 1,
     "loss": "ce",
     "bce_sum": False,

@@ -75,6 +75,7 @@ PLAIN: dict[str, Value] = {
     "grad_clip": among(0.0, 3),
     "precision": among("fp32", "bf16"),
     "channels_last": among(True, False),
+    "compile": among("auto", "on", "off"),
     "ema_decay": among(0.9, 0.9999),
     "ema_warmup_epochs": among(0, 2),
     "init": among("openmixup", "torch"),
