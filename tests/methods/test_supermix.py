@@ -1,6 +1,7 @@
 """SuperMix with a linear teacher, whose gradients are known, and against a slow loop."""
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +242,19 @@ def test_impossible_teachers_and_options_are_refused(tmp_path: Path) -> None:
     for options in ({"alpha": 0.0}, {"sources": 1}, {"sigma": -1}, {"steps": 0}, {"labels": "x"}):
         with pytest.raises(ValueError, match=next(iter(options))):
             SuperMixConfig(**options)
+
+
+def test_who_is_done_stands_still_until_it_is_looked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an accelerator: fewer looks leave every mixture as it is."""
+    config = SuperMixConfig(steps=12, mask_size=4, sparsity=5.0)
+    draws = draw_supermix(12, config, np.random.default_rng(0))
+    often, seldom = Teacher(classes=8), Teacher(classes=8)
+    want = supermix(images_(12), draws, often, config)
+    monkeypatch.setattr(sys.modules[supermix.__module__], "may_look", lambda tensor: False)
+    got = supermix(images_(12), draws, seldom, config)
+    assert len(set(often.shown[1:-1])) > 2, often.shown  # some are done before others
+    assert len(set(seldom.shown[3:5])) == 1, seldom.shown
+    assert sum(often.shown) < sum(seldom.shown)
+    torch.testing.assert_close(got.masks, want.masks)
+    torch.testing.assert_close(got.images, want.images)
+    assert torch.equal(got.done, want.done)

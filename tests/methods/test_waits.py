@@ -16,7 +16,7 @@ from tests.methods.test_every_method import MIXERS, built, digits
 WAITS: dict[str, float] = {
     "puzzlemix": 1,  # graphs are cut on the processor
     "co-mixup": 1,  # blocks are labelled on the processor
-    "supermix": 1,  # every ten steps of the masks it is looked who is done
+    "supermix": 1,  # after 1, 3, 7, ... steps of the masks it is looked who is done
 }
 """Waits a step; a method that is not named has none. A figure may only fall."""
 
