@@ -11,9 +11,10 @@ from robustmix.attacks.ball import (
     project,
     start_in_ball,
 )
+from robustmix.attacks.doubts import Doubts
 from robustmix.attacks.losses import Goal, Loss, slope
 from robustmix.attacks.outcome import Outcome
-from robustmix.attacks.search import Leader, plan
+from robustmix.attacks.search import Leader, look_every, of_rows, plan, with_rows
 from robustmix.later import Tensor, torch
 from robustmix.types import Model
 
@@ -91,12 +92,15 @@ def apgd(
     Reference:
         Croce and Hein 2020, arXiv:2003.01690, algorithm 1 and section 3.
     """
-    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys)
+    doubts = Doubts()
+    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys, doubts=doubts)
     if steps < 1 or not 0 <= rho <= 1:
         raise ValueError(f"expected steps >= 1 and rho in [0, 1], got {steps} and {rho}")
     keys = own_keys(keys, seed, images)
-    tries, planning = plan(model, images, labels, loss=loss, targets=targets, restarts=restarts)
-    best = Leader(images)
+    tries, planning = plan(
+        model, images, labels, loss=loss, targets=targets, restarts=restarts, doubts=doubts
+    )
+    best, every = Leader(images), look_every(images.device)
     passes = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     marks = checkpoints(steps)
     for stream, goal in tries:
@@ -104,20 +108,23 @@ def apgd(
         if not len(rows):
             break
         start = start_in_ball(images[rows], keys[rows], norm=norm, eps=eps, stream=stream)
-        climb = _begin(model, images[rows], start, goal.take(rows), rows, eps)
-        passes[rows] += 1
-        best.offer(rows, start, climb.reached, climb.loss)
-        climb = climb.only(~climb.reached)
+        passes = with_rows(passes, rows, of_rows(passes, rows) + 1)
+        own = goal.take(rows)
+        climb = _begin(model, images[rows], start, own, rows, eps, doubts)
         for step in range(1, steps + 1):
-            if not len(climb.rows):
-                break
-            _step(model, climb, goal.take(climb.rows), norm=norm, eps=eps, first=step == 1)
-            passes[climb.rows] += 1
-            best.offer(climb.rows, climb.adv, climb.reached, climb.loss)
+            if step % every == 0 and len(left := climb.live.nonzero().flatten()) < len(climb.rows):
+                best.offer(climb.rows, climb.top, ~climb.live, climb.top_loss, among=~climb.live)
+                climb = climb.only(left)
+                own = goal.take(climb.rows)
+                if not len(left):
+                    break
+            passes = with_rows(passes, climb.rows, of_rows(passes, climb.rows) + climb.live)
+            _step(model, climb, own, norm=norm, eps=eps, first=step == 1, doubts=doubts)
             if step in marks:
                 interval = step - max((mark for mark in marks if mark < step), default=0)
                 _review(climb, rho * interval)
-            climb = climb.only(~climb.reached)
+        best.offer(climb.rows, climb.top, ~climb.live, climb.top_loss)
+    doubts.settle()
     return Outcome(
         images=best.images,
         success=best.reached,
@@ -137,8 +144,8 @@ class _Climb:
     previous: Tensor  # the iterate before
     gradient: Tensor
     loss: Tensor
-    reached: Tensor
-    top: Tensor  # the iterate of highest loss, its gradient and loss
+    live: Tensor  # whether no iterate has reached the goal yet
+    top: Tensor  # the iterate that did, else that of highest loss, its gradient and loss
     top_gradient: Tensor
     top_loss: Tensor
     step_size: Tensor
@@ -146,16 +153,20 @@ class _Climb:
     halved: Tensor  # whether the step size was halved at the last checkpoint
     checked_loss: Tensor  # the top loss at the last checkpoint
 
-    def only(self, keep: Tensor) -> "_Climb":
-        if bool(keep.all()):
-            return self
-        return _Climb(*(getattr(self, field.name)[keep] for field in fields(self)))
+    def only(self, left: Tensor) -> "_Climb":
+        return _Climb(*(getattr(self, field.name)[left] for field in fields(self)))
 
 
 def _begin(
-    model: Model, centres: Tensor, start: Tensor, goal: Goal, rows: Tensor, eps: float
+    model: Model,
+    centres: Tensor,
+    start: Tensor,
+    goal: Goal,
+    rows: Tensor,
+    eps: float,
+    doubts: Doubts,
 ) -> _Climb:
-    loss, reached, gradient = slope(model, start, goal)
+    loss, reached, gradient, _ = slope(model, start, goal, doubts)
     return _Climb(
         rows=rows,
         centres=centres,
@@ -163,7 +174,7 @@ def _begin(
         previous=start,
         gradient=gradient,
         loss=loss,
-        reached=reached,
+        live=~reached,
         top=start,
         top_gradient=gradient,
         top_loss=loss,
@@ -174,7 +185,16 @@ def _begin(
     )
 
 
-def _step(model: Model, climb: _Climb, goal: Goal, *, norm: Norm, eps: float, first: bool) -> None:
+def _step(
+    model: Model,
+    climb: _Climb,
+    goal: Goal,
+    *,
+    norm: Norm,
+    eps: float,
+    first: bool,
+    doubts: Doubts,
+) -> None:
     """Make one step with momentum and score where it ends."""
     adv, centres = climb.adv, climb.centres
     move = per_sample(climb.step_size) * ascent_direction(climb.gradient, norm=norm)
@@ -183,10 +203,11 @@ def _step(model: Model, climb: _Climb, goal: Goal, *, norm: Norm, eps: float, fi
         moved = adv + MOMENTUM * (moved - adv) + (1 - MOMENTUM) * (adv - climb.previous)
         moved = project(centres, moved, norm=norm, eps=eps)
     climb.previous, climb.adv = adv, moved
-    loss, climb.reached, climb.gradient = slope(model, moved, goal)
+    loss, reached, climb.gradient, _ = slope(model, moved, goal, doubts)
     climb.rises = climb.rises + (loss > climb.loss)
     climb.loss = loss
-    higher = loss > climb.top_loss
+    higher = climb.live & (reached | (loss > climb.top_loss))
+    climb.live = climb.live & ~reached
     wide = per_sample(higher)
     climb.top = torch.where(wide, moved, climb.top)
     climb.top_gradient = torch.where(wide, climb.gradient, climb.top_gradient)

@@ -10,11 +10,13 @@ from typing import TypeAlias
 
 from robustmix.attacks.apgd import apgd
 from robustmix.attacks.attack import attack, own_keys
-from robustmix.attacks.ball import Norm, check_problem
+from robustmix.attacks.ball import Norm, check_problem, per_sample
+from robustmix.attacks.doubts import Doubts
 from robustmix.attacks.fab import fab_knobs
 from robustmix.attacks.harness import CountingModel, verify
 from robustmix.attacks.losses import Goal, scores, standing
 from robustmix.attacks.outcome import Outcome, Stage
+from robustmix.attacks.search import of_rows, with_rows
 from robustmix.attacks.square import square
 from robustmix.attacks.torchattacks_adapter import Knob, require_torchattacks, torchattack
 from robustmix.errors import UsageError
@@ -154,22 +156,25 @@ def cascade(
         IncompleteError: a member left the ball, or the model returned NaN.
         ValueError: the problem is invalid.
     """
-    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys)
+    doubts = Doubts()
+    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys, doubts=doubts)
     if broken is None:
-        broken = standing(model, images, Goal("ce", labels)).reached
-    found = images.clone()
+        broken = standing(model, images, Goal("ce", labels), doubts).reached
+    doubts.settle()
+    keys, found = keys.to(images.device), images.clone()
     for member in members:
         rows = (~broken).nonzero().flatten()
         counting = CountingModel(model)
         tried, broken, found = ~broken, broken.clone(), found.clone()
         if len(rows):
-            own = fork_keys(keys.to(images.device)[rows], member.number)
+            own = fork_keys(keys[rows], member.number)
             centres, right = images[rows], labels[rows]
             raw = member.attack(counting, centres, right, own)
             checked = verify(counting, centres, right, raw, norm=norm, eps=eps)
-            won = rows[checked.success]
-            broken[won] = True
-            found[won] = checked.attacked.images[checked.success]
+            success, kept = checked.success, of_rows(found, rows)
+            kept = torch.where(per_sample(success), checked.attacked.images, kept)
+            broken = with_rows(broken, rows, success)
+            found = with_rows(found, rows, kept)
         yield Stage(member.name, tried, broken, found, counting.forwards, counting.backwards)
 
 
@@ -211,8 +216,10 @@ def autoattack(
     Reference:
         Croce and Hein 2020, arXiv:2003.01690, section 5.
     """
-    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys)
-    logits = scores(model, images)
+    doubts = Doubts()
+    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys, doubts=doubts)
+    logits = scores(model, images, doubts)
+    doubts.settle()
     members = ensemble(
         norm=norm, eps=eps, num_classes=logits.shape[1], steps=steps, queries=queries
     )

@@ -2,6 +2,7 @@
 
 from typing import Literal, TypeAlias
 
+from robustmix.attacks.doubts import Doubts, doubt
 from robustmix.later import Tensor, nn, torch
 from robustmix.rng import normal, uniform
 from robustmix.types import Model
@@ -104,8 +105,11 @@ def check_problem(
     norm: Norm,
     eps: float,
     keys: Tensor | None,
+    doubts: Doubts | None = None,
 ) -> None:
     """Refuse an invalid problem.
+
+    Whether pixels are outside [0, 1] is left to ``doubts``, if there are some.
 
     Raises:
         ValueError: wrong shapes or types, pixels outside [0, 1], an impossible radius, train mode.
@@ -120,8 +124,12 @@ def check_problem(
     if labels.shape != (len(images),) or labels.dtype != torch.int64:
         raise ValueError(f"expected int64 labels ({len(images)},), got {tuple(labels.shape)}")
     if len(images):
-        low, high = (float(bound) for bound in images.detach().aminmax())
-        if not (low >= 0 and high <= 1):  # also true for NaN
-            raise ValueError(f"expected images in [0, 1], got values in [{low:.6g}, {high:.6g}]")
+        low, high = images.detach().aminmax()
+
+        def out_of_range() -> ValueError:
+            bounds = f"[{float(low):.6g}, {float(high):.6g}]"
+            return ValueError(f"expected images in [0, 1], got values in {bounds}")
+
+        doubt(~((low >= 0) & (high <= 1)), out_of_range, doubts)  # also true for NaN
     if keys is not None and (keys.shape != (len(images),) or keys.dtype != torch.int64):
         raise ValueError(f"expected one int64 key a sample ({len(images)},)")

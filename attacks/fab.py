@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from robustmix.attacks.attack import attack_of
 from robustmix.attacks.ball import Norm, check_problem
+from robustmix.attacks.doubts import Doubts
 from robustmix.attacks.losses import scores
 from robustmix.attacks.torchattacks_adapter import Knob, torchattack
 from robustmix.later import Tensor
@@ -63,10 +64,12 @@ def fab(
     Reference:
         Croce and Hein 2020, arXiv:1907.02044; targeted as in arXiv:2003.01690, section 4.
     """
-    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys)
+    doubts = Doubts()
+    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys, doubts=doubts)
     if steps < 1 or targets < 1:
         raise ValueError(f"expected steps >= 1 and targets >= 1, got {steps} and {targets}")
-    count = min(targets, scores(model, images[:1]).shape[1] - 1)
+    count = min(targets, scores(model, images[:1], doubts).shape[1] - 1)
+    doubts.settle()
     return torchattack(
         model, images, labels, name="FAB", eps=eps, norm=norm, options=fab_knobs(steps, count)
     )

@@ -2,18 +2,22 @@
 
 from robustmix.attacks.attack import attack_of
 from robustmix.attacks.ball import Norm, ascent_direction, check_eval, check_problem
+from robustmix.attacks.doubts import Doubts
 from robustmix.attacks.losses import Goal, slope
 from robustmix.later import Tensor, torch
 from robustmix.types import Model
 
 
-def input_gradient(model: Model, images: Tensor, labels: Tensor) -> Tensor:
+def input_gradient(
+    model: Model, images: Tensor, labels: Tensor, doubts: Doubts | None = None
+) -> Tensor:
     """Take the gradient of the cross-entropy with respect to the images.
 
     Args:
         model: images (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode.
         images: (N, C, H, W) in [0, 1].
         labels: class indices, (N,).
+        doubts: what the caller settles; None: whether logits are finite is looked at here.
 
     Returns:
         (N, C, H, W), detached; of each sample's own loss, whatever the batch.
@@ -23,7 +27,7 @@ def input_gradient(model: Model, images: Tensor, labels: Tensor) -> Tensor:
         IncompleteError: the model returned NaN or infinite logits, or gives no gradient.
     """
     check_eval(model)
-    return slope(model, images, Goal("ce", labels)).gradient
+    return slope(model, images, Goal("ce", labels), doubts).gradient
 
 
 def fgsm_step(images: Tensor, gradient: Tensor, *, eps: float, norm: Norm = "linf") -> Tensor:
@@ -73,8 +77,11 @@ def fgsm(
         >>> fgsm(toward, images, torch.tensor([0]), eps=0.25).flatten().tolist()
         [0.25, 0.75]
     """
-    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys)
-    return fgsm_step(images, input_gradient(model, images, labels), eps=eps, norm=norm)
+    doubts = Doubts()
+    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys, doubts=doubts)
+    gradient = input_gradient(model, images, labels, doubts)
+    doubts.settle()
+    return fgsm_step(images, gradient, eps=eps, norm=norm)
 
 
 def paper_fgsm_step(

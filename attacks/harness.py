@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from robustmix.attacks.ball import Norm, lengths, project
+from robustmix.attacks.doubts import Doubts, doubt, not_finite
 from robustmix.errors import IncompleteError
 from robustmix.later import Tensor, torch
 from robustmix.types import Model
@@ -54,10 +55,8 @@ def rescore(
     Raises:
         ValueError: the attack changed the shape or returned NaN.
     """
-    if adversarial.shape != images.shape:
-        raise ValueError(f"an attack keeps the shape: {images.shape} became {adversarial.shape}")
-    if not bool(torch.isfinite(adversarial).all()):
-        raise ValueError("an attack returned NaN or infinite pixels")
+    _check_shape(images, adversarial)
+    doubt(not_finite(adversarial), _broken_pixels, None)
     adversarial = adversarial.detach()
     size = lengths(adversarial - images, norm=norm)
     outside = torch.maximum(-adversarial, adversarial - 1).amax()
@@ -82,6 +81,7 @@ def verify(
     norm: Norm,
     eps: float,
     targets: Tensor | None = None,
+    doubts: Doubts | None = None,
 ) -> Verified:
     """Score an attack's result, which must lie in the ball and [0, 1] but for rounding.
 
@@ -93,22 +93,50 @@ def verify(
         norm: the norm of the ball.
         eps: its radius, in [0, 1] pixel units.
         targets: classes (N,) that alone count as success; None: any wrong class does.
+        doubts: what the caller settles before the result is used; None: it is checked here.
 
     Raises:
         IncompleteError: the attack left the ball or [0, 1] (``E-ATTACK-BALL``), or a logit is NaN
             or infinite (``E-NONFINITE``), which must never count as a wrong answer.
         ValueError: the attack changed the shape or returned NaN.
     """
+    _check_shape(images, adversarial)
+    own = Doubts() if doubts is None else doubts
+    adversarial = adversarial.detach()
     clipped = adversarial.clamp(0, 1)
-    attacked = rescore(model, images, clipped, norm=norm, eps=eps + BALL_TOLERANCE)
-    left = max(attacked.overshoot, float((adversarial - clipped).abs().amax()) - BALL_TOLERANCE)
-    if left > 0:
-        raise IncompleteError(f"the attack left its ball by {left:.2g}", code="E-ATTACK-BALL")
-    if not bool(torch.isfinite(attacked.logits).all()):
-        raise IncompleteError("the model returned NaN or infinite logits", code="E-NONFINITE")
-    predicted = attacked.logits.argmax(dim=1)
+    own.note(not_finite(clipped), _broken_pixels)
+    moved = clipped - images
+    linf, l2 = lengths(moved, norm="linf"), lengths(moved, norm="l2")
+    beyond = (linf if norm == "linf" else l2) - (eps + BALL_TOLERANCE)
+    outside = (adversarial - clipped).abs().amax() - BALL_TOLERANCE
+    left = torch.maximum(beyond.amax(), outside)
+
+    def left_ball() -> IncompleteError:
+        text = f"the attack left its ball by {float(left):.2g}"
+        return IncompleteError(text, code="E-ATTACK-BALL")
+
+    own.note(left > 0, left_ball)
+    with torch.no_grad():
+        logits = model(clipped)
+    own.note(not_finite(logits), _broken_logits)
+    if doubts is None:
+        own.settle()
+    predicted = logits.argmax(dim=1)
     success = predicted != labels if targets is None else predicted == targets
-    return Verified(attacked, success)
+    return Verified(Attacked(clipped, logits, linf, l2, 0.0), success)
+
+
+def _check_shape(images: Tensor, adversarial: Tensor) -> None:
+    if adversarial.shape != images.shape:
+        raise ValueError(f"an attack keeps the shape: {images.shape} became {adversarial.shape}")
+
+
+def _broken_pixels() -> ValueError:
+    return ValueError("an attack returned NaN or infinite pixels")
+
+
+def _broken_logits() -> IncompleteError:
+    return IncompleteError("the model returned NaN or infinite logits", code="E-NONFINITE")
 
 
 class CountingModel:

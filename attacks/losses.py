@@ -6,6 +6,7 @@ Every loss is signed so that a higher value is a stronger attack.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
+from robustmix.attacks.doubts import Doubts, doubt, not_finite
 from robustmix.errors import IncompleteError
 from robustmix.later import F, Tensor, torch
 from robustmix.types import Model
@@ -158,35 +159,43 @@ class Slope(NamedTuple):
     gradient: Tensor
     """Of the sum of the losses with respect to the images, (N, C, H, W)."""
 
+    logits: Tensor
+    """(N, K), detached."""
 
-def scores(model: Model, images: Tensor) -> Tensor:
+
+def scores(model: Model, images: Tensor, doubts: Doubts | None = None) -> Tensor:
     """Look at images once, without gradients: logits (N, K).
 
-    Raises:
-        IncompleteError: a logit is NaN or infinite (``E-NONFINITE``).
-    """
-    with torch.no_grad():
-        return _finite(model(images.detach()))
-
-
-def standing(model: Model, images: Tensor, goal: Goal) -> Standing:
-    """Score images by one forward pass.
+    Args:
+        model: images (N, C, H, W) in [0, 1] -> logits (N, K).
+        images: (N, C, H, W) in [0, 1].
+        doubts: what the caller settles; None: logits are looked at before they are returned.
 
     Raises:
         IncompleteError: a logit is NaN or infinite (``E-NONFINITE``).
     """
     with torch.no_grad():
-        logits = scores(model, images)
+        return _finite(model(images.detach()), doubts)
+
+
+def standing(model: Model, images: Tensor, goal: Goal, doubts: Doubts | None = None) -> Standing:
+    """Score images by one forward pass; ``doubts`` as of :func:`scores`.
+
+    Raises:
+        IncompleteError: a logit is NaN or infinite (``E-NONFINITE``).
+    """
+    with torch.no_grad():
+        logits = scores(model, images, doubts)
         return Standing(goal.values(logits).to(images.dtype), goal.reached(logits))
 
 
-def slope(model: Model, images: Tensor, goal: Goal) -> Slope:
+def slope(model: Model, images: Tensor, goal: Goal, doubts: Doubts | None = None) -> Slope:
     """Score images and take the gradient of the loss, by one forward and one backward pass.
 
     The losses are summed, not averaged, over the batch: a mean would scale small gradients
     towards zero as the batch grows, and their sign with them. Where the logits do not depend on
     the images by any path that can be differentiated, there is none: an attack that went on with
-    zeros would return the clean images as its best.
+    zeros would return the clean images as its best. ``doubts`` is as of :func:`scores`.
 
     Raises:
         IncompleteError: a logit is NaN or infinite (``E-NONFINITE``), or there is no gradient at
@@ -194,20 +203,20 @@ def slope(model: Model, images: Tensor, goal: Goal) -> Slope:
     """
     with torch.enable_grad():
         probe = images.detach().requires_grad_()
-        logits = _finite(model(probe))
+        logits = _finite(model(probe), doubts)
         loss = goal.values(logits)
         gradient = None
         if loss.requires_grad:
             (gradient,) = torch.autograd.grad(loss.sum(), probe, allow_unused=True)
     if gradient is None:
         raise no_gradient()
-    return Slope(loss.detach().to(images.dtype), goal.reached(logits.detach()), gradient)
+    seen = logits.detach()
+    return Slope(loss.detach().to(images.dtype), goal.reached(seen), gradient, seen)
 
 
-def _finite(logits: Tensor) -> Tensor:
+def _finite(logits: Tensor, doubts: Doubts | None) -> Tensor:
     # argmax of a NaN row names some class, which would count as a success of the attack.
-    if not bool(torch.isfinite(logits.detach()).all()):
-        raise nonfinite_logits()
+    doubt(not_finite(logits), nonfinite_logits, doubts)
     return logits
 
 

@@ -1,10 +1,18 @@
 """Projected gradient ascent in an L-infinity or L2 ball."""
 
 from robustmix.attacks.attack import attack, own_keys
-from robustmix.attacks.ball import Norm, ascent_direction, check_problem, project, start_in_ball
+from robustmix.attacks.ball import (
+    Norm,
+    ascent_direction,
+    check_problem,
+    per_sample,
+    project,
+    start_in_ball,
+)
+from robustmix.attacks.doubts import Doubts
 from robustmix.attacks.losses import Loss, slope, standing
 from robustmix.attacks.outcome import Outcome, Trace
-from robustmix.attacks.search import Leader, plan
+from robustmix.attacks.search import Leader, look_every, of_rows, plan, with_rows
 from robustmix.later import Tensor, torch
 from robustmix.types import Model
 
@@ -80,13 +88,16 @@ def pgd(
         >>> pgd.outcome(toward, image, label, eps=0.25, random_start=False).success.tolist()
         [True]
     """
-    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys)
+    doubts = Doubts()
+    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys, doubts=doubts)
     step_size = _checked_step(steps, step_size, eps / STEPS_TO_EDGE[norm])
     if restarts > 1 and not random_start:
         raise ValueError("restarts without a random start would repeat the same search")
     keys = own_keys(keys, seed, images)
-    tries, planning = plan(model, images, labels, loss=loss, targets=targets, restarts=restarts)
-    record = _Record(images, steps, planning)
+    tries, planning = plan(
+        model, images, labels, loss=loss, targets=targets, restarts=restarts, doubts=doubts
+    )
+    record, every = _Record(images, steps, planning), look_every(images.device)
     for stream, whole in tries:
         rows = record.best.survivors()
         if not len(rows):
@@ -94,23 +105,30 @@ def pgd(
         centres = adv = images[rows]
         if random_start:
             adv = start_in_ball(centres, keys[rows], norm=norm, eps=eps, stream=stream)
-        goal = whole.take(rows)
+        goal, live = whole.take(rows), torch.ones_like(rows, dtype=torch.bool)
         for step in range(steps):
-            value, reached, gradient = slope(model, adv, goal)
-            record.iterate(step, rows, adv, reached, value, gradient)
-            if stop_early and bool(reached.any()):
-                record.last.offer(rows[reached], adv[reached], reached[reached], value[reached])
-                left = ~reached
-                rows, adv, centres, gradient = rows[left], adv[left], centres[left], gradient[left]
-                goal = whole.take(rows)
-                if not len(rows):
-                    break
-            adv = adv + step_size * ascent_direction(gradient, norm=norm)
-            adv = project(centres, adv, norm=norm, eps=eps)
+            value, reached, gradient, _ = slope(model, adv, goal, doubts)
+            record.iterate(step, rows, adv, reached, value, live, gradient)
+            if stop_early:
+                live = live & ~reached
+                if (step + 1) % every == 0 and len(left := live.nonzero().flatten()) < len(rows):
+                    record.last.offer(rows, adv, reached, value, among=~live)
+                    rows, adv, centres, gradient, live = (
+                        each[left] for each in (rows, adv, centres, gradient, live)
+                    )
+                    goal = whole.take(rows)
+                    if not len(rows):
+                        break
+            moved = adv + step_size * ascent_direction(gradient, norm=norm)
+            moved = project(centres, moved, norm=norm, eps=eps)
+            # Who is done but not yet left out stands still; where all is left out at once, no one.
+            still = stop_early and every > 1
+            adv = torch.where(per_sample(live), moved, adv) if still else moved
         if len(rows):
-            value, reached = standing(model, adv, goal)
-            record.iterate(steps, rows, adv, reached, value)
-            record.last.offer(rows, adv, reached, value)
+            value, reached = standing(model, adv, goal, doubts)
+            record.iterate(steps, rows, adv, reached, value, live)
+            record.last.offer(rows, adv, reached | ~live, value)
+    doubts.settle()
     return record.outcome()
 
 
@@ -139,15 +157,18 @@ class _Record:
         adv: Tensor,
         reached: Tensor,
         loss: Tensor,
+        live: Tensor,
         gradient: Tensor | None = None,
     ) -> None:
-        """Note the iterates of some samples after so many steps, and the gradient there."""
-        self.best.offer(rows, adv, reached, loss)
-        self.reached_at[step, rows] |= reached
-        self.loss_at[step, rows] = self.loss_at[step, rows].maximum(loss)
-        self.forwards[rows] += 1
+        """Note the live iterates of some samples after so many steps, and the gradient there."""
+        self.best.offer(rows, adv, reached, loss, among=live)
+        there, highest = self.reached_at[step], self.loss_at[step]
+        now = torch.where(live, loss, -torch.inf)
+        self.reached_at[step] = with_rows(there, rows, of_rows(there, rows) | (reached & live))
+        self.loss_at[step] = with_rows(highest, rows, of_rows(highest, rows).maximum(now))
+        self.forwards = with_rows(self.forwards, rows, of_rows(self.forwards, rows) + live)
         if gradient is not None:
-            self.backwards[rows] += 1
+            self.backwards = with_rows(self.backwards, rows, of_rows(self.backwards, rows) + live)
             if self.zero_gradient is None:  # the first gradient is taken of all samples
                 self.zero_gradient = (gradient == 0).flatten(1).to(loss.dtype).mean(dim=1)
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from robustmix.attacks.attack import attack, own_keys
 from robustmix.attacks.ball import Norm, check_problem, lengths, per_sample
-from robustmix.attacks.losses import Goal, Loss, standing
+from robustmix.attacks.doubts import Doubts
+from robustmix.attacks.losses import Goal, Loss, Standing, standing
 from robustmix.attacks.outcome import Outcome
-from robustmix.attacks.search import Leader
+from robustmix.attacks.search import Leader, look_every, of_rows, with_rows
 from robustmix.later import Tensor, torch
 from robustmix.rng import uniform
 from robustmix.types import Model
@@ -80,36 +81,36 @@ def square(
     Reference:
         Andriushchenko et al. 2020, arXiv:1912.00049, algorithms 1 to 3 and section 4.
     """
-    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys)
+    doubts = Doubts()
+    check_problem(model, images, labels, norm=norm, eps=eps, keys=keys, doubts=doubts)
     if queries < 1 or not 0 < p_init <= 1:
         raise ValueError(f"expected queries >= 1 and p_init in (0, 1], got {queries}, {p_init}")
     goal = Goal(loss, labels, targets, reach=targets is not None)
     keys = own_keys(keys, seed, images)
-    best = Leader(images)
+    best, every = Leader(images), look_every(images.device)
     used = torch.ones(len(images), dtype=torch.int64, device=images.device)
-    rows = best.survivors()
-    proposals = queries - 1
-    if len(rows):
+    search, own = _Search(best.survivors(), images, images, best.loss, ~best.reached), goal
+    if len(images):
         start = _start(images, keys, norm, eps)
-        value, reached = standing(model, start, goal)
-        best.offer(rows, start, reached, value)
-    for first in range(0, proposals, _BLOCK):
-        rows = best.survivors()
-        if not len(rows):
-            break
-        draws = _draw_block(keys[rows], images.shape[1], 1 + first // _BLOCK)
-        for proposal in range(first, min(first + _BLOCK, proposals)):
-            centres, adv = images[rows], best.images[rows]
-            share = patch_share(proposal, p_init=p_init, of=queries if reschedule else None)
-            propose = _propose_linf if norm == "linf" else _propose_l2
-            tried = propose(centres, adv, draws.at(proposal - first), share, eps)
-            value, reached = standing(model, tried, goal.take(rows))
-            best.offer(rows, tried, reached, value)
-            used[rows] += 1
-            if bool(reached.any()):
-                rows, draws = rows[~reached], draws.only(~reached)
-                if not len(rows):
-                    break
+        search.keep(start, standing(model, start, goal, doubts))
+    draws = _Draws(keys[:, None], keys[:, None])  # none yet
+    propose = _propose_linf if norm == "linf" else _propose_l2
+    for proposal in range(queries - 1):
+        at = proposal % _BLOCK
+        if at % every == 0 and len(left := search.live.nonzero().flatten()) < len(search.rows):
+            search.offer_to(best, among=~search.live)
+            search, draws = search.only(left), draws.only(left)
+            own = goal.take(search.rows)
+            if not len(left):
+                break
+        if at == 0:
+            draws = _draw_block(keys[search.rows], images.shape[1], 1 + proposal // _BLOCK)
+        share = patch_share(proposal, p_init=p_init, of=queries if reschedule else None)
+        tried = propose(search.centres, search.top, draws.at(at), share, eps)
+        used = with_rows(used, search.rows, of_rows(used, search.rows) + search.live)
+        search.keep(tried, standing(model, tried, own, doubts))
+    search.offer_to(best)
+    doubts.settle()
     return Outcome(
         images=best.images,
         success=best.reached,
@@ -129,8 +130,33 @@ class _Draws:
     def at(self, proposal: int) -> "_Draws":
         return _Draws(self.places[:, proposal], self.signs[:, proposal])
 
-    def only(self, keep: Tensor) -> "_Draws":
-        return _Draws(self.places[keep], self.signs[keep])
+    def only(self, left: Tensor) -> "_Draws":
+        return _Draws(self.places[left], self.signs[left])
+
+
+@dataclass
+class _Search:
+    """The samples that are searched; one row a sample in every field."""
+
+    rows: Tensor  # in the caller's batch
+    centres: Tensor
+    top: Tensor  # the image that reached the goal, else that of highest loss, and its loss
+    top_loss: Tensor
+    live: Tensor  # whether no image has reached the goal yet
+
+    def keep(self, tried: Tensor, stood: Standing) -> None:
+        """Keep the images that are better, of samples that are not done."""
+        better = self.live & (stood.reached | (stood.loss > self.top_loss))
+        self.top = torch.where(per_sample(better), tried, self.top)
+        self.top_loss = torch.where(better, stood.loss, self.top_loss)
+        self.live = self.live & ~stood.reached
+
+    def offer_to(self, best: Leader, among: Tensor | None = None) -> None:
+        best.offer(self.rows, self.top, ~self.live, self.top_loss, among=among)
+
+    def only(self, left: Tensor) -> "_Search":
+        whole = (self.rows, self.centres, self.top, self.top_loss, self.live)
+        return _Search(*(each[left] for each in whole))
 
 
 def _draw_block(keys: Tensor, channels: int, stream: int) -> _Draws:

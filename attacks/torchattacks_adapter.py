@@ -21,6 +21,7 @@ import numpy as np
 
 from robustmix.attacks.attack import Attack, attack_of
 from robustmix.attacks.ball import Norm, check_problem, lengths
+from robustmix.attacks.doubts import Doubts, not_finite
 from robustmix.attacks.harness import BALL_TOLERANCE
 from robustmix.errors import IncompleteError, UsageError, unknown_name
 from robustmix.later import Tensor, torch
@@ -94,14 +95,16 @@ def torchattack(
         IncompleteError: an attack with a radius left its ball (``E-ATTACK-BALL``).
         ValueError: the problem is invalid.
     """
-    check_problem(model, images, labels, norm=norm, eps=eps, keys=None)
+    doubts = Doubts()
+    check_problem(model, images, labels, norm=norm, eps=eps, keys=None, doubts=doubts)
     kind = _find(name)
     knobs = _knobs(kind, name, norm=norm, eps=eps, seed=seed, options=options or {})
     if not len(images) or eps == 0:  # some attacks divide by either
+        doubts.settle()
         return images.clone()
     from robustmix.attacks.stand_in import StandIn
 
-    stand_in = StandIn(model, images)
+    stand_in = StandIn(model, images, doubts)
     with _preserved(images.device, seed), _silence():
         attack = kind(stand_in, **knobs)
         if targets is not None:
@@ -109,7 +112,9 @@ def torchattack(
                 raise UsageError(f"torchattacks:{name} has no targeted form", code="E-TARGETED")
             attack.set_mode_targeted_by_label(quiet=True)
         found = attack(images.detach().clone(), labels if targets is None else targets)
-    return _inside(name, images, found.detach(), norm=norm, eps=eps)
+    inside = _inside(name, images, found.detach(), norm=norm, eps=eps, doubts=doubts)
+    doubts.settle()
+    return inside
 
 
 def foreign_attack(name: str) -> Attack[...]:
@@ -210,21 +215,30 @@ def _knobs(
     return {key: value for key, value in ours.items() if key in accepted} | dict(options)
 
 
-def _inside(name: str, images: Tensor, found: Tensor, *, norm: Norm, eps: float) -> Tensor:
+def _inside(
+    name: str, images: Tensor, found: Tensor, *, norm: Norm, eps: float, doubts: Doubts
+) -> Tensor:
     """Clip the result; what an attack without a radius left outside becomes clean."""
-    if found.shape != images.shape or not bool(torch.isfinite(found).all()):
-        raise IncompleteError(f"torchattacks:{name} returned broken images", code="E-ATTACK-BALL")
+
+    def broken() -> IncompleteError:
+        text = f"torchattacks:{name} returned broken images"
+        return IncompleteError(text, code="E-ATTACK-BALL")
+
+    if found.shape != images.shape:
+        raise broken()
+    doubts.note(not_finite(found), broken)
     clipped = found.clamp(0, 1)
     beyond = lengths(clipped - images, norm=norm) - eps
-    out_of_range = float((found - clipped).abs().amax())
     outside = beyond > BALL_TOLERANCE
     if name in MINIMUM_NORM:
         return torch.where(outside.view(-1, 1, 1, 1), images, clipped)
-    left = max(float(beyond.amax()), out_of_range)
-    if left > BALL_TOLERANCE:
-        raise IncompleteError(
-            f"torchattacks:{name} left its ball by {left:.2g}", code="E-ATTACK-BALL"
-        )
+    left = torch.maximum(beyond.amax(), (found - clipped).abs().amax())
+
+    def left_ball() -> IncompleteError:
+        text = f"torchattacks:{name} left its ball by {float(left):.2g}"
+        return IncompleteError(text, code="E-ATTACK-BALL")
+
+    doubts.note(left > BALL_TOLERANCE, left_ball)
     return clipped
 
 

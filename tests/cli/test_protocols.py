@@ -68,7 +68,7 @@ def test_a_dry_run_says_what_would_be_run_and_runs_nothing(
     assert all(len(line) <= 100 for line in shown.splitlines())
     rows = {line.split()[0]: line.split()[1:5] for line in shown.splitlines() if line.strip()}
     assert rows["corruption"] == ["10", "24", "240", "0"]
-    assert rows["fgsm"] == ["10", "24", "264", "24"]
+    assert rows["fgsm"] == ["10", "24", "240", "24"]
     assert "data: digits (test), 24 of 500 images" in shown
     assert "corruption: generated images" in shown
     assert not (tmp_path / "out").exists()

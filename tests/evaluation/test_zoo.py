@@ -66,8 +66,8 @@ def test_they_run_last_and_are_recomputed_from_their_rows(report: Report) -> Non
     assert part.params["options"] == TWENTY
     assert part.metrics["error"].n == 500
     assert part.details["steps"] == 20
-    # 20 steps of one pass each way, the gradient of the clean image, three scorings.
-    assert part.details["forwards"] == 500 * (20 + 1 + 3)
+    # 20 steps of one pass each way, the clean image and its gradient, two scorings.
+    assert part.details["forwards"] == 500 * (20 + 1 + 2)
     assert part.details["backwards"] == 500 * 21
 
 

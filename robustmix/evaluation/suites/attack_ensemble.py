@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustmix.attacks import ATTACKS, CountingModel, Member, input_gradient
+from robustmix.attacks import ATTACKS, CountingModel, Member
 from robustmix.attacks.autoattack import fork_keys
+from robustmix.attacks.doubts import Doubts
 from robustmix.evaluation.params import eps_name, recorded
 from robustmix.evaluation.suite import (
     Batch,
@@ -22,7 +23,7 @@ from robustmix.evaluation.suite import (
     Passes,
     same_predictions,
 )
-from robustmix.evaluation.suites.attack_rows import cost, pinned, rounded, scored, zeros_of
+from robustmix.evaluation.suites.attack_rows import cost, pinned, rounded, scored, unattacked
 from robustmix.evaluation.suites.attack_work import (
     BLOCK,
     SCORES,
@@ -73,7 +74,7 @@ class Ensemble(PreparedAttack):
         """Bound the members' passes, as if no sample were broken."""
         grades = (1 + TARGETS) * (self.steps + 1)
         fab = TARGETS * self.steps  # each with up to four further passes of its searches
-        forwards = n * (3 + grades + 5 * fab + self.queries + 4 * SCORES)
+        forwards = n * (2 + grades + 5 * fab + self.queries + 4 * SCORES)
         backwards = n * (1 + grades + fab + TARGETS)
         return Passes(len(self.members) + 1, forwards, backwards, most=True)
 
@@ -104,23 +105,21 @@ class Ensemble(PreparedAttack):
         return parts
 
     def _clean(self, tools: Tools, batch: Batch) -> Mapping[str, Columns]:
-        images, model = batch.pixels(), tools.context.model
-        gradient = input_gradient(model, images, batch.labels)
-        found = scored(model, batch, images, images, norm=self.norm, eps=0.0)
-        extra = {
-            "zero_gradient": zeros_of(gradient),
-            "clipped": torch.zeros(len(images)),
-            "uint8_correct": found["logits"].argmax(dim=1) == batch.labels,
-        }
-        return {"clean": tools.own(batch) | found | extra | cost(2, 1, len(images))}
+        images, doubts = batch.pixels(), Doubts()
+        found, _ = unattacked(tools.context.model, batch, images, doubts)
+        doubts.settle()
+        extra = {"uint8_correct": found["logits"].argmax(dim=1) == batch.labels}
+        return {"clean": tools.own(batch) | found | extra | cost(1, 1, len(images))}
 
     def _member(self, tools: Tools, member: Member, batch: Batch) -> Mapping[str, Columns]:
         images, model, eps = batch.pixels(), CountingModel(tools.context.model), float(self.eps)
         keys = sample_keys(tools.context.seed, self.entry, eps_name(self.eps), 0, batch.sample_ids)
         own = fork_keys(keys.to(images.device), member.number)
         raw = member.attack(model, images, batch.labels, own)
-        found = scored(model, batch, images, raw, norm=self.norm, eps=eps)
-        again = rounded(model, batch, images, raw, norm=self.norm, eps=eps)
+        ball: dict[str, Any] = {"norm": self.norm, "eps": eps, "doubts": (doubts := Doubts())}
+        found = scored(model, batch, images, raw, **ball)
+        again = rounded(model, batch, images, raw, **ball)
+        doubts.settle()
         extra = {
             "zero_gradient": torch.zeros(len(images)),  # that of the clean image counts
             "clipped": pinned(images, raw, eps=eps),

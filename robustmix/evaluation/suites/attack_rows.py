@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
-from robustmix.attacks import CountingModel, Norm, input_gradient, verify
+from robustmix.attacks import Goal, Norm, slope, verify
+from robustmix.attacks.doubts import Doubts, not_finite
 from robustmix.errors import IncompleteError, UsageError
 from robustmix.evaluation.params import eps_name, read_fraction
 from robustmix.evaluation.suite import Batch, Columns, Context
@@ -112,31 +113,52 @@ def taken(rows: Columns, batch: Batch) -> Columns:
 
 
 def scored(
-    model: Model, batch: Batch, images: Tensor, raw: Tensor, *, norm: Norm, eps: float
+    model: Model,
+    batch: Batch,
+    images: Tensor,
+    raw: Tensor,
+    *,
+    norm: Norm,
+    eps: float,
+    doubts: Doubts,
 ) -> Columns:
     """Check an attack's images, score them, and give ``logits``, ``linf`` and ``l2``.
+
+    What the check finds is left to ``doubts``, which the caller settles once a batch.
 
     Raises:
         IncompleteError: they are no images (``E-ATTACK-RESULT``), they lie outside the ball
             (``E-ATTACK-BALL``), or a logit is not finite (``E-NONFINITE``).
     """
-    if raw.shape != images.shape or not bool(torch.isfinite(raw).all()):
-        raise IncompleteError(
-            "the attack returned NaN, infinite pixels, or images of another shape",
-            "mend the attack, or leave it out",
-            code="E-ATTACK-RESULT",
-        )
-    found = verify(model, images, batch.labels, raw, norm=norm, eps=eps).attacked
+    if raw.shape != images.shape:
+        raise _no_images()
+    doubts.note(not_finite(raw), _no_images)
+    found = verify(model, images, batch.labels, raw, norm=norm, eps=eps, doubts=doubts).attacked
     return {"logits": found.logits, "linf": found.linf, "l2": found.l2}
 
 
-def unattacked(model: CountingModel, batch: Batch, images: Tensor, norm: Norm) -> Columns:
-    """Give the rows of radius 0, and the share of zero entries in the gradient there."""
-    gradient = input_gradient(model, images, batch.labels)
-    return scored(model, batch, images, images, norm=norm, eps=0.0) | {
-        "zero_gradient": zeros_of(gradient),
-        "clipped": torch.zeros(len(images)),
+def _no_images() -> IncompleteError:
+    return IncompleteError(
+        "the attack returned NaN, infinite pixels, or images of another shape",
+        "mend the attack, or leave it out",
+        code="E-ATTACK-RESULT",
+    )
+
+
+def unattacked(
+    model: Model, batch: Batch, images: Tensor, doubts: Doubts
+) -> tuple[Columns, Tensor]:
+    """Give the rows of radius 0, and the gradient there, of one forward and one backward pass."""
+    found = slope(model, images, Goal("ce", batch.labels), doubts)
+    nothing = torch.zeros(len(images), device=images.device)
+    rows = {
+        "logits": found.logits,
+        "linf": nothing,
+        "l2": nothing,
+        "zero_gradient": zeros_of(found.gradient),
+        "clipped": nothing,
     }
+    return rows, found.gradient
 
 
 def zeros_of(gradient: Tensor) -> Tensor:
@@ -145,12 +167,20 @@ def zeros_of(gradient: Tensor) -> Tensor:
 
 
 def rounded(
-    model: Model, batch: Batch, images: Tensor, raw: Tensor, *, norm: Norm, eps: float
+    model: Model,
+    batch: Batch,
+    images: Tensor,
+    raw: Tensor,
+    *,
+    norm: Norm,
+    eps: float,
+    doubts: Doubts,
 ) -> Columns:
     """Score an attack's images after rounding to the 256 levels that a file can hold."""
     half_level = 1 / 510
     wide = eps + half_level * (1 if norm == "linf" else math.sqrt(images[0].numel()))
-    return scored(model, batch, images, (raw * 255).round() / 255, norm=norm, eps=wide)
+    levels = (raw * 255).round() / 255
+    return scored(model, batch, images, levels, norm=norm, eps=wide, doubts=doubts)
 
 
 def pinned(images: Tensor, adversarial: Tensor, *, eps: float) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustmix.attacks import Attack, input_gradient, options_of, verify
+from robustmix.attacks import Attack, options_of, verify
+from robustmix.attacks.doubts import Doubts
 from robustmix.errors import IncompleteError
 from robustmix.evaluation.params import eps_name, exact_name, recorded
 from robustmix.evaluation.suite import Batch, Columns, Context, Done, Part, Passes
@@ -20,7 +21,7 @@ from robustmix.evaluation.suites.attack_rows import (
     pinned,
     rounded,
     scored,
-    zeros_of,
+    unattacked,
 )
 from robustmix.evaluation.suites.attack_work import SCORES, PreparedAttack, Tools
 from robustmix.later import torch
@@ -72,7 +73,7 @@ class Search(PreparedAttack):
         searches, subset = len(self.radii) - 1, min(n, self.convergence_samples)
         goals = self.restarts * (self.targets or 1)
         grades, around = goals * self.steps, goals * SCORES
-        forwards = n * (3 + searches * (grades + around)) + subset * (2 * grades + around)
+        forwards = n * (2 + searches * (grades + around)) + subset * (2 * grades + around)
         backwards = n * (1 + searches * grades) + subset * 2 * grades
         return Passes(searches + 3, forwards, backwards, most=True)
 
@@ -97,17 +98,15 @@ class Search(PreparedAttack):
         return [*parts, Part("2k", longer, compute, select=survivors, block=BLOCK)]
 
     def _identity(self, tools: Tools, batch: Batch) -> Mapping[str, Columns]:
-        images, model = batch.pixels(), tools.context.model
-        gradient = input_gradient(model, images, batch.labels)
-        rows = scored(model, batch, images, images, norm=self.norm, eps=0.0)
+        images, doubts = batch.pixels(), Doubts()
+        rows, _ = unattacked(tools.context.model, batch, images, doubts)
+        doubts.settle()
         pred = rows["logits"].argmax(dim=1)
         found = {
-            "zero_gradient": zeros_of(gradient),
-            "clipped": torch.zeros(len(images)),
             "first_step": torch.where(pred == batch.labels, NEVER, 0).int(),
             "last_pred": pred.int(),
         }
-        return {IDENTITY: tools.own(batch) | rows | found | cost(2, 1, len(images), torch.int64)}
+        return {IDENTITY: tools.own(batch) | rows | found | cost(1, 1, len(images), torch.int64)}
 
     def _search(
         self,
@@ -130,20 +129,22 @@ class Search(PreparedAttack):
                 "register it without traced=True",
                 code="E-ATTACK-RESULT",
             )
-        last = verify(model, images, labels, found.last, norm=norm, eps=radius).attacked
+        ball: dict[str, Any] = {"norm": norm, "eps": radius, "doubts": (doubts := Doubts())}
+        last = verify(model, images, labels, found.last, **ball).attacked
         shared = tools.own(batch) | {
             "zero_gradient": found.zero_gradient,
             "clipped": pinned(images, found.images, eps=radius),
             "first_step": found.first_step,
             "last_pred": last.logits.argmax(dim=1).int(),
         }
-        best = scored(model, batch, images, found.images, norm=norm, eps=radius)
+        best = scored(model, batch, images, found.images, **ball)
         # Two scorings: of the best image and of the last one.
         passes = {"forwards": found.forwards + 2, "backwards": found.backwards}
         rows = {conditions[0]: shared | best | passes}
         for condition in conditions[1:]:
-            again = rounded(model, batch, images, found.images, norm=norm, eps=radius)
+            again = rounded(model, batch, images, found.images, **ball)
             rows[condition] = shared | again | cost(1, 0, len(images), torch.int64)
+        doubts.settle()
         return rows
 
     def _options(self, attack: Attack[...], eps: Fraction, steps: int) -> dict[str, Any]:

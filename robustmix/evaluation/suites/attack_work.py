@@ -21,8 +21,8 @@ from robustmix.attacks import (
     CountingModel,
     Norm,
     find_attack,
-    input_gradient,
 )
+from robustmix.attacks.doubts import Doubts
 from robustmix.errors import IncompleteError, RobustmixError
 from robustmix.evaluation.faults import out_of_memory
 from robustmix.evaluation.params import eps_name, exact_name, recorded
@@ -46,7 +46,7 @@ from robustmix.evaluation.suites.attack_rows import (
     rounded,
     scored,
     taken,
-    zeros_of,
+    unattacked,
 )
 from robustmix.later import Tensor, torch
 from robustmix.metrics.attacked import (
@@ -301,8 +301,8 @@ class EachRadius(PreparedAttack):
             return Passes(len(self.radii) + 1, None, None)
         goals = self._told("restarts", 1) * (self._told("targets", 0) or 1)
         searches = len(self.radii) - 1
-        # A search and the gradient at the clean image, then the clean and the rounded images.
-        forwards = searches * (goals * (each * (steps + queries) + SCORES) + 2) + 2
+        # A search and the gradient at the clean image, then the rounded images.
+        forwards = searches * (goals * (each * (steps + queries) + SCORES) + 2) + 1
         backwards = searches * (goals * (steps + 1) + 1)
         return Passes(len(self.radii) + 1, n * forwards, n * backwards, most=True)
 
@@ -320,23 +320,24 @@ class EachRadius(PreparedAttack):
 
     def _rows(self, tools: Tools, eps: Fraction, batch: Batch) -> Mapping[str, Columns]:
         images, model, radius = batch.pixels(), tools.context.model, float(eps)
-        zero = zeros_of(input_gradient(model, images, batch.labels))
+        doubts = Doubts()
+        clean, _ = unattacked(model, batch, images, doubts)
         raw, forwards, backwards = self._attacked(tools, eps, images, batch)
-        found = scored(model, batch, images, raw, norm=self.norm, eps=radius)
+        ball: dict[str, Any] = {"norm": self.norm, "eps": radius, "doubts": doubts}
+        found = scored(model, batch, images, raw, **ball)
         shared = tools.own(batch) | {
-            "zero_gradient": zero,
+            "zero_gradient": clean["zero_gradient"],
             "clipped": pinned(images, raw, eps=radius),
         }
         # The gradient at the clean image is charged to the attack, and the scoring of its images.
         spent = {"forwards": forwards + 2, "backwards": backwards + 1}
         rows = {eps_name(eps): shared | found | spent}
         if eps == self.eps:
-            once = cost(1, 0, len(images))
-            identity = scored(model, batch, images, images, norm=self.norm, eps=0.0)
-            again = rounded(model, batch, images, raw, norm=self.norm, eps=radius)
-            unclipped = {"clipped": torch.zeros(len(images))}
-            rows[IDENTITY] = shared | unclipped | identity | once
-            rows[eight_bit_name(eps)] = shared | again | once
+            again = rounded(model, batch, images, raw, **ball)
+            # The clean images were scored on the way to their gradient.
+            rows[IDENTITY] = shared | clean | cost(0, 0, len(images))
+            rows[eight_bit_name(eps)] = shared | again | cost(1, 0, len(images))
+        doubts.settle()
         return rows
 
     def _attacked(
@@ -350,7 +351,7 @@ class EachRadius(PreparedAttack):
             found = self._called(
                 partial(tools.attack.outcome, model, images, batch.labels, **knobs)
             )
-            return found.images, found.forwards.cpu().double(), found.backwards.cpu().double()
+            return found.images, found.forwards.double(), found.backwards.double()
         # Others' code may draw from torch's own stream; the same batch must give the same again.
         devices = [images.device] if images.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
@@ -420,9 +421,9 @@ class OneStep(PreparedAttack):
         return self.sweep
 
     def passes(self, n: int) -> Passes:
-        """Count a gradient, and a scoring of every radius and of the rounded images."""
+        """Count a gradient, and a scoring of every other radius and of the rounded images."""
         radii = len(self.radii)
-        return Passes(radii + 1, (radii + 2) * n, n)
+        return Passes(radii + 1, (radii + 1) * n, n)
 
     def parts(self, context: Context) -> list[Part]:
         """List one pass over all radii."""
@@ -431,24 +432,26 @@ class OneStep(PreparedAttack):
 
     def _rows(self, tools: Tools, batch: Batch) -> Mapping[str, Columns]:
         images, model, norm = batch.pixels(), tools.context.model, self.norm
-        gradient = input_gradient(model, images, batch.labels)
+        doubts = Doubts()
+        unmoved, gradient = unattacked(model, batch, images, doubts)
         # The attack is this direction and a length: calling it would take a gradient a radius.
         direction = pkgutil.resolve_name(ATTACKS.row(self.attack).direction)(gradient, norm=norm)
-        clean = tools.own(batch) | {"zero_gradient": zeros_of(gradient)}
+        clean = tools.own(batch) | {"zero_gradient": unmoved["zero_gradient"]}
         rows: dict[str, Columns] = {}
         for eps in self.radii:
+            if not eps:  # was scored on the way to the gradient, which its row bears the cost of
+                rows[eps_name(eps)] = clean | unmoved | cost(1, 1, len(images), torch.int32)
+                continue
             length = float(eps)
             free = images + length * direction
             raw = free.clamp(0, 1)
             clipped = ((free < 0) | (free > 1)).flatten(1).float().mean(dim=1)
-            # The row of radius 0 also bears the cost of the gradient.
-            passes = cost(1 if eps else 2, 0 if eps else 1, len(images), torch.int32)
-            shared = clean | {"clipped": clipped} | passes
-            rows[eps_name(eps)] = shared | scored(model, batch, images, raw, norm=norm, eps=length)
+            shared = clean | {"clipped": clipped} | cost(1, 0, len(images), torch.int32)
+            ball: dict[str, Any] = {"norm": norm, "eps": length, "doubts": doubts}
+            rows[eps_name(eps)] = shared | scored(model, batch, images, raw, **ball)
             if eps == self.eps:
-                rows[eight_bit_name(eps)] = shared | rounded(
-                    model, batch, images, raw, norm=norm, eps=length
-                )
+                rows[eight_bit_name(eps)] = shared | rounded(model, batch, images, raw, **ball)
+        doubts.settle()
         return rows
 
     def numbers(self, rows: Rows) -> Numbers:
