@@ -1,40 +1,49 @@
-"""Where the time of the attack suites goes, and PGD beside that of torchattacks.
+"""Where the time of the attack suites goes, and FGSM and PGD beside bare loops and other libraries.
 
-    python benchmarks/attacks.py [--n 16] [--repeats 5] [--threads 2] [--arch resnet18]
-                                 [--device cpu] [--out FILE.json]
+    PYTHONPATH=PEERS python benchmarks/attacks.py [--n 4] [--repeats 5] [--rounds 9] [--threads 1]
+                                 [--arch resnet18] [--device cpu] [--out FILE.json]
 
 First question: which share of a suite's wall time its model spends forward and backward. The model
 is asked through a clock that runs from the start of a forward pass to its end, and from the moment
 a gradient enters the logits until it has reached the images. Two suites: ``fgsm`` with its sweep of
 nine radii, and ``pgd`` with 20 steps, engine, checks, scores and rows included.
 
-Second question: PGD-20 here, with its per-sample record (best and last image, success and loss at
-every step, passes), beside ``torchattacks.PGD`` of as many steps, in turn in one process on the
-same pixels: alone, which returns images and says nothing of whether they are misclassified, and
-with the forward pass that tells. Ratios are of the same round and, on a CPU, of the process's CPU
-seconds, so that a busy machine does not decide.
+Second question: FGSM and PGD here, with all that their outcomes tell of each sample (for PGD best
+and last image, success and loss at every step, passes), and of a model that checks its pixels,
+beside bare loops of a few lines over the bare network, and beside torchattacks, foolbox and
+adversarial-library (``pip install --target PEERS foolbox adv-lib``), as far as they are installed,
+all given the bare network. All in turn in one process on the same pixels. Ratios are of the same
+round and, on a CPU, of the process's CPU seconds, so that a busy machine does not decide.
 """
 
 import argparse
+import importlib.metadata
 import json
 import platform
 import statistics
+import sys
 import time
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import robustmix
-from robustmix.attacks import pgd
+from robustmix.attacks import fgsm, pgd
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.evaluation.suites.attack import Attack
 from robustmix.models.registry import build_model
 from robustmix.models.robust_model import RobustModel
 from robustmix.rng import sample_keys
 
-EPS, STEPS = 8 / 255, 20
+EPS, STEPS = 8 / 255, 10
+MEAN, STD = 0.5, 0.25
+GOAL = 1.02
+"""Most that robustmix's time may be of the bare loop's."""
 
 
 def make_images(n: int) -> ImageSet:
@@ -49,8 +58,8 @@ def make_images(n: int) -> ImageSet:
         labels=torch.randint(100, (n,), generator=generator),
         sample_ids=tuple(f"random/test/{i}" for i in range(n)),
         class_names=tuple(map(str, range(100))),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
+        mean=(MEAN,) * 3,
+        std=(STD,) * 3,
     )
 
 
@@ -120,7 +129,7 @@ def share_of_model(
 def wrap(net: nn.Module) -> RobustModel:
     """Return a network as the toolkit evaluates it."""
     return RobustModel(
-        net, mean=(0.5,) * 3, std=(0.25,) * 3, num_classes=100, input_size=(3, 32, 32)
+        net, mean=(MEAN,) * 3, std=(STD,) * 3, num_classes=100, input_size=(3, 32, 32)
     )
 
 
@@ -132,50 +141,160 @@ def timed(call: Callable[[], object], device: torch.device) -> dict[str, float]:
     return {"wall_s": wall, "s": time.process_time() - cpu if device.type == "cpu" else wall}
 
 
-def beside_torchattacks(
-    model: RobustModel, data: ImageSet, repeats: int, device: torch.device
-) -> list[dict[str, dict[str, float]]]:
-    """Return the seconds of both implementations of PGD, round by round."""
+class Bare(nn.Module):
+    """A network of pixels in [0, 1] that checks nothing."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits."""
+        logits: Tensor = self.net((images - MEAN) / STD)
+        return logits
+
+
+def gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the gradient of the summed cross-entropy with respect to the images."""
+    probe = images.detach().requires_grad_()
+    loss = F.cross_entropy(model(probe), labels, reduction="sum")
+    return torch.autograd.grad(loss, probe)[0]
+
+
+def bare_fgsm(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Make one signed step."""
+    return (images + EPS * gradient(model, images, labels).sign()).clamp(0, 1)
+
+
+def bare_pgd(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Make signed steps from a random start, as every textbook has it."""
+    found = (images + torch.empty_like(images).uniform_(-EPS, EPS)).clamp(0, 1)
+    for _ in range(STEPS):
+        found = found + EPS / 4 * gradient(model, found, labels).sign()
+        found = (images + (found - images).clamp(-EPS, EPS)).clamp(0, 1)
+    return found
+
+
+def scored(model: nn.Module, found: Tensor, labels: Tensor) -> Tensor:
+    """Tell whether images are misclassified."""
+    with torch.no_grad():
+        return model(found).argmax(dim=1) != labels
+
+
+Call = Callable[[], object]
+
+
+def own_and_bare(
+    robust: RobustModel, bare: nn.Module, images: Tensor, labels: Tensor, keys: Tensor
+) -> dict[str, dict[str, Call]]:
+    """Return robustmix's attacks and the bare loops, images alone and with their scores."""
+    return {
+        "fgsm": {
+            "robustmix": lambda: fgsm(robust, images, labels, eps=EPS),
+            "bare": lambda: bare_fgsm(bare, images, labels),
+        },
+        "pgd": {
+            # Success and the last image's score are part of what it tells.
+            "robustmix": lambda: pgd.outcome(
+                robust, images, labels, eps=EPS, steps=STEPS, keys=keys
+            ),
+            "bare": lambda: scored(bare, bare_pgd(bare, images, labels), labels),
+        },
+    }
+
+
+def torchattacks_calls(bare: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Call]:
+    """Return torchattacks' attacks; they return images alone, so that PGD is scored here."""
     import torchattacks
 
-    images = data.pixels.take(torch.arange(len(data))).to(device).float() / 255
-    labels = data.labels.to(device)
-    theirs = torchattacks.PGD(model, eps=EPS, alpha=EPS / 4, steps=STEPS, random_start=True)
-    keys = sample_keys(0, "pgd", "8/255", 0, data.sample_ids)
-
-    def ours() -> None:
-        pgd(model, images, labels, eps=EPS, steps=STEPS, keys=keys)
-
-    def package() -> Tensor:
-        found: Tensor = theirs(images, labels)
-        return found
-
-    def package_scored() -> Tensor:
-        found = package()
-        with torch.no_grad():
-            return model(found).argmax(dim=1) != labels
-
-    calls: dict[str, Callable[[], object]] = {
-        "ours": ours,
-        "torchattacks": package,
-        "torchattacks scored": package_scored,
+    one = torchattacks.FGSM(bare, eps=EPS)
+    many = torchattacks.PGD(bare, eps=EPS, alpha=EPS / 4, steps=STEPS, random_start=True)
+    return {
+        "fgsm": lambda: one(images, labels),
+        "pgd": lambda: scored(bare, many(images, labels), labels),
     }
+
+
+def foolbox_calls(bare: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Call]:
+    """Return foolbox's attacks, which score what they find."""
+    import foolbox
+
+    model = foolbox.PyTorchModel(bare, bounds=(0, 1), device=images.device)
+    one = foolbox.attacks.LinfFastGradientAttack()
+    many = foolbox.attacks.LinfPGD(abs_stepsize=EPS / 4, steps=STEPS)
+    return {
+        "fgsm": lambda: one(model, images, labels, epsilons=EPS),
+        "pgd": lambda: many(model, images, labels, epsilons=EPS),
+    }
+
+
+def adv_lib_calls(bare: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Call]:
+    """Return adversarial-library's PGD, which scores what it finds; it has no FGSM."""
+    # It asks for visdom, for pictures that nobody draws here, when it is imported.
+    sys.modules.setdefault("visdom", types.ModuleType("visdom"))
+    from adv_lib.attacks import pgd_linf
+
+    size = {"relative_step_size": 1 / 4, "absolute_step_size": None}
+    return {"pgd": lambda: pgd_linf(bare, images, labels, EPS, steps=STEPS, **size)}
+
+
+PEERS = {
+    "torchattacks": torchattacks_calls,
+    "foolbox": foolbox_calls,
+    "adv-lib": adv_lib_calls,
+}
+
+
+def contenders(
+    net: nn.Module, data: ImageSet, device: torch.device
+) -> tuple[dict[str, dict[str, Call]], dict[str, str]]:
+    """Return attack -> library -> call, and the version of each library, or why it is not here."""
+    images = data.pixels.take(torch.arange(len(data))).to(device).float() / 255
+    labels, keys = data.labels.to(device), sample_keys(0, "pgd", "8/255", 0, data.sample_ids)
+    bare = Bare(net).to(device).eval()
+    calls = own_and_bare(wrap(net).to(device), bare, images, labels, keys)
+    versions = {}
+    for name, make in PEERS.items():
+        try:
+            for attack, call in make(bare, images, labels).items():
+                call()
+                calls[attack][name] = call
+            versions[name] = importlib.metadata.version(name)
+        except ImportError as error:
+            versions[name] = f"not measured: {error}"
+    return calls, versions
+
+
+def in_turn(
+    calls: Mapping[str, Call], rounds: int, device: torch.device
+) -> list[dict[str, dict[str, float]]]:
+    """Return the seconds of each call, round by round, another one first in each."""
     for call in calls.values():
         call()
-    rounds = []
-    for i in range(repeats):
-        order = list(calls)[i % 3 :] + list(calls)[: i % 3]
-        rounds.append({name: timed(calls[name], device) for name in order})
-        print(f"round {i}: " + ", ".join(f"{k} {v['s']:.2f} s" for k, v in rounds[-1].items()))
-    return rounds
+    found, names = [], list(calls)
+    for i in range(rounds):
+        order = names[i % len(names) :] + names[: i % len(names)]
+        found.append({name: timed(calls[name], device) for name in order})
+        print(f"round {i}: " + ", ".join(f"{k} {v['s']:.3f} s" for k, v in found[-1].items()))
+    return found
+
+
+def ratios(rounds: list[dict[str, dict[str, float]]]) -> dict[str, float]:
+    """Return robustmix's time over that of each other, the median of the rounds."""
+    others = [name for name in rounds[0] if name != "robustmix"]
+    return {
+        name: statistics.median(r["robustmix"]["s"] / r[name]["s"] for r in rounds)
+        for name in sorted(others)
+    }
 
 
 def main() -> None:
     """Measure, print, and write the result if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--n", type=int, default=16)
+    parser.add_argument("--n", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--arch", default="resnet18")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
@@ -191,24 +310,35 @@ def main() -> None:
         for _ in range(options.repeats):
             shares[name].append(share_of_model(net, data, name, options.n, options.device))
             print(name, shares[name][-1])
-    rounds = beside_torchattacks(wrap(net).to(device), data, options.repeats, device)
-    result = {
-        "what": f"{options.arch} (CIFAR stem), {options.n} images of 32x32 in one batch, eps 8/255",
-        "n": options.n,
-        "threads": options.threads,
-        "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {options.device}",
+    calls, versions = contenders(net, data, device)
+    rounds = {
+        attack: in_turn(each, options.rounds * (5 if attack == "fgsm" else 1), device)
+        for attack, each in calls.items()
+    }
+    medians: dict[str, Any] = {
         "share_of_time_in_the_model_median": {
             name: statistics.median(r["share"] for r in found) for name, found in shares.items()
         },
-        "pgd20_ratio_median": {
-            name: statistics.median(r["ours"]["s"] / r[name]["s"] for r in rounds)
-            for name in ("torchattacks", "torchattacks scored")
-        },
-        "shares": shares,
-        "pgd20_rounds": rounds,
+        "time_over_others_median": {name: ratios(found) for name, found in rounds.items()},
     }
-    print(json.dumps({k: v for k, v in result.items() if "median" in k}, indent=2))
+    result = {
+        "what": f"{options.arch} (CIFAR stem), {options.n} images of 32x32 in one batch, "
+        f"eps 8/255; PGD with {STEPS} steps, scored",
+        "threads": options.threads,
+        "command": "PYTHONPATH=PEERS python benchmarks/attacks.py "
+        f"--n {options.n} --repeats {options.repeats} --rounds {options.rounds} "
+        f"--threads {options.threads} --arch {options.arch} --device {options.device}",
+        "goal": f"robustmix over bare at most {GOAL}",
+        "versions": {"torch": torch.__version__, **versions},
+        "machine": f"{platform.machine()}, {options.device}",
+        **medians,
+        "shares": shares,
+        "rounds": {
+            attack: [{name: value["s"] for name, value in r.items()} for r in found]
+            for attack, found in rounds.items()
+        },
+    }
+    print(json.dumps(medians, indent=2))
     if options.out:
         options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
