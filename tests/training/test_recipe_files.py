@@ -55,6 +55,7 @@ ADDED = {
     "augment.rand_fill": [114, 123, 125],
     "accumulate": 1,
     "compile": "auto",
+    "sync_norm": False,
     "repeated_augment": 1,
     "loss": "ce",
     "bce_sum": False,
