@@ -441,7 +441,7 @@ def test_it_resumes_between_its_units(
             *arguments, should_stop=lambda: units(toy.suite) > 0, **options
         )
     assert stopped.content.suites[toy.suite].status == "partial"
-    assert units(toy.suite) == 1
+    assert units(toy.suite) in (1, 2)  # one is written while the next is computed
     kept = units()
     with made.desk.bare():
         line = f"{made.session.evaluation.partition(' --out')[0]} --out stopped --resume"
