@@ -130,7 +130,7 @@ def new_state(
             )
         )
     if recipe.sync_norm and ranks.world > 1:
-        network = _synchronised(network, device)
+        network = synchronised(network, device)
     method = build_method(
         recipe.method,
         network,
@@ -187,7 +187,12 @@ def new_state(
 _SEEDS = (1 << 63) - 1
 
 
-def _synchronised(network: nn.Module, device: torch.device) -> nn.Module:
+def synchronised(network: nn.Module, device: torch.device) -> nn.Module:
+    """Return a network whose batch statistics are of the images of all processes.
+
+    Raises:
+        UsageError: they are summed on CUDA alone.
+    """
     if device.type != "cuda":
         raise UsageError(
             f"sync_norm: batch statistics of several processes are summed on CUDA, not on "

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from robustmix.cli.app import run as command_line
 from robustmix.data.loader import train_batches
@@ -15,6 +16,7 @@ from robustmix.training import resolve_recipe
 from robustmix.training.loop import TrainResult
 from robustmix.training.ranks import Ranks, open_ranks, shared_batch
 from robustmix.training.run_data import load_run_data
+from robustmix.training.run_folder import new_state, synchronised
 from tests.launch import torchrun
 from tests.training.rank_worker import CASES, METHOD, recipe
 from tests.training.runs import assert_same_run, small_train, tensors
@@ -231,6 +233,23 @@ def test_batches_that_processes_cannot_share(
 def test_norms_of_part_of_a_batch_are_fewer_in_each_process() -> None:
     chosen = resolve_recipe(overrides={"batch_size": 256, "norm_batch": 64})
     assert [chosen.norm_groups(world) for world in (1, 2, 4)] == [4, 2, 1]
+
+
+def test_statistics_over_all_processes_are_those_of_cuda() -> None:
+    """The layer itself refuses a CPU, so it is the choice that is tested."""
+    changes = {"sync_norm": True, "limit_train": 20, "batch_size": 8}
+    chosen = resolve_recipe("digits-resnet8-mixup", overrides=dict(changes))
+    data = load_run_data(chosen, None)
+    cpu = torch.device("cpu")
+    with pytest.raises(UsageError, match="summed on CUDA, not on cpu"):
+        new_state(chosen, data, cpu, ranks=Ranks(0, 2))
+    alone = new_state(chosen, data, cpu)  # one process has all images
+    network = alone.method
+    keys = list(network.state_dict())
+    together = synchronised(network, torch.device("cuda"))
+    kinds = {type(m) for m in together.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    assert kinds == {nn.SyncBatchNorm}
+    assert list(together.state_dict()) == keys
 
 
 def test_what_one_process_has_no_use_for_is_an_error(tmp_path: Path) -> None:
