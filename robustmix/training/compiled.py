@@ -46,7 +46,12 @@ def compile_mode(asked: Asked, device: torch.device) -> str | None:
 
 
 def compiled_step(
-    method: Method, size: int, mode: str, *, backend: str | Callable[..., Any] = "inductor"
+    method: Method,
+    size: int,
+    mode: str,
+    *,
+    backend: str | Callable[..., Any] = "inductor",
+    otherwise: Callable[[str], None] | None = None,
 ) -> Step | None:
     """Return the training step of a method, compiled; None if it is not in two parts.
 
@@ -55,23 +60,37 @@ def compiled_step(
         size: images in a batch; others are computed eagerly.
         mode: of inductor; see ``compile_mode``.
         backend: of ``torch.compile``; other backends than inductor have no modes.
+        otherwise: told why a step cannot be compiled here; it and all that follow are then
+            computed eagerly. None: that is an error.
     """
     if not splits(method):
         return None
+    from torch._dynamo.exc import TorchDynamoException  # takes a second
+
     parts = cast(SplitMethod, method)
     settings: dict[str, Any] = {"mode": mode} if backend == "inductor" else {}
     compute = torch.compile(
         parts.compute, fullgraph=True, dynamic=False, backend=backend, **settings
     )
 
+    given_up = False
+
     def step(batch: Batch) -> StepResult:
+        nonlocal given_up
         draws = uploaded(parts.draw(batch), batch.images.device)
-        if len(batch.labels) != size:
+        if given_up or len(batch.labels) != size:
             return parts.compute(batch, draws)
         if batch.images.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        with torch._dynamo.config.patch(recompile_limit=VARIANTS):
-            made: StepResult = compute(batch, draws)
+        try:
+            with torch._dynamo.config.patch(recompile_limit=VARIANTS):
+                made: StepResult = compute(batch, draws)
+        except TorchDynamoException as error:
+            if otherwise is None:
+                raise
+            given_up = True
+            otherwise(" ".join(str(error).split("\n\n")[0].split())[:200])
+            return parts.compute(batch, draws)
         return made
 
     return step

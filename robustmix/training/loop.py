@@ -442,7 +442,15 @@ class Run:
         if self.compiled is None:
             return self.method.training_step
         size = -(-self.recipe.batch_size // (self.recipe.accumulate * self.ranks.world))
-        step = compiled_step(self.method, size, self.compiled)
+
+        def otherwise(why: str) -> None:
+            self.compiled = None
+            say(f"W-NOT-COMPILED: steps are computed eagerly, for they cannot be compiled: {why}")
+
+        asked = self.recipe.compile == "on"
+        step = compiled_step(
+            self.method, size, self.compiled, otherwise=None if asked else otherwise
+        )
         if step is None:
             say(
                 f"W-NOT-COMPILED: {self.recipe.method} has no draw and compute to take apart; its "
@@ -484,7 +492,7 @@ class Run:
             for name, value in {"": loss.detach(), **logs}.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + share * value
             if "skipped" in logs:
-                left_out.append(logs["skipped"])
+                left_out.append(logs["skipped"].clone())  # a CUDA graph overwrites it
         average.end()
         skipped = torch.stack(left_out).sum() if left_out else None
         others = [sums[name] for name in sorted(sums)] + ([] if skipped is None else [skipped])

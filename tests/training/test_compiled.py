@@ -78,6 +78,26 @@ def test_a_method_that_is_not_in_two_parts_is_not_compiled() -> None:
     assert compiled_step(method, 4, "default") is None
 
 
+def test_what_cannot_be_compiled_is_computed_with_the_same_draws_or_is_an_error() -> None:
+    def broken(graph: Any, inputs: Any) -> Any:
+        raise NotImplementedError("no such kernel")
+
+    torch._dynamo.reset()
+    batch, told = digits(), list[str]()
+    eager, given_up, strict = built("mixup"), built("mixup"), built("mixup")
+    step = compiled_step(given_up, len(batch.labels), "", backend=broken, otherwise=told.append)
+    assert step is not None
+    for _ in range(2):
+        assert torch.equal(step(batch).loss, eager.training_step(batch).loss)
+    assert len(told) == 1
+    assert "no such kernel" in told[0]
+    step = compiled_step(strict, len(batch.labels), "", backend=broken)
+    assert step is not None
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        step(batch)
+    torch._dynamo.reset()
+
+
 @pytest.mark.slow
 def test_a_compiled_run_ends_near_the_eager_one_and_says_so(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"epochs": 1, "lr": 0.01}
