@@ -13,7 +13,7 @@ LOOK_EVERY = 10
 so that the device idles; done samples that stay in the batch cost their share of a step."""
 
 
-def look_every(device: torch.device) -> int:
+def look_every(device: "torch.device") -> int:  # a name, so that nothing is imported for it
     """Tell after how many steps a search leaves out the samples that are done.
 
     Until then these stay in its batch, and nothing more is noted of them. On a CPU, where asking

@@ -115,7 +115,7 @@ def no_projection(patch: Patch) -> None:
 
 
 def no_range_check(patch: Patch) -> None:
-    patch.setattr(RobustModel, "_check_images", lambda self, images: None)
+    patch.setattr("robustmix.models.robust_model.refuse_out_of_range", lambda low, high: None)
 
 
 def no_normalisation(patch: Patch) -> None:
@@ -123,7 +123,7 @@ def no_normalisation(patch: Patch) -> None:
 
 
 def no_mode_check(patch: Patch) -> None:
-    patch.setattr(RobustModel, "_check_mode", lambda self: None)
+    patch.setattr(RobustModel, "check_mode", lambda self, modules: None)
 
 
 def centred_on_the_batch(patch: Patch) -> None:

@@ -64,7 +64,7 @@ class Told(Silence):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("at", [30, 100, 140])
+@pytest.mark.parametrize("at", [30, 100, 120])
 def test_a_signal_is_answered_before_the_next_pass(
     tmp_path: Path, number: signal.Signals, at: int
 ) -> None:

@@ -43,6 +43,7 @@ PLAIN: dict[str, Value] = {
     "extrapolated": among(True, False),
     "variant": among("log"),
     "published_batch": among("4x64"),
+    "sync_norm": among(True, False),
     "dataset": among(*DATASETS),
     "allow_partial": among(True, False),
     "protocol_of": among("cub-200-2011", "cifar10"),

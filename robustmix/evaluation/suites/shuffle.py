@@ -78,6 +78,7 @@ def shuffle_pieces(images: Tensor, order: Tensor, grid: tuple[int, int]) -> Tens
         grid: rows and columns of pieces; it divides H and W.
 
     Example:
+        >>> import torch
         >>> images = torch.arange(4.0).view(1, 1, 2, 2)
         >>> shuffle_pieces(images, torch.tensor([[3, 2, 1, 0]]), (2, 2))[0, 0].tolist()
         [[3.0, 2.0], [1.0, 0.0]]
