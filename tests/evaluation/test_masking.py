@@ -253,7 +253,7 @@ def test_checks_do_not_depend_on_the_batch_size(batch: int, by_100: Report) -> N
     for name, column in by_100.samples.tables["masking"].columns.items():
         found = other.samples.tables["masking"].columns[name]
         if column.dtype.kind == "f":
-            np.testing.assert_allclose(found, column, rtol=1e-4, atol=1e-5, err_msg=name)
+            assert np.allclose(found, column, rtol=1e-4, atol=1e-5), name
         else:
             np.testing.assert_array_equal(found, column, err_msg=name)
 
