@@ -301,8 +301,11 @@ def _place(
 ) -> _Place:
     """Decide where to write; processes that torchrun started together take a shard each."""
     from robustmix.evaluation.shard import shard_of_launch
+    from robustmix.launch import refuse_unlaunched
     from robustmix.runs import evaluation_folder
 
+    if shard is None:
+        refuse_unlaunched("take a share with --shard auto, or start with torchrun")
     share = shard_of_launch() if shard is None else None
     if share is None:
         return _Place(out or evaluation_folder(model, asked, earlier=resume), shard)

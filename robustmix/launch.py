@@ -46,3 +46,21 @@ def launched(environ: Mapping[str, str] = os.environ) -> Launch:
             code="E-LAUNCH",
         )
     return found
+
+
+def refuse_unlaunched(instead: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse several processes that something else started, each of which would do the whole work.
+
+    Args:
+        instead: what to do.
+        environ: the environment.
+
+    Raises:
+        UsageError: it speaks of more than one process.
+    """
+    if "TORCHELASTIC_RUN_ID" not in environ and environ.get("WORLD_SIZE", "1") != "1":
+        raise UsageError(
+            f"WORLD_SIZE is {environ['WORLD_SIZE'][:20]}, but torchrun did not start this process",
+            f"{instead}, or unset WORLD_SIZE",
+            code="E-LAUNCH",
+        )

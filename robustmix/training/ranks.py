@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustmix.errors import IncompatibleError, IncompleteError, UsageError
-from robustmix.launch import Launch, launched
+from robustmix.errors import IncompatibleError, IncompleteError
+from robustmix.launch import launched, refuse_unlaunched
 
 PATIENCE = timedelta(minutes=10)
 """How long a process waits for the others; one that has ended is noticed at once."""
@@ -188,7 +188,7 @@ def open_ranks(device: torch.device, environ: Mapping[str, str] = os.environ) ->
         IncompleteError: they cannot be reached.
     """
     launch = launched(environ)
-    refuse_unlaunched(launch, environ)
+    refuse_unlaunched("start with torchrun --nproc-per-node N -m robustmix train ...", environ)
     if not launch.together:
         yield Ranks()
         return
@@ -200,20 +200,6 @@ def open_ranks(device: torch.device, environ: Mapping[str, str] = os.environ) ->
     finally:
         with contextlib.suppress(RuntimeError, ValueError):
             torch.distributed.destroy_process_group()
-
-
-def refuse_unlaunched(launch: Launch, environ: Mapping[str, str]) -> None:
-    """Refuse several processes that were started by something else, each to do the whole run.
-
-    Raises:
-        UsageError: the environment speaks of more than one.
-    """
-    if launch.world == 1 and environ.get("WORLD_SIZE", "1") != "1":
-        raise UsageError(
-            f"WORLD_SIZE is {environ['WORLD_SIZE'][:20]}, but torchrun did not start this process",
-            "start with torchrun --nproc-per-node N -m robustmix train ..., or unset WORLD_SIZE",
-            code="E-LAUNCH",
-        )
 
 
 @contextlib.contextmanager

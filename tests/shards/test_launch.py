@@ -70,3 +70,13 @@ def test_processes_of_torchrun_share_an_evaluation(
     assert "already holds a report" in capsys.readouterr().err
     assert run(asked) == 2
     assert "name it with --out" in capsys.readouterr().err
+
+
+def test_processes_that_torchrun_did_not_start_do_not_each_evaluate_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    asked = ["eval", str(tmp_path / "none.pth"), "--suite", "clean"]
+    assert run(asked) == 2
+    assert "take a share with --shard auto" in capsys.readouterr().err
+    assert run([*asked, "--shard", "1/4"]) == 3  # goes on, and misses the checkpoint
