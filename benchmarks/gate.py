@@ -10,8 +10,6 @@ and no network is run, which for so many images would take hours.
 """
 
 import argparse
-import json
-import platform
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +19,7 @@ import numpy as np
 import torch
 
 import robustmix
-from benchmarks.start import PROGRAM, PYTHON, figures, in_turn, versions
+from benchmarks.start import PROGRAM, PYTHON, figures, in_turn, tell
 from robustmix.data.images import ImageSet, TensorPixels
 from robustmix.evaluation.contradictions import lines_sha256
 from robustmix.evaluation.recompute import remake
@@ -135,20 +133,15 @@ def main() -> None:
         if options.compare_only:
             del lines["check"]
         measured = figures(in_turn(lines, options.repeats), "read")
-    result = {
-        "what": "check and compare of two reports, 95 conditions with calibration, 100 classes; "
+    tell(
+        options.out,
+        what="check and compare of two reports, 95 conditions with calibration, 100 classes; "
         "ratio: CPU time to reading all rows of both with numpy",
-        "command": f"python -m benchmarks.gate --n {options.n} --repeats {options.repeats}",
-        "n": options.n,
-        "repeats": options.repeats,
-        "threads": 1,
-        "versions": versions(),
-        "machine": f"{platform.machine()}, CPU",
-        "figures": measured,
-    }
-    print(json.dumps(result, indent=2))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        command=f"python -m benchmarks.gate --n {options.n} --repeats {options.repeats}",
+        n=options.n,
+        repeats=options.repeats,
+        figures=measured,
+    )
 
 
 if __name__ == "__main__":

@@ -155,18 +155,26 @@ def main() -> None:
             "eval --dry-run": (*PROGRAM, "eval", trained, "--suite", "clean", "--dry-run"),
         }
         measured = figures(in_turn(lines, options.repeats), "import torch")
-    result: dict[str, Any] = {
-        "what": "CPU time and peak memory of whole processes; ratio: CPU time to `import torch`",
-        "command": f"python benchmarks/start.py --repeats {options.repeats}",
-        "repeats": options.repeats,
+    tell(
+        options.out,
+        what="CPU time and peak memory of whole processes; ratio: CPU time to `import torch`",
+        command=f"python benchmarks/start.py --repeats {options.repeats}",
+        repeats=options.repeats,
+        figures=measured,
+    )
+
+
+def tell(out: Path | None, **result: Any) -> None:
+    """Print a result with what it was measured on, and write it to a file if one is named."""
+    told = {
+        **result,
         "threads": 1,
         "versions": versions(),
         "machine": f"{platform.machine()}, CPU",
-        "figures": measured,
     }
-    print(json.dumps(result, indent=2))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(told, indent=2))
+    if out:
+        out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

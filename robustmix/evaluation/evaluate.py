@@ -79,10 +79,11 @@ def evaluate(
         data_dir: where data sets lie; see ``data_folder``.
         limit: evaluate only so many samples (int) or that share of them (float below 1), chosen by
             the seed; every condition sees the same ones.
-        batch_size: samples a forward pass; it does not change any number, and is halved where
-            memory runs out. None or ``auto``: 128 on a processor and up to 2,048 on a GPU, fewer
-            where so many will hardly fit into its memory, by the size of the images and the
-            network. The report has what was asked for, taken, and left in the end.
+        batch_size: samples a forward pass; nothing is drawn by it, so that numbers change at most
+            by how kernels round, and it is halved where memory runs out. None or ``auto``: 128 on a
+            processor and up to 2,048 on a GPU, fewer where so many will hardly fit into its
+            memory, by the size of the images and the network. The report has what was asked for,
+            taken, and left in the end.
         image_memory: MiB of decoded images of files that are kept, so that each is decoded once
             for all conditions of a suite, not once for each; it does not change any number. None
             takes 1024. Images in memory need none of it.
