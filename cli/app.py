@@ -4,12 +4,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
 import robustmix
 from robustmix.cli import console
+from robustmix.cli.arguments import split_arguments
 from robustmix.cli.calibrate import calibrate
 from robustmix.cli.check import check
 from robustmix.cli.compare import compare
@@ -22,6 +23,7 @@ from robustmix.cli.listing import listing
 from robustmix.cli.methods import methods
 from robustmix.cli.recipes import recipes
 from robustmix.cli.report import report
+from robustmix.cli.study import study
 from robustmix.cli.train import train
 from robustmix.errors import EXIT_CODES, LONGEST, IncompleteError, UsageError, explained
 from robustmix.tables import import_plugin
@@ -101,6 +103,7 @@ app.add_typer(data, name="data")
 app.add_typer(methods, name="methods")
 app.add_typer(recipes, name="recipes")
 app.add_typer(report, name="report")
+app.add_typer(study, name="study")
 app.command()(demo)
 app.command()(doctor)
 
@@ -115,33 +118,6 @@ def _tell_everywhere(program: typer.Typer) -> None:
 
 
 _tell_everywhere(app)
-
-
-class _Arguments(NamedTuple):
-    rest: list[str]
-    """What typer is to read."""
-
-    plugins: list[str]
-    """What is to be imported first."""
-
-
-def _split(arguments: Sequence[str]) -> _Arguments:
-    """Take ``--import`` and ``--debug`` off a command line, wherever they stand before a ``--``.
-
-    Not left to typer: commands and their options may be of what is imported.
-    """
-    queue = list(arguments)
-    found = _Arguments([], [])
-    while queue and queue[0] != "--":
-        word, equals, value = queue.pop(0).partition("=")
-        if word == "--import":
-            value = value if equals or not queue else queue.pop(0)
-            if not value or value.startswith("-"):
-                raise UsageError("--import needs a value", "write --import FILE_OR_MODULE")
-            found.plugins.append(value)
-        elif word != "--debug" or equals:
-            found.rest.append(word + equals + value)
-    return found._replace(rest=found.rest + queue)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -170,7 +146,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        split = _split(arguments)
+        split = split_arguments(arguments)
         for where in split.plugins:
             import_plugin(where)
         # The whole line goes to the commands too: reports record how they were made.

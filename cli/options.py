@@ -1,6 +1,11 @@
 """Values of options that need more than a type: shares, colours, lists of names."""
 
+import re
+
 from robustmix.errors import UsageError
+
+MOST_SEEDS = 1000
+"""Runs of one command."""
 
 
 def parse_limit(text: str) -> int | float:
@@ -67,3 +72,29 @@ def parse_bins(text: str) -> tuple[int, ...]:
     if not all(item.isdecimal() and len(item) < 10 for item in items):
         raise UsageError(f"cannot read bin counts '{text}'", "write 10,15", code="E-BINS")
     return tuple(int(item) for item in items)
+
+
+def parse_seeds(text: str, flag: str = "--seed") -> list[int]:
+    """Return the seeds of ``0``, ``0,1,2`` or ``0-4``.
+
+    Raises:
+        UsageError: something else, or one twice.
+
+    Example:
+        >>> parse_seeds("3,0-2")
+        [3, 0, 1, 2]
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,19})(?:-(\d{1,19}))?\s*", part)
+        if match is None:
+            raise UsageError(f"{flag} {text}: '{part}' is no seed", "give 0, or several: 0,1,2")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not 0 <= last - first < MOST_SEEDS:
+            raise UsageError(f"{flag} {text}: {part} is no range of seeds", "write 0-4")
+        seeds += range(first, last + 1)
+    if len(set(seeds)) != len(seeds):
+        raise UsageError(f"{flag} {text} names a seed twice", "name each once")
+    if len(seeds) > MOST_SEEDS:
+        raise UsageError(f"{flag} names {len(seeds)} seeds", f"name at most {MOST_SEEDS}")
+    return seeds

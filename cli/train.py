@@ -1,13 +1,12 @@
 """``robustmix train``."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from robustmix.cli import console
-from robustmix.cli.options import parse_limit
+from robustmix.cli.options import parse_limit, parse_seeds
 from robustmix.cli.recipes import as_toml, complete_recipe_name
 from robustmix.errors import UsageError
 from robustmix.progress import progress_kind
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from robustmix.training.resolve import Resolved
 
 PICTURE_EVERY = 10
-
-MOST_SEEDS = 1000
-"""Runs of one command."""
 
 
 def train(
@@ -250,32 +246,6 @@ def _check_options(recipe: "Recipe", runs: int, resume: str, picture_every: int 
             "leave it out",
             code="E-UNUSED-OPTION",
         )
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Return the seeds of ``0``, ``0,1,2`` or ``0-4``.
-
-    Raises:
-        UsageError: something else, or one twice.
-
-    Example:
-        >>> parse_seeds("3,0-2")
-        [3, 0, 1, 2]
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,19})(?:-(\d{1,19}))?\s*", part)
-        if match is None:
-            raise UsageError(f"--seed {text}: '{part}' is no seed", "give 0, or several: 0,1,2")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if not 0 <= last - first < MOST_SEEDS:
-            raise UsageError(f"--seed {text}: {part} is no range of seeds", "write 0-4")
-        seeds += range(first, last + 1)
-    if len(set(seeds)) != len(seeds):
-        raise UsageError(f"--seed {text} names a seed twice", "name each once")
-    if len(seeds) > MOST_SEEDS:
-        raise UsageError(f"--seed names {len(seeds)} seeds", f"name at most {MOST_SEEDS}")
-    return seeds
 
 
 def _folder(out: Path | None, recipe: "Recipe", *, several: bool) -> Path:

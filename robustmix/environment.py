@@ -51,6 +51,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def visible_gpus() -> list[str]:
+    """Return the CUDA devices that this process sees, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [] if named is None else [name.strip() for name in named.split(",") if name.strip()]
+    return names[:count] if named is not None else list(map(str, range(count)))
+
+
 def describe_environment(device: torch.device, *, tf32: bool = False) -> dict[str, object]:
     """Return the fields of a report's ``environment``.
 

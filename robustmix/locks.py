@@ -53,6 +53,24 @@ def run_lock(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def is_held(folder: Path) -> bool:
+    """Say whether some process works in a run folder; nothing is made or changed there."""
+    try:
+        handle = os.open(Path(folder) / LOCK_FILE, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        # Shared, and given back at once: two who look do not take each other for a run.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
 def _locked(path: Path) -> int:
     """Open and lock the file; again if who held it before removed it in between."""
     while True:

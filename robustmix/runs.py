@@ -21,6 +21,11 @@ def training_folder(recipe: dict[str, object], *names: str) -> Path:
     return runs_folder() / f"{_safe('-'.join(names))}-{hash_json(recipe)[:4]}"
 
 
+def study_folder(name: str, asked: dict[str, object]) -> Path:
+    """Return the folder of a study: the same one for the same study, so that it goes on there."""
+    return runs_folder() / f"study-{_safe(name)}-{hash_json(asked)[:4]}"
+
+
 def evaluation_folder(model: str, asked: dict[str, object], *, earlier: bool = False) -> Path:
     """Return ``runs/<date>-<model>-<hash4>``, the hash being over what was asked for.
 

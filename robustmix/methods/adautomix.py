@@ -158,6 +158,11 @@ class AdAutoMixConfig:
             return iteration % self.adv_interval == 0
         return self.adv_mode == "always"
 
+    def least_cost(self) -> int:
+        """Return what a step costs in forward passes where none must be made twice."""
+        student = 2 if self.mix_samples == 2 else 3
+        return 2 + student + 2 * student + 1
+
     def without_effect(self) -> dict[str, str]:
         """Return the options that do nothing under the others, with the reason."""
         found: dict[str, str] = {}
@@ -556,18 +561,15 @@ class AdAutoMix(nn.Module):
 
     def step_cost(self) -> int:
         """Return what a step costs in forward passes; the plain way makes N more."""
-        return self._least_cost() + (0 if self.plain_because is None else self.config.mix_samples)
+        more = 0 if self.plain_because is None else self.config.mix_samples
+        return self.config.least_cost() + more
 
     def passes(self) -> str:
         """Return the cost of a step in forward passes, and why it is not the least possible."""
         told = f"{self.step_cost()} F a step"
         if self.plain_because is None:
             return told
-        return f"{told} instead of {self._least_cost()}: {self.plain_because}"
-
-    def _least_cost(self) -> int:
-        student = 2 if self.config.mix_samples == 2 else 3
-        return 2 + student + 2 * student + 1
+        return f"{told} instead of {self.config.least_cost()}: {self.plain_because}"
 
     def _why_plain(self) -> str | None:
         """Return why every forward pass must be made, or None."""

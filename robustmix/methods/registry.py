@@ -270,6 +270,18 @@ def method_options(name: str, options: Mapping[str, object]) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
+def method_cost(name: str, options: Mapping[str, object]) -> float:
+    """Return what a training step costs in forward passes, a backward pass counting two.
+
+    The table has a method's usual cost; where options decide, their class has ``least_cost()``.
+
+    Raises:
+        UsageError: there is no such method or option.
+    """
+    own = getattr(config_class(name), "least_cost", None)
+    return METHODS.row(name).cost if own is None else float(own(method_config(name, options)))
+
+
 def options_without_effect(name: str, options: Mapping[str, object]) -> dict[str, str]:
     """Return the options of a method that do nothing under the others, with the reason.
 

@@ -87,7 +87,7 @@ def resolve(
     layers = []
     if file is not None:
         layers.append(_Layer(Path(file).name, _flat(read_recipe_dict(file))))
-    layers.append(_Layer("--set", _flat(_parsed(sets))))
+    layers.append(_Layer("--set", _flat(parse_sets(sets))))
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     layers.append(_Layer("given", _flat(given)))
     return _resolve(Selection() if preset is None else parse_name(preset), preset, layers)
@@ -209,7 +209,12 @@ def parse_set(text: str) -> tuple[str, object]:
     return key, parsed["value"] if len(parsed) == 1 else value
 
 
-def _parsed(sets: Iterable[str]) -> dict[str, object]:
+def parse_sets(sets: Iterable[str]) -> dict[str, object]:
+    """Return what several ``key=value`` say, by key.
+
+    Raises:
+        UsageError: one cannot be read, or two contradict each other.
+    """
     found: dict[str, object] = {}
     for text in sets:
         key, value = parse_set(text)

@@ -1,0 +1,48 @@
+"""A run of a study in words: its recipe, and what was published of it."""
+
+from robustmix.errors import UsageError
+from robustmix.studies.grid import StudyRun
+from robustmix.studies.published import find_published
+from robustmix.studies.study import Study
+from robustmix.training.catalogue import flat
+from robustmix.training.recipe import INFORMATIVE, recipe_to_dict
+from robustmix.training.resolve import resolve_recipe
+
+
+def recipe_told(run: StudyRun) -> str:
+    """Return the name of the packaged recipe a run has, with the keys in which it differs.
+
+    Example: ``cifar100-resnet18-adautomix, method.beta=0.7``.
+    """
+    recipe = run.recipe
+    name = f"{recipe.dataset}-{recipe.arch}-{recipe.method}"
+    if recipe.variant is not None:
+        name += f"-{recipe.variant}"
+    try:
+        plain = resolve_recipe(name)
+    except UsageError:
+        return name
+    there, here = (flat(recipe_to_dict(one)) for one in (plain, recipe))
+    changed = [
+        f"{key}={here.get(key, 'default')}"
+        for key in dict.fromkeys([*there, *here])
+        if there.get(key) != here.get(key) and key not in (*INFORMATIVE, "seed")
+    ]
+    return ", ".join([name, *changed])
+
+
+def published_told(run: StudyRun, study: Study) -> str:
+    """Return what was printed of a run, by the metrics of the study's columns."""
+    found = []
+    for column in study.table.columns:
+        figures = find_published(
+            dataset=run.labels["dataset"],
+            arch=run.labels["arch"],
+            epochs=run.epochs,
+            method=run.published_as,
+            metric=column,
+            studies=study.published or (study.name,),
+        )
+        if figures:
+            found.append(f"{figures[0].metric} {figures[0].printed}")
+    return ", ".join(found)
