@@ -53,7 +53,7 @@ def counted(arch: str, side: int) -> int:
     network = build_model(arch, num_classes=100, input_size=(3, side, side)).eval()
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, side, side))
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 @pytest.mark.parametrize(("arch", "side"), [("resnet8", 32), ("resnet18", 32), ("deit_small", 32)])
