@@ -24,6 +24,7 @@ from robustmix.cli.methods import methods
 from robustmix.cli.recipes import recipes
 from robustmix.cli.report import report
 from robustmix.cli.study import study
+from robustmix.cli.table import table
 from robustmix.cli.train import train
 from robustmix.errors import EXIT_CODES, LONGEST, IncompleteError, UsageError, explained
 from robustmix.tables import import_plugin
@@ -97,6 +98,7 @@ app.command(
 app.command()(calibrate)
 app.command("list")(listing)
 app.command()(compare)
+app.command()(table)
 app.command()(check)
 app.add_typer(corrupt, name="corrupt")
 app.add_typer(data, name="data")

@@ -62,7 +62,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return made[0], made[1]
 
 
-@pytest.mark.parametrize("command", ["check", "compare", "show", "validate", "md", "csv", "html"])
+@pytest.mark.parametrize(
+    "command", ["check", "compare", "table", "show", "validate", "md", "csv", "html"]
+)
 def test_reports_of_every_suite_are_judged_without_torch(
     command: str, pair: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -70,6 +72,7 @@ def test_reports_of_every_suite_are_judged_without_torch(
     words = {
         "check": ["check", first, "--baseline", second],
         "compare": ["compare", second, first, "--replicates", "500"],
+        "table": ["table", first, second, "--published"],
         "html": ["report", "html", first, second, "--out", str(tmp_path / "page.html")],
     }.get(command, ["report", command, first])
     refused = HEAVY if command == "html" else [*HEAVY, "matplotlib"]
@@ -98,7 +101,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return made[0], made[1]
 
 
-@pytest.mark.parametrize("command", ["check", "show", "md", "csv"])
+@pytest.mark.parametrize("command", ["check", "table", "show", "md", "csv"])
 def test_what_a_small_check_does_not_use_is_not_imported(
     command: str, small: tuple[str, str]
 ) -> None:
@@ -106,6 +109,8 @@ def test_what_a_small_check_does_not_use_is_not_imported(
     words = ["report", command, first]
     if command == "check":
         words = ["check", first, "--baseline", second]
+    if command == "table":
+        words = ["table", first, second]
     refused = [*HEAVY, *IN_PART, "matplotlib"]
     refused += [] if command == "check" else ["scipy"]
     done = ran(*words, refused=refused)

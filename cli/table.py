@@ -1,0 +1,109 @@
+"""``robustmix table``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robustmix.cli import console
+from robustmix.cli.options import split_names
+from robustmix.errors import UsageError
+
+SUFFIXES = {".md": "md", ".tex": "latex", ".csv": "csv", ".json": "json"}
+
+
+def table(
+    places: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN_OR_REPORT...",
+            help="Run folders, report.json files, or folders that hold some.",
+        ),
+    ],
+    rows: Annotated[
+        str,
+        typer.Option(
+            help="What tells rows apart: recipe keys and run, name, model, with commas "
+            "[default: method, and what else runs differ in]."
+        ),
+    ] = "",
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Metrics, such as 'clean.top1,fgsm.robust_acc'; recipe keys among them, such as "
+            "dataset, make a column of each value [default: one metric a suite]."
+        ),
+    ] = None,
+    sort: Annotated[str, typer.Option(help="Column whose best comes first.")] = "",
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="terminal, md, latex, csv, json or html [default: by the name of --out]."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; - is stdout.")] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Show what papers print of the same runs.")
+    ] = False,
+    statistic: Annotated[
+        str,
+        typer.Option(
+            help="Which epochs a run's clean.top1 is of: median-last10, median-last5, "
+            "best-last10 or last."
+        ),
+    ] = "median-last10",
+    significance: Annotated[
+        bool,
+        typer.Option("--significance", help="Mark figures that no test tells from the best."),
+    ] = False,
+    title: Annotated[str, typer.Option(help="What the table is called.")] = "Runs",
+) -> None:
+    """Put runs and reports side by side in one table: mean and spread over seeds.
+
+    A run folder's clean.top1 is a statistic of its epochs; all other numbers, and those of lone
+    reports, are of the evaluated checkpoints.
+    """
+    from robustmix.studies.formats import render
+    from robustmix.studies.results import read_results
+    from robustmix.studies.tabulate import layout_of, printed_figures, refuse_misnamed, tabulate
+
+    chosen = _format(format, out)
+    found = read_results(places, statistic)
+    layout = layout_of(found.results, rows=split_names([rows]), columns=split_names(columns or []))
+    refuse_misnamed(found.results, layout)
+    made = tabulate(
+        found.results,
+        layout,
+        title=title,
+        statistic=statistic,
+        figure_of=printed_figures() if published else None,
+        sort=sort,
+        notes=found.notes,
+    )
+    if significance:
+        from robustmix.studies.significance import with_significance
+
+        made = with_significance(made, watch=console.Waiting())
+    if chosen == "terminal" and out is None and sys.stdout.isatty():
+        from robustmix.studies.formats.terminal import parts
+
+        for part in parts(made):
+            console.table_result(part)
+        return
+    text = render(made, chosen, where=None if str(out) == "-" else out)
+    console.write_results((out or Path("-"), lambda: text))
+    if out is not None and str(out) != "-":
+        console.result(str(out))
+
+
+def _format(asked: str | None, out: Path | None) -> str:
+    if asked is not None:
+        return asked
+    suffix = "" if out is None else out.suffix.lower()
+    if out is not None and str(out) != "-" and suffix not in (*SUFFIXES, ".txt"):
+        raise UsageError(
+            f"--out {out}: what is a {suffix or 'file without an end'}?",
+            f"add --format, or call it {', '.join(SUFFIXES)} or .txt",
+        )
+    return SUFFIXES.get(suffix, "terminal")
