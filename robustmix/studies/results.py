@@ -6,54 +6,38 @@ report that lies alone is one too. Nothing here needs torch.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from robustmix.comparison.paths import completed, matching_key, parse_path
+from robustmix.comparison.paths import matching_key, parse_path
 from robustmix.errors import IncompleteError, IntakeError
-from robustmix.evaluation.protocols import PROTOCOLS, ProtocolScene
-from robustmix.metrics.definition import metric_path
-from robustmix.metrics.metric import Direction, Unit
-from robustmix.report.report import REPORT_FILE, metrics_of, read_report, report_path
-from robustmix.report.schema import ReportModel
+from robustmix.report.report import REPORT_FILE, read_report, report_path
+from robustmix.report.schema import JsonDict
 from robustmix.report.text import plain
 from robustmix.studies.published import published
+from robustmix.studies.run_reports import (
+    UNTOLD,
+    RunReports,
+    Value,
+    aliases_of,
+    evaluation_cuts,
+    leading_of,
+    reports_of,
+    values_of,
+)
 from robustmix.studies.statistics import RunStatistic, find_statistic, run_statistic
 from robustmix.toml_files import read_toml
 from robustmix.training.catalogue import flat
 
 RECIPE_FILE = "recipe.toml"
-EVALUATIONS = "eval"
-"""Folder of a run folder that the reports of its checkpoints lie in."""
-
 CLEAN = "clean.top1"
 DEFAULT_STATISTIC = "median-last10"
 
 DEEPEST = 6
 """Folders below the one that is searched for runs."""
 
-UNTOLD = frozenset({"seed", "description", "extrapolated", "variant", "published_batch"})
-"""Keys of a recipe that tell no two experiments apart."""
-
 NAMES = ("run", "model", "name")
 """Labels that are a run's own, whatever it was made of."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Value:
-    """One number of a run."""
-
-    value: float
-    """In the unit; fractions lie in [0, 1]."""
-
-    unit: Unit
-    direction: Direction
-    reduced: tuple[str, ...] = ()
-    """Why it is of less than the whole, e.g. of 500 of 10,000 images."""
-
-    report: Path | None = None
-    """The report it stands in; of a statistic of epochs one that has the number of a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +73,9 @@ class RunResult:
 
     leading: tuple[str, ...] = ()
     """Paths of the numbers that stand for its suites."""
+
+    params: Mapping[str, JsonDict] = field(default_factory=dict)
+    """Suite -> how it was measured."""
 
     missing: Mapping[str, str] = field(default_factory=dict)
     """Suite -> why it has no values."""
@@ -148,6 +135,7 @@ def read_run(
     statistic: str = DEFAULT_STATISTIC,
     *,
     labels: Mapping[str, str] | None = None,
+    reports: Sequence[Path] | None = None,
 ) -> RunResult:
     """Read a run folder and the reports below it: ``eval/*/report.json``.
 
@@ -159,6 +147,8 @@ def read_run(
         statistic: a name of ``STATISTICS``.
         labels: what a study calls its parts, over what the recipe says. ``epochs`` among them is
             how many there should be: a run of fewer is a reduced one.
+        reports: the report files to take, those that are not there left out; by default all below
+            the folder. A study gives those of its own evaluation, where others share the run.
 
     Raises:
         UsageError: there is no such statistic.
@@ -177,10 +167,11 @@ def read_run(
         values[CLEAN] = Value(
             value=found.value, unit="fraction", direction="higher", reduced=tuple(cuts)
         )
-    reports = _Reports(recipe, done)
-    for path in reports_of(folder):
-        reports.add(path)
-    taken, missing = reports.chosen()
+    read = RunReports(recipe, done)
+    for path in reports_of(folder) if reports is None else reports:
+        if path.is_file():
+            read.add(path)
+    taken, missing = read.chosen()
     if CLEAN in taken and CLEAN in values:
         values[CLEAN] = replace(values[CLEAN], report=taken[CLEAN].report)
     values = {**taken, **values}
@@ -193,10 +184,11 @@ def read_run(
         complete=epochs is not None and done >= epochs,
         reduced=tuple(training_cuts(recipe, _count((labels or {}).get("epochs")))),
         why="" if epochs is not None and done >= epochs else f"{done} of {epochs} epochs",
-        aliases=reports.aliases,
-        leading=tuple(dict.fromkeys((CLEAN, *reports.leading))),
+        aliases=read.aliases,
+        params=read.params,
+        leading=tuple(dict.fromkeys((CLEAN, *read.leading))),
         missing=missing,
-        notes=tuple(reports.notes),
+        notes=tuple(read.notes),
     )
 
 
@@ -227,7 +219,7 @@ def read_report_alone(path: Path | str, *, labels: Mapping[str, str] | None = No
     recipe = content.model.training.get("recipe")
     recipe = recipe if isinstance(recipe, dict) else {}
     cuts = tuple(evaluation_cuts(content))
-    values, missing = _values(content, path, cuts)
+    values, missing = values_of(content, path, cuts)
     method = content.model.training.get("method")
     return RunResult(
         labels={
@@ -245,6 +237,7 @@ def read_report_alone(path: Path | str, *, labels: Mapping[str, str] | None = No
         reports=(path,),
         reduced=tuple(training_cuts(recipe)),
         aliases=aliases_of(content),
+        params=content.protocol.params,
         leading=tuple(leading_of(content)),
         missing=missing,
     )
@@ -310,116 +303,6 @@ def _places_in(place: Path, deep: int = 0) -> Iterator[Path]:
             yield from _places_in(path, deep + 1)
 
 
-def reports_of(folder: Path) -> list[Path]:
-    """List the report files of a run folder."""
-    evaluations = folder / EVALUATIONS
-    found = [folder / REPORT_FILE, evaluations / REPORT_FILE]
-    found += sorted(evaluations.glob(f"*/{REPORT_FILE}"))
-    return [path for path in found if path.is_file()]
-
-
-class _Reports:
-    """The reports of one run, of which each number is taken once."""
-
-    def __init__(self, recipe: Mapping[str, Any], done: int) -> None:
-        self._recipe = recipe
-        self._done = done
-        self._read: list[tuple[ReportModel, Path, tuple[str, ...]]] = []
-        self.notes: list[str] = []
-        self.leading: list[str] = []
-        self.aliases: dict[str, str] = {}
-
-    def add(self, path: Path) -> None:
-        content = read_report(path)
-        difference = _other_run(content, self._recipe)
-        if difference:
-            self.notes.append(f"{path.parent.name} is a report of another run: {difference}")
-            return
-        cuts = [*evaluation_cuts(content), *_stale(content, self._done)]
-        self._read.append((content, path, tuple(cuts)))
-        self.leading += leading_of(content)
-        self.aliases |= aliases_of(content)
-
-    def chosen(self) -> tuple[dict[str, Value], dict[str, str]]:
-        """Give every number, and the suites that have none with the reason."""
-        values: dict[str, Value] = {}
-        missing: dict[str, str] = {}
-        # The best first: whole ones, and of these the newest, whose numbers hide the others'.
-        by_time = sorted(self._read, key=lambda one: one[0].run.finished, reverse=True)
-        for content, path, cuts in sorted(by_time, key=lambda one: bool(one[2])):
-            own, failed = _values(content, path, cuts)
-            values = {**own, **values}
-            missing = {**failed, **missing}
-        suites = {path.partition(".")[0] for path in values}
-        return values, {suite: why for suite, why in missing.items() if suite not in suites}
-
-
-def _values(
-    content: ReportModel, path: Path, cuts: tuple[str, ...]
-) -> tuple[dict[str, Value], dict[str, str]]:
-    values: dict[str, Value] = {}
-    missing: dict[str, str] = {}
-    for suite, part in content.ordered_suites().items():
-        if part.status != "ok":
-            missing[suite] = plain(f"{part.status}: {part.reason or 'no reason is told'}", 300)
-            continue
-        limit = content.protocol.limits.get(suite)
-        limited = () if limit is None else (f"{suite}: at most {limit} images",)
-        for condition, name, metric in metrics_of(part):
-            if metric.value is not None:
-                values[f"{suite}.{metric_path(condition, name)}"] = Value(
-                    value=metric.value,
-                    unit=metric.unit,
-                    direction=metric.direction,
-                    reduced=cuts + limited,
-                    report=path,
-                )
-    return values, missing
-
-
-def leading_of(content: ReportModel) -> Iterator[str]:
-    """Yield the number that stands for each suite: the first of those that are compared."""
-    for suite, part in completed(content):
-        paths = [*part.shown.compared, *part.shown.gated]
-        known = (path for path in paths if part.number(path) is not None)
-        yield from (f"{suite}.{path}" for path in islice(known, 1))
-
-
-def aliases_of(content: ReportModel) -> dict[str, str]:
-    """Give the suites of a report's protocols that were run under their plain name.
-
-    Of two protocols that ask for one suite alike it is run once, so ``corruption`` may be that of
-    ``paper-adautomix`` too.
-    """
-    presets = [name for name in content.protocol.presets if name in PROTOCOLS]
-    if not presets:
-        return {}
-    from robustmix.evaluation.suites.registry import name_of
-
-    scene = ProtocolScene.of(content.model.input_size[1], content.dataset.name, {})
-    standard = list(PROTOCOLS["standard"].suites(scene))
-    # What repeats a published tool has a key of its own always, and so none here.
-    return {
-        f"{name_of(suite)}@{preset}": name_of(suite)
-        for preset in presets
-        for suite in PROTOCOLS[preset].suites(scene)
-        if name_of(suite) in content.suites
-        and f"{name_of(suite)}@{preset}" not in content.suites
-        and (suite in standard or not PROTOCOLS[preset].nonstandard)
-    }
-
-
-def evaluation_cuts(content: ReportModel) -> list[str]:
-    """Say why a report is of less than the whole; nothing for one that is of all images."""
-    data = content.dataset
-    cuts = [f"evaluated on {data.n} of {data.n_total} images"] if data.n < data.n_total else []
-    if data.partial_of is not None:
-        cuts.append(f"only {data.n_total} of the split's {data.partial_of} images were there")
-    if data.shard is not None:
-        cuts.append(f"shard {data.shard.index} of {data.shard.count} alone")
-    return cuts
-
-
 def training_cuts(recipe: Mapping[str, Any], epochs: int | None = None) -> list[str]:
     """Say why a training is less than a published one; nothing for one that is not.
 
@@ -456,30 +339,6 @@ def _validation_cuts(recipe: Mapping[str, Any], selected_on: str) -> list[str]:
     if selected_on != "test":
         cuts.append("validated on training images that were kept out")
     return cuts
-
-
-def _stale(content: ReportModel, done: int) -> list[str]:
-    """Say so where ``last.pth`` has moved on since it was evaluated."""
-    epoch = content.model.training.get("epoch")
-    is_last = Path(content.model.source).name == "last.pth"
-    if is_last and isinstance(epoch, int) and epoch < done:
-        return [f"evaluated after epoch {epoch}, trained {done}"]
-    return []
-
-
-def _other_run(content: ReportModel, recipe: Mapping[str, Any]) -> str:
-    """Say in what a report's run differs from that of the folder; empty for its own.
-
-    Text is left out: reports are published without the paths that a recipe may hold.
-    """
-    recorded = content.model.training.get("recipe")
-    there = flat(recorded) if isinstance(recorded, dict) else {}
-    here = flat(recipe)
-    for key in sorted(there.keys() & here.keys() - UNTOLD | {"seed"} & there.keys()):
-        theirs, ours = there[key], here.get(key)
-        if not isinstance(theirs, str) and theirs != ours:
-            return f"{plain(key)} is {plain(theirs, 40)} there, {plain(ours, 40)} here"
-    return ""
 
 
 def recipe_labels(recipe: Mapping[str, Any]) -> dict[str, str]:

@@ -14,7 +14,8 @@ from robustmix.errors import UsageError
 from robustmix.metrics.metric import Direction, Unit
 from robustmix.report.text import plain
 from robustmix.studies.published import Published, find_published
-from robustmix.studies.results import CLEAN, DEFAULT_STATISTIC, NAMES, RunResult, Value
+from robustmix.studies.results import CLEAN, DEFAULT_STATISTIC, NAMES, RunResult
+from robustmix.studies.run_reports import Value, params_difference
 from robustmix.studies.statistics import mean_and_std, seed_interval
 from robustmix.studies.table import Cell, Column, SeedValue, Table, TableRow
 
@@ -234,7 +235,7 @@ def tabulate(
         runs=len(results),
         complete=sum(result.complete for result in results),
         published=figure_of is not None,
-        notes=(*notes, *every),
+        notes=(*notes, *every, *_unlike(results, columns)),
     )
 
 
@@ -272,6 +273,28 @@ def _groups(results: Sequence[RunResult], keys: Sequence[str]) -> list[dict[str,
         labels = {key: result.label(key) for key in keys}
         found.setdefault(tuple(labels.values()), labels)
     return list(found.values())
+
+
+def _unlike(results: Sequence[RunResult], columns: Sequence[Column]) -> list[str]:
+    """Say which columns hold numbers that were not measured alike."""
+    told = []
+    for column in columns:
+        suite = column.metric.partition(".")[0]
+        measured = [
+            (one, one.params[name])
+            for one in _sharing(results, column.labels)
+            if (name := one.aliases.get(suite, suite)) in one.params and one.find(column.metric)
+        ]
+        for other, params in measured[1:]:
+            first, usual = measured[0]
+            difference = params_difference(usual, params)
+            if difference:
+                told.append(
+                    f"{column.title} was not measured alike: {difference} "
+                    f"({first.name}, {other.name})"
+                )
+                break
+    return told
 
 
 def _sharing(results: Sequence[RunResult], labels: Mapping[str, str]) -> list[RunResult]:

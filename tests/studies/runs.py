@@ -10,7 +10,8 @@ import tomli_w
 from robustmix.evaluation.suites.attack import Attack
 from robustmix.metrics.metric import Direction
 from robustmix.report.report import Report
-from robustmix.studies.results import RunResult, Value
+from robustmix.studies.results import RunResult
+from robustmix.studies.run_reports import Value
 from tests.comparison.reports import changed, report_of
 
 RECIPE: dict[str, Any] = {

@@ -13,7 +13,8 @@ from rich.cells import cell_len
 from robustmix.errors import UsageError
 from robustmix.studies.formats import FORMATS, render
 from robustmix.studies.formats.words import folded
-from robustmix.studies.results import RunResult, Value
+from robustmix.studies.results import RunResult
+from robustmix.studies.run_reports import Value
 from robustmix.studies.table import Table
 from robustmix.studies.tabulate import Layout, printed_figures, tabulate
 from tests.studies.runs import result

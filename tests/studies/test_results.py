@@ -8,11 +8,11 @@ from robustmix.errors import IntakeError, UsageError
 from robustmix.studies.results import (
     CLEAN,
     RunResult,
-    Value,
     read_report_alone,
     read_results,
     read_run,
 )
+from robustmix.studies.run_reports import Value
 from tests.studies.runs import add_report, make_run, small_report
 
 TWELVE = [0.9, 0.9, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.95]
@@ -223,3 +223,18 @@ def test_what_is_damaged_is_told_and_named_only_if_it_was_searched_for(tmp_path:
     (tmp_path / "a" / "recipe.toml").write_text("no = = toml")
     with pytest.raises(IntakeError, match="none of the runs can be read"):
         read_results([tmp_path])
+
+
+def test_an_evaluation_of_another_study_is_left_alone(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    for name, eps, finished in (("ours", "8/255", "2026-01-01"), ("theirs", "4/255", "2026-02-02")):
+        add_report(run, name, protocol__params={"fgsm": {"eps": eps}}, run__finished=finished)
+    found = read_run(run)
+    assert found.params["fgsm"] == {"eps": "4/255"}
+    assert found.notes == (
+        "fgsm was measured in several ways: eps is 4/255 and 8/255; the newest whole report counts",
+    )
+    own = [run / "eval" / name / "report.json" for name in ("ours", "missing")]
+    found = read_run(run, reports=own)
+    assert found.params["fgsm"] == {"eps": "8/255"}
+    assert (found.notes, found.reports) == ((), (own[0],))

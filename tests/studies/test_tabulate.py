@@ -1,11 +1,13 @@
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from robustmix.errors import UsageError
 from robustmix.studies.published import Published
-from robustmix.studies.results import RunResult, Value
+from robustmix.studies.results import RunResult
+from robustmix.studies.run_reports import Value
 from robustmix.studies.table import Cell, Table
 from robustmix.studies.tabulate import (
     FigureOf,
@@ -272,3 +274,13 @@ def test_what_is_named_must_be_there() -> None:
     ):
         refuse_misnamed(runs, layout_of(runs, columns=["fgsm.eror"]))
     refuse_misnamed(runs, layout_of(runs, columns=["fgsm.error"]))
+
+
+def test_a_column_of_what_was_measured_otherwise_says_so() -> None:
+    def run(method: str, eps: str) -> RunResult:
+        one = result(method, clean__top1=0.5, fgsm__error=0.5)
+        return replace(one, params={"fgsm": {"eps": eps, "norm": "linf"}, "clean": {}})
+
+    unlike = tabulate([run("a", "8/255"), run("b", "4/255")], TWO)
+    assert unlike.notes == ("fgsm.error was not measured alike: eps is 8/255 and 4/255 (a-0, b-0)",)
+    assert tabulate([run("a", "8/255"), run("b", "8/255")], TWO).notes == ()
