@@ -14,7 +14,7 @@ from robustmix.cli import console
 from robustmix.cli.arguments import split_arguments
 from robustmix.cli.options import parse_limit, parse_seeds
 from robustmix.cli.study_tables import amount, counted, failures, hours, state_table
-from robustmix.errors import UsageError
+from robustmix.errors import UsageError, unknown_name
 from robustmix.progress import progress_kind
 
 if TYPE_CHECKING:
@@ -214,10 +214,21 @@ def run_study(
         str | None, typer.Option(help="Evaluate on so many images, or that share.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Runs at once on this machine [default: 1].")
+        int | None,
+        typer.Option(help="Runs at once [default: 1; on Slurm, as many as it lets run]."),
     ] = None,
     gpus: Annotated[
         str | None, typer.Option(help="all, or numbers (0,1): one run at a time on each.")
+    ] = None,
+    launcher: Annotated[
+        str | None, typer.Option(help="slurm: submit a job array, a job a run, and wait for it.")
+    ] = None,
+    slurm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=VALUE,...",
+            help="Of the jobs, as sbatch has it: partition=gpu,time=4:00:00,gpus=1.",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     data_dir: DataDir = None,
@@ -238,18 +249,25 @@ def run_study(
     from robustmix.studies.data import lacking_data
     from robustmix.studies.folder import enter_study, runs_of
     from robustmix.studies.grid import chosen_runs, study_runs
-    from robustmix.studies.running import run_tasks, tasks_of
+    from robustmix.studies.running import Slot, run_tasks, tasks_of
+    from robustmix.studies.slurm import parse_slurm, require_slurm, run_on_slurm
 
     kind = progress_kind(progress)
     entered = _asked(name, out, runs, seeds, sets or [], limit_train, limit)
     folder = out or study_folder(entered.name, {**_values(entered), "seeds": None})
     planned = chosen_runs(study_runs(entered), only or [])
-    tasks = tasks_of(planned, runs_of(folder, entered))
-    slots = _slots(jobs, gpus, device)
+    tasks = tasks_of(planned, runs_of(folder, entered).absolute())
+    slots: list[Slot] = []
+    if launcher is None:
+        slots = _slots(jobs, gpus, device)
+    _check_launcher(launcher, slurm, gpus, jobs)
+    options = parse_slurm(slurm or "")
     lacking = lacking_data(planned, data_dir)
     if dry_run:
         _show_plan(planned, tasks, entered, lacking)
         return
+    if launcher is not None:
+        require_slurm()
     enter_study(folder, entered)
     from robustmix.cli.study_watch import StudyProgress
     from robustmix.signals import stop_on_signals
@@ -263,21 +281,27 @@ def run_study(
     watch = StudyProgress(kind, len(tasks), entered.evaluate)
     try:
         with stop_on_signals() as stop:
-            outcome = run_tasks(
-                tasks,
-                slots,
-                evaluation=entered.evaluate,
-                launch=launch,
-                watch=watch,
-                stop=stop,
-                lacking=lacking,
-            )
+            shared: dict[str, Any] = {
+                "evaluation": entered.evaluate,
+                "launch": launch,
+                "watch": watch,
+                "stop": stop,
+                "lacking": lacking,
+            }
+            if launcher is None:
+                outcome = run_tasks(tasks, slots, **shared)
+            else:
+                jobs_folder = folder.absolute() / "slurm"
+                outcome = run_on_slurm(tasks, options, folder=jobs_folder, at_once=jobs, **shared)
     finally:
         watch.close()
     for task, failure in outcome.failed.values():
         console.error(f"{task.run.told}: {failure.error}")
     if outcome.unfinished:
-        console.say(f"stopped with {len(outcome.unfinished)} runs to go; run it again to continue")
+        go_on = "run it again to continue"
+        if launcher is not None:
+            go_on = f"their jobs go on: robustmix study status {folder}"
+        console.say(f"stopped with {len(outcome.unfinished)} runs to go; {go_on}")
     console.result(str(folder))
     raise typer.Exit(outcome.exit_code)
 
@@ -318,6 +342,26 @@ def _asked(
     if runs is not None:
         found = found.model_copy(update={"runs": str(runs.absolute())})
     return found if seeds is None else with_seeds(found, parse_seeds(seeds, "--seeds"))
+
+
+def _check_launcher(
+    launcher: str | None, slurm: str | None, gpus: str | None, jobs: int | None
+) -> None:
+    """Refuse options that contradict each other or would do nothing."""
+    if launcher is None and slurm is not None:
+        raise UsageError(
+            "--slurm has no effect without --launcher slurm", "add it", code="E-UNUSED-OPTION"
+        )
+    if launcher is None:
+        return
+    if launcher != "slurm":
+        raise unknown_name("launcher", launcher, ["slurm"])
+    if gpus is not None:
+        raise UsageError(
+            "--gpus are of this machine", "ask Slurm for them: --slurm gpus=1", code="E-USAGE"
+        )
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs {jobs}: expected a number from 1", "give --jobs 2")
 
 
 def _slots(jobs: int | None, gpus: str | None, device: str) -> "list[Any]":
@@ -391,10 +435,12 @@ def status(
         _watch(runs, place, chosen)
         return
     states = _states(runs, place, chosen)
+    jobs = _job_states(runs, place)
     if as_json:
-        console.result(json.dumps([_state_json(run, state) for run, state in states], indent=2))
+        found = [_state_json(run, state, jobs) for run, state in states]
+        console.result(json.dumps(found, indent=2))
         return
-    console.table_result(state_table(states))
+    console.table_result(state_table(states, jobs))
     console.result(counted([state for _, state in states]))
     for line in failures(states):
         console.result(line)
@@ -408,7 +454,13 @@ def _states(
     return [(run, read_state(place / run.name, run.recipe, study.evaluate)) for run in runs]
 
 
-def _state_json(run: "StudyRun", state: "RunState") -> dict[str, Any]:
+def _job_states(runs: "Sequence[StudyRun]", place: Path) -> dict[str, str]:
+    from robustmix.studies.slurm import slurm_states
+
+    return slurm_states([place / run.name for run in runs])
+
+
+def _state_json(run: "StudyRun", state: "RunState", jobs: "dict[str, str]") -> dict[str, Any]:
     return {
         "labels": dict(run.labels),
         "seed": run.seed,
@@ -417,6 +469,7 @@ def _state_json(run: "StudyRun", state: "RunState") -> dict[str, Any]:
         "epoch": state.epoch,
         "epochs": state.epochs,
         "left_s": state.left_s,
+        "job": jobs.get(run.name),
         "error": None if state.failure is None else state.failure.error,
     }
 
@@ -434,7 +487,8 @@ def _watch(runs: "Sequence[StudyRun]", place: Path, study: "Study") -> None:
         while True:
             states = _states(runs, place, study)
             words = [counted([state for _, state in states]), *failures(states)]
-            live.update(Group(state_table(states), *map(Text, words)), refresh=True)
+            table = state_table(states, _job_states(runs, place))
+            live.update(Group(table, *map(Text, words)), refresh=True)
             if all(state.stage in ("done", "failed") for _, state in states):
                 return
             time.sleep(WATCH_S)

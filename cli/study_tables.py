@@ -1,7 +1,7 @@
 """Tables of ``robustmix study``: which there are, what a study is, and where its runs stand."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.table import Table
@@ -11,18 +11,28 @@ from robustmix.studies.grid import StudyRun
 from robustmix.studies.run_state import RunState
 
 
-def state_table(runs: Sequence[tuple[StudyRun, RunState]]) -> Table:
-    """Return where runs stand, a row each."""
+def state_table(
+    runs: Sequence[tuple[StudyRun, RunState]], jobs: Mapping[str, str] | None = None
+) -> Table:
+    """Return where runs stand, a row each.
+
+    Args:
+        runs: with their states.
+        jobs: Slurm's word for those of their jobs that it still has, by the run's name.
+    """
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("run", overflow="fold")
     table.add_column("seed", justify="right")
     table.add_column("state")
     table.add_column("epoch", justify="right")
     table.add_column("left", justify="right")
+    if jobs:
+        table.add_column("job")
     for run, state in runs:
         left = "" if state.left_s is None else show_duration(state.left_s)
         told = " ".join(run.labels.values())
-        table.add_row(told, str(run.seed), state.stage, f"{state.epoch}/{state.epochs}", left)
+        cells = [told, str(run.seed), state.stage, f"{state.epoch}/{state.epochs}", left]
+        table.add_row(*cells, *([jobs.get(run.name, "").lower()] if jobs else []))
     return table
 
 

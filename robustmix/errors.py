@@ -14,7 +14,7 @@ EXIT_CODES = {
     4: "incomplete: a run or suite could not be completed, or a result not be written",
     5: "incompatible: reports, runs or formats that do not belong together",
     70: "internal: a fault of robustmix, or of what was added to it; `--debug` shows the traceback",
-    130: "interrupted by Ctrl-C; 143: by SIGTERM; 129: by SIGHUP",
+    130: "interrupted by Ctrl-C; 143: by SIGTERM; 129: by SIGHUP; 140: by SIGUSR2",
 }
 """What the process exits with, and why."""
 

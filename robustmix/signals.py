@@ -1,4 +1,4 @@
-"""Stopping a run between two steps: SIGINT, SIGTERM and SIGHUP become a request."""
+"""Stopping a run between two steps: SIGINT, SIGTERM, SIGHUP and SIGUSR2 become a request."""
 
 import contextlib
 import signal
@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-_CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, what schedulers and containers send, and what a closed terminal sends."""
+_CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+"""Ctrl-C, what schedulers and containers send, what a closed terminal sends, and what Slurm sends
+some time before it ends a job."""
 
 
 class StopRequest:

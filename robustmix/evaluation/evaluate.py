@@ -115,7 +115,7 @@ def evaluate(
         options: options of the suites by name, as Python values or as text, e.g. ``eps="4/255"``,
             ``trials=3``; each acts on every suite that has it.
 
-    SIGINT, SIGTERM and SIGHUP stop it before the next pass of the network; what is done is kept. A
+    SIGINT, SIGTERM, SIGHUP and SIGUSR2 stop it before the next pass; what is done is kept. A
     second SIGINT stops it at once.
 
     Returns:

@@ -21,6 +21,9 @@ class Launch:
     imports: tuple[str, ...] = ()
     """What ``--import`` adds."""
 
+    processes: int = 1
+    """That train one run together, each on a GPU of its own."""
+
 
 def train_command(run: StudyRun, folder: Path, launch: Launch) -> list[str]:
     """Return the command that begins or continues the training of a run in its folder.
@@ -30,13 +33,19 @@ def train_command(run: StudyRun, folder: Path, launch: Launch) -> list[str]:
     recipe = folder / "recipe.toml"
     if not recipe.is_file():
         write_recipe(recipe, run.recipe)
-    return [*_robustmix(launch), "train", "--out", str(folder), *_common(launch)]
+    program = [sys.executable, "-m"]
+    if launch.processes > 1:
+        together = ("--standalone", "--nproc-per-node", str(launch.processes))
+        program += ["torch.distributed.run", *together, "-m"]
+    words = [*program, "robustmix", *_imports(launch)]
+    return [*words, "train", "--out", str(folder), *_common(launch)]
 
 
 def eval_command(folder: Path, evaluation: Evaluation, launch: Launch) -> list[str]:
     """Return the command that begins or continues the evaluation of a trained run."""
     model = folder / "checkpoints" / f"{evaluation.checkpoint}.pth"
-    words = [*_robustmix(launch), "eval", str(model)]
+    program = [sys.executable, "-m", "robustmix"]
+    words = [*program, *_imports(launch), "eval", str(model)]
     for protocol in evaluation.protocol:
         words += ["--protocol", protocol]
     for suite in evaluation.suite:
@@ -49,9 +58,8 @@ def eval_command(folder: Path, evaluation: Evaluation, launch: Launch) -> list[s
     return [*words, "--out", str(out), "--resume", *_common(launch)]
 
 
-def _robustmix(launch: Launch) -> list[str]:
-    plugins = [word for name in launch.imports for word in ("--import", name)]
-    return [sys.executable, "-m", "robustmix", *plugins]
+def _imports(launch: Launch) -> list[str]:
+    return [word for name in launch.imports for word in ("--import", name)]
 
 
 def _common(launch: Launch) -> list[str]:

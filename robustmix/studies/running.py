@@ -207,13 +207,7 @@ def _begin(
         if slot.name in taken:
             continue
         while (task := _next(queue)) is not None:
-            if read_state(task.folder, task.run.recipe, evaluation).finished:
-                outcome.done.append(task)
-                watch.done(task)
-                continue
-            missing = lacking.get(task.run.recipe.dataset)
-            if missing is not None:
-                _fail(task, Failure(command="train", exit_code=3, error=missing), outcome, watch)
+            if not settle_before([task], outcome, evaluation, watch, lacking):
                 continue
             try:
                 workers.append(_Worker(task, slot, evaluation, launch, watch))
@@ -228,6 +222,27 @@ def _begin(
                     _fail(task, failure, outcome, watch)
                 continue
             break
+
+
+def settle_before(
+    tasks: Sequence[Task],
+    outcome: Outcome,
+    evaluation: Evaluation | None,
+    watch: Watch,
+    lacking: Mapping[str, str],
+) -> list[Task]:
+    """Note which runs are done, or cannot be begun for want of data; return the others."""
+    left = []
+    for task in tasks:
+        missing = lacking.get(task.run.recipe.dataset)
+        if read_state(task.folder, task.run.recipe, evaluation).finished:
+            outcome.done.append(task)
+            watch.done(task)
+        elif missing is not None:
+            _fail(task, Failure(command="train", exit_code=3, error=missing), outcome, watch)
+        else:
+            left.append(task)
+    return left
 
 
 def _next(queue: "list[tuple[Task, float]]") -> Task | None:
@@ -286,7 +301,6 @@ class _Worker:
         self._evaluation = evaluation
         self._launch = launch
         self._watch = watch
-        self._stopped = False
         with contextlib.ExitStack() as held:
             held.enter_context(run_lock(task.folder / LOGS))
             write_failure(task.folder, None)
@@ -332,7 +346,7 @@ class _Worker:
         self._held.close()
         if code == 0:
             return "done" if self._state().finished else "stopped"
-        if self._stopped and code in _STOPPED:
+        if code in _STOPPED:
             return "stopped"
         error_line = error_of(self._log, code)
         if is_busy(error_line):
@@ -345,7 +359,6 @@ class _Worker:
         SIGTERM, whatever came here: Ctrl-C reaches the processes of a terminal by itself, and a
         second SIGINT would end them at once.
         """
-        self._stopped = True
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
 
@@ -357,5 +370,7 @@ class _Worker:
         self._held.close()
 
 
-_STOPPED = (-signal.SIGTERM, *(128 + number for number in (signal.SIGINT, signal.SIGTERM)))
-"""Exit codes of a process that was asked to stop; the first is of one that had hardly begun."""
+_ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+_STOPPED = (*(128 + number for number in _ASKED), *(-number for number in _ASKED))
+"""Exit codes of a process that was asked to stop, by whomever; negative of one that had hardly
+begun."""

@@ -108,7 +108,7 @@ def train(
 ) -> TrainResult:
     """Train as a recipe says; continue where an earlier call stopped.
 
-    SIGINT, SIGTERM and SIGHUP stop the run after the step it is in, with a checkpoint written; a
+    SIGINT, SIGTERM, SIGHUP and SIGUSR2 stop the run after its step, with a checkpoint written; a
     second SIGINT stops it at once. The global random state of the caller is left as it was.
 
     Processes that torchrun started together share each batch: all are stopped after the same step

@@ -63,7 +63,7 @@ class Told(Silence):
         self.stopped += 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2])
 @pytest.mark.parametrize("at", [30, 100, 120])
 def test_a_signal_is_answered_before_the_next_pass(
     tmp_path: Path, number: signal.Signals, at: int
@@ -162,7 +162,7 @@ def spent(pid: int) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2])
 def test_pgd_50_on_400_images_stops_within_seconds(tmp_path: Path, number: signal.Signals) -> None:
     root = str(Path(robustmix.__file__).parent.parent)
     process = subprocess.Popen(
