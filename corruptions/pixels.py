@@ -1,11 +1,17 @@
 """Between grey levels and the unit interval, and from nearly known values to whole levels."""
 
+import numpy as np
 import torch
 from torch import Tensor
+
+# On a CPU, NumPy converts types piece by piece within one operation, so that a large image is not
+# written to memory and read again between its conversion and the rest.
 
 
 def to_unit(images: Tensor) -> Tensor:
     """Return uint8 grey levels as float64 in [0, 1], same shape."""
+    if images.device.type == "cpu":
+        return torch.from_numpy(np.divide(images.numpy(), 255.0))
     return images.to(torch.float64).div_(255)
 
 
@@ -15,8 +21,13 @@ def to_grey_levels_(images: Tensor) -> Tensor:
     The benchmark truncates. Rounding would be half a grey level brighter everywhere; casting
     before clipping would wrap white to black.
     """
+    images.clamp_(0, 1)
+    if images.device.type == "cpu":
+        levels = np.empty(images.shape, np.uint8)
+        np.multiply(images.numpy(), 255, out=levels, casting="unsafe")
+        return torch.from_numpy(levels)
     # Through int32: two vectorised conversions in place of a slow one.
-    return images.clamp_(0, 1).mul_(255).to(torch.int32).to(torch.uint8)
+    return images.mul_(255).to(torch.int32).to(torch.uint8)
 
 
 def settled(levels: Tensor, error: float) -> tuple[Tensor, Tensor]:

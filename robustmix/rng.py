@@ -1,29 +1,21 @@
 """Per-sample randomness: counter-based, so no result depends on batch, order, device or shard.
 
 Every sample gets a 64-bit key from (run seed, suite, condition, trial, sample id); the key selects
-an independent stream of Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as
-1, 2, 3"). The generator is integer arithmetic on tensors, hence equal bit for bit on any device.
+an independent stream of Philox4x32-10 (``philox.py``), which is equal bit for bit on any device.
 """
 
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robustmix.later import Tensor, torch
+from robustmix.philox import HALF, LOW, pairs, words_on_device
 
 GENERATOR = "philox4x32-10/1"
 """Name and version of the generator, recorded in every report."""
-
-_MASK = 0xFFFFFFFF
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
-_ROUNDS = 10
-
-Words = TypeVar("Words", Tensor, NDArray[np.int64])
 
 
 def sample_keys(
@@ -69,71 +61,65 @@ def philox_blocks(
     Words 4 i to 4 i + 3 of a key are the four tensors' entries i.
     """
     if keys.device.type != "cpu":
-        counter, rounds = (torch.arange(n, device=keys.device) for n in (blocks, _ROUNDS))
-        return _rounds(keys.unsqueeze(1), counter, rounds, counter_high)
-    # The same operators on arrays: NumPy multiplies whole numbers at twice the pace.
-    counters = (np.arange(blocks), np.arange(_ROUNDS))
-    w0, w1, w2, w3 = _rounds(keys.unsqueeze(1).numpy(), *counters, counter_high)
-    return (
-        torch.from_numpy(w0),
-        torch.from_numpy(w1),
-        torch.from_numpy(w2),
-        torch.from_numpy(w3),
+        return words_on_device(keys, blocks, counter_high)
+    first, second = pairs(keys.numpy(), blocks, counter_high)
+    w0, w1, w2, w3 = (
+        torch.from_numpy(word.view(np.int64))
+        for word in (first >> HALF, first & LOW, second >> HALF, second & LOW)
     )
-
-
-def _rounds(
-    keys: Words, counter: Words, rounds: Words, counter_high: int
-) -> tuple[Words, Words, Words, Words]:
-    rounds = rounds.reshape((-1, 1, 1))
-    halves = (keys & _MASK, (keys >> 32) & _MASK)
-    first, second = (
-        (half + rounds * step) & _MASK for half, step in zip(halves, _KEY_STEPS, strict=True)
-    )
-    zero = keys[:1] & 0
-    c0, c1, c2, c3 = counter[None], zero, zero + counter_high, zero
-    for round_ in range(_ROUNDS):
-        k0, k1 = first[round_], second[round_]
-        # The int64 product wraps modulo 2^64, which keeps all 64 bits of an unsigned one.
-        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        high0, high2 = p1 >> 32, p0 >> 32
-        if round_ < 2:  # words that are alike for all counters or for all keys are still small
-            high0, high2 = high0 ^ (c1 ^ k0), high2 ^ (c3 ^ k1)
-        else:
-            high0 ^= c1
-            high0 ^= k0
-            high2 ^= c3
-            high2 ^= k1
-        high0 &= _MASK
-        high2 &= _MASK
-        # The low words keep what stands above them: the mask of the next round removes it.
-        c0, c1, c2, c3 = high0, p1, high2, p0
-    return c0, c1 & _MASK, c2, c3 & _MASK
+    return w0, w1, w2, w3
 
 
 def uniform(keys: Tensor, count: int, *, counter_high: int = 0) -> Tensor:
     """Return uniforms in the open interval (0, 1), float64 (N, count), 32 bits each."""
-    words = philox_blocks(keys, -(-count // 4), counter_high=counter_high)
-    drawn = torch.empty((*words[0].shape, 4), dtype=torch.float64, device=keys.device)
-    for i, word in enumerate(words):
-        drawn[:, :, i] = word
-    return drawn.flatten(1).add_(0.5).mul_(2.0**-32)[:, :count]
+    blocks = -(-count // 4)
+    if keys.device.type != "cpu":
+        drawn = torch.stack(words_on_device(keys, blocks, counter_high), dim=2)
+        return _open_interval(drawn).flatten(1)[:, :count]
+    put = np.empty((len(keys), blocks, 4), np.uint64)
+    for i, pair in enumerate(pairs(keys.numpy(), blocks, counter_high)):
+        np.right_shift(pair, HALF, out=put[:, :, 2 * i])
+        np.bitwise_and(pair, LOW, out=put[:, :, 2 * i + 1])
+    return torch.from_numpy(_between_0_and_1(put).reshape(len(keys), -1)[:, :count])
+
+
+def _open_interval(words: Tensor) -> Tensor:
+    return words.to(torch.float64).add_(0.5).mul_(2.0**-32)
+
+
+_EXPONENT = np.uint64(0x4130000000000000)
+"""Of 2^20, whose last bit as a float64 is 2^-32: a word put behind it is added times 2^-32."""
+
+
+def _between_0_and_1(words: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Return (word + 1/2) / 2^32; words are below 2^32, and overwritten."""
+    words |= _EXPONENT
+    drawn = words.view(np.float64)
+    drawn -= 2.0**20 - 2.0**-33
+    return drawn
 
 
 def normal(keys: Tensor, count: int, *, counter_high: int = 0) -> Tensor:
     """Return standard normals, float64 (N, count), by the Box-Muller transform."""
-    blocks = -(-count // 4)
-    w0, w1, w2, w3 = philox_blocks(keys, blocks, counter_high=counter_high)
-    shape, device = (len(keys), 2, blocks), keys.device
-    first, second = (torch.empty(shape, dtype=torch.float64, device=device) for _ in range(2))
-    first[:, 0], first[:, 1], second[:, 0], second[:, 1] = w0, w2, w1, w3
-    radius = first.add_(0.5).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
-    # A power of two changes no digit, so one product does for the angle of the uniform.
-    angle = second.add_(0.5).mul_(2.0 * math.pi * 2.0**-32)
-    drawn = torch.empty((len(keys), blocks, 2, 2), dtype=torch.float64, device=device)
-    drawn[..., 0] = torch.cos(angle).mul_(radius).transpose(1, 2)
-    drawn[..., 1] = angle.sin_().mul_(radius).transpose(1, 2)
-    return drawn.flatten(1)[:, :count]
+    first, second = _uniform_pairs(keys, -(-count // 4), counter_high)
+    radius = first.log_().mul_(-2.0).sqrt_()
+    angle = second.mul_(2.0 * math.pi)
+    # A complex number is two floats side by side: that interleaves them in one go.
+    drawn = torch.complex(angle.cos().mul_(radius), angle.sin_().mul_(radius))
+    return torch.view_as_real(drawn).flatten(1)[:, :count]
+
+
+def _uniform_pairs(keys: Tensor, blocks: int, counter_high: int) -> tuple[Tensor, Tensor]:
+    """Return every other uniform from the first on, and from the second, (N, blocks, 2) each."""
+    if keys.device.type != "cpu":
+        w0, w1, w2, w3 = words_on_device(keys, blocks, counter_high)
+        first, second = (torch.stack(several, dim=2) for several in ((w0, w2), (w1, w3)))
+        return _open_interval(first), _open_interval(second)
+    words = np.empty((len(keys), blocks, 2), np.uint64)
+    words[:, :, 0], words[:, :, 1] = pairs(keys.numpy(), blocks, counter_high)
+    first = torch.from_numpy(_between_0_and_1(words >> HALF))
+    words &= LOW
+    return first, torch.from_numpy(_between_0_and_1(words))
 
 
 def permutations(keys: Tensor, n: int) -> Tensor:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from robustmix.philox import HALF, LOW, pairs, words_on_device
 from robustmix.rng import normal, permutations, philox, sample_keys, uniform
 
 
@@ -49,6 +50,25 @@ def test_philox_equals_integer_arithmetic() -> None:
             for word in plain_philox([block, 0, 0x13198A2E, 0], [key & 0xFFFFFFFF, key >> 32])
         ]
         assert row.tolist() == want[:11]
+
+
+@pytest.mark.parametrize(("n", "blocks", "counter_high"), [(1, 1, 0), (3, 7, 5), (2, 300, 2**31)])
+def test_pairs_of_words_are_the_words_of_a_device(n: int, blocks: int, counter_high: int) -> None:
+    keys = sample_keys(0, "pairs", "", 0, [str(i) for i in range(n)])
+    first, second = pairs(keys.numpy(), blocks, counter_high)
+    got = [first >> HALF, first & LOW, second >> HALF, second & LOW]
+    want = words_on_device(keys, blocks, counter_high)
+    for mine, theirs in zip(got, want, strict=True):
+        assert np.array_equal(mine.astype(np.int64), theirs.numpy())
+
+
+def test_uniforms_and_normals_are_made_of_the_words() -> None:
+    keys = sample_keys(0, "formula", "", 0, ["a", "b"])
+    u = (philox(keys, 12, counter_high=3).numpy() + 0.5) / 2**32
+    assert np.array_equal(uniform(keys, 11, counter_high=3).numpy(), u[:, :11])
+    radius, angle = np.sqrt(-2 * np.log(u[:, 0::2])), 2 * np.pi * u[:, 1::2]
+    both = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=2).reshape(2, -1)
+    np.testing.assert_allclose(normal(keys, 11, counter_high=3).numpy(), both[:, :11], rtol=1e-13)
 
 
 def test_sample_keys_are_the_documented_hash() -> None:
