@@ -492,3 +492,37 @@ def _watch(runs: "Sequence[StudyRun]", place: Path, study: "Study") -> None:
             if all(state.stage in ("done", "failed") for _, state in states):
                 return
             time.sleep(WATCH_S)
+
+
+@study.command("table")
+def table(
+    folder: StudyFolder,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="terminal, md, latex, csv, json or html [default: by the name of --out]."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; - is stdout.")] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Show what the papers print beside it.")
+    ] = False,
+    sort: Annotated[str, typer.Option(help="Column whose best comes first.")] = "",
+    significance: Annotated[
+        bool,
+        typer.Option("--significance", help="Mark figures that no test tells from the best."),
+    ] = False,
+) -> None:
+    """Show the table of a study: mean and spread over seeds; what is not there is empty."""
+    from robustmix.cli.table import format_of, show_table
+    from robustmix.studies.folder import require_study_in, runs_of
+    from robustmix.studies.study_results import study_table
+
+    chosen = format_of(format, out)
+    entered = require_study_in(folder)
+    made = study_table(entered, runs_of(folder, entered), published=published, sort=sort)
+    if significance:
+        from robustmix.studies.significance import with_significance
+
+        made = with_significance(made, watch=console.Waiting())
+    show_table(made, chosen, out)

@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from robustmix.cli import console
 from robustmix.cli.options import split_names
 from robustmix.errors import UsageError
+
+if TYPE_CHECKING:
+    from robustmix.studies.table import Table
 
 SUFFIXES = {".md": "md", ".tex": "latex", ".csv": "csv", ".json": "json"}
 
@@ -64,11 +67,10 @@ def table(
     A run folder's clean.top1 is a statistic of its epochs; all other numbers, and those of lone
     reports, are of the evaluated checkpoints.
     """
-    from robustmix.studies.formats import render
     from robustmix.studies.results import read_results
     from robustmix.studies.tabulate import layout_of, printed_figures, refuse_misnamed, tabulate
 
-    chosen = _format(format, out)
+    chosen = format_of(format, out)
     found = read_results(places, statistic)
     layout = layout_of(found.results, rows=split_names([rows]), columns=split_names(columns or []))
     refuse_misnamed(found.results, layout)
@@ -85,19 +87,27 @@ def table(
         from robustmix.studies.significance import with_significance
 
         made = with_significance(made, watch=console.Waiting())
-    if chosen == "terminal" and out is None and sys.stdout.isatty():
+    show_table(made, chosen, out)
+
+
+def show_table(made: "Table", format: str, out: Path | None) -> None:
+    """Print a table, or write it into a file whose path is then printed."""
+    from robustmix.studies.formats import render
+
+    if format == "terminal" and out is None and sys.stdout.isatty():
         from robustmix.studies.formats.terminal import parts
 
         for part in parts(made):
             console.table_result(part)
         return
-    text = render(made, chosen, where=None if str(out) == "-" else out)
+    text = render(made, format, where=None if str(out) == "-" else out)
     console.write_results((out or Path("-"), lambda: text))
     if out is not None and str(out) != "-":
         console.result(str(out))
 
 
-def _format(asked: str | None, out: Path | None) -> str:
+def format_of(asked: str | None, out: Path | None) -> str:
+    """Return the format that is asked for, or that the name of the file means."""
     if asked is not None:
         return asked
     suffix = "" if out is None else out.suffix.lower()

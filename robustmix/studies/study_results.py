@@ -1,0 +1,73 @@
+"""The table of a study: its runs as they stand, those that are not there as empty cells."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from robustmix.errors import IncompatibleError, IntakeError
+from robustmix.studies.grid import StudyRun, study_runs
+from robustmix.studies.results import RECIPE_FILE, RunResult, read_run
+from robustmix.studies.run_state import evaluation_folder, read_state
+from robustmix.studies.study import Study
+from robustmix.studies.table import Table
+from robustmix.studies.tabulate import PUBLISHED_METHOD, Layout, printed_figures, tabulate
+
+
+def study_table(
+    study: Study, runs_folder: Path, *, published: bool = False, sort: str = ""
+) -> Table:
+    """Return the table of a study.
+
+    Args:
+        study: which runs, and what stands where.
+        runs_folder: where the runs lie.
+        published: whether printed figures stand beside ours.
+        sort: title or metric of the column whose best comes first; empty keeps the study's order.
+    """
+    runs = study_runs(study)
+    form = study.table
+    return tabulate(
+        study_results(study, runs, runs_folder),
+        Layout(rows=form.rows, across=form.across, metrics=form.columns),
+        title=study.title or study.name,
+        source=study.source,
+        statistic=study.statistic,
+        figure_of=printed_figures(study.published or (study.name,)) if published else None,
+        sort=sort,
+        notes=(*study.notes, *dict.fromkeys(_noted(run) for run in runs if run.note)),
+    )
+
+
+def _noted(run: StudyRun) -> str:
+    return f"{run.labels.get('method', '')}: {run.note}"
+
+
+def study_results(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[RunResult]:
+    """Return every run of a study as a table takes it."""
+    return [_result(study, run, folder / run.name) for run in runs]
+
+
+def _result(study: Study, run: StudyRun, folder: Path) -> RunResult:
+    # The study's own words alone: what else recipes differ in, its rows and columns stand for.
+    labels = {**run.labels, "epochs": str(run.epochs), PUBLISHED_METHOD: run.published_as}
+    labels["run"] = run.name
+    state = read_state(folder, run.recipe, study.evaluate)
+    absent = RunResult(
+        labels=labels,
+        seed=run.seed,
+        run=folder,
+        complete=False,
+        reduced=run.reduced,
+        why=state.failure.error if state.failure is not None else f"{state.stage}: no such run yet",
+    )
+    if not (folder / RECIPE_FILE).is_file():
+        return absent
+    asked = study.evaluate
+    reports = [] if asked is None else [evaluation_folder(folder, asked) / "report.json"]
+    try:
+        found = read_run(folder, study.statistic, labels=labels, reports=reports)
+    except (IntakeError, IncompatibleError) as error:
+        return replace(absent, why=error.message)
+    why = state.failure.error if state.failure is not None else found.why
+    cuts = tuple(dict.fromkeys((*run.reduced, *found.reduced)))
+    return replace(found, labels=labels, reduced=cuts, why=why)
