@@ -249,6 +249,7 @@ def run_study(
     from robustmix.studies.data import lacking_data
     from robustmix.studies.folder import enter_study, runs_of
     from robustmix.studies.grid import chosen_runs, study_runs
+    from robustmix.studies.measured import check_measured
     from robustmix.studies.running import Slot, run_tasks, tasks_of
     from robustmix.studies.slurm import parse_slurm, require_slurm, run_on_slurm
 
@@ -257,6 +258,7 @@ def run_study(
     folder = out or study_folder(entered.name, {**_values(entered), "seeds": None})
     planned = chosen_runs(study_runs(entered), only or [])
     tasks = tasks_of(planned, runs_of(folder, entered).absolute())
+    check_measured(entered)
     slots: list[Slot] = []
     if launcher is None:
         slots = _slots(jobs, gpus, device)

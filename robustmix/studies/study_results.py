@@ -6,6 +6,7 @@ from pathlib import Path
 
 from robustmix.errors import IncompatibleError, IntakeError
 from robustmix.studies.grid import StudyRun, study_runs
+from robustmix.studies.measured import unmeasured
 from robustmix.studies.results import RECIPE_FILE, RunResult, read_run
 from robustmix.studies.run_state import evaluation_folder, read_state
 from robustmix.studies.study import Study
@@ -25,16 +26,17 @@ def study_table(
         sort: title or metric of the column whose best comes first; empty keeps the study's order.
     """
     runs = study_runs(study)
-    form = study.table
+    form, results = study.table, study_results(study, runs, runs_folder)
+    noted = dict.fromkeys(_noted(run) for run in runs if run.note)
     return tabulate(
-        study_results(study, runs, runs_folder),
+        results,
         Layout(rows=form.rows, across=form.across, metrics=form.columns),
         title=study.title or study.name,
         source=study.source,
         statistic=study.statistic,
         figure_of=printed_figures(study.published or (study.name,)) if published else None,
         sort=sort,
-        notes=(*study.notes, *dict.fromkeys(_noted(run) for run in runs if run.note)),
+        notes=(*study.notes, *noted, *unmeasured(study, results)),
     )
 
 
