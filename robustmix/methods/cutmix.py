@@ -6,7 +6,7 @@ Method card
     Does: lam ~ Beta(alpha, alpha); a box of sides int(H sqrt(1 - lam)) and int(W sqrt(1 - lam))
         around a uniform centre, clipped to the image, is copied from the partner; the label
         weight is the share of pixels that the image keeps.
-    Cost: 3 forward passes a step.
+    Cost: 3 forward passes a step; with a momentum pipeline 4 or 7, see ``momentum_mixing``.
     Deviations: as in OpenMixup, the permutation is drawn again, up to ten times, while some image
         is its own partner; and an odd side loses a pixel, because the box reaches side // 2 to
         either side of its centre. The paper applies CutMix to every batch of CIFAR with
@@ -23,21 +23,18 @@ from torch import Tensor
 
 from robustmix.data.loader import Batch
 from robustmix.methods.method import Mixed
-from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, image_size
-from robustmix.methods.pair_mixing import PairMixing
+from robustmix.methods.mixing import Blend, blend_pairs, given, image_size
+from robustmix.methods.momentum_mixing import MomentumConfig, MomentumMixing
 from robustmix.methods.step_draws import StepDraws
 from robustmix.upload import uploaded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CutMixConfig:
-    """CutMix's one knob."""
+class CutMixConfig(MomentumConfig):
+    """CutMix's one knob, and those of the momentum pipeline."""
 
     alpha: float = 0.2
     """Both parameters of the Beta distribution of lam; 0.2 is the CIFAR benchmark's value."""
-
-    def __post_init__(self) -> None:
-        check_alpha(self.alpha)
 
 
 class CutMixDraws(NamedTuple):
@@ -186,8 +183,8 @@ def cutmix(images: Tensor, draws: CutMixDraws) -> Mixed:
     return Mixed(paste(images, uploaded(box, images.device)), box.own)
 
 
-class CutMix(PairMixing):
-    """One network trained on batches with pasted boxes."""
+class CutMix(MomentumMixing):
+    """One network trained on batches with pasted boxes, or student and teacher."""
 
     config: CutMixConfig
     one_lam = True

@@ -1,15 +1,15 @@
 """Two networks and four heads: a student that is trained and a teacher that is its moving average.
 
-AutoMix, SAMix and AdAutoMix share them. The student (q) sees clean and mixed images; the teacher
-(k) gives the generator its maps and judges its mixtures. What is deployed is the teacher with the
-head for clean images.
+AutoMix, SAMix and AdAutoMix share them, and MixUp and CutMix with a momentum pipeline. The student
+(q) sees clean and mixed images; the teacher (k) gives a generator its maps and judges its mixtures.
+What is deployed is the teacher with the head for clean images.
 """
 
 import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, cast, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,12 @@ HEADS = ("one_k", "mix_k", "one_q", "mix_q")
 """The four classifiers, the deployed one first."""
 
 DEPLOYED_HEAD = HEADS[0]
+
+Pipeline: TypeAlias = Literal["none", "mp", "mp+ce"]
+"""AutoMix's momentum pipeline: no teacher; a teacher; and the student learns clean images too."""
+
+EMA_OPTIONS = ("ema", "ema_end", "ema_start")
+"""Options of how the teacher follows the student."""
 
 HEAD_STD = 0.01
 """Standard deviation of the heads' initial weights."""
@@ -45,17 +51,12 @@ class MixPreview(NamedTuple):
 
 
 @runtime_checkable
-class TeacherMethod(Protocol):
+class MomentumMethod(Protocol):
     """What the training loop needs of a method with a teacher, beyond ``Method``."""
 
     @property
     def pair(self) -> "MomentumPair":
         """The two networks."""
-        ...
-
-    @property
-    def generator(self) -> nn.Module:
-        """What makes the masks; may have its own group of the optimiser."""
         ...
 
     def before_step(self, iteration: int, total: int) -> None:
@@ -71,10 +72,6 @@ class TeacherMethod(Protocol):
         """
         ...
 
-    def preview(self, images: Tensor) -> MixPreview:
-        """Mix a few normalised images (n, 3, H, W) with fixed draws; changes nothing."""
-        ...
-
     def step_cost(self) -> int:
         """Return what a step costs in forward passes; a backward pass counts two."""
         ...
@@ -82,6 +79,35 @@ class TeacherMethod(Protocol):
     def passes(self) -> str:
         """Return what a step costs, and why if it is not the least possible."""
         ...
+
+
+@runtime_checkable
+class TeacherMethod(MomentumMethod, Protocol):
+    """A method with a teacher that also trains a generator of masks."""
+
+    @property
+    def generator(self) -> nn.Module:
+        """What makes the masks; may have its own group of the optimiser."""
+        ...
+
+    def preview(self, images: Tensor) -> MixPreview:
+        """Mix a few normalised images (n, 3, H, W) with fixed draws; changes nothing."""
+        ...
+
+
+def as_momentum_method(method: nn.Module) -> MomentumMethod | None:
+    """Return a method as what it is if it has a pair of networks.
+
+    Not by ``isinstance``, which from Python 3.12 on does not see what is a submodule.
+    """
+    has = isinstance(getattr(method, "pair", None), MomentumPair)
+    return cast(MomentumMethod, method) if has else None
+
+
+def as_teacher_method(method: nn.Module) -> TeacherMethod | None:
+    """Return a method as what it is if it has a pair of networks and a generator."""
+    has = as_momentum_method(method) is not None and hasattr(method, "generator")
+    return cast(TeacherMethod, method) if has else None
 
 
 class MomentumPair(nn.Module):
@@ -95,23 +121,41 @@ class MomentumPair(nn.Module):
             drawn anew, and the teacher copies its parameters but not its batch statistics.
         setup: the size of the images, the source of the heads' weights, a name for messages.
         feature_stage: whose map the generator gets; -1 is the architecture's own.
+        pipeline: without clean images (``mp``) there is one head, for mixtures, which is deployed;
+            with ``none`` there is one network too: the teacher is the student itself.
 
     Raises:
         UsageError: the network has no place for a generator to look at.
     """
 
-    def __init__(self, network: nn.Module, setup: Setup, *, feature_stage: int = -1) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        setup: Setup,
+        *,
+        feature_stage: int = -1,
+        pipeline: Pipeline = "mp+ce",
+    ) -> None:
         super().__init__()
+        self.averaged = pipeline != "none"
+        """Whether there is a teacher, the student's moving average."""
+        self.two_heads = pipeline == "mp+ce"
+        """Whether clean images have a head of their own."""
         stage = None if feature_stage == -1 else feature_stage
         self.tap: Tap = find_tap(network, setup.input_size, arch=setup.arch, stage=stage)
         self.network_q = network
         head = classifier_layer(network)
-        self.head_mix_q = nn.Linear(head.in_features, head.out_features)
-        for layer in (head, self.head_mix_q):
+        self.head_mix_q = nn.Linear(head.in_features, head.out_features) if self.two_heads else head
+        for layer in (head, self.head_mix_q) if self.two_heads else (head,):
             nn.init.normal_(layer.weight, std=HEAD_STD, generator=setup.weights)
             nn.init.zeros_(layer.bias)
+        if not self.averaged:
+            self.network_k, self.head_mix_k = self.network_q, self.head_mix_q
+            return
         self.network_k = copy.deepcopy(network)
-        self.head_mix_k = copy.deepcopy(self.head_mix_q)
+        self.head_mix_k = (
+            copy.deepcopy(self.head_mix_q) if self.two_heads else classifier_layer(self.network_k)
+        )
         for module in self.network_k.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.reset_running_stats()
@@ -159,8 +203,16 @@ class MomentumPair(nn.Module):
         return _logits(self.head_mix_k, pooled)
 
     def heads_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the logits of all four heads, two forward passes in all, by their names."""
-        q, k = self.features_q(images).pooled, self.features_k(images).pooled
+        """Return the logits of all heads, a forward pass a network, by their names.
+
+        Of one head for all images, the name is that for clean ones, as what is deployed has.
+        """
+        k = self.features_k(images).pooled
+        if not self.averaged:
+            return {"one_k": self.one_k(k)}
+        q = self.features_q(images).pooled
+        if not self.two_heads:
+            return {"one_k": self.one_k(k), "one_q": self.one_q(q)}
         return {
             "one_k": self.one_k(k),
             "mix_k": self.mix_k(k),
@@ -174,8 +226,13 @@ class MomentumPair(nn.Module):
 
         Batch statistics are not averaged; the teacher gathers its own.
         """
-        teacher: list[Tensor] = [*self.network_k.parameters(), *self.head_mix_k.parameters()]
-        student: list[Tensor] = [*self.network_q.parameters(), *self.head_mix_q.parameters()]
+        if not self.averaged:
+            return
+        teacher: list[Tensor] = list(self.network_k.parameters())
+        student: list[Tensor] = list(self.network_q.parameters())
+        if self.two_heads:
+            teacher += self.head_mix_k.parameters()
+            student += self.head_mix_q.parameters()
         # Not a lerp nor a fused add, which round otherwise: to the bit the released code's update.
         torch._foreach_mul_(teacher, momentum)
         torch._foreach_add_(teacher, list(torch._foreach_mul(student, 1 - momentum)))
@@ -219,6 +276,13 @@ def check_ema(base: float, end: float, start: float) -> None:
         raise ValueError(f"expected 0 <= ema <= ema_end <= 1, got {base} and {end}")
     if not 0 <= start <= 1:
         raise ValueError(f"expected ema_start in [0, 1], got {start}")
+
+
+def check_pipeline(pipeline: str) -> None:
+    """Raise ValueError unless there is such a pipeline."""
+    if pipeline not in get_args(Pipeline):
+        known = ", ".join(get_args(Pipeline))
+        raise ValueError(f"expected pipeline: one of {known}, got {pipeline}")
 
 
 def sum_of_finite(terms: Sequence[tuple[float, Tensor]]) -> tuple[Tensor, int | Tensor]:

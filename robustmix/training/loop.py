@@ -23,7 +23,12 @@ from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, Us
 from robustmix.files import remove_leftovers, write_text
 from robustmix.locks import run_lock
 from robustmix.methods.method import Method, StepResult
-from robustmix.methods.momentum_pair import DEPLOYED_HEAD, TeacherMethod
+from robustmix.methods.momentum_pair import (
+    DEPLOYED_HEAD,
+    MomentumMethod,
+    as_momentum_method,
+    as_teacher_method,
+)
 from robustmix.models.checkpoint import Checkpoint, save_checkpoint
 from robustmix.models.registry import arch_options
 from robustmix.progress import ProgressKind
@@ -284,10 +289,9 @@ class Run:
         return cast(Method, self.state.method)
 
     @property
-    def teacher(self) -> TeacherMethod | None:
-        """The method, if it trains a teacher and a generator."""
-        method = self.state.method
-        return method if isinstance(method, TeacherMethod) else None
+    def teacher(self) -> MomentumMethod | None:
+        """The method, if it has a pair of networks."""
+        return as_momentum_method(self.state.method)
 
     @property
     def classifier(self) -> nn.Module:
@@ -635,12 +639,13 @@ class Run:
             return
         if not again and self.folder.picture(epoch).exists():
             return
-        if self.teacher is None or not every:
+        generating = as_teacher_method(self.state.method)
+        if generating is None or not every:
             return
         if epoch % every and epoch not in (1, self.recipe.epochs):
             return
         data = self.data.val
-        preview = self.teacher.preview(picture_samples(data, PICTURE_SAMPLES, self.device))
+        preview = generating.preview(picture_samples(data, PICTURE_SAMPLES, self.device))
         draw_mixing(
             preview,
             self.folder.picture(epoch),
@@ -721,7 +726,7 @@ class Run:
                 run_id=state.run_id,
                 epoch=state.epoch,
                 metrics=self._metrics(),
-                weights="raw" if self.teacher is None and state.ema is None else "ema",
+                weights="ema" if self._averaged() else "raw",
                 head=None if self.teacher is None else DEPLOYED_HEAD,
                 model=to_cpu(self.deployed.state_dict(), seen),
                 raw=None if state.ema is None else to_cpu(self.classifier.state_dict(), seen),
@@ -729,6 +734,10 @@ class Run:
                 plugins=foreign_parts(self.recipe),
             ),
         )
+
+    def _averaged(self) -> bool:
+        teacher = self.teacher
+        return self.state.ema is not None or (teacher is not None and teacher.pair.averaged)
 
     def _metrics(self) -> dict[str, Any]:
         """Return what is known of the weights as they are now."""

@@ -348,10 +348,9 @@ def without_effect(recipe: Recipe) -> dict[str, str]:
         'adamw has no momentum'
     """
     found = _idle_rates(recipe)
-    if not METHODS.row(recipe.method).generator:
-        known = ", ".join(sorted(n for n, row in METHODS.rows().items() if row.generator))
-        for key in GENERATOR_KEYS:
-            found[key] = f"method {recipe.method} has no generator, as {known} have"
+    why = _no_generator(recipe)
+    if why is not None:
+        found |= dict.fromkeys(GENERATOR_KEYS, why)
     if not has_binary_loss(recipe):
         for key in ("bce_threshold", "bce_sum"):
             found[key] = "the loss is ce, not bce"
@@ -370,6 +369,15 @@ def without_effect(recipe: Recipe) -> dict[str, str]:
         for key in ("interpolation", "crop_mode"):
             found[f"test_transform.{key}"] = "nothing is resized"
     return found
+
+
+def _no_generator(recipe: Recipe) -> str | None:
+    """Return why the recipe trains no generator of masks, if it does not."""
+    if METHODS.row(recipe.method).generator:
+        grids = recipe.method_options.get("mask_source") == "grids"
+        return "method.mask_source is grids, which learn nothing" if grids else None
+    known = ", ".join(sorted(n for n, row in METHODS.rows().items() if row.generator))
+    return f"method {recipe.method} has no generator, as {known} have"
 
 
 def has_binary_loss(recipe: Recipe) -> bool:

@@ -14,8 +14,8 @@ from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.files import hash_json
 from robustmix.methods.losses import BinaryLoss
 from robustmix.methods.method import Method, Setup
-from robustmix.methods.momentum_pair import TeacherMethod
-from robustmix.methods.registry import METHODS, build_method
+from robustmix.methods.momentum_pair import as_teacher_method
+from robustmix.methods.registry import METHODS, build_method, method_options
 from robustmix.models.checkpoint import Checkpoint, read_checkpoint
 from robustmix.models.names import ARCHS, split_stem
 from robustmix.models.outputs import logits_on_probe
@@ -163,6 +163,7 @@ def new_state(
         set_norm_groups(method, recipe.norm_groups(ranks.world), recipe.arch)
     if not ranks.first:  # what dropout drops differs between the processes
         torch.manual_seed((streams.default_seed + ranks.rank) & _SEEDS)
+    generating = as_teacher_method(method)
     return TrainState(
         method=method,
         ema=ema,
@@ -172,7 +173,7 @@ def new_state(
             lr=recipe.lr,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
-            generator=method.generator if isinstance(method, TeacherMethod) else None,
+            generator=None if generating is None else generating.generator,
             generator_momentum=recipe.generator_momentum,
             grad_clip=recipe.grad_clip,
         ),
@@ -323,7 +324,9 @@ def asked_recipe(
 def same_recipe(checkpoint: Checkpoint, asked: Recipe) -> None:
     """Raise IncompatibleError if the checkpoint's run has another recipe."""
     old = recipe_from_record(checkpoint.recipe)
-    if old.augment:  # what an older version did not record, it did not do
+    # What an older version did not record, it did not do.
+    old = replace(old, method_options=method_options(old.method, old.method_options))
+    if old.augment:
         old = replace(old, augment={**asdict(Augment()), **old.augment})
     difference = recipe_difference(old, asked)
     if difference is not None:

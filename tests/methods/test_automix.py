@@ -15,18 +15,17 @@ from robustmix.errors import UsageError
 from robustmix.methods.automix import (
     AutoMix,
     AutoMixConfig,
-    AutoMixDraws,
     SAMix,
     SAMixConfig,
-    draw_automix,
 )
 from robustmix.methods.cutmix import CutMixDraws, cutmix
 from robustmix.methods.generators.attention import constant_masks, mix_sources
-from robustmix.methods.generators.mix_block import adjust_masks
+from robustmix.methods.generators.mix_block import MixBlock, adjust_masks
 from robustmix.methods.losses import cross_entropy, mixed_cross_entropy
 from robustmix.methods.method import Setup
 from robustmix.methods.mixup import MixupDraws, mixup
 from robustmix.methods.momentum_pair import ema_momentum
+from robustmix.methods.pair_masks import AutoMixDraws, draw_automix
 from robustmix.models.resnet import ResNet
 
 CLASSES, SIDE = 7, 16
@@ -76,6 +75,7 @@ def gradients(module: nn.Module) -> list[Tensor]:
 def test_the_first_losses_are_those_of_a_guess(config: Config) -> None:
     terms = method(config).step(batch(), DRAWS)
     guess = math.log(CLASSES)
+    assert terms.loss_one_q is not None
     assert terms.loss_mix_k is not None
     assert terms.loss_mask is not None
     for term in (terms.loss_one_q, terms.loss_mix_q, terms.loss_mix_k):
@@ -88,6 +88,7 @@ def test_the_first_losses_are_those_of_a_guess(config: Config) -> None:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_every_loss_is_that_of_its_logits(smoothing: float) -> None:
     terms = method(smoothing=smoothing).step(batch(), DRAWS)
+    assert terms.logits_one_q is not None
     assert terms.logits_mix_k is not None
     expected = (
         cross_entropy(terms.logits_one_q, LABELS, smoothing=smoothing),
@@ -104,6 +105,7 @@ def test_every_loss_is_that_of_its_logits(smoothing: float) -> None:
 def test_the_teacher_learns_nothing_and_the_student_nothing_of_the_generator() -> None:
     trained = method()
     terms = trained.step(batch(), DRAWS)
+    assert terms.loss_one_q is not None
     assert terms.loss_mix_k is not None
     assert terms.loss_mask is not None
     backward(terms.loss_mix_k + terms.loss_mask)
@@ -257,6 +259,7 @@ def test_a_loss_that_is_nan_is_left_out_and_counted(config: Config) -> None:
         trained.pair.head_mix_k.weight.fill_(float("nan"))
     terms = trained.step(batch(), DRAWS)
     assert terms.skipped == 1
+    assert terms.loss_one_q is not None
     assert terms.loss_mask is not None
     kept = terms.loss_one_q + terms.loss_mix_q + terms.loss_mask
     torch.testing.assert_close(terms.loss, kept)
@@ -459,7 +462,12 @@ def test_options_of_one_method_are_refused_too() -> None:
 
 def test_samix_has_automix_options_but_for_the_generator_s() -> None:
     automix, samix = asdict(AutoMixConfig()), asdict(SAMixConfig())
-    assert automix.keys() - samix.keys() == {"lam_concat", "head_one_mix", "att_norm"}
+    assert automix.keys() - samix.keys() == {
+        "lam_concat",
+        "head_one_mix",
+        "att_norm",
+        "mask_source",
+    }
     assert samix.keys() - automix.keys() == {"lam_mul_k", "value_dropout"}
     assert {k: samix[k] for k in samix.keys() & automix.keys() if samix[k] != automix[k]} == {
         "upsample": "bilinear",
@@ -472,6 +480,7 @@ def test_options_reach_the_generator() -> None:
     automix = method(AutoMixConfig(upsample="bicubic", lam_concat=True, att_norm="layer"))
     assert isinstance(automix, AutoMix)
     block = automix.generator
+    assert isinstance(block, MixBlock)
     assert (block.mode, block.lam_concat, block.factor) == ("bicubic", True, 4)
     assert block.query.ln is not None
     samix = method(SAMixConfig(upsample="nearest", lam_mul_k=-1.0, value_dropout=0.1))

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from robustmix.errors import UsageError
 from robustmix.methods import METHODS, Setup
-from robustmix.methods.automix import draw_automix
 from robustmix.methods.losses import BinaryLoss, binary_cross_entropy, binary_label_loss
 from robustmix.methods.mixing import soft_targets
+from robustmix.methods.pair_masks import draw_automix
 from robustmix.methods.registry import build_method
 from robustmix.models.registry import build_model
 from robustmix.training import resolve_recipe

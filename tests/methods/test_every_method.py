@@ -70,13 +70,14 @@ def digits() -> Batch:
     return Batch(images, chosen.labels, torch.arange(N))
 
 
-def built(name: str, seed: int = 0) -> Any:
-    """Return a method with fresh draws around the same network."""
+def built(name: str, seed: int = 0, **changes: Any) -> Any:
+    """Return a method with fresh draws around the same network, with ``changes`` of its options."""
     arch = TRANSFORMER["arch"] if name == "transmix" else "resnet8"
     generator = torch.Generator().manual_seed(0)
     size = (3, 32, 32)
     network = build_model(arch, num_classes=CLASSES, input_size=size, generator=generator).eval()
     options = {"teacher": str(trained_network())} if name in WITH_TEACHER else {}
+    options |= changes
     data = load_dataset("digits", "train")
     setup = Setup(
         rng=np.random.default_rng(seed),

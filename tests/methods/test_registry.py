@@ -21,7 +21,11 @@ from robustmix.tables import import_plugin
 from robustmix.training import train
 from tests.training.runs import TRANSFORMER, WITH_TEACHER, trained_network
 
-SHARED = {("pair_mixing", "PairMixing"), ("automix", "PairMasks")}
+SHARED = {
+    ("pair_mixing", "PairMixing"),
+    ("momentum_mixing", "MomentumMixing"),
+    ("pair_masks", "PairMasks"),
+}
 """Classes that methods are made of."""
 
 
@@ -164,8 +168,8 @@ def test_a_method_trains_and_deploys_its_network(name: str) -> None:
 
 
 def test_options_are_checked_and_completed() -> None:
-    assert method_options("mixup", {}) == {"alpha": 1.0}
-    assert method_options("cutmix", {"alpha": 1}) == {"alpha": 1.0}
+    assert method_options("mixup", {}) == {"alpha": 1.0, "pipeline": "none"}
+    assert method_options("cutmix", {"alpha": 1}) == {"alpha": 1.0, "pipeline": "none"}
     assert method_options("vanilla", {}) == {}
 
 

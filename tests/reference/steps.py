@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustmix.methods.adautomix import AdAutoMix
-from robustmix.methods.automix import PairMasks
+from robustmix.methods.pair_masks import PairMasks
 from tests.reference.kinks import Kinks
 from tests.reference.tolerances import (
     GROWTH,

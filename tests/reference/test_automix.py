@@ -10,13 +10,12 @@ from robustmix.data.loader import Batch
 from robustmix.methods.automix import (
     AutoMix,
     AutoMixConfig,
-    AutoMixDraws,
-    AutoMixTerms,
     SAMix,
     SAMixConfig,
 )
 from robustmix.methods.generators.mix_block import decayed_weight
 from robustmix.methods.method import Setup
+from robustmix.methods.pair_masks import AutoMixDraws, AutoMixTerms
 from robustmix.models.resnet import ResNet
 from tests.reference.kinks import Kinks
 from tests.reference.steps import Trainee

@@ -22,15 +22,33 @@ QUICK = ("mixup", "automix")
 
 STEPS = 4
 
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("mixup", {"pipeline": "mp+ce"}),
+    ("cutmix", {"pipeline": "mp"}),
+    ("automix", {"pipeline": "none"}),
+    ("automix", {"pipeline": "mp"}),
+    ("automix", {"mask_source": "grids"}),
+]
+"""Options by which another step is computed."""
+
 
 @pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in METHODS]
+    ("name", "options"),
+    [
+        *(
+            (n, {}) if n in QUICK else pytest.param(n, {}, marks=pytest.mark.slow, id=n)
+            for n in METHODS
+        ),
+        *VARIANTS,
+    ],
 )
-def test_a_step_is_one_graph_of_equal_losses_and_gradients(name: str) -> None:
+def test_a_step_is_one_graph_of_equal_losses_and_gradients(
+    name: str, options: dict[str, Any]
+) -> None:
     """To the bit, but for the order of sums: within 1e-6 of the largest gradient."""
     torch._dynamo.reset()
     batch = digits()
-    eager, traced = built(name), built(name)
+    eager, traced = built(name, **options), built(name, **options)
     if not getattr(traced, "one_graph", True):  # it says that its draws choose too many graphs
         assert compiled_step(traced, len(batch.labels), "default") is None
         return

@@ -62,6 +62,14 @@ ADDED = {
 }
 """Keys that the record lacks, with what was done then."""
 
+ADDED_TO: dict[str, dict[str, object]] = {
+    "mixup": {"method.pipeline": "none"},
+    "cutmix": {"method.pipeline": "none"},
+    "automix": {"method.pipeline": "mp+ce", "method.mask_source": "attention"},
+    "samix": {"method.pipeline": "mp+ce"},
+}
+"""The same, of one method."""
+
 
 class Correction(NamedTuple):
     """A value that is meant to differ from the record's."""
@@ -249,7 +257,8 @@ def differences(name: str) -> Iterator[tuple[str, str, object, object]]:
     was = {key: value for key, value in recorded(name).items() if key not in idle}
     informative = {"description", "published_batch"}
     for key in (now.keys() | was.keys()) - informative:
-        old = was[key] if key in was else ADDED.get(key)
+        method = str(now["method.name"])
+        old = was[key] if key in was else ADDED_TO.get(method, {}).get(key, ADDED.get(key))
         if old != now.get(key):
             yield name, key, old, now.get(key)
 

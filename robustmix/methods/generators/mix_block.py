@@ -93,7 +93,7 @@ class MixBlock(nn.Module):
         """Return what ``masks`` wants in place of lam: lam."""
         return lam
 
-    def masks(self, feature: Tensor, index: Tensor, lam: float) -> Tensor:
+    def masks(self, feature: Tensor, index: Tensor, lam: float | Tensor) -> Tensor:
         """Return the masks of pairs for what ``told`` makes of lam, which may be on a device."""
         with torch.autocast(feature.device.type, enabled=False):
             feature = full_precision(feature)
@@ -102,7 +102,7 @@ class MixBlock(nn.Module):
             attention_BTT = self.attention(feature, index, lam)
             return _masks(attention_BTT, value, self.factor, self.mode)
 
-    def attention(self, feature: Tensor, index: Tensor, lam: float) -> Tensor:
+    def attention(self, feature: Tensor, index: Tensor, lam: float | Tensor) -> Tensor:
         """Return the attention of first to second samples, (B, T, T); rows sum to 1."""
         with torch.autocast(feature.device.type, enabled=False):
             feature = full_precision(feature)
@@ -116,7 +116,7 @@ class MixBlock(nn.Module):
     def _convolve(self, conv: nn.Conv2d, feature: Tensor) -> Tensor:
         return F.conv2d(feature, conv.weight[:, : self.channels], conv.bias)
 
-    def _with_lam(self, conv: nn.Conv2d, maps: Tensor, lam: float) -> Tensor:
+    def _with_lam(self, conv: nn.Conv2d, maps: Tensor, lam: float | Tensor) -> Tensor:
         """Add what the constant channel lam gives after the convolution: its weights times lam."""
         if not self.lam_concat:
             return maps
@@ -169,7 +169,7 @@ class SAMixBlock(nn.Module):
         """Return what ``masks`` wants in place of lam: lam, bent."""
         return bent_lam(lam, self.lam_mul_k)
 
-    def masks(self, feature: Tensor, index: Tensor, bent: float) -> Tensor:
+    def masks(self, feature: Tensor, index: Tensor, bent: float | Tensor) -> Tensor:
         """Return the masks of pairs for what ``told`` makes of lam, which may be on a device."""
         with torch.autocast(feature.device.type, enabled=False):
             first, second = self._scaled(feature, index, bent)
@@ -185,7 +185,9 @@ class SAMixBlock(nn.Module):
         both = torch.cat([first, second], dim=1)
         return _attention(self.query.conv(both), self.key.conv(both))
 
-    def _scaled(self, feature: Tensor, index: Tensor, bent: float) -> tuple[Tensor, Tensor]:
+    def _scaled(
+        self, feature: Tensor, index: Tensor, bent: float | Tensor
+    ) -> tuple[Tensor, Tensor]:
         feature = full_precision(feature)
         return feature * (1 + bent), feature[index] * (1 + (1 - bent))
 
