@@ -261,7 +261,7 @@ def no_suspicion(patch: Patch) -> None:
 
 
 def swapped_multipliers(patch: Patch) -> None:
-    patch.setattr("robustmix.rng._MULTIPLIERS", (0xCD9E8D57, 0xD2511F53))
+    patch.setattr("robustmix.philox._MULTIPLIERS", (0xCD9E8D57, 0xD2511F53))
 
 
 def other_keys(patch: Patch) -> None:
