@@ -17,6 +17,7 @@ from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
+from robustmix.corruptions.pixels import truncated
 
 QUALITY: Severities[int] = {
     "cifar": (80, 65, 58, 50, 40),
@@ -129,10 +130,26 @@ def _scaled(matrix: Tensor, bits: int) -> Tensor:
     return matrix * 2.0**-bits
 
 
+def _colours(rows: Sequence[Sequence[float]]) -> Tensor:
+    return _scaled(torch.tensor([[_fixed(value) for value in row] for row in rows]).double(), 16)
+
+
+TO_COLOURS = _colours(
+    [
+        [0.299, 0.587, 0.114],
+        [-0.168735892, -0.331264108, 0.5],
+        [0.5, -0.418687589, -0.081312411],
+    ]
+)
+"""From red, green and blue to luma, blueness and redness."""
+
+FROM_COLOURS = _colours([[1, 0, 1.402], [1, -0.344136286, -0.714136286], [1, 1.772, 0]])
+
+
 class _Plane(NamedTuple):
     """What one kind of plane is transformed with, on one device."""
 
-    along: Tensor  # float32, from pixels of a row to its frequencies
+    along: Tensor  # from pixels of a row to its frequencies, over 2^11
     down: Tensor  # float64, from pixels of a column to its frequencies
     inverse: Tensor  # float64, from frequencies of a column to its pixels, over 2^11
     inverse_along: Tensor  # float64, from frequencies of a row to its pixels, over 2^18
@@ -140,9 +157,27 @@ class _Plane(NamedTuple):
     per_step: Tensor  # its inverse over 8
 
 
+class _Codec(NamedTuple):
+    """What images of one width are encoded and decoded with, on one device."""
+
+    luma: _Plane
+    chroma: _Plane
+    to_colours: Tensor  # (3, 3)
+    shift: Tensor  # (3, 1), added to colours before they are rounded down
+    from_colours: Tensor  # (3, 3)
+
+
+def _exact(device: torch.device) -> torch.dtype:
+    """Return the type for sums of whole numbers up to 2^24, which float32 holds in any order.
+
+    Elsewhere than on a CPU products of float32 may be set to use fewer digits.
+    """
+    return torch.float32 if device.type == "cpu" else torch.float64
+
+
 @functools.lru_cache(maxsize=32)
-def _planes(quality: int, width: int, device: torch.device) -> tuple[_Plane, _Plane]:
-    """Return what luma and chroma are transformed with; ``width`` is a multiple of 16."""
+def _codec(quality: int, width: int, device: torch.device) -> _Codec:
+    """Return what images are encoded with; ``width`` is a multiple of 16."""
     made = []
     for forward, inverse, table, bits, blocks in (
         (LUMA_COSINES, LUMA_COSINES.T, LUMA_TABLE, 15, width // 8),
@@ -150,7 +185,7 @@ def _planes(quality: int, width: int, device: torch.device) -> tuple[_Plane, _Pl
     ):
         step = quantisation(table, quality).repeat(1, blocks)
         plane = _Plane(
-            _scaled(forward, 11).T.to(torch.float32),
+            _scaled(forward, 11).T.to(_exact(device)),
             _scaled(forward, bits),
             _scaled(inverse, 11),
             _scaled(inverse, 18).T,
@@ -160,33 +195,62 @@ def _planes(quality: int, width: int, device: torch.device) -> tuple[_Plane, _Pl
             (1 + 1e-7) / (8 * step),
         )
         made.append(_Plane(*(part.contiguous().to(device) for part in plane)))
-    return made[0], made[1]
+    # Luma is rounded, and centred on 0 as chroma is. Of chroma halves are rounded down: one less
+    # than half is added before the shift by 16 bits, so that it never comes up to 128.
+    shift = torch.tensor([[0.5 - 128], [0.5 - 2.0**-16], [0.5 - 2.0**-16]])
+    others = (part.to(device, _exact(device)) for part in (TO_COLOURS, shift, FROM_COLOURS))
+    return _Codec(made[0], made[1], *others)
 
 
-def _along_rows(x: Tensor, matrix: Tensor) -> Tensor:
-    """Transform runs of pixels within each row: (..., H, W) -> (..., H, W · out / in)."""
-    runs = x.reshape(-1, matrix.shape[0]) @ matrix
-    return runs.view(*x.shape[:-1], -1)
+def _encoded(colours: Tensor, width: int, codec: _Codec) -> tuple[Tensor, Tensor]:
+    """Return quantised coefficients of luma (B, 8, W) and of chroma (B, 8, W / 2), float64.
 
-
-def _down_columns(x: Tensor, matrix: Tensor) -> Tensor:
-    """Transform runs of pixels within each column: (..., H, W) -> (..., H · out / in, W)."""
-    runs = x.reshape(*x.shape[:-2], -1, matrix.shape[1], x.shape[-1])
-    return (matrix @ runs).flatten(-3, -2)
-
-
-def _plane_round_trip(plane: Tensor, with_: _Plane) -> Tensor:
-    """Encode and decode planes (..., H, W), float32 levels centred on 0; returns such levels.
-
-    Sums of a row stay below 2^24 and are exact in float32; all others are in float64.
+    Args:
+        colours: luma, blueness and redness, (3, N · H · W), whole numbers centred on 0.
+        width: of the images.
+        codec: for that width.
     """
-    rows = _along_rows(plane, with_.along).add_(0.5).floor_().to(torch.float64)
-    coefficients = _down_columns(rows, with_.down).add_(0.5).floor_()
-    blocks = coefficients.view(*coefficients.shape[:-2], -1, 8, coefficients.shape[-1])
-    kept = blocks.mul_(with_.per_step).round_().mul_(with_.step).view(coefficients.shape)
-    columns = _down_columns(kept, with_.inverse).add_(0.5).floor_()
-    pixels = _along_rows(columns, with_.inverse_along).add_(0.5).floor_()
-    return pixels.to(torch.float32).clamp_(-128, 127)
+    # The values of luma and of chroma lie behind each other, so that one operation does for both.
+    luma, chroma = codec.luma, codec.chroma
+    size, half = colours.shape[1], width // 2
+    rows = colours.new_empty(2 * size)
+    torch.mm(colours[0].view(-1, 8), luma.along, out=rows[:size].view(-1, 8))
+    torch.mm(colours[1:].view(-1, 16), chroma.along, out=rows[size:].view(-1, 8))
+    rows = rows.add_(0.5).floor_().to(torch.float64)
+    coefficients = rows.new_empty(size + size // 2)
+    of_luma = coefficients[:size].view(-1, 8, width)
+    of_chroma = coefficients[size:].view(-1, 8, half)
+    _down_columns(luma.down, rows[:size].view(-1, 8, width), of_luma)
+    _down_columns(chroma.down, rows[size:].view(-1, 16, half), of_chroma)
+    coefficients.add_(0.5).floor_()
+    of_luma.mul_(luma.per_step)
+    of_chroma.mul_(chroma.per_step)
+    coefficients.round_()
+    return of_luma.mul_(luma.step), of_chroma.mul_(chroma.step)
+
+
+def _decoded(of_luma: Tensor, of_chroma: Tensor, codec: _Codec) -> Tensor:
+    """Return luma, blueness and redness, float64 (3, N · H · W), of coefficients; overwritten."""
+    luma, chroma = codec.luma, codec.chroma
+    size, width = of_luma.numel(), of_luma.shape[2]
+    # A half is added to all sums by way of what each holds in the same proportion, the lowest
+    # frequency: of columns it counts 8192 / 2^11 times, of rows 8192 / 2^18 times.
+    of_luma[:, 0] += 1 / 8
+    of_chroma[:, 0] += 1 / 8
+    columns = of_luma.new_empty(2 * size)
+    _down_columns(luma.inverse, of_luma, columns[:size].view(-1, 8, width))
+    _down_columns(chroma.inverse, of_chroma, columns[size:].view(-1, 16, width // 2))
+    runs = columns.floor_().view(-1, 8)
+    runs[:, 0] += 16
+    pixels = of_luma.new_empty(3 * size)
+    torch.mm(runs[: size // 8], luma.inverse_along, out=pixels[:size].view(-1, 8))
+    torch.mm(runs[size // 8 :], chroma.inverse_along, out=pixels[size:].view(-1, 16))
+    return pixels.floor_().view(3, size)
+
+
+def _down_columns(matrix: Tensor, runs: Tensor, out: Tensor) -> None:
+    """Transform runs of pixels within columns: (B, in, W) -> (B, out, W)."""
+    torch.bmm(matrix.expand(len(runs), -1, -1), runs, out=out)
 
 
 def jpeg_round_trip(images: Tensor, quality: int) -> Tensor:
@@ -201,44 +265,20 @@ def jpeg_round_trip(images: Tensor, quality: int) -> Tensor:
         uint8 (N, 3, H, W).
     """
     height, width = images.shape[-2:]
-    levels = images.to(torch.float32)
+    kind = _exact(images.device)
+    levels = images.transpose(0, 1).to(kind, memory_format=torch.contiguous_format)
     if height % 16 or width % 16:
         grown = (0, -width % 16, 0, -height % 16)
         levels = torch.nn.functional.pad(levels, grown, mode="replicate")
-    red, green, blue = levels.unbind(1)
-    luma_with, chroma_with = _planes(quality, levels.shape[3], images.device)
-
-    # All sums are whole numbers up to 2^24, so float32 holds them in any order.
-    luma = _weighted((red, 0.299), (green, 0.587), (blue, 0.114))
-    luma = luma.add_(2**15 - 128 * 2**16).mul_(2.0**-16).floor_()
-    blueness = _weighted((blue, 0.5), (red, -0.168735892), (green, -0.331264108))
-    redness = _weighted((red, 0.5), (green, -0.418687589), (blue, -0.081312411))
-    # One less than half before the shift: rounds, but never up to 256.
-    chroma = torch.stack([blueness, redness], dim=1).add_(2**15 - 1).mul_(2.0**-16).floor_()
-
-    luma = _plane_round_trip(luma, luma_with).add_(128)
-    blueness, redness = _plane_round_trip(chroma, chroma_with).unbind(1)
-
-    greenness = _weighted((blueness, -0.344136286), (redness, -0.714136286))
-    decoded = torch.stack(
-        [
-            _weighted((redness, 1.402)).mul_(2.0**-16).add_(0.5).floor_().add_(luma),
-            greenness.mul_(2.0**-16).add_(0.5).floor_().add_(luma),
-            _weighted((blueness, 1.772)).mul_(2.0**-16).add_(0.5).floor_().add_(luma),
-        ],
-        dim=1,
-    )
-    decoded = decoded.clamp_(0, 255).to(torch.int32).to(torch.uint8)
-    return decoded[..., :height, :width].contiguous()
-
-
-def _weighted(*terms: tuple[Tensor, float]) -> Tensor:
-    """Return the sum of planes times coefficients with 16 fractional bits, times 2^16."""
-    (first, weight), *others = terms
-    total = first * _fixed(weight)
-    for plane, weight in others:
-        total.add_(plane, alpha=_fixed(weight))
-    return total
+    codec = _codec(quality, levels.shape[3], images.device)
+    colours = torch.mm(codec.to_colours, levels.flatten(1)).add_(codec.shift).floor_()
+    coded = _encoded(colours, levels.shape[3], codec)
+    colours = _decoded(*coded, codec).to(kind).clamp_(-128, 127)
+    # Sums from -128 to 128 are exact in any order; all others come out beyond black and white. A
+    # half is added to round, and 128 because luma is centred on 0.
+    decoded = torch.mm(codec.from_colours, colours).add_(128.5).clamp_(0, 255)
+    pixels = decoded.view(levels.shape)[..., :height, :width].transpose(0, 1)
+    return truncated(pixels).contiguous()
 
 
 def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tensor:

@@ -26,8 +26,15 @@ def to_grey_levels_(images: Tensor) -> Tensor:
         levels = np.empty(images.shape, np.uint8)
         np.multiply(images.numpy(), 255, out=levels, casting="unsafe")
         return torch.from_numpy(levels)
+    return truncated(images.mul_(255))
+
+
+def truncated(levels: Tensor) -> Tensor:
+    """Return floating point grey levels in [0, 255] truncated to uint8, same shape."""
+    if levels.device.type == "cpu":
+        return torch.from_numpy(levels.numpy().astype(np.uint8))
     # Through int32: two vectorised conversions in place of a slow one.
-    return images.mul_(255).to(torch.int32).to(torch.uint8)
+    return levels.to(torch.int32).to(torch.uint8)
 
 
 def settled(levels: Tensor, error: float) -> tuple[Tensor, Tensor]:
