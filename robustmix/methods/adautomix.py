@@ -43,7 +43,6 @@ from robustmix.methods.momentum_pair import (
     count_log,
     ema_momentum,
     sum_of_finite,
-    without_gradients,
 )
 from robustmix.models.taps import Features, in_eval_mode, random_forward
 from robustmix.upload import uploaded
@@ -89,7 +88,8 @@ class AdAutoMixConfig:
     """Batch norm in the generator's query and key, as for ImageNet's ResNet-50."""
 
     mask_guard: bool = False
-    """Compute masks with NaN again in float64; waits for the device at every step."""
+    """Compute masks with NaN again in float64; a GPU computes both always, or is waited for at
+    every step with ``att_norm``."""
 
     no_repeat: bool = False
     """Draw permutations again (at most ten times) while an image stays in its place."""
@@ -204,8 +204,8 @@ class AdAutoMixStep(NamedTuple):
     adversarial: bool
     """Whether the generator works against the teacher."""
 
-    plain: bool
-    """Whether the student's mixture is a plain one, for its first weight is near 0 or 1."""
+    plain: Tensor
+    """bool, whether the student's mixture is a plain one, for its first weight is near 0 or 1."""
 
 
 def draw_adautomix(n: int, config: AdAutoMixConfig, rng: np.random.Generator) -> AdAutoMixDraws:
@@ -337,6 +337,11 @@ class AdAutoMix(nn.Module):
         self.replay = BatchNormReplay(self.pair.network_k)
         self._pending = 0
         self.plain_because = self._why_plain()
+        self.eager_because = (
+            "mask_guard with att_norm looks at its masks"
+            if config.mask_guard and config.att_norm
+            else None
+        )
 
     def training_step(self, batch: Batch) -> StepResult:
         """Return the loss of student and generator for one batch, by draws of its own.
@@ -383,7 +388,7 @@ class AdAutoMix(nn.Module):
         adversarial = self.config.adversarial(self.iteration)
         self.iteration += 1
         plain = within_margin(draws.lam_bb, self.config.lam_margin)
-        return AdAutoMixStep(draws, adversarial, plain)
+        return AdAutoMixStep(draws, adversarial, torch.tensor(plain))
 
     def _terms(self, images: Tensor, labels: Tensor, step: AdAutoMixStep) -> Terms:
         """Return everything that a step computes.
@@ -404,9 +409,7 @@ class AdAutoMix(nn.Module):
         mask_mb, mask_bb = self._masks(teacher.feat, index_mb, index_bb, draws)
         mixed_mb = None if mask_mb is None else mix_sources(images, index_mb, mask_mb)
         with torch.no_grad():
-            used = mask_bb
-            if step.plain:
-                used = constant_masks(mask_bb, draws.lam_bb)
+            used = torch.where(step.plain, constant_masks(mask_bb, draws.lam_bb), mask_bb)
             mixed_bb = mix_sources(images, index_bb, used)
         clean = self.pair.features_q(images)
         generator = None
@@ -480,8 +483,7 @@ class AdAutoMix(nn.Module):
         """Return what the generator is judged by; the judging network gets no gradient."""
         pair = self.pair
         if self.config.gen_loss_net == "student":
-            with without_gradients(pair.network_q, pair.head_mix_q):
-                logits = pair.mix_q(pair.features_q(mixed).pooled)
+            logits = pair.without_gradients(mixed)
             with torch.no_grad():
                 of_batch = pair.mix_q(clean.pooled)
                 sources = [of_batch[row] for row in index]

@@ -102,6 +102,9 @@ class AlignMixDraws(NamedTuple):
     perm: Tensor
     """int64 (N,), whom each image is mixed with."""
 
+    traced_moves: Tensor | None = None
+    """``own_moves`` as a bool tensor, for a trace that serves either."""
+
 
 def draw_alignmix(n: int, config: AlignMixConfig, rng: np.random.Generator) -> AlignMixDraws:
     """Draw which of the two ways, lam ~ Beta(alpha, alpha), direction, place and partners."""
@@ -131,7 +134,13 @@ def alignmix(features: Tensor, draws: AlignMixDraws, config: AlignMixConfig) -> 
     partners = features[draws.perm.to(features.device)]
     share = match_cells(features, partners, config)
     own, other = features.flatten(2), partners.flatten(2)
-    if draws.own_moves:
+    if draws.traced_moves is not None and torch.compiler.is_compiling():
+        # Both are moved, which costs little, and one is taken: one trace serves either.
+        own, other = (
+            torch.where(draws.traced_moves, torch.einsum("ncs,nst->nct", own, share), own),
+            torch.where(draws.traced_moves, other, torch.einsum("nct,nst->ncs", other, share)),
+        )
+    elif draws.own_moves:
         own = torch.einsum("ncs,nst->nct", own, share)
     else:
         other = torch.einsum("nct,nst->ncs", other, share)
@@ -187,7 +196,8 @@ class AlignMix(PairMixing):
         super().__init__(network, config, setup)
         require_last_map(network, setup.input_size, setup.arch)
         manifold_stages(network, setup.arch)
-        self.one_graph = isinstance(network, ResNet | WideResNet)  # others are mixed by hooks
+        known = isinstance(network, ResNet | WideResNet)
+        self.eager_because = None if known else "networks of timm are mixed by hooks"
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Do to the images' patches what is done to the cells of the maps, to be looked at.
@@ -211,7 +221,8 @@ class AlignMix(PairMixing):
     ) -> AlignMixDraws:
         """Draw which of the two ways, and what either needs."""
         draws = draw_alignmix(len(batch.images), self.config, self.rng)
-        return draws._replace(**given(lam=lam, perm=perm))
+        moves = torch.tensor(draws.own_moves)
+        return draws._replace(traced_moves=moves, **given(lam=lam, perm=perm))
 
     def compute(self, batch: Batch, draws: AlignMixDraws) -> StepResult:
         """Return the mixed loss of one batch, for draws on its device."""

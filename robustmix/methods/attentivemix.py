@@ -136,7 +136,7 @@ class AttentiveMix(PairMixing):
     """
 
     config: AttentiveMixConfig
-    one_graph = False  # any number of cells
+    eager_because = "any number of cells is kept"
 
     def __init__(self, network: nn.Module, config: AttentiveMixConfig, setup: Setup) -> None:
         super().__init__(network, config, setup)

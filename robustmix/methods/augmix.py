@@ -359,7 +359,7 @@ class AugMix(nn.Module):
     config: AugMixConfig
     shift: Tensor
     scale: Tensor
-    one_graph = False  # groups of any number of images
+    eager_because = "groups have any number of images"
 
     def __init__(self, network: nn.Module, config: AugMixConfig, setup: Setup) -> None:
         super().__init__()

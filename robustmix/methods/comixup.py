@@ -404,7 +404,7 @@ class CoMixup(nn.Module):
     """
 
     config: CoMixupConfig
-    one_graph = False  # blocks are labelled on the processor
+    eager_because = "blocks are labelled on the processor"
 
     def __init__(self, network: nn.Module, config: CoMixupConfig, setup: Setup) -> None:
         super().__init__()

@@ -160,7 +160,8 @@ class ManifoldMix(PairMixing):
     def __init__(self, network: nn.Module, config: ManifoldMixConfig, setup: Setup) -> None:
         super().__init__(network, config, setup)
         manifold_stages(network, setup.arch)
-        self.one_graph = isinstance(network, ResNet | WideResNet)  # others are mixed by hooks
+        known = isinstance(network, ResNet | WideResNet)
+        self.eager_because = None if known else "networks of timm are mixed by hooks"
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Mix as if the images were drawn as the place, which is what can be looked at."""

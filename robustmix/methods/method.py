@@ -1,8 +1,8 @@
 """What every training method gives the loop: a loss to minimise and a network to deploy."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -87,6 +87,9 @@ class SplitMethod(Method, Protocol):
 
     The second part is compiled where that is asked for, and waits for nothing. Of one step:
     ``compute(batch, uploaded(draw(batch), device))``.
+
+    A method that must decide on the processor in the middle of a step, by what a device found, has
+    ``decide`` as well, see ``Deciding``.
     """
 
     def draw(self, batch: Batch) -> Any:
@@ -103,15 +106,32 @@ class SplitMethod(Method, Protocol):
         ...
 
 
+Run: TypeAlias = Callable[..., Any]
+"""``run(part, *arguments)`` calls a bound method that computes on a device, compiled perhaps."""
+
+
+@runtime_checkable
+class Deciding(Protocol):
+    """A method that decides on the processor between two parts of its step: graph cuts, say."""
+
+    def decide(self, batch: Batch, draws: Any, run: Run) -> Any:
+        """Return what ``compute`` gets in place of the draws, in nested tuples.
+
+        Args:
+            batch: N images.
+            draws: as ``draw`` returns them, on the CPU.
+            run: calls those of the method's parts that compute on the device. Each is traced by
+                itself, so it is under the same rules as ``compute`` is.
+        """
+        ...
+
+
 def splits(method: object) -> bool:
     """Return whether a method's ``draw`` and ``compute`` are its ``training_step`` in two parts.
 
     They are not where a class replaces ``training_step``, or the ``mix`` that it calls, of one that
-    it inherits the parts from; nor where a method says by ``one_graph = False`` that what it
-    computes cannot be traced once for all draws.
+    it inherits the parts from.
     """
-    if not getattr(method, "one_graph", True):
-        return False
     order = type(method).__mro__
 
     def place(name: str) -> int:
@@ -121,9 +141,22 @@ def splits(method: object) -> bool:
     return parts < len(order) and parts <= min(place("training_step"), place("mix"))
 
 
-def split_step(method: SplitMethod, batch: Batch) -> StepResult:
-    """Return what a step's two parts make of a batch, one after the other."""
-    return method.compute(batch, uploaded(method.draw(batch), batch.images.device))
+def at_once(part: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a part of a step as it is; the plainest ``Run``."""
+    return part(*arguments)
+
+
+def decided(method: object, batch: Batch, draws: Any, run: Run = at_once) -> Any:
+    """Return what ``compute`` or ``blend`` is given for draws on the CPU, on the batch's device."""
+    if isinstance(method, Deciding):
+        draws = method.decide(batch, draws, run)
+    return uploaded(draws, batch.images.device)
+
+
+def split_step(method: SplitMethod, batch: Batch, run: Run = at_once) -> StepResult:
+    """Return what the parts of a step make of a batch, one after the other."""
+    result: StepResult = run(method.compute, batch, decided(method, batch, method.draw(batch), run))
+    return result
 
 
 def top1(logits: Tensor, labels: Tensor) -> Tensor:

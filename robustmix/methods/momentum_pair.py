@@ -202,6 +202,16 @@ class MomentumPair(nn.Module):
         """Return the teacher's logits for mixed images."""
         return _logits(self.head_mix_k, pooled)
 
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the student's logits for mixed images, from the images."""
+        return self.mix_q(self.features_q(images).pooled)
+
+    def without_gradients(self, images: Tensor) -> Tensor:
+        """Return what ``forward`` does; a gradient flows into the images, not to the student."""
+        held = {name: p.detach() for name, p in self.named_parameters()}
+        logits: Tensor = torch.func.functional_call(self, held, (images,))
+        return logits
+
     def heads_logits(self, images: Tensor) -> dict[str, Tensor]:
         """Return the logits of all heads, a forward pass a network, by their names.
 

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
-from robustmix.methods.cutmix import CutMixDraws, cutmix, draw_cutmix, draw_partners
+from robustmix.methods.cutmix import (
+    CutMixDraws,
+    PasteDraws,
+    box_of,
+    draw_cutmix,
+    draw_partners,
+    paste,
+)
 from robustmix.methods.generators.attention import UPSAMPLES, Upsample, constant_masks, mix_sources
 from robustmix.methods.generators.mix_block import (
     MaskLoss,
@@ -194,8 +201,17 @@ class AutoMixStep(NamedTuple):
     plain: bool
     """Whether the student's mixture is a plain one, for its lam is near 0 or 1."""
 
+    plain_flag: Tensor
+    """The same as a bool tensor: what it chooses between, one trace computes both of."""
+
+    adjust_flag: Tensor | None
+    """bool, whether the student's masks are scaled; None where they never are."""
+
     mask_weight: float | None
     """Weight of the mask loss; None leaves it out."""
+
+    one: MixupDraws | PasteDraws | None = None
+    """How the images for the clean head are mixed, if they are, as a device is told it."""
 
 
 def draw_automix(
@@ -320,17 +336,18 @@ def _pairs(index: Tensor) -> Tensor:
     return torch.stack([torch.arange(len(index), device=index.device), index])
 
 
-def _student_masks(masks: Tensor, draws: AutoMixDraws, plain: bool) -> Tensor:
-    if plain:
-        return constant_masks(masks, (draws.lam_bb, 1 - draws.lam_bb))
-    # To the weight of the other branch: a slip of the released code that its results rest on.
-    return adjust_masks(masks, draws.lam_mb) if draws.adjust else masks
+def _adjusted(masks: Tensor, adjust: Tensor | None, lam: float) -> Tensor:
+    return masks if adjust is None else torch.where(adjust, adjust_masks(masks, lam), masks)
+
+
+def _plain(masks: Tensor, lam: float) -> Tensor:
+    return constant_masks(masks, (lam, 1 - lam))
 
 
 def _one_q(
     pair: MomentumPair,
     batch: Batch,
-    one: MixupDraws | CutMixDraws | None,
+    one: MixupDraws | PasteDraws | None,
     smoothing: float,
     bce: BinaryLoss | None,
 ) -> tuple[Tensor, Tensor]:
@@ -339,10 +356,13 @@ def _one_q(
     if one is None:
         logits = pair.one_q(pair.features_q(images).pooled)
         return logits, label_loss(logits, labels, bce=bce, smoothing=smoothing)
-    mixed = mixup(images, one) if isinstance(one, MixupDraws) else cutmix(images, one)
-    logits = pair.one_q(pair.features_q(mixed.images).pooled)
+    if isinstance(one, MixupDraws):
+        mixed, lam = mixup(images, one)
+    else:
+        mixed, lam = paste(images, one), one.own
+    logits = pair.one_q(pair.features_q(mixed).pooled)
     partners = labels[one.perm]
-    return logits, pair_loss(logits, labels, partners, mixed.lam, bce=bce, smoothing=smoothing)
+    return logits, pair_loss(logits, labels, partners, lam, bce=bce, smoothing=smoothing)
 
 
 class PairMasks(nn.Module):
@@ -391,7 +411,8 @@ class PairMasks(nn.Module):
         """Draw what a step mixes."""
         size, generator = image_size(batch.images), self.generator
         grid = generator.size if isinstance(generator, RandomGrids) else None
-        return self._step(draw_automix(len(batch.images), size, self.config, self.rng, grid))
+        draws = draw_automix(len(batch.images), size, self.config, self.rng, grid)
+        return self._step(draws, size)
 
     def compute(self, batch: Batch, draws: AutoMixStep) -> StepResult:
         """Return the loss of student and generator for one batch, for draws on its device."""
@@ -399,16 +420,22 @@ class PairMasks(nn.Module):
 
     def step(self, batch: Batch, draws: AutoMixDraws) -> AutoMixTerms:
         """Return everything that a step computes, for given draws on the CPU."""
-        return self._computed(batch, uploaded(self._step(draws), batch.images.device))
+        step = self._step(draws, image_size(batch.images))
+        return self._computed(batch, uploaded(step, batch.images.device))
 
-    def _step(self, draws: AutoMixDraws) -> AutoMixStep:
-        weight = self.mask_weight()
+    def _step(self, draws: AutoMixDraws, size: tuple[int, int]) -> AutoMixStep:
+        weight, one = self.mask_weight(), draws.one
+        plain = within_margin(draws.lam_bb, self.config.lam_margin)
+        adjusts = self.config.mask_adjust > 0 or draws.adjust
         return AutoMixStep(
             draws,
             told_mb=self._told(draws.lam_mb, draws.grid_mb),
             told_bb=self._told(draws.lam_bb, draws.grid_bb),
-            plain=within_margin(draws.lam_bb, self.config.lam_margin),
+            plain=plain,
+            plain_flag=torch.tensor(plain),
+            adjust_flag=torch.tensor(draws.adjust) if adjusts else None,
             mask_weight=weight if weight > 0 else None,
+            one=box_of(one, size) if isinstance(one, CutMixDraws) else one,
         )
 
     def _told(self, lam: float, grid: Tensor | None) -> float | Tensor:
@@ -443,7 +470,10 @@ class PairMasks(nn.Module):
         mask_mb = self.generator.masks(feature, index_mb, step.told_mb)
         with torch.no_grad():  # after the other masks, which a batch norm would otherwise notice
             mask_bb = self.generator.masks(feature, index_bb, step.told_bb)
-            used_bb = _student_masks(mask_bb, draws, step.plain)
+            # To the weight of the other branch: a slip of the released code, whose results rest
+            # on it.
+            used_bb = _adjusted(mask_bb, step.adjust_flag, draws.lam_mb)
+            used_bb = torch.where(step.plain_flag, _plain(mask_bb, draws.lam_bb), used_bb)
             mixed_bb = mix_sources(images, _pairs(index_bb), used_bb)
         mixed_mb = mix_sources(images, _pairs(index_mb), mask_mb)
 
@@ -462,7 +492,7 @@ class PairMasks(nn.Module):
 
         logits_one_q = loss_one_q = None
         if self.pair.two_heads:
-            logits_one_q, loss_one_q = _one_q(self.pair, batch, draws.one, smoothing, bce)
+            logits_one_q, loss_one_q = _one_q(self.pair, batch, step.one, smoothing, bce)
         logits_mix_q = self.pair.mix_q(self.pair.features_q(mixed_bb).pooled)
         loss_mix_q = pair_loss(
             logits_mix_q, labels, labels[index_bb], draws.lam_bb, bce=bce, smoothing=smoothing
@@ -501,7 +531,8 @@ class PairMasks(nn.Module):
         images, labels, index, lam = batch.images, batch.labels, draws.index_bb, draws.lam_bb
         feature = pair.features_q(images).feat
         mask = self.generator.masks(feature, index, step.told_bb)
-        used = _student_masks(mask, draws._replace(lam_mb=lam), step.plain)
+        # Not chosen by a tensor: of a plain mixture the generator has no gradient, not one of 0.
+        used = _plain(mask, lam) if step.plain else _adjusted(mask, step.adjust_flag, lam)
         mixed = mix_sources(images, _pairs(index), used)
         logits = pair.mix_q(pair.features_q(mixed).pooled)
         loss_mix = pair_loss(

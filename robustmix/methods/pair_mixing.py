@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.losses import sources_cross_entropy
-from robustmix.methods.method import Setup, StepResult, split_step, splits, top1
+from robustmix.methods.method import Setup, StepResult, decided, split_step, splits, top1
 from robustmix.methods.mixing import Blend, blend_binary_loss, blend_cross_entropy
-from robustmix.upload import uploaded
 
 
 class PairMixing(nn.Module):
@@ -46,8 +45,7 @@ class PairMixing(nn.Module):
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Mix a batch of normalised images; ``lam`` and ``perm`` replace what is drawn."""
-        draws = self.draw(batch, lam=lam, perm=perm)
-        return self.blend(batch, uploaded(draws, batch.images.device))
+        return self.blend(batch, decided(self, batch, self.draw(batch, lam=lam, perm=perm)))
 
     def draw(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Any:
         """Return all that is random in ``mix``, on the CPU, and what follows from it there.

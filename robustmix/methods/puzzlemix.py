@@ -372,7 +372,7 @@ class PuzzleMix(PairMixing):
     config: PuzzleMixConfig
     shift: Tensor
     scale: Tensor
-    one_graph = False  # graphs are cut on the processor
+    eager_because = "graphs are cut on the processor"
 
     def __init__(self, network: nn.Module, config: PuzzleMixConfig, setup: Setup) -> None:
         super().__init__(network, config, setup)

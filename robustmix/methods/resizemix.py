@@ -194,7 +194,8 @@ class ResizeMix(PairMixing):
 
     def __init__(self, network: nn.Module, config: ResizeMixConfig, setup: Setup) -> None:
         super().__init__(network, config, setup)
-        self.one_graph = config.interpolation == "nearest"  # others have boxes of every size
+        nearest = config.interpolation == "nearest"
+        self.eager_because = None if nearest else "boxes that are interpolated have every size"
 
     def draw(
         self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None

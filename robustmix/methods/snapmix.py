@@ -211,7 +211,7 @@ class SnapMix(PairMixing):
     """
 
     config: SnapMixConfig
-    one_graph = False  # boxes of every size
+    eager_because = "boxes are of every size"
 
     def __init__(self, network: nn.Module, config: SnapMixConfig, setup: Setup) -> None:
         super().__init__(network, config, setup)

@@ -263,7 +263,7 @@ class SuperMix(nn.Module):
     """
 
     config: SuperMixConfig
-    one_graph = False  # masks go down until a look says that they are done
+    eager_because = "masks go down until a look says that they are done"
 
     def __init__(self, network: nn.Module, config: SuperMixConfig, setup: Setup) -> None:
         super().__init__()

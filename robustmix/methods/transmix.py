@@ -156,7 +156,7 @@ class TransMix(PairMixing):
     """
 
     config: TransMixConfig
-    one_graph = False  # a hook reads the attention
+    eager_because = "a hook reads the attention"
 
     def __init__(self, network: nn.Module, config: TransMixConfig, setup: Setup) -> None:
         super().__init__(network, config, setup)

@@ -1,8 +1,9 @@
 """Steps that are compiled: what a method computes is traced whole; what it draws is not.
 
 A step has few variants, which the truth values and integers among its draws choose (adversarial or
-not, a plain mixture or not); each is traced once. Numbers that differ from step to step are tensors
-and trace nothing anew. An incomplete batch is not compiled.
+not, two or three images, the grid); each is traced once. Numbers that differ from step to step are
+tensors and trace nothing anew. Where the processor decides in the middle of a step, what comes
+before and what comes after are graphs of their own. An incomplete batch is not compiled.
 """
 
 import os
@@ -14,8 +15,14 @@ import torch
 
 from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
-from robustmix.methods.method import Method, SplitMethod, StepResult, splits
-from robustmix.upload import uploaded
+from robustmix.methods.method import (
+    Method,
+    SplitMethod,
+    StepResult,
+    at_once,
+    split_step,
+    splits,
+)
 
 Asked: TypeAlias = Literal["auto", "on", "off"]
 """``auto`` is on for CUDA and off elsewhere."""
@@ -53,44 +60,65 @@ def compiled_step(
     backend: str | Callable[..., Any] = "inductor",
     otherwise: Callable[[str], None] | None = None,
 ) -> Step | None:
-    """Return the training step of a method, compiled; None if it is not in two parts.
+    """Return the training step of a method, compiled; None if ``why_eager`` has a reason.
 
     Args:
-        method: whose ``compute`` is traced, in one piece.
+        method: whose ``compute``, and whatever its ``decide`` runs, is traced, each in one piece.
         size: images in a batch; others are computed eagerly.
         mode: of inductor; see ``compile_mode``.
         backend: of ``torch.compile``; other backends than inductor have no modes.
         otherwise: told why a step cannot be compiled here; it and all that follow are then
             computed eagerly. None: that is an error.
     """
-    if not splits(method):
+    if why_eager(method) is not None:
         return None
     from torch._dynamo.exc import TorchDynamoException  # takes a second
 
-    parts = cast(SplitMethod, method)
     settings: dict[str, Any] = {"mode": mode} if backend == "inductor" else {}
-    compute = torch.compile(
-        parts.compute, fullgraph=True, dynamic=False, backend=backend, **settings
-    )
-
+    limits = {"recompile_limit": VARIANTS} | _gradients_are_traced()
+    traced: dict[str, Callable[..., Any]] = {}
     given_up = False
 
-    def step(batch: Batch) -> StepResult:
+    def run(part: Callable[..., Any], *arguments: Any) -> Any:
         nonlocal given_up
-        draws = uploaded(parts.draw(batch), batch.images.device)
-        if given_up or len(batch.labels) != size:
-            return parts.compute(batch, draws)
-        if batch.images.device.type == "cuda":
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        name = part.__name__
+        if given_up:
+            return part(*arguments)
+        if name not in traced:
+            traced[name] = torch.compile(
+                part, fullgraph=True, dynamic=False, backend=backend, **settings
+            )
         try:
-            with torch._dynamo.config.patch(recompile_limit=VARIANTS):
-                made: StepResult = compute(batch, draws)
+            with torch._dynamo.config.patch(limits):
+                return traced[name](*arguments)
         except TorchDynamoException as error:
             if otherwise is None:
                 raise
             given_up = True
             otherwise(" ".join(str(error).split("\n\n")[0].split())[:200])
-            return parts.compute(batch, draws)
-        return made
+            return part(*arguments)
+
+    def step(batch: Batch) -> StepResult:
+        whole = len(batch.labels) == size
+        if whole and not given_up and batch.images.device.type == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        return split_step(cast(SplitMethod, method), batch, run if whole else at_once)
 
     return step
+
+
+def why_eager(method: object) -> str | None:
+    """Return why the steps of a method are not compiled, or None.
+
+    A method says so itself, for some of its options, by ``eager_because``.
+    """
+    if not splits(method):
+        return "it has no draw and compute to take apart"
+    reason: str | None = getattr(method, "eager_because", None)
+    return reason
+
+
+def _gradients_are_traced() -> dict[str, Any]:
+    """Return the setting that lets a part take gradients itself; torch 2.6 has none yet."""
+    name = "trace_autograd_ops"
+    return {name: True} if hasattr(torch._dynamo.config, name) else {}

@@ -33,7 +33,7 @@ from robustmix.models.checkpoint import Checkpoint, save_checkpoint
 from robustmix.models.registry import arch_options
 from robustmix.progress import ProgressKind
 from robustmix.signals import StopRequest, stop_on_signals
-from robustmix.training.compiled import Step, compile_mode, compiled_step
+from robustmix.training.compiled import Step, compile_mode, compiled_step, why_eager
 from robustmix.training.optim import GENERATOR, trainable, update
 from robustmix.training.parts import NormAverage, batch_parts
 from robustmix.training.pictures import draw_mixing, picture_samples
@@ -457,8 +457,8 @@ class Run:
         )
         if step is None:
             say(
-                f"W-NOT-COMPILED: {self.recipe.method} has no draw and compute to take apart; its "
-                "steps are computed eagerly"
+                f"W-NOT-COMPILED: steps of {self.recipe.method} are computed eagerly: "
+                f"{why_eager(self.method)}"
             )
             self.compiled = None
             return self.method.training_step

@@ -23,6 +23,7 @@ from robustmix.methods.generators.attention import (
     upsample,
 )
 from robustmix.methods.losses import full_precision
+from robustmix.methods.mixing import may_look
 
 
 class Projections(NamedTuple):
@@ -144,11 +145,28 @@ class AdaptiveMask(nn.Module):
 
     def _masks_of(self, samples: list[Projections]) -> Tensor:
         with torch.autocast(samples[0].query.device.type, enabled=False):
+            return self._guarded(samples) if self.guard else self._masks(samples)
+
+    def _guarded(self, samples: list[Projections]) -> Tensor:
+        """Return masks that are numbers; an accelerator is not waited for, and computes both.
+
+        It is where there is a norm, which would notice every time that masks are computed.
+        """
+        if self.conv_q.bn is not None or may_look(samples[0].query):
             masks = self._masks(samples)
-            if self.guard and bool(masks.isnan().any()):
-                wide = [Projections(*(part.double() for part in sample)) for sample in samples]
-                masks = self._masks(wide).nan_to_num(nan=1 / len(samples)).float()
-            return masks
+            return self._wide_masks(samples) if bool(masks.isnan().any()) else masks
+        with torch.no_grad():
+            bad = self._masks(samples).isnan().any()
+        # What is not chosen is computed of zeros: the gradient of what is NaN is NaN, even times 0.
+        kept, mended = (
+            [Projections(*(part.masked_fill(out, 0) for part in sample)) for sample in samples]
+            for out in (bad, ~bad)
+        )
+        return torch.where(bad, self._wide_masks(mended), self._masks(kept))
+
+    def _wide_masks(self, samples: list[Projections]) -> Tensor:
+        wide = [Projections(*(part.double() for part in sample)) for sample in samples]
+        return self._masks(wide).nan_to_num(nan=1 / len(samples)).float()
 
     def _masks(self, samples: list[Projections]) -> Tensor:
         height, width = samples[0].value.shape[2:]

@@ -1,0 +1,133 @@
+"""A step has at most four variants, however many steps are made, and keeps its numbers in each."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.testing import CompileCounter
+
+from robustmix.methods.generators.adaptive_mask import AdaptiveMask
+from robustmix.training.compiled import compiled_step, why_eager
+from tests.training.compiled_steps import (
+    STEPS,
+    N,
+    assert_same,
+    made,
+    tiny_batch,
+    tiny_method,
+)
+
+MOST = 4
+"""Variants of a step."""
+
+MASKED: list[tuple[str, dict[str, Any], int]] = [
+    ("automix", {}, 1),
+    ("samix", {"mask_adjust": 0.5}, 1),
+    ("adautomix", {}, 2),
+]
+"""Methods, options, and the variants that their draws come to in twelve steps."""
+
+OTHERS: list[tuple[str, dict[str, Any], int]] = [
+    ("automix", {"mask_loss_decay": "linear", "switch_off": 0.5}, 4),
+    ("automix", {"head_one_mix": True}, 2),
+    ("adautomix", {"switch_off": 0.5}, 3),
+    ("adautomix", {"random_samples": True}, 4),
+    ("adautomix", {"gen_loss_net": "student"}, 2),
+    ("adautomix", {"mask_guard": True, "mix_samples": 2, "lam_concat": True}, 2),
+]
+"""The same of options that are rarer."""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "variants"),
+    [*MASKED, *(pytest.param(*one, marks=pytest.mark.slow) for one in OTHERS)],
+    ids=str,
+)
+def test_learned_masks_take_few_traces(name: str, options: dict[str, Any], variants: int) -> None:
+    """Adversarial or not, a plain mixture or not: the first is traced twice, the second once."""
+    torch._dynamo.reset()
+    batch, counter = tiny_batch(), CompileCounter()
+    eager, traced = (tiny_method(name, lam_margin=0.3, **options) for _ in range(2))
+    step = compiled_step(traced, N, "", backend=counter)
+    assert step is not None
+    seen = set()
+    draw = traced.draw
+
+    def noted(batch: Any) -> Any:
+        found = draw(batch)
+        seen.add((getattr(found, "adversarial", None), bool(found.plain)))
+        return found
+
+    traced.draw = noted
+    for number in range(STEPS):
+        assert_same(
+            made(traced, step, batch, number), made(eager, eager.training_step, batch, number)
+        )
+    assert len(seen) == (4 if name == "adautomix" else 2), seen  # every kind of step was made
+    assert counter.frame_count == variants <= MOST
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_guard_of_masks_is_traced(broken: bool) -> None:
+    """Masks that are no numbers are mended in the same way as eagerly, gradients included."""
+    torch._dynamo.reset()
+    maps = torch.randn(4, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    if broken:
+        maps[1, 0, 0, 0] = float("nan")
+    index = torch.tensor([[0, 1, 2, 3], [2, 3, 0, 1]])
+    found: list[tuple[Tensor, list[Tensor]]] = []
+    generator = AdaptiveMask(8, factor=2, guard=True)
+
+    def masks(maps: Tensor) -> Tensor:
+        return generator.masks(generator.project(maps), index, (0.5, 0.5))
+
+    for make in (masks, torch.compile(masks, fullgraph=True, backend="aot_eager")):
+        generator.zero_grad()
+        made_masks = make(maps)
+        torch.autograd.backward(made_masks.square().sum())
+        found.append((made_masks.detach(), [p.grad for p in generator.parameters()]))  # type: ignore[misc]
+    (want, own), (got, theirs) = found
+    assert bool(got.isfinite().all())
+    torch.testing.assert_close(got, want)
+    for left, right in zip(theirs, own, strict=True):
+        torch.testing.assert_close(left, right, equal_nan=True)
+        assert bool(left.isfinite().all()) or broken
+    torch._dynamo.reset()
+
+
+def test_a_guard_that_a_norm_would_notice_is_not_traced() -> None:
+    method = tiny_method("adautomix", mask_guard=True, att_norm=True)
+    assert why_eager(method) == "mask_guard with att_norm looks at its masks"
+    assert compiled_step(method, N, "") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "bf16"),
+    [
+        ("mixup", False),
+        ("mixup", True),
+        ("automix", True),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in itertools.product(["automix", "adautomix"], [False, True])
+            if one != ("automix", True)
+        ),
+    ],
+)
+def test_precision_and_layout_go_with_it(name: str, bf16: bool) -> None:
+    """The loss to 1e-6. Gradients of weights that are used twice meet in bf16: 2^-8 of it."""
+    torch._dynamo.reset()
+    layout = torch.channels_last
+    batch = tiny_batch()
+    batch = batch._replace(images=batch.images.contiguous(memory_format=layout))
+    eager, traced = (tiny_method(name).to(memory_format=layout) for _ in range(2))
+    step = compiled_step(traced, N, "", backend="aot_eager")
+    assert step is not None
+    for number in range(2):  # one of AdAutoMix's two kinds each
+        want = made(eager, eager.training_step, batch, number, bf16=bf16)
+        got = made(traced, step, batch, number, bf16=bf16)
+        assert_same(got, want, gradient=2**-8 if bf16 else 1e-6)
+    torch._dynamo.reset()
