@@ -1,5 +1,6 @@
 """The one function that applies a corruption."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,17 +68,18 @@ def corrupt(
     draw = corruption.draw
     if draw is not None:
         condition = f"{corruption.name}/{severity:d}"
-        keys = uploaded(sample_keys(seed, "corruption", condition, 0, ids), images.device)
+        keys = sample_keys(seed, "corruption", condition, 0, ids)
+        if images.device.type != "cpu":
+            keys = uploaded(keys, images.device)
     limit = _CHUNK_VALUES["cpu" if images.device.type == "cpu" else "other"]
-    size = max(1, limit // images[0].numel())
+    size = max(1, limit // math.prod(images.shape[1:]))
     parts = []
     for start in range(0, len(images), size):
         part = images[start : start + size].contiguous()
         draws = None if draw is None else draw(keys[start : start + size], part, severity, chosen)
         parts.append(_checked(name, part, corruption.apply(part, draws, severity, chosen)))
-    (first, *others) = parts
-    own = first.untyped_storage().data_ptr() != images.untyped_storage().data_ptr()
-    return first if own and not others else torch.cat(parts)
+    own = parts[0].untyped_storage().data_ptr() != images.untyped_storage().data_ptr()
+    return parts[0] if own and len(parts) == 1 else torch.cat(parts)
 
 
 def _checked(name: str, before: Tensor, after: object) -> Tensor:

@@ -96,8 +96,9 @@ class Table(Mapping[str, Thing], Generic[Thing, RowType]):
         thing = _imported(row.target, self.kind, name)
         if self._adapt is None:
             return cast(Thing, thing)
-        adapt = cast(Callable[..., Thing], _imported(self._adapt, self.kind, name))
-        return adapt(name, row, thing)
+        if isinstance(self._adapt, str):
+            self._adapt = cast(Callable[..., Thing], _imported(self._adapt, self.kind, name))
+        return self._adapt(name, row, thing)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._find(name) is not None
