@@ -112,6 +112,7 @@ def show(name: StudyName, data_dir: DataDir = None, as_json: AsJson = False) -> 
     from robustmix.studies.data import lacking_data
     from robustmix.studies.grid import study_runs
     from robustmix.studies.study import read_study
+    from robustmix.studies.told import other_statistics
 
     chosen = read_study(name)
     runs = study_runs(chosen)
@@ -129,7 +130,7 @@ def show(name: StudyName, data_dir: DataDir = None, as_json: AsJson = False) -> 
         if run.seed == chosen.seeds[0]:
             table.add_row(" ".join(run.labels.values()), _recipe_told(run), _published(run, chosen))
     console.table_result(table)
-    for text in chosen.notes:
+    for text in (*other_statistics(chosen, runs), *chosen.notes):
         console.result(f"- {text}")
     for line in lacking_data(runs, data_dir).values():
         console.say(line)

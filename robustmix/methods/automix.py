@@ -28,7 +28,8 @@ Method card
         head, which is deployed; ema = ema_end = 0 is m = 0. With pipeline none there is one
         network, one mixture a step and nothing is cut off: the loss of the mixture, and the mask
         loss, train the network and the generator at once, through the map too. With mask_source
-        grids all else is as it was: the teacher makes its passes, for its batch statistics.
+        grids each batch draws cells of the map's grid, as many as make up the partner's share, and
+        all else is as it was: the teacher makes its passes, for its batch statistics.
 """
 
 from dataclasses import dataclass

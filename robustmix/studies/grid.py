@@ -37,6 +37,9 @@ class StudyRun:
     reduced: tuple[str, ...] = ()
     """What makes it less than the study says, in words; none if it is whole."""
 
+    statistic: str
+    """Which number of its epochs is its clean accuracy."""
+
     note: str = ""
 
     @property
@@ -93,6 +96,7 @@ class _Cell:
     values: Mapping[str, Any]
     labels: Mapping[str, str]
     published_as: str
+    statistic: str
     note: str = ""
 
 
@@ -102,7 +106,7 @@ def _cells(study: Study) -> Iterator[_Cell]:
         for values in _product(grid):
             fitting = [one for one in study.settings if _fits(one.where, values)]
             used |= {id(one) for one in fitting}
-            yield _grid_cell(values, fitting)
+            yield _grid_cell(study, values, fitting)
     for variant in study.variant:
         cells = [cell for grid in study.grid for cell in _variant_cells(study, grid, variant)]
         if not cells:
@@ -142,14 +146,21 @@ def _shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _grid_cell(values: Mapping[str, Any], settings: Sequence[Settings]) -> _Cell:
+def _grid_cell(study: Study, values: Mapping[str, Any], settings: Sequence[Settings]) -> _Cell:
     changed = {key: value for one in settings for key, value in one.set.items()}
     return _Cell(
         values={**values, **changed},
         labels=_labels(values),
         published_as=str(values["method"]),
+        statistic=_statistic(study, settings),
         note="; ".join(one.note for one in settings if one.note),
     )
+
+
+def _statistic(study: Study, settings: Sequence[Settings]) -> str:
+    """Return which statistic a cell has: the last settings' that name one, or the study's."""
+    own = [one.statistic for one in settings if one.statistic is not None]
+    return own[-1] if own else study.statistic
 
 
 def _variant_cells(
@@ -179,6 +190,9 @@ def _variant_cells(
             values={**whole, **variant.set},
             labels=labels,
             published_as=variant.published or variant.row,
+            statistic=_statistic(
+                study, [one for one in study.settings if not one.set and _fits(one.where, whole)]
+            ),
             note=variant.note,
         )
 
@@ -207,6 +221,7 @@ def _run(study: Study, cell: _Cell, seed: int) -> StudyRun:
         seed=seed,
         recipe=recipe,
         published_as=cell.published_as,
+        statistic=cell.statistic,
         epochs=planned.epochs,
         reduced=reductions(planned, recipe, study),
         note=cell.note,

@@ -12,7 +12,8 @@ from importlib.resources import files
 
 REPORT_METRICS: dict[str, tuple[str, ...]] = {
     "top1": ("clean.top1",),
-    "corruption_acc": ("corruption.acc_mean_all19",),
+    # The first is what reports have; by the other a study may say whose protocol it means.
+    "corruption_acc": ("corruption.acc_mean_all19", "corruption@paper-adautomix.acc_mean_all19"),
     "fgsm_error": ("fgsm@paper-adautomix.error",),
     "ece": (
         "calibration.ece_15",

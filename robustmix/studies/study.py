@@ -3,7 +3,7 @@
 A study is rows x columns x seeds. ``[grid]`` multiplies recipe keys; several ``[[grid]]`` tables
 stand beside each other, for tables whose columns differ in more than one key. ``[[variant]]`` adds
 a row under another name, ``[[settings]]`` changes what rows of the grid train without renaming
-them. ``[table]`` says what stands where.
+them. ``[table]`` says what stands where. ``method = []`` leaves all rows to the variants.
 
     title = "MixUp's alpha on CIFAR-100"
     seeds = [0, 1, 2]
@@ -26,7 +26,7 @@ them. ``[table]`` says what stands where.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -56,7 +56,7 @@ def _listed(value: object) -> object:
 Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 """One word, or a list of them."""
 
-Choices = Annotated[tuple[Value, ...], BeforeValidator(_listed), Field(min_length=1)]
+Choices = Annotated[tuple[Value, ...], BeforeValidator(_listed)]
 """One value of a recipe key, or several."""
 
 
@@ -101,7 +101,10 @@ class Settings(_Part):
     """What some rows of the grid train otherwise than their recipes say."""
 
     where: Mapping[str, Choices]
-    set: Mapping[str, Value]
+    set: Mapping[str, Value] = {}
+    statistic: str | None = None
+    """Which number of their epochs is their clean accuracy, where it is not the study's."""
+
     note: str = ""
 
 
@@ -247,8 +250,7 @@ def study_text(study: Study) -> str:
 
 
 def _check(study: Study, where: str) -> None:
-    if study.statistic not in STATISTICS:
-        raise unknown_name("statistic", study.statistic, STATISTICS)
+    _check_statistics(study)
     if len(set(study.seeds)) < len(study.seeds):
         raise _invalid(where, f"seeds {list(study.seeds)} name one twice", "name each once")
     if not study.grid:
@@ -257,11 +259,14 @@ def _check(study: Study, where: str) -> None:
         lacking = [key for key in NAMING if key not in grid]
         if lacking:
             raise _invalid(where, f"[grid] lacks {', '.join(lacking)}", "name one, or a list")
+        _check_choices(grid, study.variant, where)
         _check_keys(grid, where)
     gridded = {key for grid in study.grid for key in grid}
     for settings in study.settings:
         _check_where(settings.where, gridded, where)
         _check_keys(settings.set, where)
+        if not settings.set and settings.statistic is None:
+            raise _invalid(where, "[[settings]] set nothing", "write set or statistic")
     for variant in study.variant:
         _check_where(variant.where, gridded, where)
         _check_keys(variant.set, where)
@@ -271,6 +276,22 @@ def _check(study: Study, where: str) -> None:
             raise _invalid(where, f"variant {variant.row!r} gives {both[0]} twice", "give it once")
     _check_keys(study.changes, where)
     _check_table(study, gridded, where)
+
+
+def _check_statistics(study: Study) -> None:
+    own = [one.statistic for one in study.settings if one.statistic is not None]
+    for statistic in (study.statistic, *own):
+        if statistic not in STATISTICS:
+            raise unknown_name("statistic", statistic, STATISTICS)
+
+
+def _check_choices(
+    grid: Mapping[str, Sequence[Value]], variants: Sequence[Variant], where: str
+) -> None:
+    """Refuse a key without a value, but for method where variants are all the rows."""
+    for key, values in grid.items():
+        if not values and not (key == "method" and variants):
+            raise _invalid(where, f"[grid] has no value of {key}", "name one, or a list")
 
 
 def _check_table(study: Study, gridded: set[str], where: str) -> None:

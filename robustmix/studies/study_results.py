@@ -12,6 +12,7 @@ from robustmix.studies.run_state import evaluation_folder, read_state
 from robustmix.studies.study import Study
 from robustmix.studies.table import Table
 from robustmix.studies.tabulate import PUBLISHED_METHOD, Layout, printed_figures, tabulate
+from robustmix.studies.told import other_statistics
 
 
 def study_table(
@@ -36,7 +37,7 @@ def study_table(
         statistic=study.statistic,
         figure_of=printed_figures(study.published or (study.name,)) if published else None,
         sort=sort,
-        notes=(*study.notes, *noted, *unmeasured(study, results)),
+        notes=(*study.notes, *other_statistics(study, runs), *noted, *unmeasured(study, results)),
     )
 
 
@@ -67,7 +68,7 @@ def _result(study: Study, run: StudyRun, folder: Path) -> RunResult:
     asked = study.evaluate
     reports = [] if asked is None else [evaluation_folder(folder, asked) / "report.json"]
     try:
-        found = read_run(folder, study.statistic, labels=labels, reports=reports)
+        found = read_run(folder, run.statistic, labels=labels, reports=reports)
     except (IntakeError, IncompatibleError) as error:
         return replace(absent, why=error.message)
     why = state.failure.error if state.failure is not None else found.why

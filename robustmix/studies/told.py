@@ -1,8 +1,11 @@
 """A run of a study in words: its recipe, and what was published of it."""
 
+from collections.abc import Sequence
+
 from robustmix.errors import UsageError
 from robustmix.studies.grid import StudyRun
 from robustmix.studies.published import find_published
+from robustmix.studies.statistics import STATISTICS
 from robustmix.studies.study import Study
 from robustmix.training.catalogue import flat
 from robustmix.training.recipe import INFORMATIVE, recipe_to_dict
@@ -24,11 +27,25 @@ def recipe_told(run: StudyRun) -> str:
         return name
     there, here = (flat(recipe_to_dict(one)) for one in (plain, recipe))
     changed = [
-        f"{key}={here.get(key, 'default')}"
+        f"{key}={here[key]}"
         for key in dict.fromkeys([*there, *here])
-        if there.get(key) != here.get(key) and key not in (*INFORMATIVE, "seed")
+        # A key that is gone has no effect under the others.
+        if key in here and there.get(key) != here[key] and key not in (*INFORMATIVE, "seed")
     ]
     return ", ".join([name, *changed])
+
+
+def other_statistics(study: Study, runs: Sequence[StudyRun]) -> list[str]:
+    """Say of which runs clean accuracy is another statistic than the study's."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        if run.statistic != study.statistic:
+            place = f"{run.labels['dataset']} {run.labels['arch']}"
+            found.setdefault(run.statistic, {})[place] = None
+    return [
+        f"clean.top1 of {', '.join(places)}: {STATISTICS[name].help.partition(':')[0]}"
+        for name, places in found.items()
+    ]
 
 
 def published_told(run: StudyRun, study: Study) -> str:
