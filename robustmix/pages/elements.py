@@ -2,8 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from robustmix.pages.svg import InlineSvg
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A smaller line in a cell."""
+
+    text: str
+    href: str = ""
+    """Address that it leads to, if to one; relative to the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +23,12 @@ class Cell:
     text: str
     kind: str = ""
     """CSS classes: ``number``, ``note``, ``better``, ..."""
+
+    stress: Literal["", "best", "second"] = ""
+    """How the text stands out."""
+
+    below: Sequence[Line] = ()
+    """Smaller lines below the text."""
 
     key: float | str | None = None
     """What sorting goes by, where that is not the text; ``""`` sorts last."""
@@ -34,6 +50,9 @@ class Grid:
     heads: Sequence[Head]
     rows: Sequence[Sequence[Cell]]
     sortable: bool = False
+    narrow: bool = False
+    """Whether long heads are broken, so that more columns stand side by side."""
+
     folded: bool = False
     """Whether it is shown on demand only; in print always."""
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -9,12 +10,20 @@ from pathlib import Path
 from robustmix import __version__
 from robustmix.comparison.document import ComparisonDocument
 from robustmix.files import write_text
+from robustmix.pages.elements import Section
 from robustmix.pages.one_report import sections, subtitle
 from robustmix.pages.picture import of_our_form
 from robustmix.pages.several_reports import compared
 from robustmix.report.report import Report
 from robustmix.report.text import plain
 
+_BREAKS = re.compile(r"(?<=[._@])(?=\w)")
+"""Where a long head may be broken."""
+
+FOOTER = (
+    "Fractions are shown in percent, with 95 % intervals; every number can be made again from the "
+    "per-sample record beside the report."
+)
 NAME_LENGTH = 48
 """Most characters of a run's name that are shown."""
 
@@ -38,19 +47,38 @@ def write_page(
 
 def page_html(reports: Sequence[Report], comparison: ComparisonDocument | None = None) -> str:
     """Make the text of the page that ``write_page`` writes."""
-    from jinja2 import Environment
-    from markupsafe import Markup
-
     reports = [_short(report) for report in reports]
     with of_our_form():
         parts = sections(reports[0]) if len(reports) == 1 else compared(reports, comparison)
-    script = _resource("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     names = [plain(report.content.run.name) for report in reports]
-    environment = Environment(autoescape=True, trim_blocks=False)
-    return environment.from_string(_resource("page.html")).render(
+    return page_of(
+        parts,
         title=" and ".join(names) if len(names) < 3 else f"{len(names)} models",
         subtitle=subtitle(reports),
+        footer=FOOTER,
+    )
+
+
+def page_of(parts: Sequence[Section], *, title: str, subtitle: str, footer: str) -> str:
+    """Make the text of a page of sections; all but its drawings is escaped.
+
+    Args:
+        parts: the sections in their order.
+        title: of the page.
+        subtitle: a line below it.
+        footer: what to say at the end.
+    """
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    script = _resource("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = Environment(autoescape=True, trim_blocks=False)
+    environment.filters["broken"] = lambda text: Markup("<wbr>").join(re.split(_BREAKS, text))
+    return environment.from_string(_resource("page.html")).render(
+        title=title,
+        subtitle=subtitle,
+        footer=footer,
         version=__version__,
         # Ours, not a report's: they are the only parts that are not escaped.
         css=Markup(_resource("page.css")),

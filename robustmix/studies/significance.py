@@ -122,4 +122,4 @@ def _marked(
     p, found = adjusted[test], test.found
     change = show_change(found.delta, found.unit)
     said = f"to the best {change} {show_range(found.ci, found.unit)}, p {show_p(p)}"
-    return replace(cell, tied=p >= alpha, tested=said)
+    return replace(cell, tied=p >= alpha, p=p, tested=said)

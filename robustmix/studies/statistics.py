@@ -130,7 +130,7 @@ def run_statistic(run_dir: Path, name: str) -> RunStatistic:
         IncompleteError: no epoch is finished yet.
     """
     chosen, path = find_statistic(name), Path(run_dir) / "metrics.jsonl"
-    records = _records(path)
+    records = read_epochs(path)
     if not records:
         raise IncompleteError(f"{path} has no finished epoch", "let the run go on")
     taken = records[-chosen.last :]
@@ -143,11 +143,14 @@ def run_statistic(run_dir: Path, name: str) -> RunStatistic:
     )
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a log, one an epoch, checked.
+def read_epochs(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a run's ``metrics.jsonl``, one an epoch, checked.
 
     The loop replaces the file as a whole, but a copy may have been cut: a last line without an end
     is left out where it cannot be read.
+
+    Raises:
+        IntakeError: the log is not there, too large, or no log of a run.
     """
     text = regular_file(path, what="log of epochs", limit=MOST_BYTES).read_bytes()
     *lines, torn = text.split(b"\n")

@@ -1,12 +1,13 @@
 """A table of runs as data: what every format shows, and nothing of how."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from robustmix.metrics.metric import Direction, Unit
 from robustmix.studies.published import Published
+from robustmix.studies.results import RunResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,9 @@ class Cell:
     tied: bool | None = None
     """Whether a paired test shows no difference to the best of the column; None: not tested."""
 
+    p: float | None = None
+    """Of that test, adjusted for all of the table."""
+
     tested: str = ""
     """What the test says, or why there is none."""
 
@@ -131,6 +135,8 @@ class Table:
     """How differences to the best were tested; empty: they were not."""
 
     notes: tuple[str, ...] = ()
+    results: tuple[RunResult, ...] = field(default=(), repr=False)
+    """The runs that it was made of."""
 
     @property
     def reduced(self) -> tuple[str, ...]:

@@ -206,7 +206,10 @@ def tabulate(
     _check_cells(results, layout)
     if len(rows) * len(places) * len(layout.metrics) > MOST_ROWS * 10:
         raise UsageError("the table would have too many cells", "choose other rows or columns")
-    columns = [_column(place, path, results) for place in places for path in layout.metrics]
+    alone = len(layout.metrics) == 1
+    columns = [
+        _column(place, path, results, alone=alone) for place in places for path in layout.metrics
+    ]
     told = figure_of if _published_can_tell(results, layout) else None
     made = [
         TableRow(
@@ -232,6 +235,7 @@ def tabulate(
         columns=tuple(columns),
         rows=tuple(made),
         statistic=statistic,
+        results=tuple(results),
         runs=len(results),
         complete=sum(result.complete for result in results),
         published=figure_of is not None,
@@ -330,7 +334,9 @@ def _check_cells(results: Sequence[RunResult], layout: Layout) -> None:
         raise UsageError(what, f"make rows of {', '.join((*keys, clash.key))}", code="E-TABLE")
 
 
-def _column(labels: Mapping[str, str], path: str, results: Sequence[RunResult]) -> Column:
+def _column(
+    labels: Mapping[str, str], path: str, results: Sequence[RunResult], *, alone: bool
+) -> Column:
     found = [value for result in results if (value := result.find(path)) is not None]
     unit: Unit = found[0].unit if found else "score"
     direction: Direction = found[0].direction if found else "neither"
@@ -338,7 +344,7 @@ def _column(labels: Mapping[str, str], path: str, results: Sequence[RunResult]) 
     return Column(
         metric=path,
         labels=labels,
-        title=f"{place}: {path}" if place else path,
+        title=(place if alone else f"{place}: {path}") if place else path,
         unit=unit,
         direction=direction,
     )

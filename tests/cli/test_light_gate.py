@@ -28,7 +28,7 @@ from robustmix.cli.app import run
 sys.exit(run([*json.loads(sys.argv[2]), "--debug"]))
 """
 HEAVY = ["torch", "torchvision", "timm", "sklearn", "pandas", "scipy.stats"]
-"""``report html`` alone draws."""
+"""``report html`` and ``table --format html`` alone draw."""
 
 IN_PART = ["scipy.optimize", "scipy.sparse", "PIL", "platformdirs", "robustmix.report.schema_1"]
 """What neither judges accuracies nor shows numbers."""
@@ -63,7 +63,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["check", "compare", "table", "show", "validate", "md", "csv", "html"]
+    "command", ["check", "compare", "table", "page", "show", "validate", "md", "csv", "html"]
 )
 def test_reports_of_every_suite_are_judged_without_torch(
     command: str, pair: tuple[str, str], tmp_path: Path
@@ -72,10 +72,11 @@ def test_reports_of_every_suite_are_judged_without_torch(
     words = {
         "check": ["check", first, "--baseline", second],
         "compare": ["compare", second, first, "--replicates", "500"],
-        "table": ["table", first, second, "--published"],
+        "table": ["table", first, second, "--published", "--significance"],
+        "page": ["table", first, second, "--out", str(tmp_path / "table.html")],
         "html": ["report", "html", first, second, "--out", str(tmp_path / "page.html")],
     }.get(command, ["report", command, first])
-    refused = HEAVY if command == "html" else [*HEAVY, "matplotlib"]
+    refused = HEAVY if command in ("html", "page") else [*HEAVY, "matplotlib"]
     done = ran(*words, refused=[name for name in refused if command != "csv" or name != "pandas"])
     assert done.returncode in (0, 1), done.stderr
     assert "Traceback" not in done.stderr

@@ -108,9 +108,9 @@ def test_terminal_as_it_is_written() -> None:
         "cutmix",
         "                     [79.45]",
         "Mean ± standard deviation over n = 1 to 2 runs. Fractions in percent. clean.top1",
-        "of a run: median of the last ten epochs. In brackets what was published (Qin et",
-        "al. 2024) and our difference to it in points; * where the published figure lies",
-        "in the 95 % interval over our seeds.",
+        "of a run: median of the last ten epochs. With what was published (Qin et al.",
+        "2024) and our difference to it in points; * where the published figure lies in",
+        "the 95 % interval over our seeds.",
         "¹ best, ² second of a column.",
         "3 of 4 runs are complete",
     ]
@@ -158,6 +158,7 @@ def test_where_sources_disagree_the_files_say_so() -> None:
     assert {one["printed"] for one in said["others"]} >= {"80.12"}
     assert "DISAGREES" in said["disagreement"]
     assert "80.12" in rows_of(render(table, "csv"))[0]["disagreement"]
+    assert "DISAGREES: 80.12" in render(table, "html")
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -183,6 +184,9 @@ def test_hostile_names_are_text() -> None:
     assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {3}
     for name in FORMATS:
         assert "\x1b" not in render(hostile(), name)
+    text = render(hostile(), "html")
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
     text = render(hostile(), "latex")
     assert r"\input{" not in text
     assert r"\textbackslash{}input\{/etc/passwd\}" in text

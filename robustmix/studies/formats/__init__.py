@@ -14,6 +14,7 @@ FORMATS = {
     "latex": "a LaTeX table with booktabs, best in bold and second underlined",
     "csv": "one line a cell, every seed's value",
     "json": "all that the table knows",
+    "html": "a page that sorts, with pictures of the runs and links to their reports",
 }
 """Name of a format, which is that of its file, with a line of help."""
 

@@ -58,6 +58,7 @@ def _cell(cell: Cell, base: Path) -> dict[str, Any]:
         "inside": cell.inside,
         "reduced": list(cell.reduced),
         "tied": cell.tied,
+        "p": cell.p,
         "tested": cell.tested or None,
         "missing": words.missing_words(cell) or None,
         "seeds": [

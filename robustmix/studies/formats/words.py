@@ -42,6 +42,8 @@ def change(cell: Cell, unit: Unit) -> str:
 def caption(table: Table) -> str:
     """Say what the numbers are: a few sentences below the title."""
     said = [f"{_seeds(table)}."]
+    if any(column.title != column.metric for column in table.columns):
+        said.insert(0, f"{', '.join(dict.fromkeys(c.metric for c in table.columns))}.")
     if any(column.unit == "fraction" for column in table.columns):
         said.append("Fractions in percent.")
     if any(column.metric == "clean.top1" for column in table.columns):
@@ -70,7 +72,7 @@ def published_words(table: Table) -> str:
     if not any(cell.published for cell in cells):
         return "No figure of these runs was published that is known here."
     of = f" ({table.source})" if table.source else ""
-    said = f"In brackets what was published{of}"
+    said = f"With what was published{of}"
     if any(cell.difference is not None for cell in cells):
         said += " and our difference to it in points"
     if any(cell.inside for cell in cells):
