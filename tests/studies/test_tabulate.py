@@ -206,7 +206,11 @@ def test_columns_may_be_data_sets_and_networks() -> None:
     layout = layout_of(runs, rows=["method"], columns=["dataset", "arch"])
     table = tabulate(runs, layout)
     heads = ["cifar100 resnet18", "cifar100 swin", "tiny resnet18"]
-    assert [one.title for one in table.columns] == [f"{head}: clean.top1" for head in heads]
+    assert [one.title for one in table.columns] == heads
+    both = tabulate(runs, replace(layout, metrics=("clean.top1", "x.y")))
+    assert [one.title for one in both.columns[:2]] == [
+        f"{heads[0]}: {m}" for m in ("clean.top1", "x.y")
+    ]
     means = [[cell.mean for cell in row.cells] for row in table.rows]
     assert means == [[0.1, 0.2, None], [0.3, None, 0.4]]
     assert table.rows[0].cells[2].reasons == ("no run",)
