@@ -29,6 +29,9 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "adautomix, norms": ("adautomix", "resnet8", {}),
     "cutmix, norms of 2": ("cutmix", "resnet8", {"norm_batch": 2}),
     "mixup, norms, 2 parts": ("mixup", "resnet8", {"accumulate": 2}),
+    "mixup mp+ce, norms": ("mixup", "resnet8", {"method.pipeline": "mp+ce"}),
+    "automix none": ("automix", "timm:test_convnext", {"method.pipeline": "none"}),
+    "automix grids, norms": ("automix", "resnet8", {"method.mask_source": "grids"}),
 }
 
 
