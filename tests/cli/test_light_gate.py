@@ -73,7 +73,7 @@ def test_reports_of_every_suite_are_judged_without_torch(
         "check": ["check", first, "--baseline", second],
         "compare": ["compare", second, first, "--replicates", "500"],
         "table": ["table", first, second, "--published", "--significance"],
-        "page": ["table", first, second, "--out", str(tmp_path / "table.html")],
+        "page": ["table", first, second, "--format", "html", "--out", str(tmp_path / "page.html")],
         "html": ["report", "html", first, second, "--out", str(tmp_path / "page.html")],
     }.get(command, ["report", command, first])
     refused = HEAVY if command in ("html", "page") else [*HEAVY, "matplotlib"]
