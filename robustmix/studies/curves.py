@@ -62,6 +62,9 @@ def _curves(result: RunResult) -> dict[CurveKey, Curve]:
 
 
 def _released(result: RunResult) -> list[tuple[float, float]]:
+    """Give the released log of a run, unless the run is a reduced one."""
+    if result.reduced:
+        return []
     curve = official_curve(
         **{key: result.label(key) for key in ("dataset", "arch", "method", "epochs")}
     )

@@ -64,6 +64,9 @@ class RunResult:
     reduced: tuple[str, ...] = ()
     """Why the training is less than what is published: fewer epochs, fewer images, ..."""
 
+    statistic: str = ""
+    """Of which epochs ``clean.top1`` is; empty where it is of an evaluated checkpoint."""
+
     why: str = ""
     """Why it is not complete: ``12 of 200 epochs``, or how it failed."""
 
@@ -181,6 +184,7 @@ def read_run(
         values=values,
         reports=tuple(dict.fromkeys(v.report for v in values.values() if v.report is not None)),
         run=folder,
+        statistic="" if found is None else statistic,
         complete=epochs is not None and done >= epochs,
         reduced=tuple(training_cuts(recipe, _count((labels or {}).get("epochs")))),
         why="" if epochs is not None and done >= epochs else f"{done} of {epochs} epochs",

@@ -106,6 +106,7 @@ def result(
             for name, value in values.items()
             if (path := name.replace("__", "."))
         },
+        statistic="median-last10",
         reduced=reduced,
         complete=complete,
         why=why,

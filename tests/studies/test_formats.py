@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from robustmix.errors import UsageError
 from robustmix.studies.formats import FORMATS, render
-from robustmix.studies.formats.words import folded
+from robustmix.studies.formats.words import caption, folded
 from robustmix.studies.results import RunResult
 from robustmix.studies.run_reports import Value
 from robustmix.studies.table import Table
@@ -247,3 +247,19 @@ def test_latex_marks_best_and_second() -> None:
     assert r"\underline{78.40} (n=1) {\scriptsize[78.52 $-$0.12]}" in text
     assert r"cutmix & {\scriptsize[79.45]} & " in text
     assert re.search(r"\\toprule.*\\midrule.*\\bottomrule", text, re.DOTALL)
+
+
+def test_the_caption_says_of_which_epochs_clean_accuracy_is() -> None:
+    def said(*statistics: str) -> str:
+        one = run("mixup", 0, 0.5)
+        runs = [
+            replace(one, statistic=name, labels={**one.labels, "method": str(at)})
+            for at, name in enumerate(statistics)
+        ]
+        return caption(tabulate(runs, Layout()))
+
+    assert "clean.top1 of a run: median of the last ten epochs." in said("median-last10")
+    both = said("median-last10", "best-last10")
+    assert "of a run: median of the last ten epochs or best of the last ten epochs." in both
+    assert "epochs; of a lone report: its checkpoint." in said("median-last10", "")
+    assert "clean.top1" not in said("")

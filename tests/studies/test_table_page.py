@@ -8,13 +8,14 @@ from urllib.parse import unquote
 import pytest
 
 from robustmix.report.text import plain
+from robustmix.studies.curves import curves_of
 from robustmix.studies.formats import render
 from robustmix.studies.published import find_published
 from robustmix.studies.results import read_results
 from robustmix.studies.tabulate import Layout, layout_of, printed_figures, tabulate
 from tests.pages.test_page import Page
 from tests.pages.webdriver import Browser, browser, needs_browser
-from tests.studies.runs import add_report, make_run
+from tests.studies.runs import add_report, make_run, result
 from tests.studies.test_formats import hostile, reduced, whole
 
 METHODS = {"mixup": 0.5, "cutmix": 0.7, "fmix": 0.6}
@@ -182,3 +183,15 @@ def test_best_is_bold_and_second_underlined(opened: Browser) -> None:
                 small.fontWeight, small.textDecorationLine];
     """
     assert opened.run(script) == ["700", "underline", "400", "none"]
+
+
+def test_no_released_log_stands_beside_a_reduced_run() -> None:
+    one = result("mixup", 0, clean__top1=0.5)
+    whole, cut = (
+        tabulate([replace(one, reduced=why)], Layout()) for why in ((), ("2 of 200 epochs",))
+    )
+    (shown,), (left_out,) = curves_of(whole), curves_of(cut)
+    epoch, top1 = shown.published[-1]
+    assert epoch == 200
+    assert top1 == pytest.approx(0.7782)
+    assert left_out.published == []

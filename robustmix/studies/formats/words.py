@@ -8,6 +8,7 @@ from rich.cells import cell_len
 
 from robustmix.comparison.formatting import show, show_change
 from robustmix.metrics.metric import Unit
+from robustmix.studies.results import CLEAN
 from robustmix.studies.statistics import STATISTICS
 from robustmix.studies.table import Cell, Column, Table
 
@@ -46,13 +47,23 @@ def caption(table: Table) -> str:
         said.insert(0, f"{', '.join(dict.fromkeys(c.metric for c in table.columns))}.")
     if any(column.unit == "fraction" for column in table.columns):
         said.append("Fractions in percent.")
-    if any(column.metric == "clean.top1" for column in table.columns):
-        said.append(f"clean.top1 of a run: {STATISTICS[table.statistic].help.partition(':')[0]}.")
+    if any(column.metric == CLEAN for column in table.columns):
+        said += _statistics(table)
     if table.published:
         said.append(published_words(table))
     if table.tested:
         said.append(f"{TIED}: {table.tested}.")
     return " ".join(said)
+
+
+def _statistics(table: Table) -> list[str]:
+    """Say of which epochs clean accuracy is; nothing where all are of evaluated checkpoints."""
+    names = dict.fromkeys(one.statistic for one in table.results if CLEAN in one.values)
+    known = [STATISTICS[name].help.partition(":")[0] for name in names if name]
+    if not known:
+        return []
+    alone = "; of a lone report: its checkpoint" if "" in names else ""
+    return [f"{CLEAN} of a run: {' or '.join(known)}{alone}."]
 
 
 def _seeds(table: Table) -> str:
