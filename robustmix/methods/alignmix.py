@@ -26,7 +26,7 @@ from robustmix.data.loader import Batch
 from robustmix.methods.manifoldmix import (
     PLACES,
     ManifoldMixDraws,
-    manifold_stages,
+    manifold_places,
     manifoldmix_logits,
 )
 from robustmix.methods.method import Mixed, Setup, StepResult, require, split_step
@@ -195,9 +195,7 @@ class AlignMix(PairMixing):
     def __init__(self, network: nn.Module, config: AlignMixConfig, setup: Setup) -> None:
         super().__init__(network, config, setup)
         require_last_map(network, setup.input_size, setup.arch)
-        manifold_stages(network, setup.arch)
-        known = isinstance(network, ResNet | WideResNet)
-        self.eager_because = None if known else "networks of timm are mixed by hooks"
+        self.places = manifold_places(network, setup.arch)
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Do to the images' patches what is done to the cells of the maps, to be looked at.
@@ -235,7 +233,7 @@ class AlignMix(PairMixing):
             mixed = alignmix(last_map(self.network, images), draws, self.config)
             return map_logits(self.network, mixed.images)
         manifold = ManifoldMixDraws(draws.layer, draws.lam, draws.perm)
-        return manifoldmix_logits(self.network, manifold_stages(self.network), images, manifold)
+        return manifoldmix_logits(self.network, self.places, images, manifold)
 
 
 def _moved_patches(images: Tensor, share: Tensor, cells: torch.Size) -> Tensor:

@@ -111,21 +111,36 @@ class CellsDraws(NamedTuple):
     perm: Tensor
     """int64 (N,), whom each image's other cells show."""
 
+    traced_kept: Tensor
+    """``kept`` as an int64 tensor without axes, for a trace that serves all."""
+
 
 def cells_of(draws: AttentiveMixDraws, cells: int, *, top_k: int = 0) -> CellsDraws:
     """Return how many of so many cells are kept."""
     kept = min(max(top_k or int(cells * draws.lam), 1), cells)
-    return CellsDraws(kept, kept / cells, draws.perm)
+    return CellsDraws(kept, kept / cells, draws.perm, torch.tensor(kept))
 
 
 def keep_cells(images: Tensor, draws: CellsDraws, features: Tensor) -> Tensor:
     """Do what ``attentivemix`` does, all on one device."""
     attention = features.mean(dim=1)
     n, rows, cols = attention.shape
-    best = attention.flatten(1).topk(draws.kept, dim=1).indices
-    mask = torch.zeros(n, rows * cols, device=images.device).scatter_(1, best, 1.0)
+    mask = _best(attention.flatten(1), draws)
     own = F.interpolate(mask.view(n, 1, rows, cols), size=images.shape[2:], mode="nearest") > 0
     return torch.where(own, images, images[draws.perm])
+
+
+def _best(attention: Tensor, draws: CellsDraws) -> Tensor:
+    """Return 1 for the cells that are kept and 0 for others, float32 (N, cells).
+
+    Of cells that are attended alike torch's ``topk`` keeps any, a trace keeps the first.
+    """
+    mask = torch.zeros(attention.shape, device=attention.device)
+    if not torch.compiler.is_compiling():
+        return mask.scatter_(1, attention.topk(draws.kept, dim=1).indices, 1.0)
+    order = attention.argsort(dim=1, descending=True, stable=True)
+    kept = torch.arange(attention.shape[1], device=attention.device) < draws.traced_kept
+    return mask.scatter_(1, order, kept.float().expand_as(mask))
 
 
 class AttentiveMix(PairMixing):
@@ -136,7 +151,6 @@ class AttentiveMix(PairMixing):
     """
 
     config: AttentiveMixConfig
-    eager_because = "any number of cells is kept"
 
     def __init__(self, network: nn.Module, config: AttentiveMixConfig, setup: Setup) -> None:
         super().__init__(network, config, setup)

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.data.rand_augment import (
+    MOVED,
     Group,
     autocontrast,
     change_,
@@ -162,13 +163,32 @@ class Chains(NamedTuple):
     blend: tuple[Tensor, ...]
     """For each version (N,), share of the chains."""
 
+    traced: "tuple[TracedStep, ...]"
+    """``steps`` in a form whose shapes are always the same, for a trace that serves all."""
+
+
+class TracedStep(NamedTuple):
+    """What is done at one place of M chains."""
+
+    operation: Tensor
+    """int64 (M,), a place in ``_TRACED``, or -1 where a chain has ended."""
+
+    strengths: Tensor
+    """float64 (M,), of operations on colours."""
+
+    matrices: Tensor
+    """float64 (M, 2, 3), of those that move pixels."""
+
 
 def chains_of(
     draws: Sequence[AugMixDraws], size: tuple[int, int], dtype: torch.dtype = torch.float32
 ) -> Chains:
     """Return what is drawn, for images of a height and width and a type once normalised."""
+    steps = tuple(_changes(draws, step, size) for step in range(LONGEST))
+    count = sum(one.depth.size for one in draws)
     return Chains(
-        steps=tuple(_changes(draws, step, size) for step in range(LONGEST)),
+        steps=steps,
+        traced=tuple(_traced(groups, count) for groups in steps),
         weights=tuple(torch.from_numpy(one.weights).to(dtype) for one in draws),
         blend=tuple(torch.from_numpy(one.blend).to(dtype) for one in draws),
     )
@@ -193,12 +213,26 @@ def _changes(draws: Sequence[AugMixDraws], step: int, size: tuple[int, int]) -> 
     )
 
 
+def _traced(groups: Sequence[Group], count: int) -> TracedStep:
+    operation = torch.full((count,), -1)
+    strengths = torch.ones(count, dtype=torch.float64)
+    matrices = torch.eye(2, 3, dtype=torch.float64).repeat(count, 1, 1)
+    for name, rows, values in groups:
+        operation[rows] = _TRACED.index(name)
+        (matrices if name == MOVED else strengths)[rows] = values
+    return TracedStep(operation, strengths, matrices)
+
+
 def versions(images: Tensor, levels: Tensor, chains: Chains, normalise: Normalise) -> list[Tensor]:
     """Return versions of each image, as ``augmix`` does, for draws on the images' device."""
     width = chains.weights[0].shape[1]
     copies = levels.repeat(len(chains.weights), 1, 1, 1)[:, None].expand(-1, width, -1, -1, -1)
     chained = copies.flatten(0, 1).contiguous()
-    _run(chained, chains.steps)
+    if torch.compiler.is_compiling():
+        for step in chains.traced:
+            chained = changed(chained, step)
+    else:
+        _run(chained, chains.steps)
     views = normalise(chained).view(len(chains.weights), len(images), width, *images.shape[1:])
     found = []
     for view, weights, m in zip(views, chains.weights, chains.blend, strict=True):
@@ -226,6 +260,24 @@ def run_chains(levels: Tensor, draws: AugMixDraws) -> Tensor:
 def _run(levels: Tensor, steps: Sequence[Sequence[Group]]) -> None:
     for groups in steps:
         change_(levels, groups, _BY_LEVEL, bilinear_warp)
+
+
+def changed(levels: Tensor, step: TracedStep) -> Tensor:
+    """Carry out one operation an image: all of them on all images, of which each takes its own.
+
+    Args:
+        levels: uint8 (M, 3, H, W).
+        step: on the images' device.
+    """
+    found = levels
+    for place, name in enumerate(_TRACED):
+        own = step.operation == place
+        if name == MOVED:
+            made = bilinear_warp(levels, step.matrices)
+        else:  # others' strengths may be in another unit
+            made = _BY_LEVEL[name](levels, torch.where(own, step.strengths, 1.0))
+        found = torch.where(own[:, None, None, None], made, found)
+    return found
 
 
 def strength(
@@ -284,6 +336,9 @@ _BY_LEVEL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "posterize": posterize,
     "solarize": solarize,
 }
+
+_TRACED = (*_BY_LEVEL, MOVED)
+"""Names of groups, in the order in which a trace computes them."""
 
 
 def _rotation(degrees: Tensor, height: int, width: int) -> Tensor:
@@ -359,7 +414,6 @@ class AugMix(nn.Module):
     config: AugMixConfig
     shift: Tensor
     scale: Tensor
-    eager_because = "groups have any number of images"
 
     def __init__(self, network: nn.Module, config: AugMixConfig, setup: Setup) -> None:
         super().__init__()

@@ -13,8 +13,7 @@ Method card
         transformer, that is a block, whose tokens are mixed.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -28,6 +27,7 @@ from robustmix.methods.method import Setup, StepResult, split_step
 from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given
 from robustmix.methods.mixup import MixupDraws, mixup
 from robustmix.methods.pair_mixing import PairMixing
+from robustmix.models.passing import Passing
 from robustmix.models.resnet import ResNet
 from robustmix.models.wide_resnet import WideResNet
 from robustmix.upload import uploaded
@@ -89,28 +89,16 @@ def manifold_stages(network: nn.Module, arch: str = "") -> tuple[nn.Module, ...]
     return tuple(network.get_submodule(name) for name in names[: PLACES - 1])
 
 
-@contextmanager
-def mixed_after(stage: nn.Module, lam: float, perm: Tensor) -> Iterator[None]:
-    """Let a pass go on with lam h + (1 - lam) h[perm] where a module returns h.
+def manifold_places(network: nn.Module, arch: str = "") -> tuple[Passing, ...]:
+    """Return where a network's maps can be mixed on their way, after each of its first two stages.
 
-    Args:
-        stage: returns a tensor whose first axis is the batch's; runs once a pass.
-        lam: weight of an image's own output.
-        perm: int64 (N,), whose output it is mixed with.
+    There are none in a built-in network, which is run stage by stage.
+
+    Raises:
+        UsageError: the network does not say what its stages are.
     """
-    passes = 0
-
-    def blend(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        nonlocal passes
-        passes += 1
-        return mixup(output, MixupDraws(lam=lam, perm=perm)).images
-
-    handle = stage.register_forward_hook(blend)
-    try:
-        yield
-        assert passes == 1, f"the stage ran {passes} times in a pass"
-    finally:
-        handle.remove()
+    stages = manifold_stages(network, arch)
+    return () if isinstance(network, ResNet | WideResNet) else tuple(map(Passing, stages))
 
 
 def mixed_if(here: bool, maps: Tensor, draws: ManifoldMixDraws) -> Tensor:
@@ -119,13 +107,13 @@ def mixed_if(here: bool, maps: Tensor, draws: ManifoldMixDraws) -> Tensor:
 
 
 def manifoldmix_logits(
-    network: nn.Module, stages: tuple[nn.Module, ...], images: Tensor, draws: ManifoldMixDraws
+    network: nn.Module, places: Sequence[Passing], images: Tensor, draws: ManifoldMixDraws
 ) -> Tensor:
     """Return the logits of a batch that is mixed somewhere on its way.
 
     Args:
         network: normalised images (N, 3, H, W) -> logits (N, K).
-        stages: of the network, as ``manifold_stages`` returns them.
+        places: of the network, as ``manifold_places`` returns them.
         images: the batch.
         draws: where, how much, and with whom.
 
@@ -134,17 +122,25 @@ def manifoldmix_logits(
     """
     logits: Tensor
     if isinstance(network, ResNet | WideResNet):
-        # Stage by stage, which can be compiled; hooks cannot.
         maps = mixed_if(draws.layer == 0, images, draws)
         maps = network.forward_stem(maps)
         for stage in range(len(network.stages)):
             maps = mixed_if(draws.layer == stage + 1, network.forward_stage(stage, maps), draws)
         return network.forward_head(maps)
+    draws = draws._replace(perm=draws.perm.to(images.device))
     if draws.layer == 0:
-        logits = network(mixup(images, MixupDraws(draws.lam, draws.perm)).images)
+        logits = network(mixed_if(True, images, draws))
         return logits
-    with mixed_after(stages[draws.layer - 1], draws.lam, draws.perm.to(images.device)):
+    passes = 0
+
+    def mixed(maps: Tensor) -> Tensor:
+        nonlocal passes
+        passes += 1
+        return mixed_if(True, maps, draws)
+
+    with places[draws.layer - 1].changed_by(mixed):
         logits = network(images)
+    assert passes == 1, f"the stage ran {passes} times in a pass"
     return logits
 
 
@@ -159,9 +155,7 @@ class ManifoldMix(PairMixing):
 
     def __init__(self, network: nn.Module, config: ManifoldMixConfig, setup: Setup) -> None:
         super().__init__(network, config, setup)
-        manifold_stages(network, setup.arch)
-        known = isinstance(network, ResNet | WideResNet)
-        self.eager_because = None if known else "networks of timm are mixed by hooks"
+        self.places = manifold_places(network, setup.arch)
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Mix as if the images were drawn as the place, which is what can be looked at."""
@@ -182,6 +176,5 @@ class ManifoldMix(PairMixing):
 
     def compute(self, batch: Batch, draws: ManifoldMixDraws) -> StepResult:
         """Return the mixed loss of one batch, for draws on its device."""
-        stages = manifold_stages(self.network)
-        logits = manifoldmix_logits(self.network, stages, batch.images, draws)
+        logits = manifoldmix_logits(self.network, self.places, batch.images, draws)
         return self.result(logits, batch, blend_pairs(batch.images, draws.perm, draws.lam))

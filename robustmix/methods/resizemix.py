@@ -19,11 +19,12 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustmix.data.loader import Batch
+from robustmix.methods.box_taps import TracedBox, filled_box, traced_box
 from robustmix.methods.cutmix import Box, in_boxes
-from robustmix.methods.method import Mixed, Setup, require
+from robustmix.methods.method import Mixed, require
 from robustmix.methods.mixing import Blend, blend_pairs, check_alpha, given, image_size
 from robustmix.methods.pair_mixing import PairMixing
 from robustmix.upload import uploaded
@@ -135,6 +136,9 @@ class ShrunkDraws(NamedTuple):
     corners: Box | None
     """The box as numbers, where pixels are interpolated."""
 
+    traced: TracedBox | None
+    """The same as tensors."""
+
     own: float
     """Share of the pixels outside the box, in [0, 1]."""
 
@@ -150,7 +154,7 @@ def shrunk_box(
     half_height, half_width = int(height * draws.tau) // 2, int(width * draws.tau) // 2
     top, bottom = max(draws.row - half_height, 0), min(draws.row + half_height, height)
     left, right = max(draws.col - half_width, 0), min(draws.col + half_width, width)
-    box = Box(top, bottom, left, right)
+    box, whole = Box(top, bottom, left, right), Box(0, height, 0, width)
     area = max(bottom - top, 0) * max(right - left, 0)
     nearest = interpolation == "nearest"
     nothing = torch.empty(0, dtype=torch.int64)
@@ -159,6 +163,7 @@ def shrunk_box(
         rows=_nearest(height, top, bottom) if nearest else nothing,
         cols=_nearest(width, left, right) if nearest else nothing,
         corners=None if nearest else box,
+        traced=None if nearest else traced_box(box, whole, size, align_corners=False),
         own=1 - area / (height * width),
         perm=draws.perm,
     )
@@ -175,10 +180,12 @@ def _nearest(side: int, start: int, end: int) -> Tensor:
 
 def paste_shrunk(images: Tensor, draws: ShrunkDraws, interpolation: Interpolation) -> Tensor:
     """Return copies of images (N, C, H, W) with their partners in the box, on one device."""
-    if draws.corners is None:
+    if draws.traced is None or draws.corners is None:
         shrunk = images[draws.perm].index_select(2, draws.rows).index_select(3, draws.cols)
         # In this order the result has the images' memory format.
         return torch.where(~in_boxes(draws.box, image_size(images)), images, shrunk)
+    if torch.compiler.is_compiling():
+        return filled_box(images, images[draws.perm], draws.traced)
     box, mixed = draws.corners, images.clone()
     if box.bottom > box.top and box.right > box.left:
         size = (box.bottom - box.top, box.right - box.left)
@@ -191,11 +198,6 @@ class ResizeMix(PairMixing):
     """One network trained on batches with whole images pasted in."""
 
     config: ResizeMixConfig
-
-    def __init__(self, network: nn.Module, config: ResizeMixConfig, setup: Setup) -> None:
-        super().__init__(network, config, setup)
-        nearest = config.interpolation == "nearest"
-        self.eager_because = None if nearest else "boxes that are interpolated have every size"
 
     def draw(
         self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None

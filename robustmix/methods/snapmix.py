@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
-from robustmix.methods.cutmix import Box, cut_box
+from robustmix.methods.box_taps import TracedBox, filled_box, traced_box
+from robustmix.methods.cutmix import Box, cut_box, in_boxes
 from robustmix.methods.method import Setup
 from robustmix.methods.mixing import (
     Blend,
@@ -152,19 +153,28 @@ class BoxesDraws(NamedTuple):
     perm: Tensor
     """int64 (N,), whose box is pasted into each image."""
 
+    traced: TracedBox
+    """Both boxes as tensors, for a trace that serves all."""
+
+    traced_other: Tensor
+    """int64 (4,), the partner's box likewise."""
+
 
 def boxes_of(draws: SnapMixDraws, size: tuple[int, int]) -> BoxesDraws:
     """Return the boxes that are drawn, for images of a height and width."""
-    return BoxesDraws(
-        cut_box(draws.lam, draws.row, draws.col, size),
-        cut_box(draws.partner_lam, draws.partner_row, draws.partner_col, size),
-        draws.perm,
-    )
+    box = cut_box(draws.lam, draws.row, draws.col, size)
+    other = cut_box(draws.partner_lam, draws.partner_row, draws.partner_col, size)
+    traced = traced_box(box, other, size, align_corners=True)
+    empty = not _area(box) or not _area(other)
+    kept = Box(0, 0, 0, 0) if empty else other
+    return BoxesDraws(box, other, draws.perm, traced, torch.tensor(kept))
 
 
 def paste_resized(images: Tensor, draws: BoxesDraws, activation: Tensor) -> SnapMixed:
     """Do what ``snapmix`` does, all on one device."""
-    box, other, perm = draws
+    box, other, perm, traced, traced_other = draws
+    if torch.compiler.is_compiling():
+        return paste_traced(images, perm, traced, traced_other, activation)
     mixed = images.clone()
     if not _area(box) or not _area(other):
         full = torch.ones(len(perm), device=images.device)
@@ -175,6 +185,17 @@ def paste_resized(images: Tensor, draws: BoxesDraws, activation: Tensor) -> Snap
     mixed[:, :, box.top : box.bottom, box.left : box.right] = pasted
     hidden, shown = _within(activation, box), _within(activation, other)[perm]
     return SnapMixed(mixed, 1 - hidden, shown)
+
+
+def paste_traced(
+    images: Tensor, perm: Tensor, box: TracedBox, other: Tensor, activation: Tensor
+) -> SnapMixed:
+    """Do what ``paste_resized`` does, but for the order of sums, for boxes that are tensors."""
+    size, total = image_size(images), activation.sum(dim=(1, 2))
+    hidden, shown = (
+        (activation * in_boxes(place, size)).sum(dim=(1, 2)) / total for place in (box.box, other)
+    )
+    return SnapMixed(filled_box(images, images[perm], box), 1 - hidden, shown[perm])
 
 
 def class_activation(features: Tensor, weight: Tensor, size: tuple[int, int]) -> Tensor:
@@ -211,7 +232,6 @@ class SnapMix(PairMixing):
     """
 
     config: SnapMixConfig
-    eager_because = "boxes are of every size"
 
     def __init__(self, network: nn.Module, config: SnapMixConfig, setup: Setup) -> None:
         super().__init__(network, config, setup)

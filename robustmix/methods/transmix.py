@@ -45,6 +45,7 @@ from robustmix.methods.mixing import (
 )
 from robustmix.methods.mixup import MixupDraws, draw_mixup, mixup
 from robustmix.methods.pair_mixing import PairMixing
+from robustmix.models.passing import Passing
 from robustmix.models.taps import in_eval_mode
 from robustmix.upload import uploaded
 
@@ -121,21 +122,20 @@ class ClassAttention:
         self.layer = cast(_Attention, layer)
         self.prefix = int(vit.num_prefix_tokens)
         self.grid = tuple(vit.patch_embed.grid_size)
-        self._seen: list[Tensor] = []
+        self.place = Passing(self.layer.qkv)
 
     def logits(self, network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return a pass's logits (N, K) and its attention over the patches, (N, h, w)."""
-        self._seen.clear()
-        handle = self.layer.qkv.register_forward_hook(self._keep)
-        try:
-            logits: Tensor = network(images)
-        finally:
-            handle.remove()
-        assert len(self._seen) == 1, "the last block ran more than once"
-        return logits, self._attention(self._seen.pop())
+        seen: list[Tensor] = []
 
-    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self._seen.append(output.detach())
+        def kept(output: Tensor) -> Tensor:
+            seen.append(output.detach())
+            return output
+
+        with self.place.changed_by(kept):
+            logits: Tensor = network(images)
+        assert len(seen) == 1, "the last block ran more than once"
+        return logits, self._attention(seen[0])
 
     @torch.no_grad()
     def _attention(self, qkv: Tensor) -> Tensor:
@@ -156,18 +156,17 @@ class TransMix(PairMixing):
     """
 
     config: TransMixConfig
-    eager_because = "a hook reads the attention"
 
     def __init__(self, network: nn.Module, config: TransMixConfig, setup: Setup) -> None:
         super().__init__(network, config, setup)
-        ClassAttention(network, setup.arch)
+        self.attention = ClassAttention(network, setup.arch)
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Paste the box of each image's partner and weigh it by a pass in eval mode."""
         draws = uploaded(self._box(batch, lam=lam, perm=perm), batch.images.device)
         images = paste(batch.images, draws)
         with in_eval_mode(self.network), torch.no_grad():
-            _, attention = ClassAttention(self.network).logits(self.network, images)
+            _, attention = self.attention.logits(self.network, images)
         return self._weighed(images, draws, attention)
 
     def training_step(self, batch: Batch) -> StepResult:
@@ -189,7 +188,7 @@ class TransMix(PairMixing):
             mixed, lam = mixup(batch.images, draws)
             return self.result(self.network(mixed), batch, blend_pairs(mixed, draws.perm, lam))
         images = paste(batch.images, draws)
-        logits, attention = ClassAttention(self.network).logits(self.network, images)
+        logits, attention = self.attention.logits(self.network, images)
         blend = self._weighed(images, draws, attention)
         smoothing, mean = self.label_smoothing, self.config.batch_mean_lambda
         if self.bce is None:

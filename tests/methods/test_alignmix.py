@@ -22,7 +22,7 @@ from robustmix.methods.alignmix import (
     draw_alignmix,
     map_logits,
 )
-from robustmix.methods.manifoldmix import ManifoldMixDraws, manifold_stages, manifoldmix_logits
+from robustmix.methods.manifoldmix import ManifoldMixDraws, manifoldmix_logits
 from robustmix.methods.mixing import last_map
 from robustmix.methods.sinkhorn import sinkhorn_plan
 from robustmix.models.registry import build_model
@@ -186,7 +186,7 @@ def test_a_step_is_of_the_one_way_or_the_other(share: float) -> None:
         logits = F.linear(maps.mean(dim=(2, 3)), weight, bias)  # type: ignore[arg-type]
     else:
         places = ManifoldMixDraws(drawn.layer, drawn.lam, drawn.perm)
-        logits = manifoldmix_logits(one.network, manifold_stages(one.network), images, places)
+        logits = manifoldmix_logits(one.network, one.places, images, places)
     partners = batch.labels[drawn.perm]
     want = mixed_cross_entropy(logits, batch.labels, partners, drawn.lam, smoothing=0.1)
     assert float(result.loss.detach()) == pytest.approx(float(want.detach()), rel=1e-5)

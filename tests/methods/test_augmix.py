@@ -17,6 +17,8 @@ from robustmix.methods.augmix import (
     AugMixConfig,
     apply_operation,
     augmix,
+    chains_of,
+    changed,
     draw_augmix,
     jensen_shannon,
     run_chains,
@@ -117,6 +119,18 @@ def test_an_image_s_chains_do_not_depend_on_its_batch() -> None:
     whole = run_chains(levels.repeat_interleave(3, dim=0), draws)
     last = draws._replace(**{k: v[3:] for k, v in draws._asdict().items()})
     assert torch.equal(run_chains(levels[3:].repeat_interleave(3, dim=0), last), whole[9:])
+
+
+def test_a_trace_changes_all_images_and_each_keeps_its_own() -> None:
+    """To the bit, chains that have ended included."""
+    config = AugMixConfig(severity=10.0)
+    draws = draw_augmix(8, config, np.random.default_rng(3))
+    levels = pictures().repeat_interleave(6, dim=0)
+    want = run_chains(levels, draws)
+    for step in chains_of([draws], (SIDE, SIDE)).traced:
+        before, levels = levels, changed(levels, step)
+        assert torch.equal(levels[step.operation < 0], before[step.operation < 0])
+    assert torch.equal(levels, want)
 
 
 def test_draws_are_as_published() -> None:

@@ -70,9 +70,9 @@ def digits() -> Batch:
     return Batch(images, chosen.labels, torch.arange(N))
 
 
-def built(name: str, seed: int = 0, **changes: Any) -> Any:
+def built(name: str, seed: int = 0, *, arch: str = "", **changes: Any) -> Any:
     """Return a method with fresh draws around the same network, with ``changes`` of its options."""
-    arch = TRANSFORMER["arch"] if name == "transmix" else "resnet8"
+    arch = arch or (TRANSFORMER["arch"] if name == "transmix" else "resnet8")
     generator = torch.Generator().manual_seed(0)
     size = (3, 32, 32)
     network = build_model(arch, num_classes=CLASSES, input_size=size, generator=generator).eval()

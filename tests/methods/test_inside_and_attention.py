@@ -15,6 +15,7 @@ from robustmix.methods.cutmix import CutMixDraws, cut_box
 from robustmix.methods.manifoldmix import (
     ManifoldMixDraws,
     draw_manifoldmix,
+    manifold_places,
     manifold_stages,
     manifoldmix_logits,
 )
@@ -47,7 +48,7 @@ def test_manifoldmix_of_a_residual_network_stage_by_stage(layer: int) -> None:
     network: Any = net("resnet8")
     x, perm, lam = images(), torch.tensor([1, 2, 3, 0]), 0.3
     got = manifoldmix_logits(
-        network, manifold_stages(network), x, ManifoldMixDraws(layer, lam, perm)
+        network, manifold_places(network), x, ManifoldMixDraws(layer, lam, perm)
     )
     if layer == 0:
         x = lam * x + (1 - lam) * x[perm]
@@ -71,15 +72,15 @@ ARCHS = [
 @pytest.mark.parametrize("arch", ARCHS)
 def test_networks_that_can_be_mixed_inside(arch: str) -> None:
     network = net(arch).eval()
-    stages = manifold_stages(network, arch)
-    assert len(stages) == 2
+    assert len(manifold_stages(network, arch)) == 2
+    places = manifold_places(network, arch)
     x, perm = images(), torch.tensor([1, 2, 3, 0])
     with torch.no_grad():
         plain = network(x)
         for layer in (1, 2):
-            whole = manifoldmix_logits(network, stages, x, ManifoldMixDraws(layer, 1.0, perm))
+            whole = manifoldmix_logits(network, places, x, ManifoldMixDraws(layer, 1.0, perm))
             torch.testing.assert_close(whole, plain)
-            other = manifoldmix_logits(network, stages, x, ManifoldMixDraws(layer, 0.0, perm))
+            other = manifoldmix_logits(network, places, x, ManifoldMixDraws(layer, 0.0, perm))
             torch.testing.assert_close(other, plain[perm], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(network(x), plain)  # nothing stays behind
 

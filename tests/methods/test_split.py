@@ -10,11 +10,9 @@ from torch import Tensor
 from benchmarks.pretended_gpu import GPU, OnGPU, pretended_gpu
 from robustmix.data.loader import Batch
 from robustmix.methods import METHODS, Mixup, PairMixing
-from robustmix.methods.method import Setup, StepResult, splits
+from robustmix.methods.method import StepResult, splits
 from robustmix.methods.mixing import Blend
-from robustmix.methods.registry import build_method
 from robustmix.methods.vanilla import Vanilla
-from robustmix.models.registry import build_model
 from robustmix.upload import uploaded
 
 
@@ -110,10 +108,6 @@ WHOLE = {
     "puzzlemix": "graphs are cut on the processor in between",
     "co-mixup": "blocks are labelled on the processor in between",
     "supermix": "masks go down until a look says that they are done",
-    "snapmix": "boxes have any size",
-    "attentivemix": "any number of cells is kept",
-    "augmix": "any number of images has an operation",
-    "transmix": "a hook reads the attention",
 }
 """Methods whose steps cannot be traced once for all draws, with the reason."""
 
@@ -121,22 +115,3 @@ WHOLE = {
 def test_every_other_method_has_a_step_in_two_parts() -> None:
     whole = {name for name in METHODS if not splits(object.__new__(METHODS.load(name)))}
     assert whole == set(WHOLE)
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "arch", "apart"),
-    [
-        ("resizemix", {}, "resnet8", True),
-        ("resizemix", {"interpolation": "bilinear"}, "resnet8", False),
-        ("manifoldmix", {}, "resnet8", True),
-        ("manifoldmix", {}, "timm:test_vit", False),
-        ("alignmix", {}, "resnet8", True),
-        ("alignmix", {}, "timm:resnet10t", False),
-    ],
-)
-def test_whether_it_has_them_may_be_a_matter_of_options_and_network(
-    name: str, options: dict[str, Any], arch: str, apart: bool
-) -> None:
-    network = build_model(arch, num_classes=10, input_size=(3, 32, 32))
-    setup = Setup(rng=np.random.default_rng(0), arch=arch)
-    assert splits(build_method(name, network, options, setup)) == apart

@@ -39,7 +39,14 @@ def tiny_method(name: str, **options: Any) -> Any:
         torch.manual_seed(0)
         network = ResNet(CLASSES, block="basic", depths=(1, 1), stem="cifar", width=4)
     rng = np.random.default_rng(0)
-    setup = Setup(rng=rng, input_size=(3, SIDE, SIDE), num_classes=CLASSES, arch="tiny")
+    setup = Setup(
+        rng=rng,
+        input_size=(3, SIDE, SIDE),
+        num_classes=CLASSES,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        arch="tiny",
+    )
     return build_method(name, network, options, setup)
 
 

@@ -29,13 +29,9 @@ PARTS = ("compute",)
 """Names of what is traced, each by itself."""
 
 EAGER = {
-    "attentivemix",
-    "augmix",
     "co-mixup",
     "puzzlemix",
-    "snapmix",
     "supermix",
-    "transmix",
 }
 """Methods that say that they are not traced."""
 
@@ -52,6 +48,7 @@ OTHERS: list[tuple[str, dict[str, Any]]] = [
     ("automix", {"pipeline": "none"}),
     ("automix", {"pipeline": "mp"}),
     ("automix", {"mask_source": "grids"}),
+    ("resizemix", {"interpolation": "bilinear"}),
 ]
 """Options by which another step is computed."""
 

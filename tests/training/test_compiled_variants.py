@@ -10,6 +10,7 @@ from torch._dynamo.testing import CompileCounter
 
 from robustmix.methods.generators.adaptive_mask import AdaptiveMask
 from robustmix.training.compiled import compiled_step, why_eager
+from tests.methods.test_every_method import built, digits
 from tests.training.compiled_steps import (
     STEPS,
     N,
@@ -67,6 +68,56 @@ def test_learned_masks_take_few_traces(name: str, options: dict[str, Any], varia
         )
     assert len(seen) == (4 if name == "adautomix" else 2), seen  # every kind of step was made
     assert counter.frame_count == variants <= MOST
+    torch._dynamo.reset()
+
+
+SIZES: list[tuple[str, dict[str, Any], int]] = [
+    ("snapmix", {"double_same_class": True}, 1),
+    ("resizemix", {"interpolation": "bilinear"}, 1),
+    ("attentivemix", {}, 1),
+    ("augmix", {}, 1),
+]
+"""Methods whose draws are of every size."""
+
+
+@pytest.mark.parametrize(("name", "options", "variants"), SIZES, ids=str)
+def test_other_sizes_trace_nothing_anew(name: str, options: dict[str, Any], variants: int) -> None:
+    """Boxes, cells and groups of images; sums within boxes are added in another order."""
+    torch._dynamo.reset()
+    batch, counter = digits(), CompileCounter()
+    eager, traced = (built(name, **options) for _ in range(2))
+    step = compiled_step(traced, len(batch.labels), "", backend=counter)
+    assert step is not None
+    for number in range(STEPS):
+        want = made(eager, eager.training_step, batch, number)
+        assert_same(made(traced, step, batch, number), want, gradient=1e-5)
+    assert counter.frame_count == variants
+    torch._dynamo.reset()
+
+
+INSIDE = [
+    ("manifoldmix", "timm:test_vit", 3),
+    ("manifoldmix", "timm:test_convnext", 3),
+    ("alignmix", "timm:test_convnext", 4),
+    ("transmix", "timm:test_vit", 2),
+]
+"""Methods, networks of timm, and the most variants."""
+
+
+@pytest.mark.parametrize(
+    ("name", "arch", "most"),
+    [one if one[0] == "transmix" else pytest.param(*one, marks=pytest.mark.slow) for one in INSIDE],
+)
+def test_networks_of_timm_are_mixed_inside_in_a_trace(name: str, arch: str, most: int) -> None:
+    torch._dynamo.reset()
+    batch, counter = digits(), CompileCounter()
+    eager, traced = (built(name, arch=arch) for _ in range(2))
+    step = compiled_step(traced, len(batch.labels), "", backend=counter)
+    assert step is not None
+    for number in range(STEPS):
+        want = made(eager, eager.training_step, batch, number)
+        assert_same(made(traced, step, batch, number), want)
+    assert 2 <= counter.frame_count <= most
     torch._dynamo.reset()
 
 
