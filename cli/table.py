@@ -8,7 +8,7 @@ import typer
 
 from robustmix.cli import console
 from robustmix.cli.options import split_names
-from robustmix.errors import UsageError
+from robustmix.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     from robustmix.studies.table import Table
@@ -108,7 +108,11 @@ def show_table(made: "Table", format: str, out: Path | None) -> None:
 
 def format_of(asked: str | None, out: Path | None) -> str:
     """Return the format that is asked for, or that the name of the file means."""
+    from robustmix.studies.formats import FORMATS
+
     if asked is not None:
+        if asked not in FORMATS:
+            raise unknown_name("format", asked, FORMATS)
         return asked
     suffix = "" if out is None else out.suffix.lower()
     if out is not None and str(out) != "-" and suffix not in (*SUFFIXES, ".txt"):
