@@ -3,11 +3,13 @@
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from robustmix.data.augment import Augment
 from robustmix.errors import RobustmixError, UsageError, unknown_name
 from robustmix.files import hash_json
+from robustmix.methods.registry import method_options
 from robustmix.studies.study import MOST_RUNS, Settings, Study, Variant
 from robustmix.training.catalogue import flat
 from robustmix.training.recipe import INFORMATIVE, Recipe, recipe_to_dict
@@ -57,11 +59,28 @@ class StudyRun:
 
 
 def run_name(recipe: Recipe) -> str:
-    """Return the name of a run's folder: what it is, and the hash of its recipe with the seed."""
-    values = {key: v for key, v in recipe_to_dict(recipe).items() if key not in INFORMATIVE}
+    """Return the name of a run's folder: what it is, and the hash of its recipe with the seed.
+
+    The hash is of what differs from the defaults: a key that a later version adds renames no run.
+    """
     readable = "-".join((recipe.dataset, recipe.arch, recipe.method, f"s{recipe.seed}"))
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", readable).strip("-.")[-80:]
-    return f"{safe}-{hash_json(values)[:HASH]}"
+    return f"{safe}-{hash_json(telling_values(recipe))[:HASH]}"
+
+
+def telling_values(recipe: Recipe) -> dict[str, Any]:
+    """Return the values of a recipe that are not the defaults, by dotted key."""
+    usual = {
+        **flat(recipe_to_dict(Recipe())),
+        **{f"augment.{key}": value for key, value in asdict(Augment()).items()},
+        **{f"method.{key}": v for key, v in method_options(recipe.method, {}).items()},
+    }
+    plain = {key: list(v) if isinstance(v, tuple) else v for key, v in usual.items()}
+    return {
+        key: value
+        for key, value in flat(recipe_to_dict(recipe)).items()
+        if key not in INFORMATIVE and (key not in plain or plain[key] != value)
+    }
 
 
 def study_runs(study: Study) -> list[StudyRun]:

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from robustmix.errors import IntakeError, UsageError
-from robustmix.studies.grid import chosen_runs, reduced_study, study_runs, with_seeds
+from robustmix.studies.grid import (
+    chosen_runs,
+    reduced_study,
+    study_runs,
+    telling_values,
+    with_seeds,
+)
 from robustmix.studies.study import (
     Study,
     packaged_studies,
@@ -214,3 +220,14 @@ def test_a_study_is_read_back_as_it_is_written(name: str) -> None:
     again = study_of(parse_toml(study_text(study)), study.name, "again")
     assert again == study
     assert [run.name for run in study_runs(again)] == [run.name for run in study_runs(study)]
+
+
+def test_the_name_of_a_run_is_of_what_is_not_the_default() -> None:
+    """A changed name would begin every run anew that users have."""
+    run = study_runs(made())[1]
+    assert run.name == "digits-resnet8-mixup-s0-cbed5ae5de7f"
+    told = telling_values(run.recipe)
+    assert "method.alpha" not in told
+    assert (told["epochs"], told["method.name"]) == (3, "mixup")
+    other = resolve_recipe("digits-resnet8-mixup", overrides={"epochs": 3, "method.alpha": 0.5})
+    assert telling_values(other) == {**told, "method.alpha": 0.5}
