@@ -10,6 +10,9 @@ from robustmix.studies.table import Cell, Column, Table
 HEAD = 14
 """Characters of a line in the head of a column."""
 
+WIDE = 4
+"""Tables of more columns are set smaller."""
+
 RANKS = {1: r"\textbf{%s}", 2: r"\underline{%s}", None: "%s"}
 
 
@@ -20,7 +23,9 @@ def text(table: Table, base: Path) -> str:
         r"% \usepackage{booktabs}",
         r"\begin{table}",
         r"  \centering",
+        *([r"  \small", r"  \setlength{\tabcolsep}{4pt}"] if len(table.columns) > WIDE else []),
         rf"  \caption{{{_caption(table)}}}",
+        r"  \smallskip",
         rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"    \toprule",
         _line(heads),
