@@ -13,7 +13,7 @@ from robustmix.errors import UsageError, unknown_name
 if TYPE_CHECKING:
     from robustmix.studies.table import Table
 
-SUFFIXES = {".md": "md", ".tex": "latex", ".csv": "csv", ".json": "json"}
+SUFFIXES = {".md": "md", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}
 
 
 def table(

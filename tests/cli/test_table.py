@@ -73,6 +73,7 @@ def test_the_file_is_of_the_format_its_name_says(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     starts = {"md": "**Runs**", "tex": "% \\usepackage", "csv": "row,", "json": "{", "txt": "Runs"}
+    starts["html"] = "<!doctype html>"
     for suffix, start in starts.items():
         out = tmp_path / f"table.{suffix}"
         assert table(folder, "--out", out) == 0
