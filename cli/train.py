@@ -206,10 +206,11 @@ def train(
         _show_dry_run(resolved[0], len(resolved), data_dir, device)
         return
     _check_options(resolved[0].recipe, len(seeds), resume, picture_every)
-    for one in resolved:
+    folders = [_folder(out, one.recipe, several=len(seeds) > 1) for one in resolved]
+    for one, folder in zip(resolved, folders, strict=True):
         _train(
             one.recipe,
-            out=_folder(out, one.recipe, several=len(seeds) > 1),
+            out=folder,
             data_dir=data_dir,
             device=device,
             resume=resume,
@@ -220,6 +221,22 @@ def train(
             published_buffers=published_buffers,
             allow_other_world=allow_other_world,
         )
+    if len(folders) > 1:
+        _show_row(folders)
+
+
+def _show_row(folders: list[Path]) -> None:
+    """Show what several seeds come to: a study of one row."""
+    from robustmix.launch import launched
+    from robustmix.studies.formats.terminal import parts
+    from robustmix.studies.results import read_run
+    from robustmix.studies.tabulate import layout_of, tabulate
+
+    if launched().rank > 0:
+        return
+    results = [read_run(folder, reports=()) for folder in folders]
+    for part in parts(tabulate(results, layout_of(results, rows=["method"]), title="All seeds")):
+        console.say(part)
 
 
 def _resolved(

@@ -185,11 +185,12 @@ def _statistic(study: Study, settings: Sequence[Settings]) -> str:
 def _variant_cells(
     study: Study, grid: Mapping[str, Sequence[Any]], variant: Variant
 ) -> Iterator[_Cell]:
-    """Yield where a variant stands: the grid without the keys that it sets itself."""
+    """Yield where a variant stands: the grid without the keys that it sets or leaves out."""
+    own = {key: value for key, value in variant.keys.items() if value != []}
     rest = {key: choices for key, choices in grid.items() if key not in variant.keys}
     seen: set[str] = set()
     for values in _product(rest):
-        whole = {**values, **variant.keys}
+        whole = {**values, **own}
         where = {key: wanted for key, wanted in variant.where.items() if key in whole}
         if not _fits(where, whole) or len(where) < len(variant.where):
             continue

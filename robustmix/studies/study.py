@@ -95,6 +95,7 @@ class Variant(_Part):
     note: str = ""
 
     keys: Mapping[str, Value] = {}
+    """Recipe keys in place of the grid's; an empty list leaves the grid's key out."""
 
 
 class Settings(_Part):

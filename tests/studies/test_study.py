@@ -129,6 +129,22 @@ def test_a_variant_is_a_row_of_another_name() -> None:
     assert runs[2].published_as == "mixup[2]"
 
 
+def test_a_variant_leaves_a_key_of_the_grid_out() -> None:
+    study = study_of(
+        {
+            "grid": {**GRID, "method": "mixup", "method.alpha": [0.2, 4.0]},
+            "variant": [{"row": "none", "method": "vanilla", "method.alpha": []}],
+            "table": {"rows": ["method", "method.alpha"]},
+        },
+        "sweep",
+        "sweep.toml",
+    )
+    last = study_runs(study)[-1]
+    assert last.recipe == resolve_recipe("digits-resnet8-vanilla", overrides={"epochs": 3})
+    assert len(study_runs(study)) == 3
+    assert "method.alpha" not in last.labels
+
+
 def test_a_variant_stands_where_it_says() -> None:
     study = made(
         grid={**GRID, "epochs": [3, 4]},
