@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from robustmix.errors import IncompleteError, RobustmixError, UsageError
+from robustmix.errors import IncompleteError, UsageError
 from robustmix.files import write_text
 from robustmix.signals import StopRequest
 from robustmix.studies.commands import Launch, last_lines
@@ -259,6 +259,8 @@ def run_on_slurm(
     outcome = Outcome()
     waiting = settle_before(tasks, outcome, evaluation, watch, lacking)
     in_queue = queued_jobs()
+    if in_queue is None:
+        raise IncompleteError("squeue does not answer", "see that Slurm is up", code="E-SLURM")
     new = [task for task in waiting if job_of(task.folder) not in in_queue]
     if new:
         processes = replace(launch, processes=options.gpus) if options.gpus > 1 else launch
@@ -268,7 +270,8 @@ def run_on_slurm(
     left: dict[str, float] = {}
     while waiting and not stop():
         time.sleep(POLL_S)
-        in_queue = queued_jobs() or in_queue
+        asked = queued_jobs()
+        in_queue = in_queue if asked is None else asked
         for task in [*waiting]:
             if _ended(task, in_queue, left, evaluation):
                 waiting.remove(task)
@@ -311,16 +314,16 @@ def job_of(run: Path) -> str | None:
         return None
 
 
-def queued_jobs() -> dict[str | None, str]:
+def queued_jobs() -> dict[str | None, str] | None:
     """Return the user's jobs that Slurm still has to run or runs, by number, with their states.
 
-    Nothing where the queue cannot be asked, as while its controller is busy.
+    None where the queue cannot be asked, as while its controller is busy.
     """
     words = ["squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i %T"]
     try:
         told = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError):
-        return {}
+        return None
     pairs = (line.split() for line in told.splitlines())
     return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
@@ -374,7 +377,5 @@ def slurm_states(runs: Sequence[Path]) -> dict[str, str]:
     numbers = {run.name: job_of(run) for run in runs}
     if not any(numbers.values()) or shutil.which("squeue") is None:
         return {}
-    with contextlib.suppress(RobustmixError):
-        states = queued_jobs()
-        return {name: states[job] for name, job in numbers.items() if job in states}
-    return {}
+    states = queued_jobs() or {}
+    return {name: states[job] for name, job in numbers.items() if job in states}

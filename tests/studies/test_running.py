@@ -57,6 +57,7 @@ class Told:
     """What a watcher was told."""
 
     lines: list[tuple[str, str]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     most: int = 0
     on_tick: Any = None
 
@@ -68,6 +69,7 @@ class Told:
 
     def failed(self, task: Task, failure: Failure) -> None:
         self.lines.append(("failed", task.folder.name))
+        self.failures.append(failure)
 
     def waits(self, task: Task) -> None:
         self.lines.append(("waits", task.folder.name))

@@ -173,10 +173,12 @@ def test_a_job_that_is_lost_is_a_failed_run_with_its_last_lines(
     fake.ends["mixup"] = "lost"
     (tmp_path / "slurm").mkdir()
     (tmp_path / "slurm" / "1_1_0_log.err").write_text("slurmstepd: killed\n")
-    outcome = on_fake(tmp_path, Told())
+    told = Told()
+    outcome = on_fake(tmp_path, told)
     assert outcome.exit_code == 4
-    ((task, failure),) = outcome.failed.values()
+    ((task, _failure),) = outcome.failed.values()
     assert task.run.labels["method"] == "mixup"
+    (failure,) = told.failures
     assert failure.error.splitlines() == ["it ended early (job 1_1)", "    slurmstepd: killed"]
     assert read_failure(task.folder) is None  # the next attempt finds nothing in its way
 
