@@ -3,7 +3,8 @@
 Nothing here imports torch before a method is used, so that listing is instant.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Hashable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
@@ -218,7 +219,7 @@ def config_class(name: str) -> type[Any]:
     """
     method = METHODS.load(name)
     try:
-        config = get_type_hints(method).get("config")
+        config = _hints(method).get("config")
     except NameError:  # an annotation that only type checkers can follow
         config = None
     if not (isinstance(config, type) and is_dataclass(config)):
@@ -229,6 +230,12 @@ def config_class(name: str) -> type[Any]:
         if field.default is MISSING:
             raise _unusable(name, f"has no default for its option {field.name}", "give it one")
     return config
+
+
+@functools.cache
+def _hints(method: Hashable) -> Mapping[str, Any]:
+    """Return the annotations of a class; reading them takes longer than all else of a recipe."""
+    return get_type_hints(method)
 
 
 def _unusable(name: str, what: str, hint: str) -> IntakeError:

@@ -31,6 +31,11 @@ class Cost:
 
     flops: float | None
 
+    def __mul__(self, times: int) -> "Cost":
+        known = (self.steps, self.passes, self.flops)
+        steps, passes, flops = (None if one is None else times * one for one in known)
+        return Cost(steps=steps, passes=passes, flops=flops)
+
     @property
     def hours(self) -> float | None:
         """On a GPU of ``SPEED``."""

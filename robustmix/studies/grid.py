@@ -1,9 +1,10 @@
 """From a study to its runs: every row, column and seed as a complete recipe."""
 
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from robustmix.data.augment import Augment
@@ -44,10 +45,14 @@ class StudyRun:
 
     note: str = ""
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """Name of its folder: the same recipe has the same one in every study."""
         return run_name(self.recipe)
+
+    def of_seed(self, seed: int) -> "StudyRun":
+        """Return the same run with another seed."""
+        return replace(self, seed=seed, recipe=replace(self.recipe, seed=seed))
 
     @property
     def told(self) -> str:
@@ -70,17 +75,23 @@ def run_name(recipe: Recipe) -> str:
 
 def telling_values(recipe: Recipe) -> dict[str, Any]:
     """Return the values of a recipe that are not the defaults, by dotted key."""
-    usual = {
-        **flat(recipe_to_dict(Recipe())),
-        **{f"augment.{key}": value for key, value in asdict(Augment()).items()},
-        **{f"method.{key}": v for key, v in method_options(recipe.method, {}).items()},
-    }
-    plain = {key: list(v) if isinstance(v, tuple) else v for key, v in usual.items()}
+    usual = _usual(recipe.method)
     return {
         key: value
         for key, value in flat(recipe_to_dict(recipe)).items()
-        if key not in INFORMATIVE and (key not in plain or plain[key] != value)
+        if key not in INFORMATIVE and (key not in usual or usual[key] != value)
     }
+
+
+@functools.cache
+def _usual(method: str) -> Mapping[str, Any]:
+    """Return the defaults of a recipe's keys and of a method's options, by dotted key."""
+    found = {
+        **flat(recipe_to_dict(Recipe())),
+        **{f"augment.{key}": value for key, value in asdict(Augment()).items()},
+        **{f"method.{key}": value for key, value in method_options(method, {}).items()},
+    }
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in found.items()}
 
 
 def study_runs(study: Study) -> list[StudyRun]:
@@ -91,8 +102,10 @@ def study_runs(study: Study) -> list[StudyRun]:
     """
     found: dict[tuple[tuple[tuple[str, str], ...], int], StudyRun] = {}
     for cell in _cells(study):
+        first = _run(study, cell, study.seeds[0])
         for seed in study.seeds:
-            run = _run(study, cell, seed)
+            # A recipe does not depend on its seed in anything else.
+            run = first if seed == first.seed else first.of_seed(seed)
             key = (tuple(sorted(run.labels.items())), seed)
             other = found.setdefault(key, run)
             if other.name != run.name:
@@ -251,7 +264,8 @@ def _run(study: Study, cell: _Cell, seed: int) -> StudyRun:
 def reductions(planned: Recipe, recipe: Recipe, study: Study) -> tuple[str, ...]:
     """Return what makes a run less than the table it stands in, in words."""
     found = []
-    whole, made = (flat(recipe_to_dict(one)) for one in (planned, recipe))
+    both = (planned, recipe) if study.changes else ()
+    whole, made = [flat(recipe_to_dict(one)) for one in both] or [{}, {}]
     for key in study.changes:
         name = "method.name" if key == "method" else key
         if whole.get(name) != made.get(name):
