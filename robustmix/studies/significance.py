@@ -54,12 +54,14 @@ def with_significance(table: Table, *, alpha: float = ALPHA, watch: Watch = unwa
         replace(row, cells=tuple(_marked(table, i, j, places, adjusted, alpha) for j in _of(row)))
         for i, row in enumerate(table.rows)
     ]
-    said = (
-        f"no difference to the best of the column is shown (paired by image, Holm over "
-        f"{len(known)} tests, alpha {alpha:g})"
-    )
-    if any(column.metric == CLEAN for column in table.columns):
-        said += "; of clean.top1 the evaluated checkpoints are tested"
+    said = ""
+    if known:
+        said = (
+            f"no difference to the best of the column is shown (paired by image, Holm over "
+            f"{len(known)} tests, alpha {alpha:g})"
+        )
+        if any(column.metric == CLEAN for column in table.columns):
+            said += "; of clean.top1 the evaluated checkpoints are tested"
     return replace(table, rows=tuple(rows), tested=said)
 
 

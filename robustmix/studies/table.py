@@ -145,6 +145,11 @@ class Table:
         return tuple(dict.fromkeys(every))
 
     @property
+    def ranked(self) -> bool:
+        """Whether any figure is called best."""
+        return any(cell.rank == 1 for row in self.rows for cell in row.cells)
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """The numbers of runs that cells are of, rising."""
         return tuple(sorted({cell.n for row in self.rows for cell in row.cells if cell.n}))

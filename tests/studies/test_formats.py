@@ -60,7 +60,10 @@ def reduced() -> Table:
     return tabulate(named, COLUMNS, figure_of=printed_figures())
 
 
-HOSTILE = "=cmd|'x'!A1 <script>alert(1)</script> \\input{/etc/passwd} | **b** $x$ & % # _ \x1b[31m"
+STEERING = "\x1b[31m\u202e\x9b"
+HOSTILE = (
+    f"=cmd|'x'!A1 <script>alert(1)</script> \\input{{/etc/passwd}} | **b** $x$ & % # _ {STEERING}"
+)
 
 
 def hostile() -> Table:
@@ -183,7 +186,7 @@ def test_hostile_names_are_text() -> None:
     assert "**b**" not in text
     assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {3}
     for name in FORMATS:
-        assert "\x1b" not in render(hostile(), name)
+        assert not {"\x1b", "\u202e", "\x9b"} & set(render(hostile(), name))
     text = render(hostile(), "html")
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert" in text
@@ -263,3 +266,11 @@ def test_the_caption_says_of_which_epochs_clean_accuracy_is() -> None:
     assert "of a run: median of the last ten epochs or best of the last ten epochs." in both
     assert "epochs; of a lone report: its checkpoint." in said("median-last10", "")
     assert "clean.top1" not in said("")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_nothing_is_called_best_of_one(name: str) -> None:
+    words = "best" if name == "terminal" else "Best in bold"
+    assert (words in render(whole(), name)) is (name not in ("csv", "json"))
+    alone = tabulate([run("mixup", 0, 0.5)], Layout(), title="One")
+    assert words not in render(alone, name)

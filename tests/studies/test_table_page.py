@@ -120,7 +120,8 @@ def test_a_table_of_nothing_yet_is_a_page_too() -> None:
         [replace(one, values={}, complete=False, why="waiting") for one in whole().results[:1]],
         Layout(),
     )
-    said = " ".join(Page(render(empty, "html")).text)
+    page = Page(render(empty, "html"))
+    said = " ".join(page.text)
     assert "No run has a number yet" in said
     assert "0 of 1 runs are complete" in said
 
@@ -195,3 +196,16 @@ def test_no_released_log_stands_beside_a_reduced_run() -> None:
     assert epoch == 200
     assert top1 == pytest.approx(0.7782)
     assert left_out.published == []
+
+
+def test_a_run_that_shows_nothing_says_once_why_and_leads_nowhere(tmp_path: Path) -> None:
+    one = result("mixup", 0, complete=False, why="waiting for its turn")
+    runs = [replace(one, run=tmp_path / "not there")]
+    table = tabulate(runs, Layout(metrics=("clean.top1", "fgsm.error")))
+    page = Page(render(table, "html"))
+    (line,) = page.tables["Every run, with links to its reports"][1:]
+    assert line == ["mixup", "mixup-0waiting for its turn", "0", "", ""]
+    links = [str(a["href"]) for tag, a in page.elements if tag == "a"]
+    assert all(link.startswith("#") for link in links)
+    (row,) = page.tables["Runs"][1:]
+    assert row == ["mixup", "waiting for its turn", "waiting for its turn"]

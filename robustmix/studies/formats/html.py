@@ -25,7 +25,9 @@ RANKS: dict[int | None, Literal["", "best", "second"]] = {1: "best", 2: "second"
 def text(table: Table, base: Path) -> str:
     """Write the page; it asks nothing of the network, and all that is a stranger's is escaped."""
     reduced = words.reduced_words(table)
-    below = "Best in bold, second underlined; the heads sort."
+    below = (
+        "Best in bold, second underlined; the heads sort." if table.ranked else "The heads sort."
+    )
     if any(cell.published for row in table.rows for cell in row.cells):
         below += " ? behind a published figure: sources differ or it is in doubt, see below."
     told = [words.caption(table), below, *table.notes]
@@ -122,9 +124,15 @@ def _lines_of_row(table: Table, row: TableRow, base: Path) -> Iterator[list[Page
             for cell in row.cells
         ]
         links = dict.fromkeys(one.report for one in own if one is not None)
+        below = [_link(path, base) for path in links if path is not None and path.exists()]
+        reasons = {None if one is None else one.reason for one in own}
+        if len(own) > 1 and len(reasons) == 1 and (why := reasons.pop()):
+            # Of a run that has nothing to show it is said once why.
+            below.append(Line(text=plain(why, LONG)))
+            own = [None] * len(own)
         yield [
             PageCell(text=plain(row.title)),
-            PageCell(text=plain(run), below=[_link(path, base) for path in links if path]),
+            PageCell(text=plain(run), below=below),
             PageCell(
                 text="" if seed is None else str(seed),
                 kind="number",

@@ -9,6 +9,7 @@ from robustmix import __version__
 from robustmix.studies.formats import words
 from robustmix.studies.published import Published
 from robustmix.studies.table import Cell, Table
+from robustmix.text import escaped
 
 KIND = "robustmix.table"
 VERSION = "1.0"
@@ -41,7 +42,8 @@ def text(table: Table, base: Path) -> str:
             for row in table.rows
         ],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # Names may hold what steers a terminal; as JSON escapes it, it keeps its meaning.
+    return escaped(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def _cell(cell: Cell, base: Path) -> dict[str, Any]:

@@ -41,9 +41,9 @@ def text(table: Table, base: Path) -> str:
 def _caption(table: Table) -> str:
     reduced = words.reduced_words(table)
     title = latex(table.title) + (r" (\textbf{reduced})" if reduced else "") + "."
-    said = [words.caption(table), "Best in bold, second underlined."]
+    said = [words.caption(table), "Best in bold, second underlined." if table.ranked else ""]
     said += [f"{one[0].upper()}{one[1:]}." for one in (reduced, words.progress_words(table)) if one]
-    return " ".join([title, *(latex(one, 2000) for one in said)])
+    return " ".join([title, *(latex(one, 2000) for one in said if one)])
 
 
 def _line(cells: list[str]) -> str:

@@ -16,7 +16,7 @@ def text(table: Table, base: Path) -> str:
     for row in table.rows:
         cells = zip(row.cells, table.columns, strict=True)
         lines.append(_line([markdown(row.title), *(_cell(*pair, table) for pair in cells)]))
-    below = [words.caption(table), "Best in bold, second in italics."]
+    below = [words.caption(table), "Best in bold, second in italics." if table.ranked else ""]
     below += [reduced, words.progress_words(table), *table.notes]
     lines += ["", *(f"- {markdown(said, 1000)}" for said in below if said)]
     return "\n".join(lines) + "\n"

@@ -45,7 +45,7 @@ def parts(table: Table, width: int = WIDTH) -> Iterator[RichTable | Text]:
     name = min(LONGEST_NAME, max(map(cell_len, [table.heading, *(r.title for r in table.rows)])))
     for chosen in _pieces(table, width - name - 2):
         yield _piece(table, chosen, name)
-    below = [words.caption(table), "¹ best, ² second of a column."]
+    below = [words.caption(table), "¹ best, ² second of a column." if table.ranked else ""]
     below += [reduced, words.progress_words(table), *table.notes]
     yield from (Text(plain(said, 1000)) for said in below if said)
 
