@@ -6,7 +6,7 @@ Nothing here imports torch before a method is used, so that listing is instant.
 import functools
 from collections.abc import Hashable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, cast, get_type_hints
 
 from robustmix.errors import IntakeError, UsageError, unknown_name
 from robustmix.tables import Row, Table
@@ -219,7 +219,7 @@ def config_class(name: str) -> type[Any]:
     """
     method = METHODS.load(name)
     try:
-        config = _hints(method).get("config")
+        config = _hints(cast(Hashable, method)).get("config")
     except NameError:  # an annotation that only type checkers can follow
         config = None
     if not (isinstance(config, type) and is_dataclass(config)):
