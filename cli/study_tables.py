@@ -1,14 +1,19 @@
 """Tables of ``robustmix study``: which there are, what a study is, and where its runs stand."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 
 from robustmix.progress import show_duration
-from robustmix.studies.grid import StudyRun
-from robustmix.studies.run_state import RunState
+
+if TYPE_CHECKING:  # recipes and their checks take a third of the program's start
+    from robustmix.studies.grid import StudyRun
+    from robustmix.studies.run_state import RunState
 
 
 def state_table(

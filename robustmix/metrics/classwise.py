@@ -19,6 +19,7 @@ from robustmix.metrics.binned import (
     equal_mass_edges,
     equal_mass_error,
     repeat_sorted,
+    rising_order,
 )
 from robustmix.metrics.chance import FOLD, Noise
 from robustmix.metrics.definition import once
@@ -112,7 +113,7 @@ def average_calibration_error(
     total: FloatArray = np.zeros(len(counts))
     for first, p_NK in _class_blocks(logits):
         p_KN = np.ascontiguousarray(p_NK.T)
-        order_KN = np.argsort(p_KN, axis=1, kind="stable")
+        order_KN = rising_order(p_KN)
         gaps_KN = _hits(labels, first, len(p_KN)).T - p_KN
         gaps_KN = np.take_along_axis(gaps_KN, order_KN, axis=1)
         for replicate, w_N in enumerate(counts):
@@ -153,7 +154,7 @@ def thresholded_calibration_error(
         gaps_NK = _hits(labels, first, p_NK.shape[1]) - p_NK
         for p_N, gaps_N in zip(p_NK.T, gaps_NK.T, strict=True):
             kept = np.flatnonzero(p_N > threshold)
-            order = kept[np.argsort(p_N[kept], kind="stable")]
+            order = kept[rising_order(p_N[kept])]
             total += _equal_mass_error_of_any_count(gaps_N[order], counts[:, order], bins)
     total /= num_classes
     return total
@@ -193,7 +194,7 @@ def equal_count(p: FloatArray, bins: int, threshold: float = -1.0) -> IntArray:
     groups = np.full(len(p), bins, dtype=np.int64)
     edges = equal_mass_edges(len(kept), bins)
     sizes = np.diff(np.append(edges, len(kept)))
-    groups[kept[np.argsort(p[kept], kind="stable")]] = np.repeat(np.arange(len(edges)), sizes)
+    groups[kept[rising_order(p[kept])]] = np.repeat(np.arange(len(edges)), sizes)
     return groups
 
 

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from robustmix.errors import IncompleteError, UsageError
-from robustmix.later import optimize
 from robustmix.metrics.binned import Row, bin_index, reliability_table
 from robustmix.metrics.chance import Chance, absolute_noise
 from robustmix.metrics.definition import Definition, Numbers, function, mean, summarise_metrics
 from robustmix.metrics.intervals import REPLICATES, Z95, group_sums
 from robustmix.metrics.metric import FIRST_RULES, RULES, Metric
+from robustmix.metrics.root import find_root
 from robustmix.metrics.scores import (
     BLOCK,
     FloatArray,
@@ -205,10 +205,8 @@ def fit_temperature(logits: Logits, labels: Labels) -> Temperature:
     elif high >= 0:
         log_t, bound_hit = LOG_T_BOUND, True
     else:
-        root = optimize.root_scalar(
-            slope, bracket=(-LOG_T_BOUND, LOG_T_BOUND), method="brentq", xtol=1e-12
-        )
-        log_t, converged = float(root.root), bool(root.converged)
+        ends = (-LOG_T_BOUND, LOG_T_BOUND)
+        log_t, converged = find_root(slope, ends, (low, high), xtol=1e-12)
     t, (losses, right) = math.exp(log_t), label_losses(z, y)
     information = _information(shifted or _shifted_blocks(z), 1 / t)
     return Temperature(
@@ -275,6 +273,26 @@ def stratified_halves(labels: npt.ArrayLike, sample_ids: Sequence[str], seed: in
     return half
 
 
+_FOLDS: dict[bytes, tuple[Temperature, ...]] = {}
+"""The last folds that were fitted, by their logits, labels and halves."""
+
+
+def _fold_fits(z: Logits, y: IntArray, half: IntArray) -> tuple[Temperature, ...]:
+    """Fit T to each of two halves.
+
+    Two suites scale by the same clean logits, one after the other: the second finds them fitted.
+    """
+    digest = hashlib.sha256(repr((z.shape, z.dtype)).encode())
+    for array in (z, y, half):
+        digest.update(np.ascontiguousarray(array).data)
+    key = digest.digest()
+    if key not in _FOLDS:
+        fits = tuple(fit_temperature(z[half != side], y[half != side]) for side in (0, 1))
+        _FOLDS.clear()
+        _FOLDS[key] = fits
+    return _FOLDS[key]
+
+
 def two_fold_temperature(
     logits: Logits,
     labels: Labels,
@@ -313,7 +331,7 @@ def two_fold_temperature(
         y,
         half,
         "two-fold",
-        fits=tuple(fit_temperature(z[half != side], y[half != side]) for side in (0, 1)),
+        fits=_fold_fits(z, y, half),
         fitted=sizes[::-1],
         ids_sha256=hash_ids(
             *([i for i, h in zip(sample_ids, half, strict=True) if h != side] for side in (0, 1))
