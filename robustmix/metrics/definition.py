@@ -371,6 +371,7 @@ class Shared(Generic[Value]):
     def __call__(self, weights: FloatArray) -> Value:
         """Give what was computed of these weights, (R, n)."""
         if self._last is None or self._last[0] is not weights:
+            self._last = None  # makes room: it may be as large as the weights
             self._last = weights, self._compute(weights)
         return self._last[1]
 
