@@ -183,6 +183,25 @@ def check_validate(command: Command, printed: str) -> None:
     assert "every number is what its rows give" in printed
 
 
+def check_study(command: Command, printed: str) -> None:
+    out = Path(command.value("--out") or "")
+    assert printed.strip() == str(out)
+    wanted = dict(text.split("=") for text in command.options["--only"])["method"].split(",")
+    folders = sorted(path.parent for path in out.glob("runs/*/recipe.toml"))
+    recipes = [tomllib.loads((one / "recipe.toml").read_text(encoding="utf-8")) for one in folders]
+    assert sorted(recipe["method"]["name"] for recipe in recipes) == sorted(wanted)
+    for text in command.options["--set"]:
+        key, _, value = text.partition("=")
+        assert {str(recipe[key]) for recipe in recipes} == {value}
+    for folder, recipe in zip(folders, recipes, strict=True):
+        assert str(recipe["seed"]) == command.value("--seeds")
+        check_run(folder, recipe)
+        (path,) = folder.glob("eval/*/report.json")
+        report = Report.load(path)
+        assert recompute(report) == []
+        assert report.content.dataset.n == int(command.value("--limit") or 0)
+
+
 CHECKS: dict[str, Callable[[Command, str], None]] = {
     "train": check_train,
     "eval": check_eval,
@@ -190,6 +209,7 @@ CHECKS: dict[str, Callable[[Command, str], None]] = {
     "corrupt generate": check_generate,
     "doctor": check_doctor,
     "report validate": check_validate,
+    "study run": check_study,
 }
 """What a command must have done; of the others that something was printed, or written."""
 
@@ -197,7 +217,10 @@ CHECKS: dict[str, Callable[[Command, str], None]] = {
 class _Page(HTMLParser):
     """Counts the elements of a page that are still open."""
 
-    VOID = ("meta", "link", "br", "img", "input", "hr", "path", "use", "rect", "line", "circle")
+    VOID = (
+        *("meta", "link", "br", "wbr", "img", "input", "hr"),
+        *("path", "use", "rect", "line", "circle"),
+    )
 
     def __init__(self) -> None:
         super().__init__()
