@@ -149,7 +149,7 @@ def read_run(
         folder: what ``robustmix train`` wrote.
         statistic: a name of ``STATISTICS``.
         labels: what a study calls its parts, over what the recipe says. ``epochs`` among them is
-            how many there should be: a run of fewer is a reduced one.
+            how many there should be: a run of others is a reduced one.
         reports: the report files to take, those that are not there left out; by default all below
             the folder. A study gives those of its own evaluation, where others share the run.
 
@@ -319,6 +319,8 @@ def training_cuts(recipe: Mapping[str, Any], epochs: int | None = None) -> list[
     full = epochs if epochs is not None else min(_published_lengths(recipe), default=0)
     if own < full:
         cuts.append(f"{own} of {full} epochs")
+    elif epochs is not None and own > epochs:
+        cuts.append(f"{own} epochs in place of {epochs}")
     if recipe.get("limit_train") is not None:
         cuts.append(f"trained on a part of the images ({recipe['limit_train']})")
     if recipe.get("allow_partial"):

@@ -389,7 +389,8 @@ def _beside(cell: Cell, figures: Sequence[Published]) -> Cell:
     first, *others = figures
     apart = tuple(one for one in others if one.value != first.value)
     cell = replace(cell, published=first, others=apart)
-    if cell.mean is None or cell.reduced:
+    # Of a source that does not say how long was trained, nobody knows what a difference means.
+    if cell.mean is None or cell.reduced or first.epochs is None:
         return cell
     inside = None
     if cell.interval is not None:

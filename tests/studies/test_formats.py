@@ -111,9 +111,9 @@ def test_terminal_as_it_is_written() -> None:
         "cutmix",
         "                     [79.45]",
         "Mean ± standard deviation over n = 1 to 2 runs. Fractions in percent. clean.top1",
-        "of a run: median of the last ten epochs. With what was published (Qin et al.",
-        "2024) and our difference to it in points; * where the published figure lies in",
-        "the 95 % interval over our seeds.",
+        "of a run: median of the last ten epochs. In brackets what was published (Qin et",
+        "al. 2024) and our difference to it in points; * where the published figure lies",
+        "in the 95 % interval over our seeds.",
         "¹ best, ² second of a column.",
         "3 of 4 runs are complete",
     ]

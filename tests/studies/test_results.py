@@ -83,6 +83,7 @@ def test_a_run_that_is_not_done_says_how_far_it_is(tmp_path: Path) -> None:
         # A study says itself how many there should be.
         ({"epochs": 200}, {"epochs": "800"}, ["200 of 800 epochs"]),
         ({}, {"epochs": "4"}, []),
+        ({"epochs": 200}, {"epochs": "100"}, ["200 epochs in place of 100"]),
         # Nothing is published of digits.
         ({"dataset": "digits", "arch": "resnet8"}, None, []),
         ({"epochs": 200, "limit_train": 0.5}, None, ["trained on a part of the images (0.5)"]),

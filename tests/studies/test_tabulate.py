@@ -133,6 +133,13 @@ def test_differences_to_published_figures_by_hand() -> None:
     assert one.inside is None
 
 
+def test_a_source_that_says_no_length_has_no_difference() -> None:
+    unknown = replace(figure(78.52), epochs=None)
+    runs = [result("mixup", seed, clean__top1=0.78) for seed in (0, 1)]
+    cell = column(tabulate(runs, Layout(), figure_of=always(unknown)))["mixup"]
+    assert (cell.published, cell.difference, cell.inside) == (unknown, None, None)
+
+
 def test_reduced_and_unfinished_runs_have_no_difference() -> None:
     cut = ("2 of 200 epochs",)
     for runs in (

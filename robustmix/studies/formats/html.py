@@ -83,7 +83,8 @@ def _cell(cell: Cell, column: Column, table: Table) -> PageCell:
         change = words.change(cell, column.unit)
         doubt = "?" if cell.published.doubtful or cell.others else ""
         inside = "*" if cell.inside else ""
-        below.append(f"published {cell.published.printed}{doubt} {change}{inside}".strip())
+        beside = f"{cell.published.printed}{doubt} {change}".strip()
+        below.append(f"[{beside}{inside}]")
     if cell.p is not None:
         below.append(f"p {show_p(cell.p)}")
     if words.missing_words(cell):

@@ -83,7 +83,7 @@ def published_words(table: Table) -> str:
     if not any(cell.published for cell in cells):
         return "No figure of these runs was published that is known here."
     of = f" ({table.source})" if table.source else ""
-    said = f"With what was published{of}"
+    said = f"In brackets what was published{of}"
     if any(cell.difference is not None for cell in cells):
         said += " and our difference to it in points"
     if any(cell.inside for cell in cells):
