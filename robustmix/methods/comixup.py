@@ -33,7 +33,7 @@ from robustmix.data.loader import Batch
 from robustmix.methods.graph_cut import swap_labels
 from robustmix.methods.grid_minimum import least_labels
 from robustmix.methods.losses import cross_entropy, full_precision
-from robustmix.methods.method import Setup, StepResult, require, top1
+from robustmix.methods.method import Run, Setup, StepResult, require, split_step, top1
 from robustmix.methods.mixing import Blend, check_alpha, image_size, soft_targets
 from robustmix.methods.puzzlemix import block_saliency, check_blocks, input_saliency
 from robustmix.upload import uploaded
@@ -155,21 +155,54 @@ def comixup(images: Tensor, saliency: Tensor, draws: CoMixupDraws, config: CoMix
     Reference:
         Kim et al. 2021, arXiv:2102.03065, algorithm 1.
     """
-    n = len(images)
-    share = block_saliency(saliency.float(), config.blocks).flatten(1).double()
-    best = _best_windows(saliency).double()[:, None]
-    found = torch.cat([share, best], dim=1).cpu()  # the only wait
-    shares = found[:, :-1].numpy()
-    places = _object_places(found[:, -1].long().numpy(), image_size(images))
-    found_labels, sources, weights = _mixtures(shares, places, draws, config)
-    used = int((weights > 0).any(dim=1).sum())
-    told = (tuple(found_labels), sources[:used], weights[:used])
+    found = _labelled(_found(saliency, config), image_size(images), draws, config)
+    used = int((found.weights > 0).any(dim=1).sum())
+    told = Labelled(found.labels, found.sources[:used], found.weights[:used])
     labels, sources, weights = uploaded(told, images.device)
-    cuts = parts(n, config.part)
-    mixed = [
-        _show(images[part], some.to(images.dtype)) for part, some in zip(cuts, labels, strict=True)
-    ]
-    return Blend(torch.cat(mixed), sources, weights)
+    return Blend(_mixed(images, labels, config), sources, weights)
+
+
+class Labelled(NamedTuple):
+    """What the mixtures of N images show."""
+
+    labels: tuple[Tensor, ...]
+    """For each part of M images, shares (M, n, n, M)."""
+
+    sources: Tensor
+    """int64 (S, N), images that each mixture may show, the one it shows most first."""
+
+    weights: Tensor
+    """float32 (S, N), how much it shows of them, 0 of those it does not."""
+
+
+def _found(saliency: Tensor, config: CoMixupConfig) -> Tensor:
+    """Return shares of the saliency of all blocks, and the number of the best window, (N, n n + 1).
+
+    All that is looked at on the processor, in one tensor.
+    """
+    share = block_saliency(saliency.float(), config.blocks).flatten(1).double()
+    return torch.cat([share, _best_windows(saliency).double()[:, None]], dim=1)
+
+
+def _labelled(
+    found: Tensor, size: tuple[int, int], draws: CoMixupDraws, config: CoMixupConfig
+) -> Labelled:
+    here = found.cpu()  # the only wait
+    places = _object_places(here[:, -1].long().numpy(), size)
+    labels, sources, weights = _mixtures(here[:, :-1].numpy(), places, draws, config)
+    # No mixture shows an image of another part, so there are no more sources than images in one.
+    most = min(len(found), config.part)
+    return Labelled(tuple(labels), sources[:most], weights[:most])
+
+
+def _mixed(images: Tensor, labels: Sequence[Tensor], config: CoMixupConfig) -> Tensor:
+    cuts = parts(len(images), config.part)
+    return torch.cat(
+        [
+            _show(images[part], some.to(images.dtype))
+            for part, some in zip(cuts, labels, strict=True)
+        ]
+    )
 
 
 def _mixtures(
@@ -396,6 +429,23 @@ def with_gradients(
     return value.detach() + (carrier - carrier.detach())
 
 
+class CleanPass(NamedTuple):
+    """What a pass over the clean images gave."""
+
+    loss: Tensor
+    """A scalar, times its weight; without a graph."""
+
+    gradients: tuple[Tensor | None, ...]
+    """Of each parameter that is trained."""
+
+
+class Decided(NamedTuple):
+    """What the second half of a step needs."""
+
+    clean: CleanPass | None
+    labelled: Labelled
+
+
 class CoMixup(nn.Module):
     """One network trained on clean images and on mixtures of many.
 
@@ -404,7 +454,6 @@ class CoMixup(nn.Module):
     """
 
     config: CoMixupConfig
-    eager_because = "blocks are labelled on the processor"
 
     def __init__(self, network: nn.Module, config: CoMixupConfig, setup: Setup) -> None:
         super().__init__()
@@ -422,13 +471,33 @@ class CoMixup(nn.Module):
 
     def training_step(self, batch: Batch) -> StepResult:
         """Return the loss of clean images and mixtures; ``top1`` is that of the mixtures."""
-        draws = draw_comixup(len(batch.images), self.config, self.rng)
+        return split_step(self, batch)
+
+    def draw(self, batch: Batch) -> CoMixupDraws:
+        """Draw the prior and the labels that mixtures begin with."""
+        return draw_comixup(len(batch.images), self.config, self.rng)
+
+    def decide(self, batch: Batch, draws: CoMixupDraws, run: Run) -> Decided:
+        """Label the blocks, by what ``look`` finds; the step's only wait for a device."""
+        clean, found = run(self.look, batch)
+        return Decided(clean, _labelled(found, image_size(batch.images), draws, self.config))
+
+    def look(self, batch: Batch) -> tuple[CleanPass | None, Tensor]:
+        """Return the clean images' loss, if it counts, and what their saliency is looked at for."""
         if self.config.clean_weight > 0:
-            clean, saliency = self.clean_loss(batch)
-        else:
+            clean, saliency = self.clean_pass(batch)
+            return clean, _found(saliency, self.config)
+        saliency = input_saliency(self.network, batch.images, batch.labels)
+        return None, _found(saliency, self.config)
+
+    def compute(self, batch: Batch, draws: Decided) -> StepResult:
+        """Return the loss of clean images and mixtures, for labels on their device."""
+        if draws.clean is None:
             clean = torch.zeros((), device=batch.images.device)
-            saliency = input_saliency(self.network, batch.images, batch.labels)
-        blend = comixup(batch.images, saliency, draws, self.config)
+        else:
+            clean = with_gradients(draws.clean.loss, self._trained(), draws.clean.gradients)
+        labels, sources, weights = draws.labelled
+        blend = Blend(_mixed(batch.images, labels, self.config), sources, weights)
         logits = self.network(blend.images)
         targets = soft_targets(blend, batch.labels, logits.shape[1])
         targets = (1 - self.label_smoothing) * targets + self.label_smoothing / logits.shape[1]
@@ -444,16 +513,19 @@ class CoMixup(nn.Module):
             },
         )
 
-    def clean_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def clean_pass(self, batch: Batch) -> tuple[CleanPass, Tensor]:
         """Return the loss of the clean images, and their saliency, from one backward pass."""
         images = batch.images.detach().requires_grad_()
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
         logits = self.network(images)
         weight = 2 * self.config.clean_weight / logits.shape[1]
         loss = weight * cross_entropy(logits, batch.labels, smoothing=self.label_smoothing)
-        gradient, *gradients = torch.autograd.grad(loss, [images, *parameters], allow_unused=True)
+        inputs = [images, *self._trained()]
+        gradient, *gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
         saliency = gradient.float().square().mean(dim=1).sqrt()
-        return with_gradients(loss, parameters, gradients), saliency
+        return CleanPass(loss.detach(), tuple(gradients)), saliency
+
+    def _trained(self) -> list[Tensor]:
+        return [p for p in self.network.parameters() if p.requires_grad]
 
     def classifier(self) -> nn.Module:
         """Return the one network."""

@@ -24,6 +24,7 @@ Method card
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ from torch import Tensor, nn
 from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
 from robustmix.methods.graph_cut import swap_labels
-from robustmix.methods.method import Setup, require
+from robustmix.methods.method import Run, Setup, require
 from robustmix.methods.mixing import (
     Blend,
     Channels,
@@ -184,26 +185,64 @@ def puzzlemix(
     height, width = images.shape[2:]
     assert height == width
     assert width % draws.blocks == 0
-    perm = draws.perm.to(images.device)
-    partners = images[perm]
-    block = width // draws.blocks
-    size = block if config.transport_size == -1 else math.gcd(config.transport_size, block)
-    shares = block_saliency(saliency, width // size)
-    wanted = torch.cat([shares, shares[perm]])
-    # From here to where the mask is on the device, the processor works and the device waits.
-    costs = energies(to_pixels(images, mean, std), saliency, perm, draws, config)
+    there = draws._replace(perm=draws.perm.to(images.device))
+    seen = looked(to_pixels(images, mean, std), saliency, there, config)
+    return shown(images, uploaded(cut(seen, draws, config), images.device), config)
+
+
+class Seen(NamedTuple):
+    """What is salient and where colours change, as a device found it; n blocks a side."""
+
+    own: Tensor
+    """(N, n, n), what is lost of the image itself where a block does not show it."""
+
+    partner: Tensor
+    """(N, n, n), what is lost of the partner."""
+
+    down: Tensor
+    """(N, n - 1, n), weights of the edges to the blocks below, times ``UNITS`` n^2."""
+
+    right: Tensor
+    """(N, n, n - 1), weights of the edges to the blocks at the right, likewise."""
+
+    wanted: Tensor
+    """(2 N, m, m), saliency of the blocks that are moved, of the images and of the partners."""
+
+
+class Cut(NamedTuple):
+    """What the graph cut decided, and what the rest of the step needs besides."""
+
+    mask: Tensor
+    """float32 (N, n, n), the own share of each block: 0, 1/2 or 1."""
+
+    wanted: Tensor
+    """See ``Seen``."""
+
+    perm: Tensor
+    """int64 (N,), the partners."""
+
+
+def cut(seen: Seen, draws: PuzzleMixDraws, config: PuzzleMixConfig) -> Cut:
+    """Return what blocks show: the processor works and the device waits."""
+    costs = _energies(seen, draws.lam, draws.blocks, config)
     labels = cut_labels(costs, wrap=config.wrap_costs)
     share = torch.from_numpy(1 - labels / (len(LABELS) - 1)).float()
-    (mask,) = uploaded((share,), images.device)
-    own, shown = images, mask
+    return Cut(share, seen.wanted, draws.perm)
+
+
+def shown(images: Tensor, decided: Cut, config: PuzzleMixConfig) -> PuzzleMixed:
+    """Move blocks to where they are shown, and mix; all on one device."""
+    mask, wanted, perm = decided
+    own, partners, width = images, images[perm], images.shape[3]
+    shares = mask
     if config.transport:
-        shown = _enlarge(mask, width // size)
-        both = torch.cat([shown, 1 - shown])
+        shares = _enlarge(mask, wanted.shape[2])
+        both = torch.cat([shares, 1 - shares])
         plan = transport_plan(wanted, both, epsilon=config.transport_epsilon)
         own, partners = move_blocks(torch.cat([own, partners]), plan).chunk(2)
-    shown = _enlarge(shown, width)[:, None].to(images.dtype)
-    mixed = shown * own + (1 - shown) * partners
-    return PuzzleMixed(mixed, shown.flatten(1).mean(dim=1).float(), mask)
+    shares = _enlarge(shares, width)[:, None].to(images.dtype)
+    mixed = shares * own + (1 - shares) * partners
+    return PuzzleMixed(mixed, shares.flatten(1).mean(dim=1).float(), mask)
 
 
 class Energies(NamedTuple):
@@ -220,24 +259,35 @@ class Energies(NamedTuple):
 
 
 def energies(
-    pixels: Tensor,
-    saliency: Tensor,
-    perm: Tensor,
-    draws: PuzzleMixDraws,
-    config: PuzzleMixConfig,
+    pixels: Tensor, saliency: Tensor, draws: PuzzleMixDraws, config: PuzzleMixConfig
 ) -> Energies:
     """Return what the graph cut minimises.
 
     Args:
         pixels: (N, 3, S, S) in [0, 1].
         saliency: of every pixel, (N, S, S), >= 0.
-        perm: int64 (N,), the partners.
-        draws: of them the prior's mean and the blocks a side.
+        draws: its partners on the device of the images.
         config: the weights.
     """
-    blocks = draws.blocks
+    return _energies(looked(pixels, saliency, draws, config), draws.lam, draws.blocks, config)
+
+
+def looked(
+    pixels: Tensor, saliency: Tensor, draws: PuzzleMixDraws, config: PuzzleMixConfig
+) -> Seen:
+    """Return what the energies are made of, all on one device.
+
+    Args:
+        pixels: (N, 3, S, S) in [0, 1].
+        saliency: of every pixel, (N, S, S), >= 0.
+        draws: of them the partners, on the device, and the blocks a side.
+        config: the weights.
+    """
+    blocks, perm = draws.blocks, draws.perm
     block = pixels.shape[3] // blocks
     beta = config.beta / blocks / 16
+    size = block if config.transport_size == -1 else math.gcd(config.transport_size, block)
+    shares = block_saliency(saliency, pixels.shape[3] // size)
     lost_own = block_saliency(saliency, blocks)
     lost_partner = lost_own[perm]
     small = F.avg_pool2d(pixels, math.gcd(config.border, block))
@@ -256,15 +306,20 @@ def energies(
         second = F.pad(steps[0, 1] + steps[1, 1], _before(axis)) / 2
         lost_own = lost_own + first + second
         edges.append((steps[0, 1] + steps[1, 0] - steps[1, 1] - steps[0, 0]) / 2)
-    scale = UNITS * blocks**2
-    prior = config.eta / blocks**2 * _surprise(draws.lam)
-    found = _on_processor([lost_own, lost_partner, *(scale * (pair + beta) for pair in edges)])
+    down, right = (UNITS * blocks**2 * (pair + beta) for pair in edges)
+    return Seen(lost_own, lost_partner, down, right, torch.cat([shares, shares[perm]]))
+
+
+def _energies(seen: Seen, lam: float, blocks: int, config: PuzzleMixConfig) -> Energies:
+    prior = config.eta / blocks**2 * _surprise(lam)
+    found = _on_processor(seen[:4])
     own, partner = (lost.double().numpy() for lost in found[:2])
     unary = [
         (1 - share) * partner + share * own + cost
         for share, cost in zip(LABELS, prior, strict=True)
     ]
     down, right = (weight.to(torch.int64).numpy() for weight in found[2:])
+    scale = UNITS * blocks**2
     return Energies((scale * np.stack(unary, axis=-1)).astype(np.int64), down, right)
 
 
@@ -343,7 +398,9 @@ def input_saliency(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor
         images: normalised, (N, C, H, W).
         labels: int64 (N,).
     """
-    with in_eval_mode(network), without_gradients(network), torch.enable_grad():
+    # In a trace no parameter can be told that it needs no gradient; none is asked for either way.
+    alone = nullcontext() if torch.compiler.is_compiling() else without_gradients(network)
+    with in_eval_mode(network), alone, torch.enable_grad():
         inputs = images.detach().requires_grad_()
         loss = F.cross_entropy(network(inputs).float(), labels, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, inputs)
@@ -372,7 +429,6 @@ class PuzzleMix(PairMixing):
     config: PuzzleMixConfig
     shift: Tensor
     scale: Tensor
-    eager_because = "graphs are cut on the processor"
 
     def __init__(self, network: nn.Module, config: PuzzleMixConfig, setup: Setup) -> None:
         super().__init__(network, config, setup)
@@ -380,13 +436,25 @@ class PuzzleMix(PairMixing):
         self.batch_mean_lambda = config.batch_mean_lambda
         register_scale(self, setup)
 
-    def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
-        """Mix each image with its partner; ``lam`` is the prior's mean."""
+    def draw(
+        self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None
+    ) -> PuzzleMixDraws:
+        """Draw the grid, partners and the prior's mean, which a given ``lam`` replaces."""
         draws = draw_puzzlemix(len(batch.images), self.config, self.rng)
-        draws = draws._replace(**given(lam=lam, perm=perm))
-        (places,) = uploaded((draws.perm,), batch.images.device)
-        draws = draws._replace(perm=places)
+        return draws._replace(**given(lam=lam, perm=perm))
+
+    def decide(self, batch: Batch, draws: PuzzleMixDraws, run: Run) -> Cut:
+        """Cut the graphs, by what ``look`` finds; the step's only wait for a device."""
+        seen = run(self.look, batch, uploaded(draws, batch.images.device))
+        return cut(seen, draws, self.config)
+
+    def look(self, batch: Batch, draws: PuzzleMixDraws) -> Seen:
+        """Return what is salient in a batch and where its colours change."""
         saliency = input_saliency(self.network, batch.images, batch.labels)
-        scale = {"mean": self.shift, "std": self.scale}
-        mixed = puzzlemix(batch.images, saliency, draws, self.config, **scale)
+        pixels = to_pixels(batch.images, self.shift, self.scale)
+        return looked(pixels, saliency, draws, self.config)
+
+    def blend(self, batch: Batch, draws: Cut) -> Blend:
+        """Mix each image with its partner by what was decided."""
+        mixed = shown(batch.images, draws, self.config)
         return blend_pairs(mixed.images, draws.perm, mixed.lam)

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from robustmix.data.loader import Batch
 from robustmix.methods.losses import full_precision, label_loss
-from robustmix.methods.method import Setup, StepResult, require, top1
+from robustmix.methods.method import Run, Setup, StepResult, at_once, require, split_step, top1
 from robustmix.methods.mixing import (
     Blend,
     blend_binary_loss,
@@ -158,51 +158,118 @@ def supermix(
     Reference:
         Dabouei et al. 2021, arXiv:2003.05034, equations 2 to 8.
     """
-    size = image_size(images)
-    sources = draws.sources.T.to(images.device)
-    shape = (*sources.shape, config.mask_size, config.mask_size)
-    precision = torch.promote_types(images.dtype, torch.float32)
-    coarse = torch.zeros(shape, dtype=precision, device=images.device)
-    with torch.no_grad():
-        seen = full_precision(teacher(images))
-        targets = torch.zeros_like(seen).scatter_add_(
-            1, seen.argmax(dim=1)[sources], draws.weights.T.to(seen)
-        )
-    going = torch.arange(len(images), device=images.device)
-    open_ = torch.ones_like(going, dtype=torch.bool)
-    for step in range(config.steps):
+    descent = Descent(teacher, config)
+    found = descent.found(images, SuperMixDraws(*(t.to(images.device) for t in draws)), at_once)
+    return descent.mixed(images, found)
+
+
+class Found(NamedTuple):
+    """Masks at the end of their descent, and what they were to show."""
+
+    coarse: Tensor
+    """(N, S, w, w), any numbers; see ``enlarged_masks``."""
+
+    targets: Tensor
+    """(N, K), what the trained network should see."""
+
+    draws: SuperMixDraws
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How masks are found; ``targets``, ``slope`` and ``mixed`` are computed on a device."""
+
+    teacher: Callable[[Tensor], Tensor]
+    config: SuperMixConfig
+
+    def found(self, images: Tensor, draws: SuperMixDraws, run: Run) -> Found:
+        """Let the masks of a batch go down, on the processor's lead.
+
+        Args:
+            images: normalised, (N, C, H, W).
+            draws: on their device.
+            run: calls what is computed there. Where that is traced, there are no more than four
+                sizes of batches, of the images that are not done.
+        """
+        config, sources = self.config, draws.sources.T
+        shape = (*sources.shape, config.mask_size, config.mask_size)
+        precision = torch.promote_types(images.dtype, torch.float32)
+        coarse = torch.zeros(shape, dtype=precision, device=images.device)
+        targets = run(self.targets, images, draws)
+        going = torch.arange(len(images), device=images.device)
+        open_ = torch.ones_like(going, dtype=torch.bool)
+        for step in range(config.steps):
+            count = len(going)
+            rows = going if run is at_once else filled_up(going, len(images))
+            answer = run(self.slope, coarse[rows], images, sources[rows], targets[rows])
+            gradient, loss, seen = (part[:count] for part in answer)
+            # What is seen now is what the last step led to; at first no step has been made.
+            if step:
+                open_ = open_ & ~seen
+            # To look waits for an accelerator, where it is after 1, 3, 7, 15, ... steps only: a few
+            # times, and at most about twice the steps that are needed are made.
+            if may_look(open_) or (step and step & (step + 1) == 0):
+                kept = open_.nonzero()[:, 0]
+                going, gradient, loss = going[kept], gradient[kept], loss[kept]
+                open_ = torch.ones_like(going, dtype=torch.bool)
+                if not len(going):
+                    break
+            smooth = smoothed(gradient, config.sigma)
+            slope = (gradient * smooth).sum(dim=(1, 2, 3))
+            length = (loss.abs() / (slope + 1e-10)).clamp(SHORTEST, LONGEST)
+            # Until it is looked who is done, those stay with the others and stand still.
+            move = length[:, None, None, None] * smooth
+            coarse[going] -= torch.where(open_[:, None, None, None], move, 0.0)
+        return Found(coarse, targets, draws)
+
+    def targets(self, images: Tensor, draws: SuperMixDraws) -> Tensor:
+        """Return how much the network should see of which class, (N, K)."""
+        with torch.no_grad():
+            seen = full_precision(self.teacher(images))
+        classes = seen.argmax(dim=1)[draws.sources.T]
+        return torch.zeros_like(seen).scatter_add_(1, classes, draws.weights.T.to(seen))
+
+    def slope(
+        self, coarse: Tensor, images: Tensor, sources: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss's gradient to masks, the loss, and whether all sources are seen.
+
+        Args:
+            coarse: of M mixtures, (M, S, w, w).
+            images: the batch.
+            sources: int64 (M, S), places in it.
+            targets: (M, K).
+        """
+        size = image_size(images)
         with torch.enable_grad():
-            variables = coarse[going].requires_grad_()
+            variables = coarse.detach().requires_grad_()
             masks = enlarged_masks(variables, size)
-            logits = full_precision(
-                teacher((masks[:, :, None] * images[sources[going]]).sum(dim=1))
-            )
+            logits = full_precision(self.teacher((masks[:, :, None] * images[sources]).sum(dim=1)))
             rough = (masks * (masks - 1)).abs().mean(dim=(1, 2, 3))
-            loss = divergence(logits, targets[going]) + config.sparsity * rough
+            loss = divergence(logits, targets) + self.config.sparsity * rough
             (gradient,) = torch.autograd.grad(loss.sum(), variables)
-        # What is seen now is what the last step led to; at first no step has been made.
-        if step:
-            open_ = open_ & ~sees(logits.detach(), targets[going])
-        loss = loss.detach()
-        # To look waits for an accelerator, where it is after 1, 3, 7, 15, ... steps only: a few
-        # times, and at most about twice the steps that are needed are made.
-        if may_look(open_) or (step and step & (step + 1) == 0):
-            kept = open_.nonzero()[:, 0]
-            going, gradient, loss = going[kept], gradient[kept], loss[kept]
-            open_ = torch.ones_like(going, dtype=torch.bool)
-            if not len(going):
-                break
-        smooth = smoothed(gradient, config.sigma)
-        slope = (gradient * smooth).sum(dim=(1, 2, 3))
-        length = (loss.abs() / (slope + 1e-10)).clamp(SHORTEST, LONGEST)
-        # Until it is looked who is done, those stay with the others and stand still.
-        move = length[:, None, None, None] * smooth
-        coarse[going] -= torch.where(open_[:, None, None, None], move, 0.0)
-    with torch.no_grad():
-        masks = enlarged_masks(coarse, size)
+        return gradient, loss.detach(), sees(logits.detach(), targets)
+
+    @torch.no_grad()
+    def mixed(self, images: Tensor, found: Found) -> SuperMixed:
+        """Return the mixtures by masks that were found, and what the network makes of them."""
+        sources = found.draws.sources.T
+        masks = enlarged_masks(found.coarse, image_size(images))
         mixed = (masks[:, :, None] * images[sources]).sum(dim=1).to(images.dtype)
-        logits = full_precision(teacher(mixed))
-    return SuperMixed(mixed, masks, logits, sees(logits, targets))
+        logits = full_precision(self.teacher(mixed))
+        return SuperMixed(mixed, masks, logits, sees(logits, found.targets))
+
+
+def filled_up(going: Tensor, n: int) -> Tensor:
+    """Return places with the last repeated, up to all, a half, a quarter or an eighth of ``n``.
+
+    Example:
+        >>> filled_up(torch.tensor([3, 7, 9]), 16)
+        tensor([3, 7, 9, 9])
+    """
+    sizes = [-(-n // part) for part in (8, 4, 2, 1)]
+    size = next(size for size in sizes if size >= len(going))
+    return going[torch.arange(size, device=going.device).clamp_max(len(going) - 1)]
 
 
 def enlarged_masks(coarse: Tensor, size: tuple[int, int]) -> Tensor:
@@ -263,7 +330,6 @@ class SuperMix(nn.Module):
     """
 
     config: SuperMixConfig
-    eager_because = "masks go down until a look says that they are done"
 
     def __init__(self, network: nn.Module, config: SuperMixConfig, setup: Setup) -> None:
         super().__init__()
@@ -273,6 +339,7 @@ class SuperMix(nn.Module):
         self.label_smoothing = setup.label_smoothing
         self.bce = setup.bce
         self.teacher = load_teacher(config.teacher, setup)
+        self.descent = Descent(self.teacher, config)
 
     def mix(self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None) -> Blend:
         """Mix every image; ``lam`` is the weight of its own class, the others share the rest."""
@@ -291,12 +358,22 @@ class SuperMix(nn.Module):
 
         With ``labels = "teacher"`` it is that of clean images and mixtures, ``top1`` of the clean.
         """
-        draws = draw_supermix(len(batch.images), self.config, self.rng)
-        draws = uploaded(draws, batch.images.device)
-        mixed = supermix(batch.images, draws, self.teacher, self.config)
+        return split_step(self, batch)
+
+    def draw(self, batch: Batch) -> SuperMixDraws:
+        """Draw who is mixed, and how much the network should see of whom."""
+        return draw_supermix(len(batch.images), self.config, self.rng)
+
+    def decide(self, batch: Batch, draws: SuperMixDraws, run: Run) -> Found:
+        """Let masks go down; now and then it is looked which are done."""
+        return self.descent.found(batch.images, uploaded(draws, batch.images.device), run)
+
+    def compute(self, batch: Batch, draws: Found) -> StepResult:
+        """Return the loss of one batch for masks that were found."""
+        mixed = self.descent.mixed(batch.images, draws)
         done = mixed.done.float().mean()
         if self.config.labels == "mixed":
-            blend = self._blend(mixed, draws)
+            blend = self._blend(mixed, draws.draws)
             logits = self.network(blend.images)
             loss = self._mixed_loss(logits, batch.labels, blend)
         else:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
+from torch.utils._pytree import tree_map_only
 
 from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
@@ -77,7 +78,7 @@ def compiled_step(
     settings: dict[str, Any] = {"mode": mode} if backend == "inductor" else {}
     limits = {"recompile_limit": VARIANTS} | _gradients_are_traced()
     traced: dict[str, Callable[..., Any]] = {}
-    given_up = False
+    given_up = on_cuda = False
 
     def run(part: Callable[..., Any], *arguments: Any) -> Any:
         nonlocal given_up
@@ -88,20 +89,23 @@ def compiled_step(
             traced[name] = torch.compile(
                 part, fullgraph=True, dynamic=False, backend=backend, **settings
             )
+        if on_cuda:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         try:
             with torch._dynamo.config.patch(limits):
-                return traced[name](*arguments)
+                found = traced[name](*arguments)
         except TorchDynamoException as error:
             if otherwise is None:
                 raise
             given_up = True
             otherwise(" ".join(str(error).split("\n\n")[0].split())[:200])
             return part(*arguments)
+        # What comes before the loss is needed after the next graph, which writes over it.
+        return _copied(found) if on_cuda and name != "compute" else found
 
     def step(batch: Batch) -> StepResult:
-        whole = len(batch.labels) == size
-        if whole and not given_up and batch.images.device.type == "cuda":
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        nonlocal on_cuda
+        whole, on_cuda = len(batch.labels) == size, batch.images.device.type == "cuda"
         return split_step(cast(SplitMethod, method), batch, run if whole else at_once)
 
     return step
@@ -116,6 +120,10 @@ def why_eager(method: object) -> str | None:
         return "it has no draw and compute to take apart"
     reason: str | None = getattr(method, "eager_because", None)
     return reason
+
+
+def _copied(found: Any) -> Any:
+    return tree_map_only(torch.Tensor, torch.Tensor.clone, found)
 
 
 def _gradients_are_traced() -> dict[str, Any]:

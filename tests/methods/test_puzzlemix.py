@@ -85,7 +85,7 @@ def test_costs_against_a_loop(side: int, blocks: int) -> None:
     images, saliency = batch(3, side)
     perm = torch.tensor([1, 2, 0])
     config = PuzzleMixConfig(beta=3.0, gamma=0.7, eta=0.3)
-    got = energies(images, saliency, perm, PuzzleMixDraws(0.3, blocks, perm), config)
+    got = energies(images, saliency, PuzzleMixDraws(0.3, blocks, perm), config)
     want = slow_energies(images, saliency, perm.tolist(), 0.3, blocks, config)
     for integers, exact in zip(got, want, strict=True):
         # Cut off to integers, after rounding in float32.

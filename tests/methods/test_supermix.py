@@ -15,6 +15,7 @@ from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
 from robustmix.methods import Setup, cross_entropy
 from robustmix.methods.supermix import (
+    Descent,
     SuperMix,
     SuperMixConfig,
     SuperMixDraws,
@@ -123,6 +124,20 @@ def test_most_mixtures_show_both_in_the_end() -> None:
     assert teacher.shown[0] == teacher.shown[1] == teacher.shown[-1] == 24
     assert teacher.shown[1:-1] == sorted(teacher.shown[1:-1], reverse=True)
     torch.testing.assert_close(many.logits, teacher(many.images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_traced_teacher_is_shown_batches_of_four_sizes() -> None:
+    """Mixtures that are not done are filled up to one of these, and come to the same."""
+    images, teacher, config = images_(24), Teacher(), SuperMixConfig(alpha=0.5)
+    draws = draw_supermix(24, config, np.random.default_rng(0))
+    want = supermix(images, draws, teacher, config)
+    assert set(teacher.shown) == {24, 6, 5, 4, 3}
+    teacher.shown.clear()
+    descent = Descent(teacher, config)
+    got = descent.mixed(images, descent.found(images, draws, lambda part, *given: part(*given)))
+    assert set(teacher.shown) == {24, 6, 3}
+    assert torch.equal(got.done, want.done)
+    torch.testing.assert_close(got.images, want.images, rtol=1e-4, atol=1e-4)
 
 
 def test_a_mixture_depends_on_its_sources_alone() -> None:

@@ -250,7 +250,7 @@ def test_puzzlemix_without_overflow_cuts_cheaper(path: Path) -> None:
         pixels = torch.from_numpy(case["img"]) * std + mean
         draws = puzzlemix_draws(case)
         saliency = torch.from_numpy(case["grad"])
-        costs = energies(pixels, saliency, draws.perm, draws, PuzzleMixConfig())
+        costs = energies(pixels, saliency, draws, PuzzleMixConfig())
         ours = cut_labels(costs)
         published = (2 - 2 * case["graphcut_masks"]).astype(int)
         past = (costs.unary.max(axis=(1, 2, 3)) * 100_000 >= 2**31).tolist()

@@ -76,8 +76,12 @@ SIZES: list[tuple[str, dict[str, Any], int]] = [
     ("resizemix", {"interpolation": "bilinear"}, 1),
     ("attentivemix", {}, 1),
     ("augmix", {}, 1),
+    ("co-mixup", {}, 2),
+    ("supermix", {}, 3),
+    ("puzzlemix", {"max_blocks": 2}, 2),
 ]
-"""Methods whose draws are of every size."""
+"""Methods whose draws are of every size, and their traces: of all parts, where there is more than
+one."""
 
 
 @pytest.mark.parametrize(("name", "options", "variants"), SIZES, ids=str)
