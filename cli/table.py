@@ -67,8 +67,9 @@ def table(
     A run folder's clean.top1 is a statistic of its epochs; all other numbers, and those of lone
     reports, are of the evaluated checkpoints.
     """
+    from robustmix.studies.layout import layout_of, refuse_misnamed
     from robustmix.studies.results import read_results
-    from robustmix.studies.tabulate import layout_of, printed_figures, refuse_misnamed, tabulate
+    from robustmix.studies.tabulate import printed_figures, tabulate
 
     chosen = format_of(format, out)
     found = read_results(places, statistic)

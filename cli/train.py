@@ -229,8 +229,9 @@ def _show_row(folders: list[Path]) -> None:
     """Show what several seeds come to: a study of one row."""
     from robustmix.launch import launched
     from robustmix.studies.formats.terminal import parts
+    from robustmix.studies.layout import layout_of
     from robustmix.studies.results import read_run
-    from robustmix.studies.tabulate import layout_of, tabulate
+    from robustmix.studies.tabulate import tabulate
 
     if launched().rank > 0:
         return

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from robustmix.errors import IncompatibleError, IntakeError
 from robustmix.studies.grid import StudyRun, study_runs
+from robustmix.studies.layout import Layout
 from robustmix.studies.measured import unmeasured
 from robustmix.studies.results import RECIPE_FILE, RunResult, read_run
 from robustmix.studies.run_state import evaluation_folder, read_state
 from robustmix.studies.study import Study
 from robustmix.studies.table import Table
-from robustmix.studies.tabulate import PUBLISHED_METHOD, Layout, printed_figures, tabulate
+from robustmix.studies.tabulate import PUBLISHED_METHOD, printed_figures, tabulate
 from robustmix.studies.told import other_statistics
 
 

@@ -13,10 +13,11 @@ from rich.cells import cell_len
 from robustmix.errors import UsageError
 from robustmix.studies.formats import FORMATS, render
 from robustmix.studies.formats.words import caption, folded
+from robustmix.studies.layout import Layout
 from robustmix.studies.results import RunResult
 from robustmix.studies.run_reports import Value
 from robustmix.studies.table import Table
-from robustmix.studies.tabulate import Layout, printed_figures, tabulate
+from robustmix.studies.tabulate import printed_figures, tabulate
 from tests.studies.runs import result
 
 COLUMNS = Layout(metrics=("clean.top1", "fgsm@paper-adautomix.error"))

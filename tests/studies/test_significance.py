@@ -8,10 +8,11 @@ import pytest
 from robustmix.comparison.compare import compare, compare_groups
 from robustmix.comparison.paths import parse_path
 from robustmix.report.report import SAMPLES_FILE
+from robustmix.studies.layout import Layout
 from robustmix.studies.results import RunResult, read_report_alone
 from robustmix.studies.significance import with_significance
 from robustmix.studies.table import Table
-from robustmix.studies.tabulate import Layout, tabulate
+from robustmix.studies.tabulate import tabulate
 from tests.comparison.reports import base, damaged, report_of, saved, sibling
 
 METRICS = ("clean.top1", "fgsm.robust_acc")

@@ -10,9 +10,10 @@ import pytest
 from robustmix.report.text import plain
 from robustmix.studies.curves import curves_of
 from robustmix.studies.formats import render
+from robustmix.studies.layout import Layout, layout_of
 from robustmix.studies.published import find_published
 from robustmix.studies.results import read_results
-from robustmix.studies.tabulate import Layout, layout_of, printed_figures, tabulate
+from robustmix.studies.tabulate import printed_figures, tabulate
 from tests.pages.test_page import Page
 from tests.pages.webdriver import Browser, browser, needs_browser
 from tests.studies.runs import add_report, make_run, result

@@ -5,18 +5,12 @@ from dataclasses import replace
 import pytest
 
 from robustmix.errors import UsageError
+from robustmix.studies.layout import Layout, layout_of, refuse_misnamed
 from robustmix.studies.published import Published
 from robustmix.studies.results import RunResult
 from robustmix.studies.run_reports import Value
 from robustmix.studies.table import Cell, Table
-from robustmix.studies.tabulate import (
-    FigureOf,
-    Layout,
-    layout_of,
-    printed_figures,
-    refuse_misnamed,
-    tabulate,
-)
+from robustmix.studies.tabulate import FigureOf, printed_figures, tabulate
 from tests.studies.runs import result
 
 TWO = Layout(metrics=("clean.top1", "fgsm.error"))
