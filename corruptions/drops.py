@@ -7,15 +7,13 @@ histogram equalisation give.
 import functools
 
 import numpy as np
-import scipy.ndimage
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustmix.corruptions import drops_on_cpu
+from robustmix.corruptions.drops_on_cpu import TAN_22
 from robustmix.corruptions.filters import pad
-
-TAN_22 = 13573
-"""tan 22.5 degrees in units of 2^-15; tan 67.5 degrees is this plus two units of 1."""
 
 FIXED = 1 << 16
 STRAIGHT, DIAGONAL, KNIGHT = FIXED, round(1.4 * FIXED), round(2.1969 * FIXED)
@@ -33,6 +31,8 @@ def edges(levels: Tensor, *, low: int, high: int) -> Tensor:
         low: threshold that an edge must exceed.
         high: threshold that it must exceed somewhere.
     """
+    if levels.device.type == "cpu":
+        return torch.from_numpy(drops_on_cpu.edges(levels.numpy().astype(np.uint8), low, high))
     # No number exceeds 2^27: gradients are at most 4 x 255.
     padded = pad(pad(levels.to(torch.int32), 1, "edge", dim=1), 1, "edge", dim=2)
     smooth = padded[:, :-2] + padded[:, 2:] + 2 * padded[:, 1:-1]
@@ -78,12 +78,7 @@ def touching(weak: Tensor, strong: Tensor) -> Tensor:
     Pixels that touch at a side or a corner are of one piece.
     """
     if weak.device.type == "cpu":
-        within = np.zeros((3, 3, 3), bool)
-        within[1] = True  # neighbours are of the same image
-        pieces, count = scipy.ndimage.label(weak.numpy(), within)
-        kept = np.zeros(count + 1, bool)
-        kept[pieces[strong.numpy()]] = True
-        return torch.from_numpy(kept[pieces])
+        return torch.from_numpy(drops_on_cpu.touching(weak.numpy(), strong.numpy()))
     found = strong
     while True:
         grown = found
@@ -105,6 +100,9 @@ def nearest_edge(found: Tensor, farthest: int) -> Tensor:
         found: bool (N, H, W).
         farthest: in pixels, at least 1.
     """
+    if found.device.type == "cpu" and farthest <= drops_on_cpu.FARTHEST:
+        known = chamfer_lengths(farthest)
+        return torch.from_numpy(drops_on_cpu.nearest_edge(found.numpy(), known))
     n, height, width = found.shape
     places = torch.arange(width, dtype=torch.int32, device=found.device)
     far = width + farthest
@@ -113,8 +111,6 @@ def nearest_edge(found: Tensor, farthest: int) -> Tensor:
     beside = torch.minimum(places - left, right - places).clamp_max_(farthest)
     # Of a row's edges the nearest along the row is the nearest of all.
     rows = torch.nn.functional.pad(beside, (0, 0, farthest, farthest), value=farthest)
-    if found.device.type == "cpu" and farthest <= FARTHEST_BYTES:
-        return _by_bytes(rows, farthest)
     best = torch.full_like(beside, farthest * STRAIGHT)
     for away, lengths in enumerate(_lengths(farthest, found.device)):
         up, down = (rows[:, i : i + height] for i in (farthest - away, farthest + away))
@@ -123,43 +119,19 @@ def nearest_edge(found: Tensor, farthest: int) -> Tensor:
     return best
 
 
-FARTHEST_BYTES = 20
-"""Up to here there are fewer than 256 different lengths."""
-
-
-def _by_bytes(rows: Tensor, farthest: int) -> Tensor:
-    """Return the same from distances along rows, with ``farthest`` rows more above and below.
-
-    Lengths are told apart by their rank, a byte: one table look-up of bytes is very fast.
-    """
-    columns = rows.to(torch.uint8).numpy()
-    height = columns.shape[1] - 2 * farthest
-    lengths, ranks = _ranks(farthest)
-    best = np.full((len(columns), height, columns.shape[2]), len(lengths) - 1, np.uint8)
-    for away, rank in enumerate(ranks):
-        up, down = (columns[:, i : i + height] for i in (farthest - away, farthest + away))
-        length = np.minimum(up, down).tobytes().translate(rank)
-        np.minimum(best, np.frombuffer(length, np.uint8).reshape(best.shape), out=best)
-        if lengths[best.max()] <= (away + 1) * STRAIGHT:
-            break  # no row farther away has a shorter way
-    return torch.from_numpy(lengths[best])
-
-
 @functools.lru_cache(maxsize=4)
-def _ranks(farthest: int) -> tuple[NDArray[np.int32], tuple[bytes, ...]]:
-    """Return all lengths in rising order, and for each number of rows the ranks of its lengths."""
-    table = torch.stack(_lengths(farthest, torch.device("cpu"))).numpy()
-    lengths = np.unique(table)
-    ranks = np.searchsorted(lengths, table).astype(np.uint8)
-    return lengths, tuple(row.tobytes().ljust(256, b"\0") for row in ranks)
+def chamfer_lengths(farthest: int) -> NDArray[np.int32]:
+    """Return the lengths of the ways over so many rows and columns, times 2^16.
+
+    Those of (farthest, farthest + 1): fewer than ``farthest`` rows, and up to as many columns.
+    """
+    table = [[_length(max(a, b), min(a, b)) for b in range(farthest + 1)] for a in range(farthest)]
+    return np.minimum(np.array(table, np.int32), farthest * STRAIGHT)
 
 
 @functools.lru_cache(maxsize=4)
 def _lengths(farthest: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Return, for each number of rows, the lengths of the ways over 0 to ``farthest`` columns."""
-    table = [[_length(max(a, b), min(a, b)) for b in range(farthest + 1)] for a in range(farthest)]
-    lengths = torch.tensor(table, dtype=torch.int32).clamp_max_(farthest * STRAIGHT)
-    return lengths.to(device).unbind(0)
+    return torch.from_numpy(chamfer_lengths(farthest)).to(device).unbind(0)
 
 
 def _length(longer: int, shorter: int) -> int:
@@ -175,6 +147,8 @@ def equalised(levels: Tensor) -> Tensor:
     Args:
         levels: int64 (N, H, W), 0 to 255; an image of one level stays as it is.
     """
+    if levels.device.type == "cpu":
+        return torch.from_numpy(drops_on_cpu.equalised(levels.numpy())).to(torch.int64)
     flat = levels.flatten(1)
     counts = torch.zeros(len(flat), 256, dtype=torch.int64, device=levels.device)
     counts.scatter_add_(1, flat, torch.ones_like(flat))
@@ -190,6 +164,8 @@ def equalised(levels: Tensor) -> Tensor:
 
 def correlated(maps: Tensor, kernel: tuple[tuple[int, ...], ...]) -> Tensor:
     """Correlate maps (N, H, W) of whole numbers with a 3x3 kernel of such; borders mirror."""
+    if maps.device.type == "cpu":
+        return torch.from_numpy(drops_on_cpu.correlated(maps.numpy(), kernel))
     height, width = maps.shape[1:]
     padded = pad(pad(maps, 1, "mirror", dim=1), 1, "mirror", dim=2)
     total = torch.zeros_like(maps)
@@ -202,6 +178,8 @@ def correlated(maps: Tensor, kernel: tuple[tuple[int, ...], ...]) -> Tensor:
 
 def box_sum(maps: Tensor) -> Tensor:
     """Return the sums of 3x3 pixels of maps (N, H, W) of whole numbers; borders mirror."""
+    if maps.device.type == "cpu":
+        return torch.from_numpy(drops_on_cpu.box_sum(maps.numpy()))
     wide = pad(maps, 1, "mirror", dim=2)
     rows = (wide[..., :-2] + wide[..., 1:-1]).add_(wide[..., 2:])
     tall = pad(rows, 1, "mirror", dim=1)

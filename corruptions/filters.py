@@ -143,7 +143,36 @@ def gaussian_nearly(
     down, across = (_blur_matrix(side, sigma, truncate, border) for side in (height, width))
     # Each of two passes adds up to ``longest`` products in one order, and 2 reach in the other.
     error = 2 * (longest + 2 * reach + 8) * 2.0**-52
-    return down @ images.to(torch.float64) @ across.T, error
+    sharp = images.to(torch.float64)
+    if longest < max(4 * reach, SMALLEST_BANDED):
+        return down @ sharp @ across.T, error
+    return _by_bands(sharp, down, across, reach), error
+
+
+SMALLEST_BANDED = 128
+"""Shortest axis, in pixels, for which the zeros of a blur's matrix are worth leaving out."""
+
+
+def _by_bands(images: Tensor, down: Tensor, across: Tensor, reach: int) -> Tensor:
+    """Return ``down @ images @ across.T`` where the matrices' bands are ``reach`` wide."""
+    height, width = images.shape[-2:]
+    planes = images.reshape(-1, height, width)
+    halfway, blurred = torch.empty_like(planes), torch.empty_like(planes)
+    for plane, into in zip(planes, halfway, strict=True):
+        for rows, near in _bands(height, reach):
+            torch.mm(down[rows, near], plane[near], out=into[rows])
+    lines, into = halfway.view(-1, width), blurred.view(-1, width)
+    for columns, near in _bands(width, reach):
+        torch.mm(lines[:, near], across[columns, near].T, out=into[:, columns])
+    return blurred.view(images.shape)
+
+
+@functools.lru_cache(maxsize=16)
+def _bands(size: int, reach: int) -> list[tuple[slice, slice]]:
+    """Divide an axis into bands; beside each stands what a filter of this reach makes it of."""
+    step = 2 * reach + 8
+    bands = [slice(start, min(start + step, size)) for start in range(0, size, step)]
+    return [(b, slice(max(b.start - reach, 0), min(b.stop + reach, size))) for b in bands]
 
 
 @functools.lru_cache(maxsize=16)

@@ -3,11 +3,22 @@
 import functools
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from robustmix.corruptions import drops_on_cpu
 from robustmix.corruptions.corruption import Corruption, Severities
-from robustmix.corruptions.drops import FIXED, box_sum, correlated, edges, equalised, nearest_edge
+from robustmix.corruptions.drops import (
+    FIXED,
+    box_sum,
+    chamfer_lengths,
+    correlated,
+    edges,
+    equalised,
+    nearest_edge,
+)
 from robustmix.corruptions.filters import gaussian_filter, gaussian_nearly
 from robustmix.corruptions.names import Profile
 from robustmix.corruptions.pixels import to_grey_levels_
@@ -69,6 +80,9 @@ LEAST_MUD = 0.8
 FARTHEST = 20
 """Distances from a drop's rim are cut off here, in pixels."""
 
+LOW, HIGH = 50, 150
+"""Thresholds of an edge's gradient, in grey levels."""
+
 RELIEF = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 """The kernel that makes drops look lit from a corner."""
 
@@ -92,8 +106,10 @@ def water(liquid: Tensor, strength: float) -> Tensor:
         liquid: float64 (N, H, W), 0 where it is dry.
         strength: opacity at an image's wettest pixel.
     """
+    if liquid.device.type == "cpu":
+        return torch.from_numpy(_water_on_cpu(liquid.numpy(), strength))
     layer = (255 * liquid).to(torch.int32).bitwise_and_(255)
-    distance = nearest_edge(edges(layer, low=50, high=150), FARTHEST)
+    distance = nearest_edge(edges(layer, low=LOW, high=HIGH), FARTHEST)
     # The distances' fractional bits go with the mean's divisor: a power of two changes no digit.
     near = (box_sum(distance).double() * (1 / 9 / FIXED)).to(torch.int64)
     lit = correlated(equalised(near).to(torch.int32), RELIEF).clamp_(0, 255)
@@ -101,9 +117,23 @@ def water(liquid: Tensor, strength: float) -> Tensor:
     amount = smooth.mul_(layer).to(torch.float32)
     most = amount.amax(dim=(1, 2), keepdim=True)
     # A layer without any drop is left dry; the benchmark divides by zero there.
-    return (
-        torch.where(most > 0, amount / most.clamp_min(1e-30), torch.zeros_like(amount)) * strength
-    )
+    return amount / most.clamp_min(1e-30) * strength
+
+
+def _water_on_cpu(liquid: NDArray[np.float64], strength: float) -> NDArray[np.float32]:
+    """Return the same, from the same steps in NumPy."""
+    layer = (255 * liquid).astype(np.int32).astype(np.uint8)
+    lengths = chamfer_lengths(FARTHEST)
+    distance = drops_on_cpu.nearest_edge(drops_on_cpu.edges(layer, LOW, HIGH), lengths)
+    near = (drops_on_cpu.box_sum(distance) * (1 / 9 / FIXED)).astype(np.int64)
+    lit = drops_on_cpu.correlated(drops_on_cpu.equalised(near), RELIEF)
+    np.minimum(np.maximum(lit, 0, out=lit), 255, out=lit)
+    smooth = np.rint(drops_on_cpu.box_sum(lit) * (1 / 9))
+    smooth *= layer
+    amount: NDArray[np.float32] = smooth.astype(np.float32)
+    amount /= np.maximum(amount.max(axis=(1, 2), keepdims=True), np.float32(1e-30))
+    amount *= strength
+    return amount
 
 
 def apply(images: Tensor, draws: Spatter, severity: int, profile: Profile) -> Tensor:
@@ -125,11 +155,15 @@ def apply(images: Tensor, draws: Spatter, severity: int, profile: Profile) -> Te
     noise = splash.mean + splash.deviation * draws.noise
     liquid = _smoothed(noise, splash)
     liquid = torch.where(liquid < splash.threshold, 0.0, liquid)
-    x = images.to(torch.float32).div_(255)
     colour = _colour(splash.mud, images.device)
     if not splash.mud:
         amount = water(liquid, splash.strength).unsqueeze(1)
-        return to_grey_levels_(x.add_((amount * colour).to(torch.float32)))
+        if images.device.type == "cpu":
+            x = np.divide(images.numpy(), np.float32(255))
+            x += np.multiply(amount.numpy(), colour.numpy(), dtype=np.float64).astype(np.float32)
+            return to_grey_levels_(torch.from_numpy(x))
+        return to_grey_levels_((amount * colour).to(torch.float32).add_(_unit(images)))
+    x = _unit(images)
     cover = gaussian_filter((liquid > splash.threshold).to(torch.float64), splash.strength)
     cover = torch.where(cover < LEAST_MUD, 0.0, cover).unsqueeze(1)
     return to_grey_levels_((x * (1 - cover)).add_(cover * colour))
@@ -138,14 +172,20 @@ def apply(images: Tensor, draws: Spatter, severity: int, profile: Profile) -> Te
 def _smoothed(noise: Tensor, splash: Splash) -> Tensor:
     """Return the smoothed noise, or a fast one of the same grey levels and the same dry places."""
     nearly = gaussian_nearly(noise, splash.sigma)
-    if nearly is not None:
+    if nearly is not None:  # on a CPU
         smooth, error = nearly
-        error *= float(noise.abs().amax())
-        low, high = (((smooth + sign * error) * 255).to(torch.int32) for sign in (-1, 1))
-        unsure = (low != high) | ((smooth - splash.threshold).abs() <= error)
-        if not bool(unsure.any()):
+        error *= float(np.abs(noise.numpy()).max())
+        values = smooth.numpy()
+        low, high = (((values + by) * 255).astype(np.int32) for by in (-error, error))
+        unsure = np.abs(values - splash.threshold) <= error
+        unsure |= low != high
+        if not unsure.any():
             return smooth
     return gaussian_filter(noise, splash.sigma)
+
+
+def _unit(images: Tensor) -> Tensor:
+    return images.to(torch.float32).div_(255)
 
 
 @functools.lru_cache(maxsize=8)

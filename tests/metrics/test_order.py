@@ -5,7 +5,7 @@ import pytest
 
 from robustmix.metrics import temperature
 from robustmix.metrics.binned import rising_order
-from robustmix.metrics.scores import FloatArray
+from robustmix.metrics.scores import FloatArray, IntArray
 from robustmix.metrics.temperature import fit_temperature, two_fold_temperature
 
 rng = np.random.default_rng(0)
@@ -30,9 +30,9 @@ def test_equal_values_keep_their_order(values: FloatArray) -> None:
 def test_folds_are_fitted_once_and_again_for_other_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def counted(*which: FloatArray) -> temperature.Temperature:
-        calls.append(which)
-        return fit_temperature(*which)
+    def counted(logits: FloatArray, labels: IntArray) -> temperature.Temperature:
+        calls.append(logits)
+        return fit_temperature(logits, labels)
 
     monkeypatch.setattr(temperature, "fit_temperature", counted)
     ids = [str(i) for i in range(40)]
