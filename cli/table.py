@@ -50,12 +50,12 @@ def table(
         bool, typer.Option("--published", help="Show what papers print of the same runs.")
     ] = False,
     statistic: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Which epochs a run's clean.top1 is of: median-last10, median-last5, "
-            "best-last10 or last."
+            "best-last10 or last [default: median-last10]."
         ),
-    ] = "median-last10",
+    ] = None,
     significance: Annotated[
         bool,
         typer.Option("--significance", help="Mark figures that no test tells from the best."),
@@ -68,18 +68,25 @@ def table(
     reports, are of the evaluated checkpoints.
     """
     from robustmix.studies.layout import layout_of, refuse_misnamed
-    from robustmix.studies.results import read_results
+    from robustmix.studies.results import DEFAULT_STATISTIC, read_results
     from robustmix.studies.tabulate import printed_figures, tabulate
 
     chosen = format_of(format, out)
-    found = read_results(places, statistic)
+    used = DEFAULT_STATISTIC if statistic is None else statistic
+    found = read_results(places, used)
+    if statistic is not None and not any(result.statistic for result in found.results):
+        raise UsageError(
+            "--statistic is of the epochs of run folders, of which there are none",
+            "leave it out: the clean.top1 of a report is that of its checkpoint",
+            code="E-UNUSED-OPTION",
+        )
     layout = layout_of(found.results, rows=split_names([rows]), columns=split_names(columns or []))
     refuse_misnamed(found.results, layout)
     made = tabulate(
         found.results,
         layout,
         title=title,
-        statistic=statistic,
+        statistic=used,
         figure_of=printed_figures() if published else None,
         sort=sort,
         notes=found.notes,

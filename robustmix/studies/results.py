@@ -267,6 +267,7 @@ def read_results(places: Sequence[Path | str], statistic: str = DEFAULT_STATISTI
         IntakeError: a place is not there or holds neither; one that is named is damaged.
         IncompatibleError: a report that is named is of a newer version.
     """
+    find_statistic(statistic)
     results, notes = [], []
     for place in map(Path, places):
         found = list(_places_in(place))

@@ -54,14 +54,17 @@ def with_significance(table: Table, *, alpha: float = ALPHA, watch: Watch = unwa
         replace(row, cells=tuple(_marked(table, i, j, places, adjusted, alpha) for j in _of(row)))
         for i, row in enumerate(table.rows)
     ]
-    said = ""
-    if known:
-        said = (
-            f"no difference to the best of the column is shown (paired by image, Holm over "
-            f"{len(known)} tests, alpha {alpha:g})"
-        )
-        if any(column.metric == CLEAN for column in table.columns):
-            said += "; of clean.top1 the evaluated checkpoints are tested"
+    if not known:
+        told = (test.why for test in tests if test.why)
+        why = next(told, "no column has a best and another figure")
+        note = f"no difference to a best figure could be tested: {why}"
+        return replace(table, rows=tuple(rows), notes=(*table.notes, note))
+    said = (
+        f"no difference to the best of the column is shown (paired by image, Holm over "
+        f"{len(known)} tests, alpha {alpha:g})"
+    )
+    if any(column.metric == CLEAN for column in table.columns):
+        said += "; of clean.top1 the evaluated checkpoints are tested"
     return replace(table, rows=tuple(rows), tested=said)
 
 

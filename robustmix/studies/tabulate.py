@@ -28,7 +28,8 @@ PUBLISHED_METHOD = "published"
 """Label that says what a published table calls the method: ``automix[grids]``; empty for nothing.
 It is needed where rows differ in more than such tables do."""
 
-MOST_ROWS = 10_000
+MOST_CELLS = 100_000
+"""Of a table; a label that is another in each run would make rows times columns of them."""
 
 
 def tabulate(
@@ -63,8 +64,13 @@ def tabulate(
     """
     rows, places = _groups(results, layout.rows), _groups(results, layout.across)
     _check_cells(results, layout)
-    if len(rows) * len(places) * len(layout.metrics) > MOST_ROWS * 10:
-        raise UsageError("the table would have too many cells", "choose other rows or columns")
+    cells = len(rows) * len(places) * len(layout.metrics)
+    if cells > MOST_CELLS:
+        raise UsageError(
+            f"the table would have {cells} cells, at most {MOST_CELLS} are made",
+            "choose other rows or columns",
+            code="E-TABLE",
+        )
     alone = len(layout.metrics) == 1
     columns = [
         _column(place, path, results, alone=alone) for place in places for path in layout.metrics

@@ -122,6 +122,18 @@ def test_figures_that_no_test_tells_from_the_best_are_marked(
     assert {row["not_tested_apart"] for row in read(capsys.readouterr().out).values()} == {""}
 
 
+def test_a_statistic_of_epochs_wants_runs_that_have_some(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = folder / "mixup-0" / "eval" / "last"
+    assert table(report, "--columns", "clean.top1") == 0
+    assert "last ten epochs" not in capsys.readouterr().out
+    assert table(report, "--statistic", "last") == 2
+    assert "error[E-UNUSED-OPTION]: --statistic is of the epochs" in capsys.readouterr().err
+    assert table(report, "--statistic", "mean") == 2
+    assert "unknown statistic" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "told", "code"),
     [

@@ -90,6 +90,9 @@ def test_what_cannot_be_tested_says_why_and_is_not_marked(place: Path, tmp_path:
     assert best.tied is None
     assert best.tested == "not tested: a report came without its per-sample record"
     assert table.tested == ""
+    assert table.notes[-1].endswith("tested: a report came without its per-sample record")
+    alone = with_tests(run(place, "base", "base"))
+    assert alone.notes[-1].endswith("tested: no column has a best and another figure")
 
 
 def test_a_reduced_run_is_not_tested_against_a_whole_one(place: Path) -> None:

@@ -289,3 +289,9 @@ def test_a_column_of_what_was_measured_otherwise_says_so() -> None:
     unlike = tabulate([run("a", "8/255"), run("b", "4/255")], TWO)
     assert unlike.notes == ("fgsm.error was not measured alike: eps is 8/255 and 4/255 (a-0, b-0)",)
     assert tabulate([run("a", "8/255"), run("b", "8/255")], TWO).notes == ()
+
+
+def test_a_table_of_every_run_by_every_run_is_refused() -> None:
+    runs = [result(str(n), 0) for n in range(400)]
+    with pytest.raises(UsageError, match="would have 160000 cells"):
+        tabulate(runs, Layout(rows=("method",), across=("run",)))
