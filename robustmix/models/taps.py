@@ -278,16 +278,19 @@ def _swin_pass(network: nn.Module, images: Tensor, stages: Sequence[int]) -> lis
     layer norm of the result, whose weights get no gradient: they stay 1 and 0. The last stage ends
     in the network's own norm.
     """
-    swin = cast(_Timm, network)
-    last = len([*network.get_submodule("layers").children()]) - 1
-    names = [f"layers.{i + 1}.downsample" if i < last else "norm" for i in stages]
-    with _outputs_of([network.get_submodule(name) for name in names]) as seen:
-        pooled = swin.forward_head(swin.forward_features(images), pre_logits=True)
-    assert len(seen) == len(stages)
-    maps = [
-        x if i == last else F.layer_norm(x, x.shape[3:]) for i, x in zip(stages, seen, strict=True)
-    ]
-    return [Features(x.permute(0, 3, 1, 2).contiguous(), pooled) for x in maps]
+    # Stage by stage as timm runs them, not by hooks, which cannot be traced.
+    layers = [*network.get_submodule("layers").children()]
+    maps: list[Tensor] = []
+    x: Tensor = network.get_submodule("patch_embed")(images)
+    for number, layer in enumerate(layers):
+        x = layer.get_submodule("downsample")(x)
+        if number:
+            maps.append(F.layer_norm(x, x.shape[3:]) if number - 1 in stages else x)
+        x = layer.get_submodule("blocks")(x)
+    x = network.get_submodule("norm")(x)
+    maps.append(x)
+    pooled = cast(_Timm, network).forward_head(x, pre_logits=True)
+    return [Features(maps[i].permute(0, 3, 1, 2).contiguous(), pooled) for i in stages]
 
 
 @contextmanager

@@ -3,12 +3,16 @@
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
+from robustmix.methods import Setup
 from robustmix.methods.generators.adaptive_mask import AdaptiveMask
+from robustmix.methods.registry import build_method
 from robustmix.training.compiled import compiled_step, why_eager
 from tests.methods.test_every_method import built, digits
 from tests.training.compiled_steps import (
@@ -122,6 +126,35 @@ def test_networks_of_timm_are_mixed_inside_in_a_trace(name: str, arch: str, most
         want = made(eager, eager.training_step, batch, number)
         assert_same(made(traced, step, batch, number), want)
     assert 2 <= counter.frame_count <= most
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+def test_a_swin_transformer_is_tapped_in_a_trace() -> None:
+    torch._dynamo.reset()
+    batch = digits()
+    setup: dict[str, Any] = {"input_size": (3, 32, 32), "num_classes": 10}
+
+    def method() -> Any:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            sizes: dict[str, Any] = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2)}
+            network = SwinTransformer(
+                img_size=32,
+                patch_size=2,
+                window_size=4,
+                num_classes=10,
+                drop_path_rate=0.0,
+                **sizes,
+            )
+        return build_method("automix", network, {}, Setup(rng=np.random.default_rng(0), **setup))
+
+    eager, traced = method(), method()
+    step = compiled_step(traced, len(batch.labels), "", backend=CompileCounter())
+    assert step is not None
+    for number in range(2):
+        want = made(eager, eager.training_step, batch, number)
+        assert_same(made(traced, step, batch, number), want)
     torch._dynamo.reset()
 
 
