@@ -73,5 +73,21 @@ def _result(study: Study, run: StudyRun, folder: Path) -> RunResult:
     except (IntakeError, IncompatibleError) as error:
         return replace(absent, why=error.message)
     why = state.failure.error if state.failure is not None else found.why
+    if asked is not None and asked.limit is not None:
+        found = _with_numbers_of_parts(found, study.table.columns)
     cuts = tuple(dict.fromkeys((*run.reduced, *found.reduced)))
     return replace(found, labels=labels, reduced=cuts, why=why)
+
+
+def _with_numbers_of_parts(found: RunResult, columns: Sequence[str]) -> RunResult:
+    """Let a column show the number of a part of the images where a reduced study has that alone.
+
+    Reports name means over fewer images otherwise (``acc_mean_all19_subset``), so that nobody takes
+    one for the other; here the table says that it is reduced.
+    """
+    parts = {
+        column: value
+        for column in columns
+        if found.find(column) is None and (value := found.find(f"{column}_subset")) is not None
+    }
+    return replace(found, values={**found.values, **parts})

@@ -8,8 +8,11 @@ import pytest
 
 from robustmix.cli.app import run
 from robustmix.studies.grid import study_runs
+from robustmix.studies.results import RunResult
+from robustmix.studies.run_reports import Value
 from robustmix.studies.run_state import LOGS, Failure, evaluation_folder, write_failure
 from robustmix.studies.study import Study, packaged_studies, read_study
+from robustmix.studies.study_results import _with_numbers_of_parts
 from robustmix.training.recipe import write_recipe
 
 SMALL = """
@@ -255,3 +258,14 @@ def test_data_that_are_not_here_leave_a_cell_empty_and_the_others_done(
     cells = json.loads(capsys.readouterr().out)["rows"][0]["cells"]
     assert [cell["mean"] for cell in cells] == [0.5, None]
     assert "cifar100 is not in" in json.dumps(cells[1])
+
+
+def test_a_reduced_study_shows_the_numbers_of_parts() -> None:
+    part = Value(value=0.25, unit="fraction", direction="higher")
+    whole = Value(value=0.5, unit="fraction", direction="higher")
+    found = RunResult(
+        labels={}, values={"corruption.acc_mean_all19_subset": part, "fgsm.robust_acc": whole}
+    )
+    columns = ("corruption.acc_mean_all19", "fgsm.robust_acc", "occlusion.auc")
+    shown = _with_numbers_of_parts(found, columns)
+    assert [shown.find(column) for column in columns] == [part, whole, None]
