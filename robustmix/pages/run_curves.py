@@ -172,17 +172,20 @@ def _bins(part: SuitePart) -> Curve:
 def together(curves: Sequence[Curve]) -> Curve:
     """Make one curve of those of several runs: the mean, and from the lowest to the highest.
 
-    Bins are pooled by their images. Runs that have other places than the first are left out.
+    Bins are pooled by their images. Of curves with other places those count that most runs have, of
+    as many the longest: a run that is not done yet does not hide one that is.
     """
-    first = curves[0]
-    if first.n:
-        return _pooled([one for one in curves if len(one.n) == len(first.n)])
-    alike = [one for one in curves if list(one.x) == list(first.x)]
-    if len(alike) == 1:
-        return first
-    columns = list(zip(*(one.y for one in alike), strict=True))
+    if curves[0].n:
+        return _pooled([one for one in curves if len(one.n) == len(curves[0].n)])
+    alike: dict[tuple[float, ...], list[Curve]] = {}
+    for one in curves:
+        alike.setdefault(tuple(one.x), []).append(one)
+    x, chosen = max(alike.items(), key=lambda item: (len(item[1]), len(item[0])))
+    if len(chosen) == 1:
+        return chosen[0]
+    columns = list(zip(*(one.y for one in chosen), strict=True))
     mean = [math.fsum(column) / len(column) for column in columns]
-    return Curve(first.x, mean, [min(c) for c in columns], [max(c) for c in columns])
+    return Curve(x, mean, [min(c) for c in columns], [max(c) for c in columns])
 
 
 def _pooled(curves: Sequence[Curve]) -> Curve:
@@ -373,8 +376,11 @@ def _in_words(rows: Sequence[RowCurves], key: CurveKey) -> str:
         said.append(f"{plain(row.label, NAME_LENGTH)}{where} {_told(curve)}")
     more = f"; and {len(rows) - SAID} more" if len(rows) > SAID else ""
     notes = [_BINS] if key.kind == "reliability" else []
-    if any(len(row.runs) > 1 for row in rows):
+    counts = [sum(key in run for run in row.runs) for row in rows]
+    if max(counts, default=0) > 1:
         notes += [_POOLED if key.kind == "reliability" else _BANDS]
+    if key.kind not in ("epochs", "reliability") and 1 in counts:
+        notes.append(_ONE)
     if key.kind == "epochs" and _cut([run[key] for row in rows for run in row.runs if key in run]):
         notes.append("The first epochs may lie below the picture.")
     if key.kind == "epochs" and any(row.published for row in rows):
@@ -383,6 +389,7 @@ def _in_words(rows: Sequence[RowCurves], key: CurveKey) -> str:
 
 
 _BANDS = "Lines are means over runs, bands go from the lowest to the highest."
+_ONE = "Of one run the band is its 95 % interval."
 _POOLED = "The images of a row's runs are taken together."
 _BINS = f"Hollow: bins of fewer than {FEW} images."
 

@@ -105,8 +105,11 @@ def test_seeds_become_a_mean_and_a_range() -> None:
     assert (found.low, found.high) == ([0.2, 0.5], [0.9, 0.7])
     one = Curve((1, 2), (0.5, 0.6), (0.4, 0.5), (0.6, 0.7))
     assert together([one]) == one
-    # A run with other places has no part in the mean.
-    assert together([one, curve(0.1, x=(3,))]) == one
+    # What most runs have counts; of as many the longest, whichever comes first.
+    others = [curve(0.1, x=(3,)), curve(0.2, x=(3,))]
+    assert together([one, *others]).y == pytest.approx([0.15])
+    short = curve(0.1, x=(1,))
+    assert together([short, one]) == together([one, short]) == one
 
 
 def test_bins_are_pooled_by_their_images() -> None:
