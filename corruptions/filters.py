@@ -138,19 +138,24 @@ def gaussian_nearly(
     """
     height, width = images.shape[-2:]
     reach, longest = len(gaussian_taps(sigma, truncate)) - 1, max(height, width)
-    if images.device.type != "cpu" or longest > min(32 * reach, LARGEST_MATRIX):
+    if images.device.type != "cpu" or longest > LARGEST_MATRIX:
+        return None
+    by_bands = longest >= max(4 * reach, SMALLEST_BANDED)
+    if reach < (LEAST_REACH if by_bands else longest / 32):
         return None
     down, across = (_blur_matrix(side, sigma, truncate, border) for side in (height, width))
     # Each of two passes adds up to ``longest`` products in one order, and 2 reach in the other.
     error = 2 * (longest + 2 * reach + 8) * 2.0**-52
     sharp = images.to(torch.float64)
-    if longest < max(4 * reach, SMALLEST_BANDED):
-        return down @ sharp @ across.T, error
-    return _by_bands(sharp, down, across, reach), error
+    blurred = _by_bands(sharp, down, across, reach) if by_bands else down @ sharp @ across.T
+    return blurred, error
 
 
 SMALLEST_BANDED = 128
 """Shortest axis, in pixels, for which the zeros of a blur's matrix are worth leaving out."""
+
+LEAST_REACH = 3
+"""Of the shortest kernel, in pixels, for which a product by bands is faster than its few sums."""
 
 
 def _by_bands(images: Tensor, down: Tensor, across: Tensor, reach: int) -> Tensor:
@@ -170,7 +175,7 @@ def _by_bands(images: Tensor, down: Tensor, across: Tensor, reach: int) -> Tenso
 @functools.lru_cache(maxsize=16)
 def _bands(size: int, reach: int) -> list[tuple[slice, slice]]:
     """Divide an axis into bands; beside each stands what a filter of this reach makes it of."""
-    step = 2 * reach + 8
+    step = max(2 * reach + 8, 32)
     bands = [slice(start, min(start + step, size)) for start in range(0, size, step)]
     return [(b, slice(max(b.start - reach, 0), min(b.stop + reach, size))) for b in bands]
 

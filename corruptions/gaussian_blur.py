@@ -33,7 +33,11 @@ def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tenso
     Reference:
         Hendrycks and Dietterich 2019, arXiv:1903.12261, appendix B.
     """
-    sigma = SIGMA[profile][severity - 1]
+    return blur(images, SIGMA[profile][severity - 1])
+
+
+def blur(images: Tensor, sigma: float) -> Tensor:
+    """Blur grey levels, uint8 (N, C, H, W), with a Gaussian and truncate the unit interval's."""
     nearly = gaussian_nearly(images, sigma)
     if nearly is None:
         return to_grey_levels_(gaussian_filter(to_unit(images), sigma))

@@ -2,13 +2,14 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
-from robustmix.corruptions.filters import gaussian_filter
+from robustmix.corruptions.gaussian_blur import blur
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels_, to_unit
 from robustmix.rng import philox
 
 SIGMA_REACH_ROUNDS: Severities[tuple[float, int, int]] = {
@@ -22,8 +23,8 @@ SIGMA_REACH_ROUNDS: Severities[tuple[float, int, int]] = {
 class GlassBlur(NamedTuple):
     """What glass blur draws; the border pixels, which stay, have displacement 0."""
 
-    down: Tensor  # (N, rounds, H, W) int64 in [-reach, reach), rows to the pixel that is copied
-    right: Tensor  # (N, rounds, H, W) int64, columns to it
+    down: Tensor  # (N, rounds, H, W) int32 in [-reach, reach), rows to the pixel that is copied
+    right: Tensor  # (N, rounds, H, W) int32, columns to it
 
 
 def written(height: int, width: int, reach: int) -> tuple[slice, slice]:
@@ -38,11 +39,12 @@ def draw(keys: Tensor, images: Tensor, severity: int, profile: Profile) -> Glass
     count = rounds * height * width
     words = philox(keys, count)
     # Two numbers below 2 reach of one 32-bit word; 2^16 is a multiple of 2 reach or nearly so.
-    down, right = (((half * (2 * reach)) >> 16) - reach for half in (words >> 16, words & 0xFFFF))
-    inside = torch.zeros(height, width, dtype=torch.int64, device=images.device)
+    halves = ((words >> 16).to(torch.int32), (words & 0xFFFF).to(torch.int32))
+    down, right = (half.mul_(2 * reach).bitwise_right_shift_(16).sub_(reach) for half in halves)
+    inside = torch.zeros(height, width, dtype=torch.int32, device=images.device)
     inside[written(height, width, reach)] = 1
     shape = (n, rounds, height, width)
-    return GlassBlur(down.view(shape) * inside, right.view(shape) * inside)
+    return GlassBlur(down.view(shape).mul_(inside), right.view(shape).mul_(inside))
 
 
 def sources(draws: GlassBlur, round_: int, reach: int) -> Tensor:
@@ -62,15 +64,27 @@ def sources(draws: GlassBlur, round_: int, reach: int) -> Tensor:
     inside = torch.zeros(height, width, dtype=torch.bool, device=device)
     inside[written(height, width, reach)] = True
     chained = (source > place) & inside.flatten()[source]
-    # A chain passes each pixel once. On a CPU it is cheap to see that the last one has ended.
-    for _ in range((height * width).bit_length()):
-        if device.type == "cpu" and not bool(chained.any()):
-            break
+    if device.type == "cpu":
+        return torch.from_numpy(_ends(source.numpy(), chained.numpy()))
+    for _ in range((height * width).bit_length()):  # a chain passes each pixel once
         onward = source.gather(1, source)
         still = chained & chained.gather(1, source)
         source = torch.where(chained, onward, source)
         chained = still
     return source
+
+
+def _ends(source: NDArray[np.int64], chained: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Follow chains (N, H W) to their ends; a CPU sees cheaply which of them go on."""
+    first = len(source[0]) * np.arange(len(source))[:, None]
+    ends, goes_on = (source + first).ravel(), chained.ravel()
+    open_ = np.flatnonzero(goes_on)
+    while open_.size:
+        onward = ends.take(open_)
+        further, still = ends.take(onward), goes_on.take(onward)
+        ends[open_], goes_on[open_] = further, still
+        open_ = open_[still]
+    return ends.reshape(source.shape) - first
 
 
 def apply(images: Tensor, draws: GlassBlur, severity: int, profile: Profile) -> Tensor:
@@ -90,12 +104,11 @@ def apply(images: Tensor, draws: GlassBlur, severity: int, profile: Profile) -> 
         two pixels; the released files were made with a copy.
     """
     sigma, reach, rounds = SIGMA_REACH_ROUNDS[profile][severity - 1]
-    blurred = to_grey_levels_(gaussian_filter(to_unit(images), sigma)).flatten(2)
+    blurred = blur(images, sigma).flatten(2)
     for round_ in range(rounds):
         index = sources(draws, round_, reach).unsqueeze(1).expand(blurred.shape)
         blurred = blurred.gather(2, index)
-    displaced = blurred.view(images.shape)
-    return to_grey_levels_(gaussian_filter(to_unit(displaced), sigma))
+    return blur(blurred.view(images.shape), sigma)
 
 
 CORRUPTION = Corruption(name="glass_blur", constants=SIGMA_REACH_ROUNDS, apply=apply, draw=draw)

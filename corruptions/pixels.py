@@ -44,7 +44,8 @@ def settled(levels: Tensor, error: float) -> tuple[Tensor, Tensor]:
     level; where they need not, the caller computes in the benchmark's order.
 
     Args:
-        levels: floating point, any shape; values outside [0, 255] are cut off. Overwritten.
+        levels: floating point, any shape, on a CPU; values outside [0, 255] are cut off.
+            Overwritten.
         error: how far from the benchmark's value they may be, at most.
 
     Returns:
@@ -54,6 +55,8 @@ def settled(levels: Tensor, error: float) -> tuple[Tensor, Tensor]:
         >>> settled(torch.tensor([6.9, 7.0001, 300.0]), 0.01)
         (tensor([  6,   6, 255], dtype=torch.uint8), tensor([False,  True, False]))
     """
-    low = levels.sub_(error).clamp(0, 255).to(torch.int32)
-    high = levels.add_(2 * error).clamp_(0, 255).to(torch.int32)
-    return low.to(torch.uint8), low != high
+    low = truncated(levels.sub_(error).clamp_(0, 255))
+    above = np.subtract(levels.numpy(), low.numpy(), out=levels.numpy())
+    # What lies two errors higher has another level if it reaches the next one; the third error is
+    # for the roundings here.
+    return low, torch.from_numpy(above >= 1 - 3 * error)
