@@ -80,7 +80,7 @@ def uniform(keys: Tensor, count: int, *, counter_high: int = 0) -> Tensor:
     for i, pair in enumerate(pairs(keys.numpy(), blocks, counter_high)):
         np.right_shift(pair, HALF, out=put[:, :, 2 * i])
         np.bitwise_and(pair, LOW, out=put[:, :, 2 * i + 1])
-    return torch.from_numpy(_between_0_and_1(put).reshape(len(keys), -1)[:, :count])
+    return torch.from_numpy(_between_0_and_1(put).reshape(len(keys), 4 * blocks)[:, :count])
 
 
 def _open_interval(words: Tensor) -> Tensor:
