@@ -1,7 +1,7 @@
 """The AutoAttack ensemble, built from its parts: APGD-CE, APGD-T, FAB-T, Square.
 
 The reports call it ``autoattack-ta-equivalent``: the parameters are those of the standard
-ensemble, the code is not (APGD and Square are this project's, FAB is torchattacks').
+ensemble, the code is this project's.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,13 +12,12 @@ from robustmix.attacks.apgd import apgd
 from robustmix.attacks.attack import attack, own_keys
 from robustmix.attacks.ball import Norm, check_problem, per_sample
 from robustmix.attacks.doubts import Doubts
-from robustmix.attacks.fab import fab_knobs
-from robustmix.attacks.harness import CountingModel, verify
+from robustmix.attacks.fab import ALPHA_MAX, BETA, ETA, fab
+from robustmix.attacks.harness import verify
 from robustmix.attacks.losses import Goal, scores, standing
 from robustmix.attacks.outcome import Outcome, Stage
 from robustmix.attacks.search import of_rows, with_rows
 from robustmix.attacks.square import square
-from robustmix.attacks.torchattacks_adapter import Knob, require_torchattacks, torchattack
 from robustmix.errors import UsageError
 from robustmix.later import Tensor, torch
 from robustmix.rng import philox
@@ -27,8 +26,11 @@ from robustmix.types import Model
 AUTOATTACK = "autoattack-ta-equivalent"
 """Name in reports; ``autoattack-standard`` is kept for the authors' own code."""
 
-MemberAttack: TypeAlias = Callable[[Model, Tensor, Tensor, Tensor], Tensor]
-"""(model, images, labels, keys) -> images in the ball."""
+Knob: TypeAlias = str | int | float | bool
+
+MemberAttack: TypeAlias = Callable[[Model, Tensor, Tensor, Tensor], Outcome]
+"""(model, images, labels, keys) -> images in the ball and what each cost. No sample's may depend on
+which others come with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ def ensemble(
         queries: of Square; the standard has 5,000.
 
     Raises:
-        UsageError: fewer than 4 classes, which targeted DLR needs, or no torchattacks.
+        UsageError: fewer than 4 classes, which targeted DLR needs.
     """
     if num_classes < 4:
         raise UsageError(
@@ -72,16 +74,15 @@ def ensemble(
             "use the suites pgd and fgsm",
             code="E-AUTOATTACK-CLASSES",
         )
-    require_torchattacks()
     targets = min(9, num_classes - 1)
     ball: dict[str, Knob] = {"norm": norm, "eps": eps}
     climb: dict[str, Knob] = {"steps": steps, "restarts": 1, "rho": 0.75}
 
-    def apgd_ce(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Tensor:
-        return apgd(model, images, labels, eps=eps, norm=norm, steps=steps, keys=keys)
+    def apgd_ce(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Outcome:
+        return apgd.outcome(model, images, labels, eps=eps, norm=norm, steps=steps, keys=keys)
 
-    def apgd_t(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Tensor:
-        return apgd(
+    def apgd_t(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Outcome:
+        return apgd.outcome(
             model,
             images,
             labels,
@@ -93,14 +94,30 @@ def ensemble(
             keys=keys,
         )
 
-    fab = dict(fab_knobs(steps, targets))
+    def fab_t(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Outcome:
+        return fab.outcome(
+            model,
+            images,
+            labels,
+            eps=eps,
+            norm=norm,
+            steps=steps,
+            targets=targets,
+            stop_early=True,
+            keys=keys,
+        )
 
-    def fab_t(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Tensor:
-        # Not the attack fab, which has to ask the model once more how many classes there are.
-        return torchattack(model, images, labels, name="FAB", eps=eps, norm=norm, options=fab)
+    def square_margin(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Outcome:
+        return square.outcome(model, images, labels, eps=eps, norm=norm, queries=queries, keys=keys)
 
-    def square_margin(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Tensor:
-        return square(model, images, labels, eps=eps, norm=norm, queries=queries, keys=keys)
+    walk: dict[str, Knob] = {
+        "steps": steps,
+        "restarts": 1,
+        "targets": targets,
+        "alpha_max": ALPHA_MAX,
+        "eta": ETA,
+        "beta": BETA,
+    }
 
     search: dict[str, Knob] = {
         "queries": queries,
@@ -117,7 +134,7 @@ def ensemble(
             params=ball | climb | {"loss": "dlr", "targets": targets},
             attack=apgd_t,
         ),
-        Member(name="fab-t", number=2, params=ball | fab | {"targets": targets}, attack=fab_t),
+        Member(name="fab-t", number=2, params=ball | walk, attack=fab_t),
         Member(name="square", number=3, params=ball | search, attack=square_margin),
     )
 
@@ -164,18 +181,20 @@ def cascade(
     keys, found = keys.to(images.device), images.clone()
     for member in members:
         rows = (~broken).nonzero().flatten()
-        counting = CountingModel(model)
+        forwards = backwards = torch.zeros_like(keys)
         tried, broken, found = ~broken, broken.clone(), found.clone()
         if len(rows):
             own = fork_keys(keys[rows], member.number)
             centres, right = images[rows], labels[rows]
-            raw = member.attack(counting, centres, right, own)
-            checked = verify(counting, centres, right, raw, norm=norm, eps=eps)
+            made = member.attack(model, centres, right, own)
+            checked = verify(model, centres, right, made.images, norm=norm, eps=eps)
+            forwards = with_rows(made.forwards.new_zeros(len(keys)), rows, made.forwards + 1)
+            backwards = with_rows(made.backwards.new_zeros(len(keys)), rows, made.backwards)
             success, kept = checked.success, of_rows(found, rows)
             kept = torch.where(per_sample(success), checked.attacked.images, kept)
             broken = with_rows(broken, rows, success)
             found = with_rows(found, rows, kept)
-        yield Stage(member.name, tried, broken, found, counting.forwards, counting.backwards)
+        yield Stage(member.name, tried, broken, found, forwards, backwards)
 
 
 @attack
@@ -209,7 +228,7 @@ def autoattack(
         they are misclassified themselves. The outcome has ``stages``, one a member.
 
     Raises:
-        UsageError: fewer than 4 classes, which targeted DLR needs, or no torchattacks.
+        UsageError: fewer than 4 classes, which targeted DLR needs.
         ValueError: an argument is invalid.
         IncompleteError: the model returned NaN or infinite logits, or gives no gradient.
 
@@ -235,15 +254,11 @@ def autoattack(
             broken=logits.argmax(dim=1) != labels,
         )
     )
-    # A member is charged to those it attacked, in equal parts: it may not tell them apart.
-    shares = [stage.tried.double() / stage.tried.sum().clamp_min(1) for stage in stages]
-    spent = [(stage.forwards, stage.backwards) for stage in stages]
-    pairs = list(zip(shares, spent, strict=True))
     return Outcome(
         images=stages[-1].images,
         success=stages[-1].broken,
-        forwards=1 + torch.stack([share * forwards for share, (forwards, _) in pairs]).sum(dim=0),
-        backwards=torch.stack([share * backwards for share, (_, backwards) in pairs]).sum(dim=0),
+        forwards=1 + torch.stack([stage.forwards for stage in stages]).sum(dim=0),
+        backwards=torch.stack([stage.backwards for stage in stages]).sum(dim=0),
         stages=stages,
     )
 

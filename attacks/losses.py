@@ -36,7 +36,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """
     _need_classes(logits, 2, "the margin loss")
     others = logits.masked_fill(_one_hot(logits, labels), -torch.inf).amax(dim=1)
-    return others - _at(logits, labels)
+    return others - at(logits, labels)
 
 
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     _need_classes(logits, 4, "the targeted DLR loss")
     top = logits.topk(4, dim=1).values
     spread = top[:, 0] - (top[:, 2] + top[:, 3]) / 2
-    return (_at(logits, targets) - _at(logits, labels)) / (spread + _TINY)
+    return (at(logits, targets) - at(logits, labels)) / (spread + _TINY)
 
 
 def top_targets(logits: Tensor, labels: Tensor, count: int) -> Tensor:
@@ -201,17 +201,43 @@ def slope(model: Model, images: Tensor, goal: Goal, doubts: Doubts | None = None
         IncompleteError: a logit is NaN or infinite (``E-NONFINITE``), or there is no gradient at
             all (``E-NO-GRADIENT``).
     """
+    probe, logits = probed(model, images, doubts)
+    with torch.enable_grad():
+        loss = goal.values(logits)
+    gradient, seen = gradient_of(loss, probe), logits.detach()
+    return Slope(loss.detach().to(images.dtype), goal.reached(seen), gradient, seen)
+
+
+def probed(model: Model, images: Tensor, doubts: Doubts | None = None) -> tuple[Tensor, Tensor]:
+    """Look at images once, to differentiate what is made of the logits: images and logits (N, K).
+
+    Raises:
+        IncompleteError: a logit is NaN or infinite (``E-NONFINITE``).
+    """
     with torch.enable_grad():
         probe = images.detach().requires_grad_()
-        logits = _finite(model(probe), doubts)
-        loss = goal.values(logits)
-        gradient = None
-        if loss.requires_grad:
-            (gradient,) = torch.autograd.grad(loss.sum(), probe, allow_unused=True)
+        return probe, _finite(model(probe), doubts)
+
+
+def gradient_of(values: Tensor, probe: Tensor, *, again: bool = False) -> Tensor:
+    """Differentiate the sum of values by the images that they were made of, (N, C, H, W).
+
+    Args:
+        values: (N,), of the logits of :func:`probed`.
+        probe: the images of the same call.
+        again: whether more is to be differentiated of the same logits.
+
+    Raises:
+        IncompleteError: there is no gradient at all (``E-NO-GRADIENT``).
+    """
+    gradient = None
+    if values.requires_grad:
+        with torch.enable_grad():
+            total = values.sum()
+        (gradient,) = torch.autograd.grad(total, probe, allow_unused=True, retain_graph=again)
     if gradient is None:
         raise no_gradient()
-    seen = logits.detach()
-    return Slope(loss.detach().to(images.dtype), goal.reached(seen), gradient, seen)
+    return gradient
 
 
 def _finite(logits: Tensor, doubts: Doubts | None) -> Tensor:
@@ -244,7 +270,8 @@ def _one_hot(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.arange(logits.shape[1], device=logits.device) == labels.unsqueeze(1)
 
 
-def _at(logits: Tensor, classes: Tensor) -> Tensor:
+def at(logits: Tensor, classes: Tensor) -> Tensor:
+    """Take one class's logit of each sample, (N,)."""
     return logits.gather(1, classes.unsqueeze(1)).squeeze(1)
 
 

@@ -20,10 +20,11 @@ class Stage(NamedTuple):
     images: Tensor
     """(N, C, H, W): the image that broke each sample; the clean one for all others."""
 
-    forwards: int
-    """Forward passes of single images that the member spent, the harness's scoring included."""
+    forwards: Tensor
+    """(N,): forward passes that the member spent on each sample, the harness's scoring included."""
 
-    backwards: int
+    backwards: Tensor
+    """(N,): backward passes, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)

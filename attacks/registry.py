@@ -73,14 +73,14 @@ ATTACKS: "Table[Attack[...], AttackRow]" = Table(
         ),
         "fab": AttackRow(
             "robustmix.attacks.fab:fab",
-            "nearest decision boundaries, targeted (Croce & Hein 2020; torchattacks extra)",
+            "nearest decision boundaries, targeted (Croce & Hein 2020)",
             norms=BOTH,
-            step_passes=5,
+            step_passes=2,
             part_of="autoattack",
         ),
         "autoattack": AttackRow(
             "robustmix.attacks.autoattack:autoattack",
-            "APGD-CE, APGD-T, FAB-T, Square over survivors (Croce & Hein 2020; torchattacks extra)",
+            "APGD-CE, APGD-T, FAB-T, Square over survivors (Croce & Hein 2020)",
             norms=BOTH,
             members="robustmix.attacks.autoattack:ensemble",
         ),

@@ -193,8 +193,6 @@ def test_partials_and_objects_that_can_be_called_are_functions_too() -> None:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_every_own_option_is_explained(name: str) -> None:
-    if ATTACKS.row(name).help.endswith("torchattacks extra)"):
-        pytest.importorskip("torchattacks", reason="needs the torchattacks extra")
     for option in options_of(find_attack(name)):
         assert len(option.help) > 20, option
         assert not {"`", "\n"} & set(option.help)

@@ -6,6 +6,7 @@ from robustmix.attacks import (
     AUTOATTACK,
     CountingModel,
     Norm,
+    Outcome,
     Stage,
     apgd,
     autoattack,
@@ -16,8 +17,6 @@ from robustmix.attacks.autoattack import Member, fork_keys
 from robustmix.errors import IncompleteError, UsageError
 from tests.attacks.conftest import Trained
 from tests.attacks.problems import keys
-
-pytest.importorskip("torchattacks", reason="needs the torchattacks extra")
 
 
 def test_trap_26_the_parameters_are_the_standard_ones() -> None:
@@ -30,8 +29,7 @@ def test_trap_26_the_parameters_are_the_standard_ones() -> None:
     assert ce == ball | {"steps": 100, "restarts": 1, "rho": 0.75, "loss": "ce"}
     assert t == ball | {"steps": 100, "restarts": 1, "rho": 0.75, "loss": "dlr", "targets": 9}
     assert fab == ball | {
-        "steps": 100, "n_restarts": 1, "multi_targeted": True, "n_classes": 10, "targets": 9,
-        "alpha_max": 0.1, "eta": 1.05, "beta": 0.9,
+        "steps": 100, "restarts": 1, "targets": 9, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9,
     }  # fmt: skip
     assert square == ball | {
         "queries": 5000, "p_init": 0.8, "loss": "margin", "reschedule": False, "restarts": 1,
@@ -42,7 +40,6 @@ def test_trap_26_the_parameters_are_the_standard_ones() -> None:
 def test_there_are_nine_targets_or_all_other_classes(classes: int, targets: int) -> None:
     _, t, fab, _ = ensemble(norm="l2", eps=0.5, num_classes=classes)
     assert t.params["targets"] == fab.params["targets"] == targets
-    assert fab.params["n_classes"] == targets + 1
 
 
 def test_fewer_than_four_classes_are_refused_before_any_work() -> None:
@@ -74,8 +71,10 @@ def test_each_member_attacks_survivors_alone(norm: Norm, eps: float, trained: Tr
     size = size.abs().amax(dim=1) if norm == "linf" else size.norm(dim=1)
     assert float(size.amax()) <= eps + 1e-6
     # All passes but the first look at the clean images belong to some member.
-    assert sum(stage.forwards for stage in stages) == counting.forwards - 60
-    assert sum(stage.backwards for stage in stages) == counting.backwards
+    assert sum(int(stage.forwards.sum()) for stage in stages) == counting.forwards - 60
+    assert sum(int(stage.backwards.sum()) for stage in stages) == counting.backwards
+    for stage in stages:
+        assert torch.equal(stage.forwards > 0, stage.tried)
     apart = apgd.outcome(
         trained.net, x[3:], y[3:], eps=eps, norm=norm, steps=12, keys=fork_keys(keys(60)[3:], 0)
     )
@@ -116,14 +115,15 @@ def test_it_does_no_work_before_it_is_asked_and_none_without_survivors() -> None
     assert counting.forwards == 0
     assert bool(next(stages).broken.all())
     assert counting.forwards == 3
-    assert [stage.forwards for stage in stages] == [0, 0, 0]
+    assert [int(stage.forwards.sum()) for stage in stages] == [0, 0, 0]
 
 
 def test_a_member_that_cheats_is_caught(trained: Trained) -> None:
     x, y = trained.images[:6], trained.labels[:6]
 
-    def cheat(model: object, images: Tensor, labels: Tensor, own: Tensor) -> Tensor:
-        return 1 - images
+    def cheat(model: object, images: Tensor, labels: Tensor, own: Tensor) -> Outcome:
+        none = torch.zeros(len(images), dtype=torch.int64)
+        return Outcome(images=1 - images, success=none > 0, forwards=none, backwards=none)
 
     member = Member(name="cheat", number=0, params={}, attack=cheat)
     with pytest.raises(IncompleteError, match="left its ball"):
@@ -132,7 +132,7 @@ def test_a_member_that_cheats_is_caught(trained: Trained) -> None:
 
 def test_the_ensemble_is_at_least_as_strong_as_torchattacks_parts(trained: Trained) -> None:
     """The same parts of the package, run one after another on what is left."""
-    torchattacks = pytest.importorskip("torchattacks")
+    torchattacks = pytest.importorskip("torchattacks", reason="needs the torchattacks extra")
     x, y, net, eps = trained.images[:80], trained.labels[:80], trained.net, 0.08
     found = autoattack(net, x, y, eps=eps, steps=15, queries=100, keys=keys(80))
     ours = net(found).argmax(dim=1) != y
@@ -171,11 +171,9 @@ def test_the_outcome_is_the_last_stage_and_charges_those_that_were_attacked(
     assert [stage.member for stage in found.stages] == [member.name for member in members]
     assert torch.equal(found.images, stages[-1].images)
     assert torch.equal(found.success, stages[-1].broken)
-    assert float(found.forwards.sum()) == pytest.approx(counting.forwards)
-    assert float(found.backwards.sum()) == pytest.approx(counting.backwards)
+    assert int(found.forwards.sum()) == counting.forwards
+    assert int(found.backwards.sum()) == counting.backwards
     assert found.forwards[:3].tolist() == [1] * 3
     assert found.backwards[:3].tolist() == [0] * 3
     early = stages[0].broken & stages[0].tried
-    assert float(found.backwards[early].amax()) == pytest.approx(
-        stages[0].backwards / int(stages[0].tried.sum())
-    )
+    assert int(found.backwards[early].amax()) <= 9 < int(found.backwards.amax())

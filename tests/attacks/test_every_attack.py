@@ -40,8 +40,6 @@ class Case(NamedTuple):
 
     @property
     def attack(self) -> Attack[...]:
-        if ATTACKS.row(self.name).help.endswith("torchattacks extra)"):
-            pytest.importorskip("torchattacks", reason="needs the torchattacks extra")
         return find_attack(self.name)
 
     def run(
@@ -167,7 +165,7 @@ def test_the_outcome_is_the_call_and_its_success_is_true(case: Case, norm: Norm)
     assert torch.equal(found.success, checked.success)
     assert int(found.success.sum()) > 0
     # Those that only give images are scored by the harness, which is no work of the attack.
-    own = counting.forwards - (7 if case.name in ("fgsm", "fab") else 0)
+    own = counting.forwards - (7 if case.name == "fgsm" else 0)
     assert float(found.forwards.sum()) == pytest.approx(own)
     assert float(found.backwards.sum()) == pytest.approx(counting.backwards)
     assert found.forwards.shape == found.backwards.shape == found.success.shape == (7,)

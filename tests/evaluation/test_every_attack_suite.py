@@ -86,8 +86,8 @@ CASES = [
     Case("pgd", {"steps": 4}),
     Case("apgd", {"steps": 5}),
     Case("square", {"queries": 25}),
-    Case("fab", {"steps": 4, "targets": 2}, package=True),
-    Case("autoattack", {"steps": 4, "queries": 20}, several=False, package=True),
+    Case("fab", {"steps": 4, "targets": 2}),
+    Case("autoattack", {"steps": 4, "queries": 20}, several=False),
     Case("torchattacks:PGD", {"steps": 2}, package=True),
     Case("noise", {"tries": 3}),
 ]

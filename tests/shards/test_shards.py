@@ -3,14 +3,17 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from robustmix import evaluate
+from robustmix.attacks import ATTACKS
 from robustmix.cli.app import run
 from robustmix.comparison.check import check
 from robustmix.comparison.compare import compare
@@ -26,6 +29,8 @@ from robustmix.evaluation.suites.occlusion import Occlusion
 from robustmix.evaluation.suites.shuffle import Shuffle
 from robustmix.report.report import Report
 from robustmix.report.samples import Added, Table
+from robustmix.types import Model
+from tests.evaluation.attacks import attack
 from tests.evaluation.tiny import tiny_images, tiny_model
 from tests.shift.made import cifar10_1, cifar10_2, cifar_like, cifar_model
 
@@ -171,13 +176,34 @@ def test_folders_keep_their_own_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [2, 20])
 def test_what_depends_on_its_batch_is_one_shard_s(count: int) -> None:
-    def suites(shard: str) -> Evaluation:
-        return prepare(cifar_model(), cifar_like(60), "fgsm,autoattack", shard=shard)
+    def darker(model: Model, images: Tensor, labels: Tensor, *, eps: float) -> Tensor:
+        return (images - eps).clamp(min=0)
 
-    having = [sorted(suites(f"{i}/{count}").own) for i in range(1, count + 1)]
-    assert sum("autoattack" in own for own in having) == 1
+    def suites(shard: str) -> Evaluation:
+        return prepare(cifar_model(), cifar_like(60), "fgsm,autoattack,darker", shard=shard)
+
+    with ATTACKS.temporary():
+        ATTACKS.register("darker", darker)
+        having = [sorted(suites(f"{i}/{count}").own) for i in range(1, count + 1)]
+    assert sum("darker" in own for own in having) == 1
     assert sum("masking" in own for own in having) == 1
-    assert all("fgsm" in own for own in having)
+    assert all({"fgsm", "autoattack"} <= {*own} for own in having)
+
+
+def test_autoattack_and_fab_are_shared() -> None:
+    def of(shard: str | None = None) -> Report:
+        short = attack("autoattack", eps=(Fraction(3, 255),), steps=4, queries=30, masking="off")
+        fab = attack("fab", eps=(Fraction(3, 255),), steps=4, targets=2, masking="off")
+        return evaluate(tiny_model(), tiny_images(), [short, fab], seed=2, shard=shard)
+
+    whole, parts = of(), shards(3, of)
+    assert_same(merge_reports(parts), whole)
+    for part in parts:
+        assert part.samples is not None
+        for name in ("autoattack", "fab"):
+            assert part.samples.tables[name].columns["correct"].shape[-1] in (34, 35)
+    members = whole.content.suites["autoattack"].tables[0].rows
+    assert sum(row[2] != 0 for row in members) > 1  # that broke some
 
 
 def test_the_forecast_is_of_the_share() -> None:

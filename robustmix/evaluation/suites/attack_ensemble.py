@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustmix.attacks import ATTACKS, CountingModel, Member
+from robustmix.attacks import ATTACKS, Member
 from robustmix.attacks.autoattack import fork_keys
 from robustmix.attacks.doubts import Doubts
 from robustmix.evaluation.params import eps_name, recorded
@@ -41,9 +41,6 @@ from robustmix.report.rows import Rows
 from robustmix.report.schema import JsonDict
 from robustmix.rng import sample_keys
 
-BATCH = 64
-"""Samples that come together, in the order of the data set, whatever the batch size is."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble(PreparedAttack):
@@ -63,7 +60,8 @@ class Ensemble(PreparedAttack):
     reschedule: bool = False
     restarts: int = 1
     seed: str = "of the run, one key a sample"
-    batch: int = BATCH
+    batch: int | None = recorded(None, omit_default=True)
+    """Samples that came together, of reports from when FAB was a function of whole batches."""
 
     @property
     def entry(self) -> str:
@@ -73,8 +71,8 @@ class Ensemble(PreparedAttack):
     def passes(self, n: int) -> Passes:
         """Bound the members' passes, as if no sample were broken."""
         grades = (1 + TARGETS) * (self.steps + 1)
-        fab = TARGETS * self.steps  # each with up to four further passes of its searches
-        forwards = n * (2 + grades + 5 * fab + self.queries + 4 * SCORES)
+        fab = TARGETS * self.steps
+        forwards = n * (2 + grades + 2 * fab + self.queries + 4 * SCORES)
         backwards = n * (1 + grades + fab + TARGETS)
         return Passes(len(self.members) + 1, forwards, backwards, most=True)
 
@@ -82,7 +80,7 @@ class Ensemble(PreparedAttack):
         """List the identity and one part a member, on what the parts before it have left.
 
         Raises:
-            UsageError: fewer than 4 classes, or no torchattacks.
+            UsageError: fewer than 4 classes.
         """
         tools = self.tools(context)
         parts = [Part("clean", ("clean",), partial(self._clean, tools))]
@@ -98,7 +96,6 @@ class Ensemble(PreparedAttack):
                     (member.name,),
                     partial(self._member, tools, member),
                     select=survivors,
-                    batch_size=self.batch,
                     block=BLOCK,
                 )
             )
@@ -112,10 +109,11 @@ class Ensemble(PreparedAttack):
         return {"clean": tools.own(batch) | found | extra | cost(1, 1, len(images))}
 
     def _member(self, tools: Tools, member: Member, batch: Batch) -> Mapping[str, Columns]:
-        images, model, eps = batch.pixels(), CountingModel(tools.context.model), float(self.eps)
+        images, model, eps = batch.pixels(), tools.context.model, float(self.eps)
         keys = sample_keys(tools.context.seed, self.entry, eps_name(self.eps), 0, batch.sample_ids)
         own = fork_keys(keys.to(images.device), member.number)
-        raw = member.attack(model, images, batch.labels, own)
+        made = member.attack(model, images, batch.labels, own)
+        raw = made.images
         ball: dict[str, Any] = {"norm": self.norm, "eps": eps, "doubts": (doubts := Doubts())}
         found = scored(model, batch, images, raw, **ball)
         again = rounded(model, batch, images, raw, **ball)
@@ -125,8 +123,8 @@ class Ensemble(PreparedAttack):
             "clipped": pinned(images, raw, eps=eps),
             "uint8_correct": again["logits"].argmax(dim=1) == batch.labels,
         }
-        # In equal parts: a member may not tell its samples apart.
-        passes = cost(model.forwards / len(images), model.backwards / len(images), len(images))
+        # Its images are scored as they are and rounded.
+        passes = {"forwards": made.forwards.double() + 2, "backwards": made.backwards.double()}
         return {member.name: tools.own(batch) | found | extra | passes}
 
     def check(self, rows: Rows) -> None:
@@ -169,7 +167,7 @@ class Ensemble(PreparedAttack):
         return found
 
     def _member_params(self, num_classes: int) -> dict[str, JsonDict]:
-        # Not read off the members: a report is recomputed where torchattacks is not installed.
+        # Not read off the members: a report is recomputed where they may not be installed.
         targets = min(TARGETS, num_classes - 1)
         climb: JsonDict = {"steps": self.steps, "restarts": self.restarts}
         return {
@@ -189,7 +187,7 @@ def members_of(prepared: Ensemble, num_classes: int) -> tuple[Member, ...]:
     """Make the members of an ensemble.
 
     Raises:
-        UsageError: fewer than 4 classes, or no torchattacks.
+        UsageError: fewer than 4 classes.
     """
     made: tuple[Member, ...] = pkgutil.resolve_name(ATTACKS.row(prepared.entry).members)(
         norm=prepared.norm,
