@@ -14,6 +14,15 @@ from robustmix.cli import console
 from robustmix.cli.arguments import split_arguments
 from robustmix.cli.options import parse_limit, parse_seeds
 from robustmix.cli.study_tables import amount, counted, failures, hours, state_table
+from robustmix.cli.table import (
+    Format,
+    Out,
+    PrintedToo,
+    Significance,
+    Sort,
+    format_of,
+    show_table,
+)
 from robustmix.errors import UsageError, unknown_name
 from robustmix.progress import progress_kind
 
@@ -501,24 +510,13 @@ def _watch(runs: "Sequence[StudyRun]", place: Path, study: "Study") -> None:
 @study.command("table")
 def table(
     folder: StudyFolder,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            help="terminal, md, latex, csv, json or html [default: by the name of --out]."
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write; - is stdout.")] = None,
-    published: Annotated[
-        bool, typer.Option("--published", help="Show what the papers print beside it.")
-    ] = False,
-    sort: Annotated[str, typer.Option(help="Column whose best comes first.")] = "",
-    significance: Annotated[
-        bool,
-        typer.Option("--significance", help="Mark figures that no test tells from the best."),
-    ] = False,
+    format: Format = None,
+    out: Out = None,
+    published: PrintedToo = False,
+    sort: Sort = "",
+    significance: Significance = False,
 ) -> None:
     """Show the table of a study: mean and spread over seeds; what is not there is empty."""
-    from robustmix.cli.table import format_of, show_table
     from robustmix.studies.folder import require_study_in, runs_of
     from robustmix.studies.study_results import study_table
 

@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 SUFFIXES = {".md": "md", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}
 
 
+Sort = Annotated[str, typer.Option(help="Column whose best comes first.")]
+Format = Annotated[
+    str | None,
+    typer.Option(help="terminal, md, latex, csv, json or html [default: by the name of --out]."),
+]
+Out = Annotated[Path | None, typer.Option(help="File to write; - is stdout.")]
+PrintedToo = Annotated[
+    bool, typer.Option("--published", help="Show what papers print of the same runs.")
+]
+Significance = Annotated[
+    bool, typer.Option("--significance", help="Mark figures that no test tells from the best.")
+]
+
+
 def table(
     places: Annotated[
         list[Path],
@@ -38,17 +52,10 @@ def table(
             "dataset, make a column of each value [default: one metric a suite]."
         ),
     ] = None,
-    sort: Annotated[str, typer.Option(help="Column whose best comes first.")] = "",
-    format: Annotated[
-        str | None,
-        typer.Option(
-            help="terminal, md, latex, csv, json or html [default: by the name of --out]."
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write; - is stdout.")] = None,
-    published: Annotated[
-        bool, typer.Option("--published", help="Show what papers print of the same runs.")
-    ] = False,
+    sort: Sort = "",
+    format: Format = None,
+    out: Out = None,
+    published: PrintedToo = False,
     statistic: Annotated[
         str | None,
         typer.Option(
@@ -56,10 +63,7 @@ def table(
             "best-last10 or last [default: median-last10]."
         ),
     ] = None,
-    significance: Annotated[
-        bool,
-        typer.Option("--significance", help="Mark figures that no test tells from the best."),
-    ] = False,
+    significance: Significance = False,
     title: Annotated[str, typer.Option(help="What the table is called.")] = "Runs",
 ) -> None:
     """Put runs and reports side by side in one table: mean and spread over seeds.
