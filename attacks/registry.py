@@ -34,6 +34,10 @@ class AttackRow(Row):
     an option ``steps`` or ``queries``: forecasts of what it costs go by that; 0: it is not known
     before."""
 
+    every_class: bool = False
+    """Whether ``targets`` may be None though it is a number by default, and every step then goes
+    back once for each class."""
+
     members: str = ""
     """``"module:function"`` that makes AutoAttack's members, which the suite runs one by one over
     what those before have left, so that an interrupted evaluation resumes between them."""
@@ -76,6 +80,7 @@ ATTACKS: "Table[Attack[...], AttackRow]" = Table(
             "nearest decision boundaries, targeted (Croce & Hein 2020)",
             norms=BOTH,
             step_passes=2,
+            every_class=True,
             part_of="autoattack",
         ),
         "autoattack": AttackRow(

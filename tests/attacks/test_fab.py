@@ -3,6 +3,8 @@
 import builtins
 import importlib.util
 import sys
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,15 @@ from torch import Tensor
 
 from robustmix.attacks import CountingModel, Norm, autoattack, fab
 from robustmix.attacks.ball import lengths
+from robustmix.errors import UsageError
+from robustmix.evaluation.evaluate import evaluate
+from robustmix.evaluation.suite import Scene
 from robustmix.types import Model
 from tests.attacks.conftest import Trained
 from tests.attacks.problems import SHAPE, SIZE, keys
 from tests.attacks.test_hyperplane import least_l2, least_linf
+from tests.evaluation.attacks import attack
+from tests.evaluation.tiny import tiny_images, tiny_model
 
 both = pytest.mark.parametrize("norm", ["linf", "l2"])
 
@@ -140,6 +147,21 @@ def test_the_untargeted_search_pays_for_every_class_and_no_more() -> None:
     assert found.forwards.tolist() == [10] * 3
     assert found.backwards.tolist() == [20] * 3
     assert (counting.forwards, counting.backwards) == (30, 60)
+
+
+def test_a_suite_of_it_can_be_untargeted() -> None:
+    suite = attack("fab", eps=(Fraction(3, 255),), steps=3, untargeted=True, masking="off")
+    prepared = suite.prepare(Scene(robust=tiny_model(), data=tiny_images(20), folder=Path()))
+    assert prepared.params["options"] == {"steps": 3, "restarts": 1, "targets": None}
+    foretold = prepared.passes(20)
+    assert foretold.backwards is None
+    report = evaluate(tiny_model(), tiny_images(20), [suite])
+    details, right = report.content.suites["fab"].details, report.metric("clean.top1").value or 0
+    # Five classes a step; what is wrong already is known to be after the first.
+    assert details["backwards"] == round(20 * right * (3 * 5 + 1) + 20 * (1 - right) * (5 + 1))
+    assert details["forwards"] <= (foretold.forwards or 0)
+    with pytest.raises(UsageError, match="has no targets"):
+        attack("fab", untargeted=True, targets=3)
 
 
 def test_what_is_wrong_already_is_left_as_it_is(trained: Trained) -> None:

@@ -154,6 +154,8 @@ class Attack(Suite):
         given = dict(self.own)
         if given.pop("targeted", False):
             given["targets"] = given.get("targets") or TARGETS
+        if given.pop("untargeted", False):
+            given["targets"] = None
         if "step_size" in given and "step_size" not in known:
             given["alpha"] = float(given.pop("step_size"))
         defaults = {} if self.attack.startswith(PREFIX) else known
@@ -285,6 +287,9 @@ def own_options(name: str) -> tuple[Option, ...]:
     if "targets" in found and found["targets"].default is None:
         told = f"Go towards each of the {TARGETS} highest other classes; any wrong class counts."
         found["targeted"] = Option(name="targeted", hint=bool, default=False, help=told)
+    if facts_of(name).every_class:
+        told = "Go towards the nearest class at each step, at a backward pass for every class."
+        found["untargeted"] = Option(name="untargeted", hint=bool, default=False, help=told)
     if "alpha" in found and "step_size" not in found and name.startswith(PREFIX):
         found["step_size"] = replace(found["alpha"], name="step_size", **_LENGTH)
     return tuple(found.values())
@@ -338,6 +343,12 @@ def checked_options(attack: str, given: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError(f"expected --{name} <= {MOST}, got {values[name]}", code="E-STEPS")
     if values.get("step_size") is not None and values["step_size"] <= 0:
         raise UsageError("the step size is positive", "write 2/255", code="E-STEP-SIZE")
+    if values.get("untargeted") and values.get("targets") is not None:
+        raise UsageError(
+            "an untargeted search has no targets",
+            "drop --targets or --untargeted",
+            code="E-TARGETED",
+        )
     if values.get("restarts", 1) > 1 and values.get("random_start") is False:
         raise UsageError(
             "restarts without a random start repeat the same search",

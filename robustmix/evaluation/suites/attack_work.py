@@ -303,8 +303,10 @@ class EachRadius(PreparedAttack):
         searches = len(self.radii) - 1
         # A search and the gradient at the clean image, then the rounded images.
         forwards = searches * (goals * (each * (steps + queries) + SCORES) + 2) + 1
-        backwards = searches * (goals * (steps + 1) + 1)
-        return Passes(len(self.radii) + 1, n * forwards, n * backwards, most=True)
+        backwards: int | None = n * searches * (goals * (steps + 1) + 1)
+        if self.options.get("targets", 0) is None and ATTACKS.row(self.attack).every_class:
+            backwards = None  # how many classes there are is not known here
+        return Passes(len(self.radii) + 1, n * forwards, backwards, most=True)
 
     def parts(self, context: Context) -> list[Part]:
         """List a pass a radius; that of the headline also scores radius 0 and rounded images."""
