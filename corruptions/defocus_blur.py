@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
-from robustmix.corruptions.filters import correlate, pad, taps_of
+from robustmix.corruptions.filters import correlate, grow, pad, taps_of
 from robustmix.corruptions.names import Profile
 from robustmix.corruptions.pixels import settled, to_grey_levels_, to_unit
 
@@ -64,10 +64,12 @@ def by_transform(images: Tensor, kernel: tuple[float, float]) -> tuple[Tensor, f
     """
     height, width = images.shape[2:]
     _, reach = _taps(*kernel)
-    padded = pad(pad(images, reach, "mirror", dim=-2), reach, "mirror", dim=-1)
-    size = tuple(-(-side // 16) * 16 for side in padded.shape[2:])
-    whole = padded.new_zeros(*images.shape[:2], *size, dtype=torch.float64)
-    whole[:, :, : padded.shape[2], : padded.shape[3]] = padded
+    size = tuple(-(-(side + 2 * reach) // 16) * 16 for side in (height, width))
+    whole = images.new_zeros(*images.shape[:2], *size, dtype=torch.float64)
+    rows = whole[:, :, reach : reach + height]
+    rows[..., reach : reach + width] = images
+    grow(rows, reach, width, "mirror", dim=3)
+    grow(whole, reach, height, "mirror", dim=2)
     spectrum = torch.fft.rfft2(whole).mul_(_kernel_spectrum(*kernel, *size))
     levels = torch.fft.irfft2(spectrum, s=size)[..., :height, :width]
     # Six roundings a level of the transforms, of values whose squares add up to the pixels' number,

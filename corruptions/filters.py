@@ -54,6 +54,17 @@ def pad(images: Tensor, reach: int, border: Border, *, dim: int) -> Tensor:
     return torch.cat([next(ends), images, next(ends)], dim=dim)
 
 
+def grow(images: Tensor, reach: int, size: int, border: Border, *, dim: int) -> None:
+    """Fill ``reach`` places before and behind the ``size`` of ``dim`` that an image stands in.
+
+    It is what ``pad`` returns, where there is room for it.
+    """
+    inside = images.narrow(dim, reach, size)
+    before, after = _beyond(size, reach, border, images.device)
+    images.narrow(dim, 0, reach).copy_(inside.index_select(dim, before))
+    images.narrow(dim, reach + size, reach).copy_(inside.index_select(dim, after))
+
+
 @functools.lru_cache(maxsize=64)
 def _beyond(size: int, reach: int, border: Border, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return what stands in the ``reach`` places before an axis and in those after it."""
