@@ -3,6 +3,7 @@
 import functools
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -169,10 +170,17 @@ def _between(
         for column, weight_x in zip(columns, (1 - fx, fx), strict=True):
             index = before + column
             corner = flat.gather(2, index.unsqueeze(1).expand(n, channels, -1)).view(shape)
-            corner = corner.to(fx.dtype).mul_((weight_y * weight_x).unsqueeze(1))
+            corner = _times(corner, (weight_y * weight_x).unsqueeze(1))
             total = corner if total is None else total.add_(corner)
     assert total is not None
     return total
+
+
+def _times(values: Tensor, weights: Tensor) -> Tensor:
+    """Multiply in the weights' type, which holds all values."""
+    if values.device.type == "cpu":  # which NumPy converts on the way
+        return torch.from_numpy(np.multiply(values.numpy(), weights.numpy()))
+    return values.to(weights.dtype).mul_(weights)
 
 
 def _fields(draws: Elastic, strength: Strength, unit: int) -> tuple[Tensor, Tensor]:
@@ -206,16 +214,16 @@ def _displaced(warped: Tensor, draws: Elastic, strength: Strength, unit: int) ->
         y, x = open_.nonzero(as_tuple=True)
         if not len(y):
             continue
-        seen = levels[i][:, y, x]
-        for across, down in ((low, high), (high, low), (high, high)):
-            places = [(x + across[0, i, y, x].double()), (y + down[1, i, y, x].double())]
-            other = _at(warped[i : i + 1], *(place.view(1, 1, -1) for place in places))
-            if not torch.equal(to_grey_levels_(other)[0, :, 0], seen):
-                one = Elastic(*(drawn[i : i + 1] for drawn in draws))
-                noise = torch.stack([one.across, one.down]).mul_(2).sub_(1)
-                exact = _fields_in_order(noise, strength.sigma * unit, strength.alpha * unit)
-                levels[i] = to_grey_levels_(displace(warped[i : i + 1], *exact))[0]
-                break
+        # All other pairs of least and greatest displacements, in one go.
+        pairs = ((low, high), (high, low), (high, high))
+        across = x + torch.stack([one[0, i, y, x] for one, _ in pairs]).double()
+        down = y + torch.stack([other[1, i, y, x] for _, other in pairs]).double()
+        others = _at(warped[i : i + 1], across.unsqueeze(0), down.unsqueeze(0))[0]
+        if bool((to_grey_levels_(others) != levels[i][:, y, x].unsqueeze(1)).any()):
+            one = Elastic(*(drawn[i : i + 1] for drawn in draws))
+            noise = torch.stack([one.across, one.down]).mul_(2).sub_(1)
+            exact = _fields_in_order(noise, strength.sigma * unit, strength.alpha * unit)
+            levels[i] = to_grey_levels_(displace(warped[i : i + 1], *exact))[0]
     return levels
 
 
