@@ -1,11 +1,13 @@
 """What a training step costs, method by method, beside the published passes of AdAutoMix.
 
     python benchmarks/training_step.py [--rounds 7] [--threads 2] [--batch 100] [--device cpu]
-        [--arch resnet18] [--samples 3] [--out FILE.json]
+        [--arch resnet18] [--samples 3] [--only NAME ...] [--out FILE.json]
 
 Every round makes one step of each contestant, in turn and in this process, on the same images:
 ``plain`` is AdAutoMix with every forward pass of the released code, ``fast`` the same step in the
-fewest exact passes, ``fast-bf16`` that with bf16 autocast and channels_last. A step is
+fewest exact passes, ``bf16`` either with bf16 autocast and channels_last, ``compiled`` (if
+``--only`` names it) what ``--compile on`` makes of it, for which the warm-up must be long enough to
+see every variant. A step is
 ``training_step``, backward pass, SGD and moving average. Ratios are taken inside a round, so a
 machine whose speed drifts does not decide; the median over the rounds is what counts. Seconds of
 all CPU cores are given beside those of the clock: other work on the machine disturbs them less.
@@ -17,7 +19,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from robustmix.data.loader import Batch
 from robustmix.methods import Setup, TeacherMethod
 from robustmix.methods.registry import build_method
 from robustmix.models.registry import build_model
+from robustmix.training.compiled import compile_mode, compiled_step
 from robustmix.training.optim import build_optimizer
 
 CLASSES, SIZE = 100, (3, 32, 32)
@@ -40,21 +43,26 @@ class Contestant:
     method: str
     options: dict[str, Any]
     bf16: bool = False
+    compiled: bool = False
 
 
 def contestants(samples: int) -> dict[str, Contestant]:
-    """Return who takes part, by name; the first is what the others are compared with."""
+    """Return who may take part, by name; the first is what the others are compared with."""
     plain = {"mix_samples": samples, "passes": "plain"}
     fast = {"mix_samples": samples}
-    return {
+    eager = {
         "adautomix plain": Contestant("adautomix", plain),
         "adautomix fast": Contestant("adautomix", fast),
         "adautomix plain bf16": Contestant("adautomix", plain, bf16=True),
         "adautomix fast bf16": Contestant("adautomix", fast, bf16=True),
         "automix": Contestant("automix", {}),
+        "automix bf16": Contestant("automix", {}, bf16=True),
+        "puzzlemix": Contestant("puzzlemix", {}),
+        "puzzlemix bf16": Contestant("puzzlemix", {}, bf16=True),
         "mixup": Contestant("mixup", {}),
         "vanilla": Contestant("vanilla", {}),
     }
+    return eager | {f"{name} compiled": replace(one, compiled=True) for name, one in eager.items()}
 
 
 def stepper(
@@ -71,7 +79,12 @@ def stepper(
         "sgd", method, lr=0.1, momentum=0.9, weight_decay=1e-4, generator=generator
     )
     batch = batch._replace(images=batch.images.contiguous(memory_format=layout))
-    made = 0
+    made, make = 0, method.training_step
+    if contestant.compiled:
+        mode = compile_mode("on", device)
+        assert mode is not None
+        make = compiled_step(method, len(batch.labels), mode)
+        assert make is not None
 
     def wait() -> None:
         if device.type == "cuda":
@@ -82,7 +95,7 @@ def stepper(
         wait()
         begun, used = time.perf_counter(), time.process_time()
         with torch.autocast(device.type, torch.bfloat16, enabled=contestant.bf16):
-            loss = method.training_step(batch).loss
+            loss = make(batch).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -113,12 +126,18 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=3)
     parser.add_argument("--arch", default="resnet18")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", nargs="+", metavar="NAME")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     batch = random_batch(options.batch, device)
-    named = contestants(options.samples)
+    known = contestants(options.samples)
+    unknown = sorted(set(options.only or ()) - known.keys())
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+    chosen = options.only or [name for name, one in known.items() if not one.compiled]
+    named = {name: known[name] for name in chosen}
     steps = {name: stepper(one, options.arch, batch, device) for name, one in named.items()}
     first = next(iter(steps))
     rounds: list[dict[str, tuple[float, float]]] = []

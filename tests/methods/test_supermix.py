@@ -22,6 +22,7 @@ from robustmix.methods.supermix import (
     divergence,
     draw_supermix,
     enlarged_masks,
+    filled_up,
     sees,
     smoothed,
     supermix,
@@ -136,6 +137,7 @@ def test_a_traced_teacher_is_shown_batches_of_four_sizes() -> None:
     descent = Descent(teacher, config)
     got = descent.mixed(images, descent.found(images, draws, lambda part, *given: part(*given)))
     assert set(teacher.shown) == {24, 6, 3}
+    assert {len(filled_up(torch.arange(n), 24)) for n in range(1, 25)} == {24, 12, 6, 3}
     assert torch.equal(got.done, want.done)
     torch.testing.assert_close(got.images, want.images, rtol=1e-4, atol=1e-4)
 

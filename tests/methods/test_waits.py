@@ -45,6 +45,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("mixup", {"optimizer": "adamw", "lr": 1e-3, "ema_decay": 0.9, "grad_clip": 1.0}),
     ("adautomix", {"method.mix_samples": 2, "method.lam_concat": True}),
     ("adautomix", {"accumulate": 2, "method.passes": "plain"}),
+    ("adautomix", {"method.mask_guard": True, "method.gen_loss_net": "student"}),
     ("mixup", {"method.pipeline": "mp+ce"}),
     ("cutmix", {"method.pipeline": "mp", "accumulate": 2}),
     ("automix", {"method.pipeline": "none", "method.lam_concat": True}),
