@@ -11,6 +11,7 @@ from benchmarks.pretended_gpu import GPU, pretended_gpu
 from benchmarks.waits import count_steps
 from robustmix.data.loader import Batch
 from robustmix.methods import METHODS
+from robustmix.methods.generators.adaptive_mask import AdaptiveMask
 from tests.methods.test_every_method import MIXERS, built, digits
 
 WAITS: dict[str, float] = {
@@ -45,7 +46,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("mixup", {"optimizer": "adamw", "lr": 1e-3, "ema_decay": 0.9, "grad_clip": 1.0}),
     ("adautomix", {"method.mix_samples": 2, "method.lam_concat": True}),
     ("adautomix", {"accumulate": 2, "method.passes": "plain"}),
-    ("adautomix", {"method.mask_guard": True, "method.gen_loss_net": "student"}),
+    ("adautomix", {"method.gen_loss_net": "student"}),
     ("mixup", {"method.pipeline": "mp+ce"}),
     ("cutmix", {"method.pipeline": "mp", "accumulate": 2}),
     ("automix", {"method.pipeline": "none", "method.lam_concat": True}),
@@ -58,6 +59,23 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
 def test_nor_does_a_step_under_other_settings(method: str, changes: dict[str, Any]) -> None:
     found = count_steps(method, **changes)
     assert found.waits == 0, found.table
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_masks_are_guarded_without_a_look(broken: bool) -> None:
+    maps = torch.randn(4, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    if broken:
+        maps[1, 0, 0, 0] = float("nan")
+    index = torch.tensor([[0, 1, 2, 3], [2, 3, 0, 1]])
+    guarded = AdaptiveMask(8, factor=2, guard=True)
+    with torch.no_grad(), pretended_gpu() as count:
+        want = guarded.masks(guarded.project(maps), index, (0.5, 0.5))
+        guarded.to(GPU)
+        there, places = maps.to(GPU), index.to(GPU)
+        count.clear()
+        got = guarded.masks(guarded.project(there), places, (0.5, 0.5))
+        assert sum(count.waits.values()) == 0
+        assert torch.equal(got.cpu(), want)
 
 
 def test_waits_are_told_from_what_goes_on_by_itself() -> None:
