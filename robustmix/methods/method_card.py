@@ -92,9 +92,9 @@ def method_card(name: str, presets: Mapping[str, Mapping[str, object]] | None = 
         IntakeError: it is foreign and cannot be imported.
 
     Example:
-        >>> card = method_card("mixup")
+        >>> card = method_card("manifoldmix")
         >>> card.passes, [(p.name, p.type, p.default) for p in card.parameters]
-        (3, [('alpha', 'float', 1.0)])
+        (3, [('alpha', 'float', 2.0)])
     """
     row = METHODS.row(name)
     if isinstance(row.target, str):
