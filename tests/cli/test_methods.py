@@ -16,17 +16,23 @@ Paper       Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXi
             equation 1 and figure 1a.
 Does        one lam ~ Beta(alpha, alpha) and one permutation a batch; the mixed image is lam x + (1
             - lam) x[perm], the loss lam CE(own) + (1 - lam) CE(partner).
-Cost        3 forward passes a step.
+Cost        3 forward passes a step; with a momentum pipeline 4 or 7, see 'momentum_mixing'.
 Deviations  none in the arithmetic. As in OpenMixup's benchmark, mixing happens after normalisation,
             and an image may be its own partner.
 Status      verified: equal to the published implementation on reference vectors
 
 Options, set with --set method.OPTION=VALUE
 
-  option   default   meaning
+  option      default    meaning
  ──────────────────────────────────────────────────────────────────────────────────────────────────
-  alpha    1.0       Both parameters of the Beta distribution of lam; 1 is uniform, towards 0
-                     mixes less.
+  alpha       1.0        Both parameters of the Beta distribution of lam; 1 is uniform, towards 0
+                         mixes less.
+  pipeline    none       AutoMix's momentum pipeline: 'none'; 'mp': a moving average of the
+                         network is deployed; 'mp+ce': and clean images are learned too, by a head
+                         of their own. (one of none, mp, mp+ce)
+  ema         0.999      Weight of the old average at first.
+  ema_end     0.999999   Weight of the old average that the run ends with.
+  ema_start   0.1        Share of the run before the weight begins to rise.
 
 
 Packaged recipes

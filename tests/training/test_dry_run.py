@@ -65,7 +65,7 @@ def test_a_run_is_measured_and_nothing_is_left(
     assert "# forward passes: 3 a step" in out
     # What is printed is a recipe: the same one.
     (tmp_path / "mine.toml").write_text(out)
-    assert tomllib.loads(out)["method"] == {"name": "mixup", "alpha": 0.4}
+    assert tomllib.loads(out)["method"] == {"name": "mixup", "alpha": 0.4, "pipeline": "none"}
     given = {"method.alpha": 0.4, "batch_size": 16, "limit_train": 70, "epochs": 3}
     want = resolve_recipe("digits-resnet8-mixup", overrides=given)
     assert resolve_recipe(file=tmp_path / "mine.toml") == want

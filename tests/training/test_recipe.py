@@ -100,7 +100,7 @@ def test_later_layers_win(tmp_path: Path) -> None:
         overrides={"lr": 0.7, "seed": None, "augment.padding": 2},
     )
     assert (recipe.arch, recipe.epochs, recipe.seed, recipe.lr) == ("resnet18", 5, 4, 0.7)
-    assert recipe.method_options == {"alpha": 0.4}
+    assert recipe.method_options == {"alpha": 0.4, "pipeline": "none"}
     assert (recipe.augment["mode"], recipe.augment["padding"]) == ("zero", 2)
 
 
@@ -124,7 +124,9 @@ def test_another_method_has_its_own_generator() -> None:
 
 def test_options_of_another_method_are_refused(tmp_path: Path) -> None:
     write_recipe(tmp_path / "r.toml", resolve_recipe("cifar100-resnet18-mixup"))
-    with pytest.raises(UsageError, match=r"^method.alpha of r.toml belong to method mixup, not c"):
+    with pytest.raises(
+        UsageError, match=r"^method.alpha, method.pipeline of r.toml belong to method mixup, not c"
+    ):
         resolve_recipe(file=tmp_path / "r.toml", overrides={"method": "cutmix"})
     with pytest.raises(UsageError, match=r"method.alpha of --set belong to method mixup, not vani"):
         resolve_recipe(sets=["method=mixup", "method.alpha=2"], overrides={"method": "vanilla"})
@@ -133,9 +135,11 @@ def test_options_of_another_method_are_refused(tmp_path: Path) -> None:
 def test_a_complete_recipe_keeps_its_method_and_takes_other_values() -> None:
     mixed = resolve_recipe("cifar100-resnet18-mixup")
     changed = with_overrides(mixed, {"method.alpha": 0.9, "lr": 0.3, "seed": None})
-    assert changed == replace(mixed, method_options={"alpha": 0.9}, lr=0.3, description="")
+    assert changed == replace(
+        mixed, method_options={"alpha": 0.9, "pipeline": "none"}, lr=0.3, description=""
+    )
     assert with_overrides(mixed, {"method": "mixup", "lr": 0.1}) == mixed
-    with pytest.raises(UsageError, match=r"method.alpha of the recipe belong to method mixup"):
+    with pytest.raises(UsageError, match=r"method.alpha, method.pipeline of the recipe belong"):
         with_overrides(mixed, {"method": "cutmix"})
     with pytest.raises(UsageError, match="momentum of given has no effect: adamw has no"):
         with_overrides(mixed, {"optimizer": "adamw", "momentum": 0.5})
@@ -358,7 +362,7 @@ def test_a_broken_file_is_one_line(content: bytes | None, said: str, tmp_path: P
 def test_the_written_file_is_plain_toml(tmp_path: Path) -> None:
     write_recipe(tmp_path / "r.toml", resolve_recipe("digits-resnet8-cutmix"))
     content = tomllib.loads((tmp_path / "r.toml").read_text())
-    assert content["method"] == {"name": "cutmix", "alpha": 0.2}
+    assert content["method"] == {"name": "cutmix", "alpha": 0.2, "pipeline": "none"}
     assert "img_size" not in content
 
 

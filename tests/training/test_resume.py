@@ -332,4 +332,4 @@ def test_the_saved_recipe_reruns_the_training(tmp_path: Path) -> None:
     again = loop.train(saved, out=tmp_path / "again", progress="none", device="cpu")
     assert_same_run(first, again)
     assert (tmp_path / "again" / "recipe.toml").read_text() == saved.read_text()
-    assert load_recipe(saved).method_options == {"alpha": 0.7}
+    assert load_recipe(saved).method_options == {"alpha": 0.7, "pipeline": "none"}
