@@ -106,6 +106,7 @@ def test_a_study_without_room_then_killed_ends_as_one_that_was_not(alone: Alone)
     same_table(out, alone.out)
 
 
+@pytest.mark.slow
 def test_two_at_once_make_every_run_once(alone: Alone) -> None:
     out = alone.out.parent / "both"
     both = [begin(alone.study, out) for _ in range(2)]

@@ -121,6 +121,7 @@ def test_a_stop_in_one_process_stops_all_and_resumes_exactly(
     assert_same_run(whole, result(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_kill_of_all_is_continued_from_the_last_checkpoint(
     whole: TrainResult, tmp_path: Path
 ) -> None:
