@@ -15,6 +15,8 @@ from robustmix.studies.folder import require_study_in
 from robustmix.studies.formats import render
 from robustmix.studies.study_results import study_table
 
+pytestmark = pytest.mark.slow  # some twenty processes, each of which imports torch
+
 SMALL = """
 seeds = [0]
 statistic = "last"
@@ -106,7 +108,6 @@ def test_a_study_without_room_then_killed_ends_as_one_that_was_not(alone: Alone)
     same_table(out, alone.out)
 
 
-@pytest.mark.slow
 def test_two_at_once_make_every_run_once(alone: Alone) -> None:
     out = alone.out.parent / "both"
     both = [begin(alone.study, out) for _ in range(2)]
@@ -120,7 +121,6 @@ def test_two_at_once_make_every_run_once(alone: Alone) -> None:
     assert len(began) <= 2 + len(waits)
 
 
-@pytest.mark.slow
 def test_quick_killed_five_times(tmp_path: Path) -> None:
     began = time.monotonic()
     finish("quick", tmp_path / "alone")
