@@ -27,8 +27,8 @@ from robustmix.studies.run_state import LOGS, Failure, read_failure, read_state
 from robustmix.studies.running import Outcome, Slot, Task, Watch, run_tasks, settle_before
 from robustmix.studies.study import Evaluation
 
-POLL_S = 2.0
-"""Seconds between two looks at the queue."""
+POLL_S = 5.0
+"""Seconds between two looks at the queue, which a scheduler that many share answers."""
 
 GONE_S = 20.0
 """Seconds that a run's files may take to be seen here after its job has left the queue."""

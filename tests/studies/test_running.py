@@ -272,6 +272,7 @@ def test_a_stop_lets_runs_end_their_step(stage: Stage) -> None:
         "vanilla",
     ]
     assert not outcome.failed
+    assert [event[2] for event in stage.events()] == ["begin"] * 2  # neither came to its end
     assert len(stage.told.lines) == 2  # the third one was not begun
     assert not list(stage.folder.glob("*/logs/failed.json"))
 

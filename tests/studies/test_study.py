@@ -13,6 +13,7 @@ from robustmix.studies.grid import (
     telling_values,
     with_seeds,
 )
+from robustmix.studies.measured import check_measured
 from robustmix.studies.study import (
     Study,
     packaged_studies,
@@ -247,3 +248,13 @@ def test_the_name_of_a_run_is_of_what_is_not_the_default() -> None:
     assert (told["epochs"], told["method.name"]) == (3, "mixup")
     other = resolve_recipe("digits-resnet8-mixup", overrides={"epochs": 3, "method.alpha": 0.5})
     assert telling_values(other) == {**told, "method.alpha": 0.5}
+
+
+def test_what_is_not_measured_is_no_column() -> None:
+    evaluate = {"protocol": ["paper-adautomix", "standard"]}
+    good = ["clean.top1", "corruption@paper-adautomix.acc_mean_all19", "fgsm@paper-adautomix.error"]
+    check_measured(made(evaluate=evaluate, table={"columns": good}))
+    with pytest.raises(UsageError, match=r"no suite fgsmm is run .*; did you mean fgsm"):
+        check_measured(made(evaluate=evaluate, table={"columns": "fgsmm.error"}))
+    with pytest.raises(UsageError, match="study mine, evaluate: unknown option '--trails'"):
+        check_measured(made(evaluate={"suite": "occlusion", "options": {"trails": 2}}))
