@@ -11,7 +11,7 @@ from robustmix.errors import UsageError
 from robustmix.launch import launched
 from robustmix.text import shortened
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "pydantic")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow", "pydantic")
 
 DEVICES = ("cpu", "cuda", "mps")
 

@@ -17,7 +17,8 @@ from robustmix.models.robust_model import padded
 from robustmix.progress import show_duration
 from robustmix.report.rows import own_places
 
-PROBE_SECONDS = 2.0
+PROBE_SECONDS = 1.0
+"""For both directions; the least of some calls is told, which more of them hardly change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +53,8 @@ class Forecast:
     forward_s: float
     """Seconds of one image's forward pass at this batch size, measured."""
 
-    backward_s: float
-    """Seconds of one image's backward pass to the image, likewise."""
+    backward_s: float | None
+    """Seconds of one image's backward pass to the image, likewise; None where no suite needs it."""
 
     @property
     def seconds(self) -> float:
@@ -82,7 +83,7 @@ def forecast(
     """
     check_batch_size(batch_size)
 
-    def measured(batch: int) -> tuple[float, float]:
+    def measured(batch: int) -> tuple[float, float | None]:
         return probe(evaluation, batch_size=batch, seconds=seconds)
 
     forward_s, backward_s = halved(measured, batch_size, evaluation.device)
@@ -90,7 +91,7 @@ def forecast(
     def seconds_of(forwards: int | None, backwards: int | None) -> float | None:
         if forwards is None or backwards is None:
             return None
-        return forwards * forward_s + backwards * backward_s
+        return forwards * forward_s + backwards * (backward_s or 0.0)
 
     costs = []
     for ready in evaluation.suites:
@@ -112,8 +113,11 @@ def forecast(
     return Forecast(suites=tuple(costs), forward_s=forward_s, backward_s=backward_s)
 
 
-def probe(evaluation: Evaluation, *, batch_size: int, seconds: float) -> tuple[float, float]:
-    """Return seconds of one image's forward and backward pass, measured on the first images."""
+def probe(evaluation: Evaluation, *, batch_size: int, seconds: float) -> tuple[float, float | None]:
+    """Return seconds of one image's forward and backward pass, measured on the first images.
+
+    The backward pass is not measured, and None told of it, where no suite asks for gradients.
+    """
     n = min(batch_size, len(evaluation.data))
     images = to_unit(evaluation.data.pixels.take(torch.arange(n)).to(evaluation.device))
     labels = evaluation.data.labels[:n].to(evaluation.device)
@@ -128,6 +132,8 @@ def probe(evaluation: Evaluation, *, batch_size: int, seconds: float) -> tuple[f
 
     with guarded(evaluation.device):
         one = _seconds(forward, evaluation.device, seconds / 2) / n
+        if not evaluation.gradients:
+            return one, None
         both = _seconds(gradient, evaluation.device, seconds / 2) / n
     return one, max(both - one, 0.0)
 
@@ -180,11 +186,10 @@ def forecast_lines(evaluation: Evaluation, found: Forecast) -> list[str]:
     most = f"{show_duration(found.seconds)} in all" + (", at most" if bounded else "")
     if usual:
         most = f"{show_duration(found.usual_s)} (<{show_duration(found.seconds)}) in all"
-    lines.append(
-        f"about {most}; measured: {1 / found.forward_s:,.0f} images/s forward, "
-        f"{1 / (found.forward_s + found.backward_s):,.0f} forward and backward, "
-        f"on {evaluation.device}"
-    )
+    speed = f"{1 / found.forward_s:,.0f} images/s forward"
+    if found.backward_s is not None:
+        speed += f", {1 / (found.forward_s + found.backward_s):,.0f} forward and backward"
+    lines.append(f"about {most}; measured: {speed}, on {evaluation.device}")
     if bounded:
         lines.append(
             "<: attacks stop at an image once it is broken; a network without defences costs a "

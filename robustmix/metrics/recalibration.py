@@ -76,20 +76,21 @@ def isotonic(logits: _Logits, labels: IntArray, others: _Logits) -> FloatArray:
         Zadrozny and Elkan 2002, "Transforming classifier scores into accurate multiclass
         probability estimates", section 4.
     """
-    from sklearn.isotonic import IsotonicRegression  # takes a second
-
     known, asked = (
         np.exp(z.astype(np.float64) - log_normaliser(z)[:, None]) for z in (logits, others)
     )
-    columns = [
-        IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
-        .fit(known[:, k], labels == k)
-        .predict(asked[:, k])
-        for k in range(known.shape[1])
-    ]
+    columns = [_rising(known[:, k], labels == k, asked[:, k]) for k in range(known.shape[1])]
     p = np.maximum(np.stack(columns, axis=1), FLOOR)
     result: FloatArray = np.log(p / p.sum(axis=1, keepdims=True))
     return result
+
+
+def _rising(known: FloatArray, hit: npt.NDArray[np.bool_], asked: FloatArray) -> FloatArray:
+    """Return what a rising fit of 0 and 1 over ``known`` says at ``asked``, straight in between."""
+    at, where, counts = np.unique(known, return_inverse=True, return_counts=True)
+    shares = np.bincount(where, weights=hit) / counts  # of samples that are told apart by nothing
+    fitted = optimize.isotonic_regression(shares, weights=counts).x
+    return np.interp(asked, at, fitted)
 
 
 RECALIBRATORS: dict[str, Recalibrator] = {

@@ -122,9 +122,24 @@ def test_a_part_costs_its_samples_and_time_is_passes_times_the_probe() -> None:
     found = forecast(prepare(tiny_model(), tiny_images(N), [part]), batch_size=8, seconds=0.0)
     cost = found.suites[-1]
     assert (cost.n, cost.forwards, cost.backwards) == (16, 16 * 10, 16)
+    assert found.backward_s is not None
     assert cost.seconds == pytest.approx(16 * (10 * found.forward_s + found.backward_s))
     assert found.seconds == pytest.approx(sum(c.seconds or 0 for c in found.suites))
     assert found.forward_s > 0
+
+
+def test_a_backward_pass_that_no_suite_makes_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: object) -> Tensor:
+        raise AssertionError("a gradient was asked for")
+
+    monkeypatch.setattr("robustmix.evaluation.forecast.input_gradient", refused)
+    whole = prepare(tiny_model(), tiny_images(N), ["clean", "shuffle"])
+    found = forecast(whole, batch_size=8, seconds=0.0)
+    assert found.backward_s is None
+    assert all(cost.seconds is not None and cost.seconds > 0 for cost in found.suites)
+    assert "images/s forward, on cpu" in forecast_lines(whole, found)[-1]
 
 
 def test_what_hangs_on_the_model_has_a_usual_cost_and_a_bound() -> None:

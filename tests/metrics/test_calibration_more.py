@@ -238,6 +238,15 @@ def test_isotonic_is_one_regression_a_class_then_normalised() -> None:
     np.testing.assert_allclose(np.exp(isotonic(logits, labels, others)), expected, atol=1e-12)
 
 
+def test_isotonic_takes_equal_probabilities_together() -> None:
+    # Of class 1 .2 hits once of three times, .4 once of two; .3 lies half way, the rest outside.
+    p = np.array([0.2, 0.2, 0.2, 0.4, 0.4])
+    asked = np.array([0.1, 0.3, 0.9])
+    logits, others = (np.log(np.stack([1 - q, q], axis=1)) for q in (p, asked))
+    fitted = np.exp(isotonic(logits, np.array([1, 0, 0, 1, 0]), others))
+    np.testing.assert_allclose(fitted[:, 1], [1 / 3, 5 / 12, 1 / 2], atol=1e-9)
+
+
 @pytest.mark.parametrize("name", RECALIBRATORS)
 def test_two_folds_of_a_recalibrator_step_by_step(name: str) -> None:
     logits, labels = skewed(203, 5)
