@@ -10,18 +10,25 @@ Method card
         labelled one after the other, in a few sweeps. The network learns the clean images and the
         mixtures, whose soft labels are the shares of blocks, by binary cross-entropy.
     Cost: 6 forward passes a step, and the labelling on the CPU.
-    Deviations: this follows the released code, with its factor 2 before gamma. Where that labels a
+    Deviations: this follows the released code, with its factor 2 before gamma and its reading of
+        the threshold. An image is penalised for itself and, by omega, for images whose objects
+        are elsewhere; the release compares how much is shown of each of those with the threshold
+        and adds up the ones beyond it, where the product of threshold and sum would compare the
+        sum (threshold_on = "penalised"); without omega both are one. Where the release labels a
         mixture by swaps of a graph cut, from zero, a minimum is found exactly if few labels are in
-        question, as they are with the default grid; the energy is as low or lower. Of equal
-        minima another may be chosen. The released recipe trains a pre-activation ResNet-18 for 300
-        epochs at a learning rate of 0.2. Mixtures depend on the other images of their part. There
-        is no lam, and a mixture is of no image in particular; top1 counts the class of the image
-        it shows most.
+        question, as they are with the default grid; the energy is as low or lower for the same
+        costs and the same images allowed in halves. Of equal minima another may be chosen, and
+        where images tie for the third place in halves, the first of them is taken, which is
+        anyone's choice in the release. Where all objects of a part are at one place, omega does
+        nothing; the release divides by zero. Its random number of blocks (-1) is not there. The
+        released recipe trains a pre-activation ResNet-18 for 300 epochs at a learning rate of 0.2.
+        Mixtures depend on the other images of their part. There is no lam, and a mixture is of no
+        image in particular; top1 counts the class of the image it shows most.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -32,7 +39,7 @@ from torch import Tensor, nn
 from robustmix.data.loader import Batch
 from robustmix.methods.graph_cut import swap_labels
 from robustmix.methods.grid_minimum import least_labels
-from robustmix.methods.losses import cross_entropy, full_precision
+from robustmix.methods.losses import cross_entropy, softmax_binary_cross_entropy
 from robustmix.methods.method import Run, Setup, StepResult, require, split_step, top1
 from robustmix.methods.mixing import Blend, check_alpha, image_size, soft_targets
 from robustmix.methods.puzzlemix import block_saliency, check_blocks, input_saliency
@@ -40,6 +47,9 @@ from robustmix.upload import uploaded
 
 Floats: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.signedinteger[Any]]
+
+ThresholdType = Literal["hard", "soft"]
+ThresholdOn = Literal["summed", "penalised"]
 
 TINY = 1e-8
 """Keeps the logarithms of the prior finite."""
@@ -88,6 +98,13 @@ class CoMixupConfig:
     threshold: float = 0.83
     """Share of a whole image that other mixtures may show of it before it repels."""
 
+    threshold_type: ThresholdType = "hard"
+    """``hard``: beyond the threshold the whole counts; ``soft``: what is beyond it."""
+
+    threshold_on: ThresholdOn = "summed"
+    """What is compared with a hard threshold: ``summed``, each image that an image is penalised
+    for, as released; ``penalised``, their sum. The same where omega is 0."""
+
     omega: float = 0.001
     """How much showing one image repels from others whose objects are elsewhere, in [0, 1]."""
 
@@ -108,6 +125,15 @@ class CoMixupConfig:
             value = getattr(self, name)
             require(0 <= value < float("inf"), f"a finite {name} >= 0", value)
         require(0 <= self.omega <= 1, "omega in [0, 1]", self.omega)
+        for name, kind in (("threshold_type", ThresholdType), ("threshold_on", ThresholdOn)):
+            value, known = getattr(self, name), get_args(kind)
+            require(value in known, f"{name}: one of {', '.join(known)}", value)
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the options that do nothing under the others, with the reason."""
+        if self.threshold_type == "soft":
+            return {"threshold_on": "a soft threshold is taken from the sum"}
+        return {} if self.omega else {"threshold_on": "omega is 0"}
 
 
 class CoMixupDraws(NamedTuple):
@@ -189,10 +215,28 @@ def _labelled(
 ) -> Labelled:
     here = found.cpu()  # the only wait
     places = _object_places(here[:, -1].long().numpy(), size)
-    labels, sources, weights = _mixtures(here[:, :-1].numpy(), places, draws, config)
+    return labelled(_mixtures(here[:, :-1].numpy(), places, draws, config))
+
+
+def labelled(shown: Sequence[Floats]) -> Labelled:
+    """Return what mixtures show as the network's half of a step is told it.
+
+    Args:
+        shown: for each part of M images, in order, shares (M, n, n, M).
+    """
     # No mixture shows an image of another part, so there are no more sources than images in one.
-    most = min(len(found), config.part)
-    return Labelled(tuple(labels), sources[:most], weights[:most])
+    most = max(map(len, shown))
+    sources, weights = [], []
+    start = 0
+    for labels in shown:
+        share = torch.from_numpy(labels.mean(axis=(1, 2))).float()
+        order = share.argsort(dim=1, descending=True, stable=True)
+        rest = most - len(labels)
+        sources.append(F.pad(order + start, (0, rest), value=start))
+        weights.append(F.pad(share.gather(1, order), (0, rest)))
+        start += len(labels)
+    told = tuple(map(torch.from_numpy, shown))
+    return Labelled(told, torch.cat(sources).T, torch.cat(weights).T)
 
 
 def _mixed(images: Tensor, labels: Sequence[Tensor], config: CoMixupConfig) -> Tensor:
@@ -207,8 +251,8 @@ def _mixed(images: Tensor, labels: Sequence[Tensor], config: CoMixupConfig) -> T
 
 def _mixtures(
     shares: Floats, places: Indices, draws: CoMixupDraws, config: CoMixupConfig
-) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Return what the mixtures of each part show, and the sources and weights of all.
+) -> list[Floats]:
+    """Return what the mixtures of each part of M images show, shares (M, n, n, M).
 
     Args:
         shares: of each image's saliency in each block, (N, n n), summing to 1 over blocks.
@@ -218,27 +262,30 @@ def _mixtures(
     """
     n = len(shares)
     whole = n - n % config.part  # all parts but the last have the same size
-    shown, sources, weights = [], [], []
+    shown: list[Floats] = []
     for chunk, size in ((slice(0, whole), config.part), (slice(whole, n), n - whole)):
         if chunk.start == chunk.stop:
             continue
         shape = (-1, size, *draws.start.shape[1:])
-        spots = places[chunk].reshape(-1, size, 2)
         found = joint_labels(
             shares[chunk].reshape(shape),
-            np.abs(spots[:, :, None] - spots[:, None]).sum(axis=3),
+            distances(places[chunk].reshape(-1, size, 2)),
             draws.start[chunk].reshape(shape),
             draws.prior[chunk].reshape(-1, size),
             config,
         )
-        for part, labels in zip(parts(chunk.stop, config.part)[-len(found) :], found, strict=True):
-            shown.append(torch.from_numpy(labels))
-            share = torch.from_numpy(labels.mean(axis=(1, 2))).float()
-            order = share.argsort(dim=1, descending=True, stable=True)
-            rest = n - size
-            sources.append(F.pad(order + part.start, (0, rest), value=part.start))
-            weights.append(F.pad(share.gather(1, order), (0, rest)))
-    return shown, torch.cat(sources).T, torch.cat(weights).T
+        shown.extend(found)
+    return shown
+
+
+def distances(places: Indices) -> Floats:
+    """Return how far apart the objects of parts are, in rows and columns together, (P, M, M).
+
+    Args:
+        places: row and column of each image's object, (P, M, 2).
+    """
+    apart: Floats = np.abs(places[:, :, None] - places[:, None]).sum(axis=3, dtype=np.float64)
+    return apart
 
 
 def object_places(saliency: Tensor) -> Indices:
@@ -283,12 +330,7 @@ def joint_labels(
         (P, N, n, n, M), shares 0, 1/2 or 1 that sum to 1 in every block.
     """
     images, cells = shares.shape[1], shares[0, 0].size
-    gamma = config.gamma / cells
-    liking = config.eta / cells * np.log(prior + TINY)
-    unary = np.moveaxis(-shares, 1, 3) - liking[:, None, None]
-    total = far.sum(axis=(1, 2), keepdims=True)
-    spread = np.divide(images * far, total, out=np.zeros(far.shape), where=total > 0)
-    repulsion = (1 - config.omega) * np.eye(images) + config.omega * spread
+    unary, repulsion = own_costs(shares, prior, config), repulsions(far, config)
     labels = np.eye(images)[start]
     extra = np.zeros((*labels.shape[:2], images))
     before = objective(unary, labels, config)
@@ -298,23 +340,99 @@ def joint_labels(
         counts = now.sum(axis=(2, 3))
         for i in range(now.shape[1]):
             others = counts.sum(axis=1) - counts[:, i]
-            shown = (repulsion[going] @ others[..., None])[..., 0]
-            penalty = 2 * gamma * np.where(shown > config.threshold * cells, shown, 0)
-            penalty += gamma * extra[going, i]
-            used = [_mixable(count if sweep else count[:0]) for count in counts[:, i]]
-            now[:, i] = best_labels(
-                unary[going] + penalty[:, None, None], used, config.beta / cells
-            )
+            cost = costs(unary[going], repulsion[going], others, extra[going, i], config)
+            used = [mixable(count if sweep else count[:0]) for count in counts[:, i]]
+            now[:, i] = best_labels(cost, used, config.beta / cells)
             counts[:, i] = now[:, i].sum(axis=(1, 2))
         labels[going] = now
         if sweep == config.sweeps - 2 and config.resolve:
             extra[going] = [alike(count > 0) for count in counts]
         after = objective(unary, labels, config)
-        going = going[np.abs(before - after)[going] >= SETTLED * np.abs(after)[going]]
+        going = going[changes(before, after)[going]]
         if not len(going):
             break
         before = after
     return labels
+
+
+def own_costs(shares: Floats, prior: Floats, config: CoMixupConfig) -> Floats:
+    """Return the cost of every image in every block but for repulsion, (P, n, n, M).
+
+    Args:
+        shares: of each image's saliency in each block, (P, M, n, n).
+        prior: preferred share of each image, (P, M).
+        config: the weight of the prior.
+    """
+    liking = config.eta / shares[0, 0].size * np.log(prior + TINY)
+    cost: Floats = np.moveaxis(-shares, 1, 3) - liking[:, None, None]
+    return cost
+
+
+def repulsions(far: Floats, config: CoMixupConfig) -> Floats:
+    """Return how much showing an image repels from each, (P, M, M).
+
+    Args:
+        far: distance of images' objects, (P, M, M), any unit.
+        config: omega.
+    """
+    images = far.shape[1]
+    total = far.sum(axis=(1, 2), keepdims=True)
+    spread = np.divide(images * far, total, out=np.zeros(far.shape), where=total > 0)
+    repulsion: Floats = (1 - config.omega) * np.eye(images) + config.omega * spread
+    return repulsion
+
+
+def costs(
+    unary: Floats, repulsion: Floats, others: Floats, extra: Floats, config: CoMixupConfig
+) -> Floats:
+    """Return the cost of every image in every block of one mixture of each part, (P, n, n, M).
+
+    Args:
+        unary: as ``own_costs`` returns it.
+        repulsion: as ``repulsions`` returns it.
+        others: blocks that the other mixtures show of each image, (P, M).
+        extra: costs that push mixtures of the same images apart, (P, M).
+        config: the weights.
+    """
+    cells = unary.shape[1] * unary.shape[2]
+    gamma = config.gamma / cells
+    penalty = 2 * gamma * beyond(repulsion, others, cells, config)
+    penalty += gamma * extra
+    total: Floats = unary + penalty[:, None, None]
+    return total
+
+
+def changes(before: Floats, after: Floats) -> NDArray[np.bool_]:
+    """Return whether objectives have not settled yet."""
+    return np.abs(before - after) >= SETTLED * np.abs(after)
+
+
+def beyond(repulsion: Floats, shown: Floats, cells: int, config: CoMixupConfig) -> Floats:
+    """Return how much the other mixtures show, beyond the threshold, of what repels, (P, M).
+
+    Args:
+        repulsion: how much each image is repelled by each, (P, M, M).
+        shown: blocks that the other mixtures show of each image, (P, M).
+        cells: blocks of a whole image.
+        config: the threshold and what it means.
+
+    Example:
+        >>> repulsion, shown = np.array([[[0.5, 0.25], [0.25, 1.0]]]), np.array([[8.0, 2.0]])
+        >>> beyond(repulsion, shown, 4, CoMixupConfig(threshold=0.6))
+        array([[4.5, 4. ]])
+        >>> beyond(repulsion, shown, 4, CoMixupConfig(threshold=1.1))  # 4.5 > 4.4 >= 4
+        array([[4., 2.]])
+        >>> beyond(repulsion, shown, 4, CoMixupConfig(threshold=1.1, threshold_on="penalised"))
+        array([[4.5, 0. ]])
+    """
+    threshold = config.threshold * cells
+    summed: Floats = (repulsion @ shown[..., None])[..., 0]
+    over = summed > threshold
+    if config.threshold_type == "soft":
+        return np.where(over, summed - threshold, 0)
+    if config.threshold_on == "penalised":
+        return np.where(over, summed, 0)
+    return (repulsion @ np.where(over, shown, 0)[..., None])[..., 0]
 
 
 def objective(unary: Floats, labels: Floats, config: CoMixupConfig) -> Floats:
@@ -334,7 +452,7 @@ def objective(unary: Floats, labels: Floats, config: CoMixupConfig) -> Floats:
     return total
 
 
-def _mixable(counts: Floats) -> Indices:
+def mixable(counts: Floats) -> Indices:
     """Return the two or three images, in order, that a mixture may show halves of; else none."""
     used = counts.nonzero()[0]
     if len(used) < 2:
@@ -404,20 +522,6 @@ def _swapped(cost: Floats, beta: float, distance: Floats) -> Indices:
     steps = np.rint(distance / NEAR).astype(np.int64)
     labels: Indices = names[swap_labels(unary[None], down, right, steps)[0]]
     return labels
-
-
-def soft_binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean over batch and classes of the binary cross-entropy of the softmax.
-
-    Args:
-        logits: (N, K).
-        targets: (N, K) in [0, 1].
-
-    Returns:
-        A float32 scalar; logarithms are cut at -100.
-    """
-    with torch.autocast(logits.device.type, enabled=False):
-        return F.binary_cross_entropy(full_precision(logits).softmax(dim=1), targets)
 
 
 def with_gradients(
@@ -501,7 +605,7 @@ class CoMixup(nn.Module):
         logits = self.network(blend.images)
         targets = soft_targets(blend, batch.labels, logits.shape[1])
         targets = (1 - self.label_smoothing) * targets + self.label_smoothing / logits.shape[1]
-        mixed = soft_binary_cross_entropy(logits, targets)
+        mixed = softmax_binary_cross_entropy(logits, targets)
         loss = clean + mixed
         return StepResult(
             loss,

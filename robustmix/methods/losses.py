@@ -114,6 +114,20 @@ def binary_label_loss(
     return binary_cross_entropy(logits, targets, how, smoothing=smoothing)
 
 
+def softmax_binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean over batch and classes of the binary cross-entropy of the softmax.
+
+    Args:
+        logits: (N, K).
+        targets: (N, K) in [0, 1].
+
+    Returns:
+        A float32 scalar; logarithms are cut at -100.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        return F.binary_cross_entropy(full_precision(logits).softmax(dim=1), targets)
+
+
 def label_loss(
     logits: Tensor, labels: Tensor, *, bce: BinaryLoss | None, smoothing: float = 0.0
 ) -> Tensor:

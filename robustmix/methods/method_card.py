@@ -94,7 +94,7 @@ def method_card(name: str, presets: Mapping[str, Mapping[str, object]] | None = 
     Example:
         >>> card = method_card("manifoldmix")
         >>> card.passes, [(p.name, p.type, p.default) for p in card.parameters]
-        (3, [('alpha', 'float', 2.0)])
+        (3, [('alpha', 'float', 2.0), ('loss', '', 'ce')])
     """
     row = METHODS.row(name)
     if isinstance(row.target, str):

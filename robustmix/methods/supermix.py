@@ -214,11 +214,8 @@ class Descent:
                 open_ = torch.ones_like(going, dtype=torch.bool)
                 if not len(going):
                     break
-            smooth = smoothed(gradient, config.sigma)
-            slope = (gradient * smooth).sum(dim=(1, 2, 3))
-            length = (loss.abs() / (slope + 1e-10)).clamp(SHORTEST, LONGEST)
+            move = newton_step(gradient, loss, config.sigma)
             # Until it is looked who is done, those stay with the others and stand still.
-            move = length[:, None, None, None] * smooth
             coarse[going] -= torch.where(open_[:, None, None, None], move, 0.0)
         return Found(coarse, targets, draws)
 
@@ -301,6 +298,23 @@ def sees(logits: Tensor, targets: Tensor) -> Tensor:
     wanted = targets > 0
     least = torch.where(wanted, logits, torch.inf).amin(dim=1)
     return least > torch.where(wanted, -torch.inf, logits).amax(dim=1)
+
+
+def newton_step(gradient: Tensor, loss: Tensor, sigma: int) -> Tensor:
+    """Return what to take off masks so that, were it linear, their loss would vanish.
+
+    Args:
+        gradient: of the loss to the masks, (N, S, w, w).
+        loss: of each mixture, (N,).
+        sigma: of the gradient's smoothing.
+
+    Reference:
+        Dabouei et al. 2021, arXiv:2003.05034, algorithm 1.
+    """
+    smooth = smoothed(gradient, sigma)
+    slope = (gradient * smooth).sum(dim=(1, 2, 3))
+    length = (loss.abs() / (slope + 1e-10)).clamp(SHORTEST, LONGEST)
+    return length[:, None, None, None] * smooth
 
 
 def smoothed(gradient: Tensor, sigma: int) -> Tensor:

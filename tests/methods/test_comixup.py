@@ -25,9 +25,9 @@ from robustmix.methods.comixup import (
     object_places,
     objective,
     parts,
-    soft_binary_cross_entropy,
     with_gradients,
 )
+from robustmix.methods.losses import softmax_binary_cross_entropy
 from robustmix.methods.mixing import soft_targets
 from robustmix.methods.puzzlemix import block_saliency
 
@@ -99,6 +99,22 @@ def slow_extra(labels: Array) -> Array:
     return extra
 
 
+def slow_beyond(repulsion: Array, shown: Array, config: CoMixupConfig) -> Array:
+    """Sums by loops, as the release has them or as the product of its two factors."""
+    cells, images = config.blocks**2, range(len(shown))
+    summed = [sum(repulsion[i, j] * shown[j] for j in images) for i in images]
+    over = [value > config.threshold * cells for value in summed]
+    found = np.zeros(len(shown))
+    for i in images:
+        if config.threshold_type == "soft":
+            found[i] = max(summed[i] - config.threshold * cells, 0)
+        elif config.threshold_on == "penalised":
+            found[i] = summed[i] if over[i] else 0
+        else:
+            found[i] = sum(repulsion[i, j] * shown[j] for j in images if over[j])
+    return found
+
+
 def slow_sweeps(
     shares: Array, far: Array, start: Array, prior: Array, config: CoMixupConfig
 ) -> Array:
@@ -113,8 +129,7 @@ def slow_sweeps(
     for sweep in range(config.sweeps):
         for o in range(images):
             others = [labels[k].sum(axis=(0, 1)) for k in range(images) if k != o]
-            shown = repulsion @ np.sum(others, axis=0)
-            repelled = 2 * shown * (shown > config.threshold * cells) + extra[o]
+            repelled = 2 * slow_beyond(repulsion, np.sum(others, axis=0), config) + extra[o]
             counts = labels[o].sum(axis=(0, 1))
             used = sorted(sorted(np.flatnonzero(counts), key=lambda m: (-counts[m], m))[:3])
             names: list[tuple[int, ...]] = [(m,) for m in range(images)]
@@ -138,6 +153,8 @@ def slow_sweeps(
         {"beta": 0.05},
         {"beta": 0.02, "threshold": 0.3, "sweeps": 3},
         {"gamma": 0.05, "omega": 0.5, "beta": 0.1},
+        {"gamma": 0.05, "omega": 0.5, "beta": 0.1, "threshold_on": "penalised"},
+        {"gamma": 0.05, "omega": 0.5, "beta": 0.1, "threshold_type": "soft", "threshold": 0.5},
         {"gamma": 0.0, "eta": 0.5, "resolve": False},
         {"beta": 0.01, "gamma": 0.02, "sweeps": 2, "eta": 0.0},
     ],
@@ -274,7 +291,7 @@ def test_binary_cross_entropy_of_the_softmax() -> None:
     first = -(0.5 * p[0].log() + 0.5 * (1 - p[0]).log() + 0.5 * p[1].log())
     first = first - 0.5 * (1 - p[1]).log() - (1 - p[2]).log()
     want = (float(first) + 100 + 100 + 0) / 6  # cut at -100
-    got = soft_binary_cross_entropy(logits, targets)
+    got = softmax_binary_cross_entropy(logits, targets)
     assert float(got.detach()) == pytest.approx(want, rel=1e-6)
     (gradient,) = torch.autograd.grad(got, logits)
     assert gradient.isfinite().all()
@@ -337,6 +354,29 @@ def test_impossible_images_and_options_are_refused() -> None:
     setup = Setup(rng=np.random.default_rng(0), input_size=(3, 30, 30))
     with pytest.raises(UsageError, match="4x4 blocks"):
         CoMixup(network(), CoMixupConfig(), setup)
-    for options in ({"alpha": 0.0}, {"part": 0}, {"beta": -1.0}, {"omega": 1.5}, {"sweeps": 0}):
+    wrong: list[dict[str, Any]] = [
+        {"alpha": 0.0},
+        {"part": 0},
+        {"beta": -1.0},
+        {"omega": 1.5},
+        {"sweeps": 0},
+        {"threshold_type": "x"},
+        {"threshold_on": "x"},
+    ]
+    for options in wrong:
         with pytest.raises(ValueError, match=next(iter(options))):
             CoMixupConfig(**options)
+
+
+def test_what_the_threshold_is_on_matters_with_omega_and_a_hard_one_only() -> None:
+    assert CoMixupConfig().without_effect() == {}
+    assert "omega" in CoMixupConfig(omega=0.0).without_effect()["threshold_on"]
+    assert "soft" in CoMixupConfig(threshold_type="soft").without_effect()["threshold_on"]
+    problem = part(0, 1, 5, 4)
+    found = {
+        (omega, on): joint_labels(*problem, CoMixupConfig(omega=omega, threshold_on=on))
+        for omega in (0.0, 0.3)
+        for on in ("summed", "penalised")
+    }
+    assert np.array_equal(found[0.0, "summed"], found[0.0, "penalised"])
+    assert not np.array_equal(found[0.3, "summed"], found[0.3, "penalised"])

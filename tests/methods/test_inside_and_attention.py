@@ -12,6 +12,7 @@ from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
 from robustmix.methods import Setup, cutmix, draw_cutmix, draw_mixup, mixup
 from robustmix.methods.cutmix import CutMixDraws, cut_box
+from robustmix.methods.losses import BinaryLoss
 from robustmix.methods.manifoldmix import (
     ManifoldMixDraws,
     draw_manifoldmix,
@@ -90,6 +91,31 @@ def test_a_network_of_unknown_stages_is_refused() -> None:
         build_method(
             "manifoldmix", net("torchvision:mobilenet_v2"), {}, Setup(rng=np.random.default_rng(0))
         )
+
+
+def test_manifoldmix_has_the_authors_loss_too() -> None:
+    x, labels = images(), torch.tensor([0, 3, 3, 4])
+    batch = Batch(x, labels, torch.arange(4))
+
+    def method(options: dict[str, object], **setup: Any) -> Any:
+        given = Setup(rng=np.random.default_rng(1), label_smoothing=0.1, **setup)
+        return build_method("manifoldmix", net("resnet8"), options, given)
+
+    draws = ManifoldMixDraws(0, 0.25, torch.tensor([1, 2, 3, 0]))
+    p = method({}).network(0.25 * x + 0.75 * x[draws.perm]).softmax(dim=1)
+    targets = 0.25 * F.one_hot(labels, 5) + 0.75 * F.one_hot(labels[draws.perm], 5)
+    targets = 0.9 * targets + 0.1 / 5
+    by_class = -(targets * p.log() + (1 - targets) * (1 - p).log())
+    authors = method({"loss": "softmax-bce"}).compute(batch, draws).loss
+    torch.testing.assert_close(authors, by_class.mean())
+    default = method({}).compute(batch, draws).loss
+    torch.testing.assert_close(default, -(targets * p.log()).sum(dim=1).mean())
+    with pytest.raises(ValueError, match="loss: one of ce, softmax-bce"):
+        build_method(
+            "manifoldmix", net("resnet8"), {"loss": "bce"}, Setup(rng=np.random.default_rng())
+        )
+    with pytest.raises(UsageError, match=r"method\.loss=softmax-bce and loss=bce exclude"):
+        method({"loss": "softmax-bce"}, bce=BinaryLoss())
 
 
 def test_places_and_weights_of_manifoldmix() -> None:

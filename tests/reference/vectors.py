@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,50 @@ class Case:
         }
 
 
-def cases(path: Path) -> list[Case]:
+def arrays_of(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
+    """Return the arrays of a file by case and by the rest of their names."""
     found: dict[str, dict[str, NDArray[Any]]] = {}
     with np.load(path, allow_pickle=False) as vectors:
         for key in vectors.files:
             name, _, rest = key.partition("/")
             found.setdefault(name, {})[rest] = vectors[key]
     assert found
-    return [Case(name, arrays) for name, arrays in found.items()]
+    return found
+
+
+def cases(path: Path) -> list[Case]:
+    return [Case(name, arrays) for name, arrays in arrays_of(path).items()]
+
+
+class Vectors:
+    """One case of a file without ``cfg``: its arrays, of which every setting is one."""
+
+    def __init__(self, name: str, arrays: dict[str, NDArray[Any]]) -> None:
+        self.name = name
+        self.arrays = arrays
+
+    def __getitem__(self, key: str) -> NDArray[Any]:
+        return self.arrays[key]
+
+    def tensor(self, key: str) -> Tensor:
+        return torch.from_numpy(np.asarray(self.arrays[key]))
+
+    def under(self, *prefixes: str) -> dict[str, Tensor]:
+        """Return the arrays whose names begin so, by the rest of their names."""
+        return {
+            key.removeprefix(prefix): self.tensor(key)
+            for prefix in prefixes
+            for key in self.arrays
+            if key.startswith(prefix)
+        }
+
+    def part(self, prefix: str) -> "Vectors":
+        """Return the arrays whose names begin so as a case of its own."""
+        found = {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
+        return Vectors(f"{self.name} {prefix}", found)
+
+
+def vectors(path: Path, pattern: str = "") -> list[Vectors]:
+    """Return the cases of a file whose names match a pattern from their beginning on."""
+    found = arrays_of(path).items()
+    return [Vectors(name, arrays) for name, arrays in found if re.match(pattern, name)]

@@ -67,6 +67,8 @@ ADDED_TO: dict[str, dict[str, object]] = {
     "cutmix": {"method.pipeline": "none"},
     "automix": {"method.pipeline": "mp+ce", "method.mask_source": "attention"},
     "samix": {"method.pipeline": "mp+ce"},
+    "manifoldmix": {"method.loss": "ce"},
+    "co-mixup": {"method.threshold_type": "hard", "method.threshold_on": "summed"},
 }
 """The same, of one method."""
 
