@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from robustmix.attacks.autoattack import cascade as cascade
     from robustmix.attacks.autoattack import ensemble as ensemble
     from robustmix.attacks.ball import Norm as Norm
+    from robustmix.attacks.cw import cw as cw
+    from robustmix.attacks.deepfool import deepfool as deepfool
     from robustmix.attacks.fab import fab as fab
     from robustmix.attacks.fgsm import fgsm as fgsm
     from robustmix.attacks.fgsm import fgsm_step as fgsm_step
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from robustmix.attacks.losses import slope as slope
     from robustmix.attacks.losses import standing as standing
     from robustmix.attacks.losses import top_targets as top_targets
+    from robustmix.attacks.mifgsm import mifgsm as mifgsm
     from robustmix.attacks.outcome import Outcome as Outcome
     from robustmix.attacks.outcome import Stage as Stage
     from robustmix.attacks.outcome import Trace as Trace

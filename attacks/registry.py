@@ -34,9 +34,18 @@ class AttackRow(Row):
     an option ``steps`` or ``queries``: forecasts of what it costs go by that; 0: it is not known
     before."""
 
+    searches: str = ""
+    """Its option, if it has one, that says how many searches of ``steps`` steps it makes."""
+
+    step_gradients: str = ""
+    """Its option that says how often a step goes back, where that is not once."""
+
     every_class: bool = False
     """Whether ``targets`` may be None though it is a number by default, and every step then goes
     back once for each class."""
+
+    by_name: bool = False
+    """Whether it is run only where it is asked for by its name: ``all`` does not stand for it."""
 
     members: str = ""
     """``"module:function"`` that makes AutoAttack's members, which the suite runs one by one over
@@ -82,6 +91,29 @@ ATTACKS: "Table[Attack[...], AttackRow]" = Table(
             step_passes=2,
             every_class=True,
             part_of="autoattack",
+        ),
+        "deepfool": AttackRow(
+            "robustmix.attacks.deepfool:deepfool",
+            "steps onto the nearest linear boundary (Moosavi-Dezfooli et al. 2016)",
+            norms=BOTH,
+            step_passes=1,
+            step_gradients="candidates",
+            by_name=True,
+        ),
+        "cw": AttackRow(
+            "robustmix.attacks.cw:cw",
+            "smallest change in l2, by Adam on a weighted sum (Carlini & Wagner 2017)",
+            norms=("l2",),
+            step_passes=1,
+            searches="binary_search_steps",
+            by_name=True,
+        ),
+        "mifgsm": AttackRow(
+            "robustmix.attacks.mifgsm:mifgsm",
+            "MI-FGSM: signed gradient steps with momentum, linf (Dong et al. 2018)",
+            norms=("linf",),
+            step_passes=1,
+            by_name=True,
         ),
         "autoattack": AttackRow(
             "robustmix.attacks.autoattack:autoattack",

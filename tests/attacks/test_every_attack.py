@@ -6,7 +6,7 @@ import pkgutil
 import random
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pytest
@@ -42,6 +42,10 @@ class Case(NamedTuple):
     def attack(self) -> Attack[...]:
         return find_attack(self.name)
 
+    @property
+    def usual(self) -> Norm:
+        return cast(Norm, attack_norms(self.name)[0])
+
     def run(
         self, m: Model, x: Tensor, y: Tensor, eps: float, norm: Norm, k: Tensor | None
     ) -> Tensor:
@@ -56,6 +60,13 @@ CASES = [
         "square", {"queries": 300}, strong={"queries": 1200}, exact=("linf",), random=("linf", "l2")
     ),
     Case("fab", {"steps": 5}, exact=()),
+    Case("deepfool", {"steps": 20}, exact=()),
+    Case(
+        "cw",
+        {"steps": 60, "binary_search_steps": 3, "initial_const": 0.1, "learning_rate": 0.1},
+        exact=(),
+    ),
+    Case("mifgsm", exact=("linf",)),
     Case("autoattack", {"steps": 5, "queries": 20}, exact=()),
 ]
 EACH = [(case, norm) for case in CASES for norm in attack_norms(case.name)]
@@ -133,7 +144,8 @@ def test_the_call_is_the_same_for_all(case: Case) -> None:
     assert plain == ["model", "images", "labels"]
     given = [n for n, p in parameters.items() if p.default is p.empty and n not in plain]
     assert given == ["eps"]
-    assert parameters["norm"].default == attack_norms(case.name)[0] == "linf"
+    assert parameters["norm"].default == case.usual
+    assert case.usual == ("l2" if case.name == "cw" else "linf")
     assert (parameters["seed"].default, parameters["keys"].default) == (0, None)
     assert inspect.signature(case.attack).return_annotation == Tensor
     assert not draws_by_batch(case.attack)
@@ -145,11 +157,12 @@ def test_with_nothing_else_given_it_finds_images_in_the_ball(case: Case) -> None
     first, second = model(images).topk(2, dim=1).values.unbind(1)
     images = images[(first - second).argsort()[:3]]  # soon broken: the defaults take long
     labels = model(images).argmax(dim=1)
-    found = case.attack(model, images, labels, eps=8 / 255)
+    eps = 8 / 255 if case.usual == "linf" else 0.5
+    found = case.attack(model, images, labels, eps=eps)
     assert found.dtype == torch.float32
     assert found.shape == images.shape
     assert not found.requires_grad
-    verify(model, images, labels, found, norm="linf", eps=8 / 255)
+    verify(model, images, labels, found, norm=case.usual, eps=eps)
     assert bool((found != images).any())
 
 
@@ -302,8 +315,10 @@ def test_trap_23_nan_logits_are_an_error_not_a_success(case: Case, norm: Norm) -
 @one_each
 def test_an_eps_in_grey_levels_is_refused(case: Case, eps: float) -> None:
     _, images, model, labels = far(2)
+    if case.usual == "l2" and eps > 1:
+        eps = float("inf")  # as a length of many values it may be
     with pytest.raises(ValueError, match=r"\[0, 1\] pixel units"):
-        case.run(model, images, labels, eps, "linf", keys(2))
+        case.run(model, images, labels, eps, case.usual, keys(2))
 
 
 @every
@@ -324,7 +339,7 @@ Broken = Literal["shape", "range", "labels", "keys", "norm"]
 @one_each
 def test_an_invalid_problem_is_refused(case: Case, what: Broken) -> None:
     _, images, model, labels = far(3)
-    own, norm = keys(3), "l7" if what == "norm" else "linf"
+    own, norm = keys(3), "l7" if what == "norm" else case.usual
     if what == "shape":
         images = images.flatten(1)
     elif what == "range":
@@ -349,7 +364,7 @@ def test_attacks_beat_random_noise_on_a_trained_network(trained: Trained) -> Non
     """The order of strength that a broken attack would upset."""
     x, y = trained.images, trained.labels
     share = {}
-    for case in CASES:
+    for case in (case for case in CASES if case.usual == "linf"):
         run = case.run(trained.net, x, y, 0.15, "linf", keys(len(x)))
         share[case.name] = float((trained.net(run).argmax(dim=1) != y).float().mean())
     noise = x + 0.15 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).sign()
@@ -357,6 +372,8 @@ def test_attacks_beat_random_noise_on_a_trained_network(trained: Trained) -> Non
     assert share["noise"] + 0.1 < share["square"] <= share["pgd"] + 0.02
     assert share["fgsm"] <= share["pgd"] <= share["autoattack"]
     assert share["fgsm"] <= share["fab"] <= share["autoattack"]
+    assert share["fgsm"] <= share["deepfool"] <= share["autoattack"]
+    assert share["fgsm"] <= share["mifgsm"] <= share["pgd"] + 0.02
     assert abs(share["pgd"] - share["apgd"]) < 0.03
 
 

@@ -1,6 +1,7 @@
 """What the suite of every attack must do: all rows of the table, and attacks from elsewhere."""
 
 import importlib.util
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -17,9 +18,11 @@ from robustmix.attacks import ATTACKS, Outcome, find_attack, pgd
 from robustmix.attacks import attack as search
 from robustmix.errors import UsageError
 from robustmix.evaluation.evaluate import evaluate
+from robustmix.evaluation.params import eps_name, exact_name
 from robustmix.evaluation.recompute import recompute
 from robustmix.evaluation.suite import Scene
 from robustmix.evaluation.suites.attack import Attack
+from robustmix.evaluation.suites.attack_rows import eight_bit_name
 from robustmix.evaluation.suites.registry import find_suite, read_suite
 from robustmix.report.report import Report
 from robustmix.report.samples import Samples, Table
@@ -29,6 +32,7 @@ from tests.evaluation.attacks import attack
 from tests.evaluation.tiny import tiny_images, tiny_model
 
 EPS = Fraction(3, 255)
+SIZE = 3 * 32 * 32
 N = 40
 
 
@@ -73,12 +77,14 @@ class Case:
     """Whether several radii make a curve."""
 
     package: bool = False
+    eps: Fraction = EPS
+    norm: str = "linf"
 
     @property
     def suite(self) -> Attack:
         if self.package and importlib.util.find_spec("torchattacks") is None:
             pytest.skip("needs the torchattacks extra")
-        return attack(self.name, eps=(EPS, EPS / 3), **self.knobs)
+        return attack(self.name, eps=(self.eps, self.eps / 3), **self.knobs)
 
 
 CASES = [
@@ -87,6 +93,14 @@ CASES = [
     Case("apgd", {"steps": 5}),
     Case("square", {"queries": 25}),
     Case("fab", {"steps": 4, "targets": 2}),
+    Case("deepfool", {"steps": 4, "candidates": 2}),
+    Case(
+        "cw",
+        {"steps": 12, "binary_search_steps": 2, "initial_const": 10.0, "learning_rate": 0.01},
+        eps=Fraction(3, 10),
+        norm="l2",
+    ),
+    Case("mifgsm", {"steps": 4}),
     Case("autoattack", {"steps": 4, "queries": 20}, several=False),
     Case("torchattacks:PGD", {"steps": 2}, package=True),
     Case("noise", {"tries": 3}),
@@ -109,8 +123,8 @@ def final(samples: Samples, case: Case) -> dict[str, Any]:
     """Put together each sample's row after the attack, one by one."""
     table = samples.tables[case.name]
     if case.several:
-        found = table.at("3/255")
-        return found | {"uint8_correct": table.at("3/255 8-bit")["correct"]}
+        found = table.at(eps_name(case.eps))
+        return found | {"uint8_correct": table.at(eight_bit_name(case.eps))["correct"]}
     first, *members = table.conditions
     rows = [dict(zip(table.at(first), row, strict=True)) for row in _by_sample(table.at(first))]
     for member in members:
@@ -136,9 +150,10 @@ def test_its_numbers_are_what_its_rows_say(case: Case, tmp_path: Path) -> None:
     for name in ("pred", "nll", "confidence", "margin"):
         assert np.array_equal(identity[name], clean[name])
     for condition in table.conditions:
-        radius = 1 / 255 if condition == "1/255" else 3 / 255
-        slack = 1 / 510 if condition.endswith("8-bit") else 0
-        assert table.at(condition)["linf"].max() <= radius + slack + 1e-6
+        radius = float(case.eps / 3 if condition == eps_name(case.eps / 3) else case.eps)
+        half = 1 / 510 if case.norm == "linf" else math.sqrt(SIZE) / 510
+        slack = half if condition.endswith("8-bit") else 0
+        assert table.at(condition)[case.norm].max() <= radius + slack + 1e-6
     after, before = final(samples, case), clean["correct"].astype(bool)
     right = after["correct"].astype(bool)
     assert right.sum() < before.sum()  # else nothing below says anything
@@ -157,14 +172,15 @@ def test_its_numbers_are_what_its_rows_say(case: Case, tmp_path: Path) -> None:
     values = {name: part.metrics[name].value for name in by_hand}
     assert values == pytest.approx(by_hand, abs=1e-9)
     curve = part.curve("sweep")
-    radii = ("0/255", "1/255", "3/255") if case.several else ("clean", None)
+    radii = ("0/255", eps_name(case.eps / 3), None) if case.several else ("clean", None)
     stated = [metric.value for metric in part.along(curve)]
-    held = [right.mean() if c in (None, "3/255") else table.at(c)["correct"].mean() for c in radii]
+    held = [right.mean() if c is None else table.at(c)["correct"].mean() for c in radii]
     assert stated == pytest.approx(held)
     passes = round(float(table.columns["forwards"].sum()))
     assert part.details["forwards"] == passes > N
     assert part.shown.headline[:3] == ["robust_acc", "error", "asr"]
-    assert (part.shown.gated, part.shown.note) == (["robust_acc"], "linf, eps 3/255")
+    said = f"{case.norm}, eps {exact_name(case.eps)}"
+    assert (part.shown.gated, part.shown.note) == (["robust_acc"], said)
     assert recompute(Report.load(tmp_path)) == []
 
 

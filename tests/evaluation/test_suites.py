@@ -64,12 +64,13 @@ def test_every_suite_is_described_and_found_by_its_name() -> None:
     assert suite_names()[:4] == ["clean", "calibration", "corruption", "masking"]
 
 
-def test_all_is_every_suite_but_attacks_that_are_part_of_another() -> None:
+def test_all_is_every_suite_but_attacks_of_another_or_by_name_and_those_of_files() -> None:
     assert names_of_all() == [
         "clean", "calibration", "corruption", "masking", "fgsm", "pgd", "autoattack",
         "occlusion", "shuffle",
     ]  # fmt: skip
-    assert set(suite_names()) - set(names_of_all()) == {"apgd", "square", "fab", *BY_FILES}
+    parts, by_name = {"apgd", "square", "fab"}, {"deepfool", "cw", "mifgsm"}
+    assert set(suite_names()) - set(names_of_all()) == {*parts, *by_name, *BY_FILES}
 
 
 def keys(wanted: list[Any], **options: object) -> list[str]:

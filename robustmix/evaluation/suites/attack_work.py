@@ -18,6 +18,7 @@ from pydantic import Field
 from robustmix.attacks import (
     ATTACKS,
     Attack,
+    AttackRow,
     CountingModel,
     Norm,
     find_attack,
@@ -295,16 +296,18 @@ class EachRadius(PreparedAttack):
 
     def passes(self, n: int) -> Passes:
         """Bound the passes by the steps or queries of an attack that says what these cost."""
-        each = ATTACKS.row(self.attack).step_passes if self.attack in ATTACKS else 0
+        row = ATTACKS.row(self.attack) if self.attack in ATTACKS else AttackRow("")
         steps, queries = self._told("steps", 0), self._told("queries", 0)
-        if not each or not (steps or queries):
+        if not row.step_passes or not (steps or queries):
             return Passes(len(self.radii) + 1, None, None)
         goals = self._told("restarts", 1) * (self._told("targets", 0) or 1)
+        goals *= self._told(row.searches, 1)
         searches = len(self.radii) - 1
         # A search and the gradient at the clean image, then the rounded images.
-        forwards = searches * (goals * (each * (steps + queries) + SCORES) + 2) + 1
-        backwards: int | None = n * searches * (goals * (steps + 1) + 1)
-        if self.options.get("targets", 0) is None and ATTACKS.row(self.attack).every_class:
+        forwards = searches * (goals * (row.step_passes * (steps + queries) + SCORES) + 2) + 1
+        gradients = self._told(row.step_gradients, 1)
+        backwards: int | None = n * searches * (goals * (gradients * steps + 1) + 1)
+        if self.options.get("targets", 0) is None and row.every_class:
             backwards = None  # how many classes there are is not known here
         return Passes(len(self.radii) + 1, n * forwards, backwards, most=True)
 

@@ -73,9 +73,11 @@ def suite_names() -> list[str]:
 def names_of_all() -> list[str]:
     """Name what ``all`` stands for.
 
-    That is every suite but attacks that are part of another attack, and those of ``BY_FILES``.
+    That is every suite but attacks that are part of another attack or asked for by name alone, and
+    those of ``BY_FILES``.
     """
-    left = {name for name in ATTACKS if ATTACKS.row(name).part_of} | {*BY_FILES}
+    rows = {name: ATTACKS.row(name) for name in ATTACKS}
+    left = {name for name, row in rows.items() if row.part_of or row.by_name} | {*BY_FILES}
     return [name for name in suite_names() if name not in left]
 
 
