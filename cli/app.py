@@ -19,6 +19,7 @@ from robustmix.cli.data import data
 from robustmix.cli.demo import demo
 from robustmix.cli.doctor import doctor
 from robustmix.cli.evaluate import EXAMPLES, evaluate
+from robustmix.cli.export import export
 from robustmix.cli.listing import listing
 from robustmix.cli.methods import methods
 from robustmix.cli.recipes import recipes
@@ -96,6 +97,7 @@ app.command(
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
 )(evaluate)
 app.command()(calibrate)
+app.command()(export)
 app.command("list")(listing)
 app.command()(compare)
 app.command()(table)

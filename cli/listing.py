@@ -56,6 +56,12 @@ def _datasets() -> Rows:
     return _rows(DATASETS) | {"folder:PATH": "a folder of images, one folder a class"}
 
 
+def _exports() -> Rows:
+    from robustmix.export.registry import EXPORTS
+
+    return _rows(EXPORTS)
+
+
 def _methods() -> Rows:
     from robustmix.methods.registry import METHODS
 
@@ -104,6 +110,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "attacks": _attacks,
     "corruptions": _corruptions,
     "datasets": _datasets,
+    "exports": _exports,
     "methods": _methods,
     "metrics": _metrics,
     "protocols": _protocols,

@@ -1,0 +1,86 @@
+"""``robustmix export``: write a model in the form that another program reads."""
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robustmix.cli import console
+from robustmix.cli.model_options import (
+    AllowDownload,
+    Arch,
+    ExpectSha256,
+    Head,
+    ImgSize,
+    Mean,
+    NormPreset,
+    NumClasses,
+    OverrideCheckpoint,
+    Std,
+    TrustCheckpoint,
+    Weights,
+)
+from robustmix.export.registry import EXPORTS
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Checkpoint, or timm:/torchvision: name.")],
+    to: Annotated[str, typer.Option(help="Format: " + ", ".join(EXPORTS) + ".")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write [default: MODEL-FORMAT beside the model].")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at --out.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print what is told of the file instead of its path.")
+    ] = False,
+    arch: Arch = None,
+    num_classes: NumClasses = None,
+    img_size: ImgSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    norm_preset: NormPreset = None,
+    head: Head = None,
+    weights: Weights = None,
+    expect_sha256: ExpectSha256 = None,
+    trust_checkpoint: TrustCheckpoint = False,
+    override_checkpoint: OverrideCheckpoint = False,
+    allow_download: AllowDownload = False,
+) -> None:
+    """Write a model in another program's form, checked by reading it back.
+
+    Beside the file lies OUT.json: what the other program must be told, by its own names. The
+    file's path is printed on stdout. `robustmix list exports` tells the formats.
+    """
+    EXPORTS.checked(to, code="E-EXPORT")  # before the model is loaded
+    from robustmix.cli.options import parse_triple
+    from robustmix.export.export import default_out, export_model
+    from robustmix.models.load import load_model
+
+    robust = load_model(
+        model,
+        arch=arch,
+        num_classes=num_classes,
+        input_size=None if img_size is None else (3, img_size, img_size),
+        mean=None if mean is None else parse_triple(mean),
+        std=None if std is None else parse_triple(std),
+        norm_preset=norm_preset,
+        head=head,
+        weights=weights,
+        expect_sha256=expect_sha256,
+        trust_checkpoint=trust_checkpoint,
+        override_checkpoint=override_checkpoint,
+        allow_download=allow_download,
+    )
+    done = export_model(robust, to, out or default_out(model, to), force=force)
+    written = done.written
+    console.say(
+        f"{written.compared}: they differ by at most {written.difference:.1e} of their scale"
+    )
+    for name, value in written.settings.items():
+        console.say(f"  {name}: {json_module.dumps(value)}")
+    for note in (*robust.info.notes, *written.notes):
+        console.say(f"note: {note}")
+    console.result(
+        json_module.dumps(done.record(), indent=2, sort_keys=True) if json else str(done.path)
+    )
