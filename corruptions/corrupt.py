@@ -3,35 +3,47 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from robustmix.corruptions import frost
 from robustmix.corruptions.names import SEVERITIES, canonical_name, choose_profile
+from robustmix.corruptions.pictures import as_batch
 from robustmix.corruptions.registry import CORRUPTIONS
 from robustmix.errors import IntakeError, UsageError
 from robustmix.later import Tensor, torch
 from robustmix.rng import sample_keys
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from PIL import Image
+
 _CHUNK_VALUES = {"cpu": 2**17, "other": 2**24}
 """Values worked on at once: on a CPU what its cache holds, elsewhere what fills the device."""
 
 
+Pictures = TypeVar("Pictures", "Tensor", "npt.NDArray[Any]", "Image.Image", "list[Any]")
+"""What people hold images as; ``as_batch`` says in which shapes."""
+
+
 def corrupt(
-    images: Tensor,
+    images: Pictures,
     name: str,
     severity: int,
     *,
     seed: int = 0,
     sample_ids: Sequence[str] | None = None,
     profile: str | None = None,
-    frost_dir: Path | None = None,
-) -> Tensor:
+    frost_dir: Path | str | None = None,
+) -> Pictures:
     """Apply one corruption at one severity.
 
     The result for a sample depends on the seed, the corruption, the severity and the sample's id
     alone. ``images`` is not changed.
 
     Args:
-        images: uint8 (N, 3, H, W), RGB, on any device.
+        images: RGB, uint8 or floats in [0, 1]: a tensor (N, 3, H, W) or (3, H, W) on any device, a
+            NumPy array (N, H, W, 3) or (H, W, 3), a PIL image, or a list of images of any size.
+            Corruptions are of 8-bit images: floats are rounded to the nearest level.
         name: a corruption of ``CORRUPTIONS`` or an alias of one.
         severity: 1 to 5.
         seed: of everything random.
@@ -40,7 +52,7 @@ def corrupt(
         frost_dir: folder of the benchmark's frost pictures; without it frost is a substitute.
 
     Returns:
-        uint8 (N, 3, H, W), a new tensor on the same device.
+        The same as was given: kind, shape, type and device. Floats are levels over 255.
 
     Raises:
         UsageError: an argument is invalid; no pixel has been touched then.
@@ -51,7 +63,50 @@ def corrupt(
         >>> grey = torch.full((1, 3, 32, 32), 100, dtype=torch.uint8)
         >>> corrupt(grey, "brightness", 5).unique().tolist()
         [176]
+        >>> import numpy as np
+        >>> corrupt(np.full((32, 32, 3), 0.5), "contrast", 1).shape
+        (32, 32, 3)
     """
+    # As each kind of images is told from the others when it is asked for, the result's is known.
+    result: Any = _of_any(images, name, severity, sample_ids, seed, profile, frost_dir)
+    return cast(Pictures, result)
+
+
+def _of_any(
+    images: object,
+    name: str,
+    severity: int,
+    sample_ids: Sequence[str] | None,
+    seed: int,
+    profile: str | None,
+    frost_dir: Path | str | None,
+) -> object:
+    several = isinstance(images, list | tuple)
+    count = len(cast(Sequence[object], images)) if several else None
+    ids = sample_ids
+    if ids is not None and count is not None and len(ids) != count:
+        raise UsageError(f"expected one sample id an image, got {len(ids)} for {count}")
+    if several:
+        every = cast(Sequence[object], images)
+        names = [str(i) for i in range(len(every))] if ids is None else ids
+        return [
+            _of_any(one, name, severity, [names[i]], seed, profile, frost_dir)
+            for i, one in enumerate(every)
+        ]
+    batch, back = as_batch(images)
+    return back(_corrupted(batch, name, severity, ids, seed, profile, frost_dir))
+
+
+def _corrupted(
+    images: Tensor,
+    name: str,
+    severity: int,
+    sample_ids: Sequence[str] | None,
+    seed: int,
+    profile: str | None,
+    frost_dir: Path | str | None,
+) -> Tensor:
+    """Corrupt images uint8 (N, 3, H, W)."""
     from robustmix.upload import uploaded  # imports torch, which judging a report does without
 
     corruption = CORRUPTIONS[canonical_name(name)]
@@ -97,8 +152,6 @@ def _checked(name: str, before: Tensor, after: object) -> Tensor:
 
 
 def _check(images: Tensor, severity: int) -> None:
-    if images.dtype != torch.uint8:
-        raise UsageError(f"expected images of type uint8, got {images.dtype}")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
         raise UsageError(f"expected images of shape (N, 3, H, W), got {tuple(images.shape)}")
     if not isinstance(severity, int) or severity not in SEVERITIES:

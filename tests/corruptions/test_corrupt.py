@@ -159,7 +159,9 @@ def test_severity_is_1_to_5(severity: int) -> None:
         corrupt(noise_images(1), "contrast", severity, seed=0)
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 32, 32, 3), (1, 3, 0, 32)])
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 3, 32, 32), (1, 1, 32, 32), (1, 32, 32, 3), (1, 3, 0, 32)]
+)
 def test_shape(shape: tuple[int, ...]) -> None:
     images = torch.zeros(shape, dtype=torch.uint8)
     with pytest.raises(UsageError, match=r"\(N, 3, H, W\)"):
@@ -168,7 +170,7 @@ def test_shape(shape: tuple[int, ...]) -> None:
 
 def test_type() -> None:
     with pytest.raises(UsageError, match="expected images of type uint8"):
-        corrupt(torch.zeros(1, 3, 32, 32), "contrast", 1, seed=0)
+        corrupt(torch.zeros(1, 3, 32, 32, dtype=torch.int32), "contrast", 1, seed=0)
 
 
 def test_one_id_an_image() -> None:
