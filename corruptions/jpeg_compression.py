@@ -4,7 +4,9 @@ The arithmetic is the IJG library's, version 9, which the released benchmark was
 version 7 on it halves the chroma planes inside the transform (16 pixels to 8 coefficients), so its
 pictures differ visibly from those of libjpeg-turbo, which averages pixels.
 
-All values are whole numbers, held in floating point where matrix products of their size are exact.
+All values are whole numbers, held in floating point where matrix products of their size are
+exact. That is float64 here: other devices than a CPU may multiply float32 in fewer digits. On a CPU
+``jpeg_on_cpu`` does it.
 """
 
 import functools
@@ -15,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from robustmix.corruptions import jpeg_on_cpu
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
 from robustmix.corruptions.pixels import truncated
@@ -147,13 +150,13 @@ FROM_COLOURS = _colours([[1, 0, 1.402], [1, -0.344136286, -0.714136286], [1, 1.7
 
 
 class _Plane(NamedTuple):
-    """What one kind of plane is transformed with, on one device."""
+    """What one kind of plane is transformed with, on one device, float64."""
 
     along: Tensor  # from pixels of a row to its frequencies, over 2^11
-    down: Tensor  # float64, from pixels of a column to its frequencies
-    inverse: Tensor  # float64, from frequencies of a column to its pixels, over 2^11
-    inverse_along: Tensor  # float64, from frequencies of a row to its pixels, over 2^18
-    step: Tensor  # (8, W / 8 · 8) float64, what coefficients are multiples of
+    down: Tensor  # from pixels of a column to its frequencies
+    inverse: Tensor  # from frequencies of a column to its pixels, over 2^11
+    inverse_along: Tensor  # from frequencies of a row to its pixels, over 2^18
+    step: Tensor  # (8, W / 8 · 8), what coefficients are multiples of
     per_step: Tensor  # its inverse over 8
 
 
@@ -167,14 +170,6 @@ class _Codec(NamedTuple):
     from_colours: Tensor  # (3, 3)
 
 
-def _exact(device: torch.device) -> torch.dtype:
-    """Return the type for sums of whole numbers up to 2^24, which float32 holds in any order.
-
-    Elsewhere than on a CPU products of float32 may be set to use fewer digits.
-    """
-    return torch.float32 if device.type == "cpu" else torch.float64
-
-
 @functools.lru_cache(maxsize=32)
 def _codec(quality: int, width: int, device: torch.device) -> _Codec:
     """Return what images are encoded with; ``width`` is a multiple of 16."""
@@ -185,7 +180,7 @@ def _codec(quality: int, width: int, device: torch.device) -> _Codec:
     ):
         step = quantisation(table, quality).repeat(1, blocks)
         plane = _Plane(
-            _scaled(forward, 11).T.to(_exact(device)),
+            _scaled(forward, 11).T,
             _scaled(forward, bits),
             _scaled(inverse, 11),
             _scaled(inverse, 18).T,
@@ -197,9 +192,29 @@ def _codec(quality: int, width: int, device: torch.device) -> _Codec:
         made.append(_Plane(*(part.contiguous().to(device) for part in plane)))
     # Luma is rounded, and centred on 0 as chroma is. Of chroma halves are rounded down: one less
     # than half is added before the shift by 16 bits, so that it never comes up to 128.
-    shift = torch.tensor([[0.5 - 128], [0.5 - 2.0**-16], [0.5 - 2.0**-16]])
-    others = (part.to(device, _exact(device)) for part in (TO_COLOURS, shift, FROM_COLOURS))
+    shift = torch.tensor([[0.5 - 128], [0.5 - 2.0**-16], [0.5 - 2.0**-16]]).double()
+    others = (part.to(device) for part in (TO_COLOURS, shift, FROM_COLOURS))
     return _Codec(made[0], made[1], *others)
+
+
+@functools.lru_cache(maxsize=32)
+def _codec_on_cpu(quality: int, width: int) -> jpeg_on_cpu.Codec:
+    """Return the same for NumPy; sums up to 2^24 are exact in float32, in any order."""
+    codec = _codec(quality, width, torch.device("cpu"))
+    luma, chroma = (
+        jpeg_on_cpu.Plane(
+            along=plane.along.float().numpy(),
+            down=plane.down.numpy(),
+            inverse=plane.inverse.numpy(),
+            inverse_along=plane.inverse_along.numpy(),
+            step=plane.step,
+            per_step=plane.per_step,
+            raised=jpeg_on_cpu.raised(plane.step.shape[1]),
+        )
+        for plane in (codec.luma, codec.chroma)
+    )
+    to_colours = torch.cat([codec.to_colours, codec.shift], dim=1).float().numpy()
+    return jpeg_on_cpu.Codec(luma, chroma, to_colours, codec.from_colours.float().numpy())
 
 
 def _encoded(colours: Tensor, width: int, codec: _Codec) -> tuple[Tensor, Tensor]:
@@ -216,7 +231,7 @@ def _encoded(colours: Tensor, width: int, codec: _Codec) -> tuple[Tensor, Tensor
     rows = colours.new_empty(2 * size)
     torch.mm(colours[0].view(-1, 8), luma.along, out=rows[:size].view(-1, 8))
     torch.mm(colours[1:].view(-1, 16), chroma.along, out=rows[size:].view(-1, 8))
-    rows = rows.add_(0.5).floor_().to(torch.float64)
+    rows.add_(0.5).floor_()
     coefficients = rows.new_empty(size + size // 2)
     of_luma = coefficients[:size].view(-1, 8, width)
     of_chroma = coefficients[size:].view(-1, 8, half)
@@ -264,18 +279,23 @@ def jpeg_round_trip(images: Tensor, quality: int) -> Tensor:
     Returns:
         uint8 (N, 3, H, W).
     """
+    if images.device.type == "cpu":
+        codec = _codec_on_cpu(quality, images.shape[3] + -images.shape[3] % 16)
+        return torch.from_numpy(jpeg_on_cpu.round_trip(images.numpy(), codec))
+    return _round_trip(images, quality)
+
+
+def _round_trip(images: Tensor, quality: int) -> Tensor:
     height, width = images.shape[-2:]
-    kind = _exact(images.device)
-    levels = images.transpose(0, 1).to(kind, memory_format=torch.contiguous_format)
+    levels = images.transpose(0, 1).to(torch.float64, memory_format=torch.contiguous_format)
     if height % 16 or width % 16:
         grown = (0, -width % 16, 0, -height % 16)
         levels = torch.nn.functional.pad(levels, grown, mode="replicate")
     codec = _codec(quality, levels.shape[3], images.device)
     colours = torch.mm(codec.to_colours, levels.flatten(1)).add_(codec.shift).floor_()
     coded = _encoded(colours, levels.shape[3], codec)
-    colours = _decoded(*coded, codec).to(kind).clamp_(-128, 127)
-    # Sums from -128 to 128 are exact in any order; all others come out beyond black and white. A
-    # half is added to round, and 128 because luma is centred on 0.
+    colours = _decoded(*coded, codec).clamp_(-128, 127)
+    # A half is added to round, and 128 because luma is centred on 0.
     decoded = torch.mm(codec.from_colours, colours).add_(128.5).clamp_(0, 255)
     pixels = decoded.view(levels.shape)[..., :height, :width].transpose(0, 1)
     return truncated(pixels).contiguous()

@@ -117,6 +117,55 @@ def test_jpeg_of_colour_is_close_to_the_codec() -> None:
     assert float((out.double() - other.double()).abs().mean()) < 1.5
 
 
+def in_whole_numbers(image: Tensor, quality: int) -> Tensor:
+    """The round trip of one image (3, H, W) of whole blocks, in int64 with shifts."""
+    red, green, blue = image.numpy().astype(np.int64)
+    colours = [
+        ((19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16) - 128,
+        (-11059 * red - 21709 * green + 32768 * blue + 2**15 - 1) >> 16,
+        (32768 * red - 27439 * green - 5329 * blue + 2**15 - 1) >> 16,
+    ]
+    kinds = [(LUMA_COSINES, LUMA_COSINES.T, LUMA_TABLE, 15)]
+    kinds += [(CHROMA_FORWARD, CHROMA_INVERSE, CHROMA_TABLE, 17)] * 2
+    for colour, (cosines, back, table, bits) in zip(colours, kinds, strict=True):
+        forward, inverse = (matrix.numpy().astype(np.int64) for matrix in (cosines, back))
+        steps = 8 * quantisation(table, quality).numpy().astype(np.int64)
+        side = forward.shape[1]
+        for top in range(0, colour.shape[0], side):
+            for left in range(0, colour.shape[1], side):
+                block = colour[top : top + side, left : left + side]
+                rows = (block @ forward.T + 2**10) >> 11
+                found = (forward @ rows + 2 ** (bits - 1)) >> bits
+                kept = np.sign(found) * ((abs(found) + steps // 2) // steps) * (steps // 8)
+                rows = (inverse @ kept + 2**10) >> 11
+                block[:] = ((rows @ inverse.T + 2**17) >> 18).clip(-128, 127)
+    luma, blueness, redness = colours
+    made = [
+        91881 * redness,
+        -22553 * blueness - 46802 * redness,
+        116130 * blueness,
+    ]
+    levels = [(luma + 128 + ((some + 2**15) >> 16)).clip(0, 255) for some in made]
+    return torch.from_numpy(np.stack(levels)).to(torch.uint8)
+
+
+@pytest.mark.parametrize("quality", [1, 10, 25, 50, 80, 100])
+def test_jpeg_against_whole_numbers(quality: int) -> None:
+    """Noise, the strongest contrasts, and a ramp of colours; two images at once and each alone."""
+    generator = torch.Generator().manual_seed(quality)
+    noise = torch.randint(256, (3, 32, 48), generator=generator, dtype=torch.uint8)
+    stark = torch.where(noise < 128, 0, 255).to(torch.uint8)
+    ramp = torch.arange(48).expand(3, 32, 48) * torch.tensor([5, 3, 1]).view(3, 1, 1)
+    images = torch.stack([noise, stark, ramp.to(torch.uint8)])
+    expected = torch.stack([in_whole_numbers(image, quality) for image in images])
+    assert torch.equal(jpeg_round_trip(images, quality), expected)
+    assert torch.equal(jpeg_round_trip(images[1:2], quality), expected[1:2])
+    grown = torch.cat([images, images[..., -1:].expand(-1, -1, -1, 16)], dim=3)
+    wider = jpeg_round_trip(grown[..., :53], quality)
+    beyond = torch.stack([in_whole_numbers(image, quality) for image in grown])
+    assert torch.equal(wider, beyond[..., :53])
+
+
 @pytest.mark.parametrize("cosines", [LUMA_COSINES, CHROMA_FORWARD, CHROMA_INVERSE.T])
 def test_fixed_point_cosines_are_cosines(cosines: Tensor) -> None:
     frequency, pixel = torch.arange(8).unsqueeze(1), torch.arange(cosines.shape[1])

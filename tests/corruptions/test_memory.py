@@ -1,5 +1,8 @@
-"""Official files are read without staying in memory."""
+"""Official files are read without staying in memory; what corruptions free is used again."""
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,3 +34,24 @@ def test_a_pass_over_a_file_of_the_released_size_leaves_nothing_behind(tmp_path:
         for batch in torch.split(torch.arange(10_000), 1000):
             files.take("fog", severity, batch)
     assert resident() - before < 40e6
+
+
+NEW_PAGES = """
+import resource
+import torch
+from robustmix.corruptions import corrupt
+
+torch.set_num_threads(1)
+for repeat in range(6):
+    if repeat == 3:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    corrupt(torch.zeros(1, 3, 224, 224, dtype=torch.uint8), "zoom_blur", 5)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's allocator")
+def test_large_intermediate_results_take_no_new_pages() -> None:
+    """In a process of its own, for others have freed large blocks here; then hundreds an image."""
+    done = subprocess.run([sys.executable, "-c", NEW_PAGES], capture_output=True, check=True)
+    assert int(done.stdout) < 150
