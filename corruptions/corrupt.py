@@ -94,6 +94,8 @@ def _of_any(
             _of_any(one, name, severity, [names[i]], seed, profile, frost_dir)
             for i, one in enumerate(every)
         ]
+    if isinstance(images, Tensor) and images.dtype == torch.uint8 and images.ndim == 4:
+        return _corrupted(images, name, severity, ids, seed, profile, frost_dir)
     batch, back = as_batch(images)
     return back(_corrupted(batch, name, severity, ids, seed, profile, frost_dir))
 
@@ -121,6 +123,7 @@ def _corrupted(
 
     on_cpu = images.device.type == "cpu"
     draw = corruption.draw
+    keys: Tensor | None = None
     if draw is not None:
         condition = f"{corruption.name}/{severity:d}"
         keys = sample_keys(seed, "corruption", condition, 0, ids)
@@ -133,13 +136,18 @@ def _corrupted(
         _keep_freed_memory()
     limit = _CHUNK_VALUES["cpu" if on_cpu else "other"]
     size = max(1, limit // math.prod(images.shape[1:]))
-    parts = []
-    for start in range(0, len(images), size):
-        part = images[start : start + size].contiguous()
-        draws = None if draw is None else draw(keys[start : start + size], part, severity, chosen)
-        parts.append(_checked(name, part, corruption.apply(part, draws, severity, chosen)))
-    own = parts[0].untyped_storage().data_ptr() != images.untyped_storage().data_ptr()
-    return parts[0] if own and len(parts) == 1 else torch.cat(parts)
+
+    def changed(part: Tensor, keys: Tensor | None) -> Tensor:
+        part = part.contiguous()
+        draws = draw(keys, part, severity, chosen) if draw and keys is not None else None
+        return _checked(name, part, corruption.apply(part, draws, severity, chosen))
+
+    if len(images) <= size:
+        made = changed(images, keys)
+        own = made.untyped_storage().data_ptr() != images.untyped_storage().data_ptr()
+        return made if own else made.clone()
+    slices = (slice(start, start + size) for start in range(0, len(images), size))
+    return torch.cat([changed(images[s], None if keys is None else keys[s]) for s in slices])
 
 
 @functools.cache
@@ -156,7 +164,7 @@ def _keep_freed_memory() -> None:
 
 def _checked(name: str, before: Tensor, after: object) -> Tensor:
     """Return what a corruption made; floats or grey images of others would score as if right."""
-    if isinstance(after, Tensor) and after.dtype == torch.uint8 and after.shape == before.shape:
+    if isinstance(after, Tensor) and after.dtype == before.dtype and after.shape == before.shape:
         return after
     got = (
         f"{after.dtype} {tuple(after.shape)}" if isinstance(after, Tensor) else type(after).__name__

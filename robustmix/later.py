@@ -60,17 +60,20 @@ else:
             return cls._module, cls.__name__
 
         def _meant(cls) -> type:
-            return getattr(import_module(cls._module), cls.__name__)
+            # Kept once it is there, as modules are.
+            if cls._class is None:
+                cls._class = getattr(import_module(cls._module), cls.__name__)
+            return cls._class
 
     class Tensor(metaclass=_ClassLater):
         """Stands for ``torch.Tensor``."""
 
-        _module = "torch"
+        _module, _class = "torch", None
 
     class RobustModel(metaclass=_ClassLater):
         """Stands for the class of this name, a ``torch.nn.Module``."""
 
-        _module = "robustmix.models.robust_model"
+        _module, _class = "robustmix.models.robust_model", None
 
     torch, nn, F = _Later("torch"), _Later("torch.nn"), _Later("torch.nn.functional")
     optimize, sparse = _Later("scipy.optimize"), _Later("scipy.sparse")

@@ -56,14 +56,14 @@ def words_on_device(
     return c0, c1 & _LOW, c2, c3 & _LOW
 
 
-HALF = np.uint64(32)
+# Arrays without axes: NumPy takes longer to find out what to do with a scalar.
+HALF = np.array(32, np.uint64)
 """Bits of a word."""
 
-LOW = np.uint64(_LOW)
+LOW = np.array(_LOW, np.uint64)
 """The second word of a pair; the first one stands above it."""
 
-# What the products become the other pair's of, hence in the other order.
-_BY_PAIR = np.array(_MULTIPLIERS[::-1], np.uint64).reshape(2, 1, 1)
+_BY_PAIR = tuple(np.array(multiplier, np.uint64) for multiplier in _MULTIPLIERS)
 
 # What a key grows by, as (lower, upper word), for rounds 0, 2, ... and the two pairs.
 _STEPS = np.array(
@@ -92,10 +92,14 @@ def pairs(keys: NDArray[np.int64], blocks: int, counter_high: int) -> Pairs:
     pair[0] = counter_high * _MULTIPLIERS[1]
     np.multiply(np.arange(blocks, dtype=np.uint64), _MULTIPLIERS[0], out=pair[1])
     pair ^= added[0]
-    other, product = pair[::-1], np.empty_like(pair)
+    product = np.empty_like(pair)
+    (first, second), (of_second, of_first) = pair, product  # each pair becomes the other one
+    by_first, by_second = _BY_PAIR
     for round_ in range(1, _ROUNDS):
-        np.right_shift(other, HALF, out=product)
-        product *= _BY_PAIR
+        np.right_shift(first, HALF, out=of_first)
+        of_first *= by_first
+        np.right_shift(second, HALF, out=of_second)
+        of_second *= by_second
         pair <<= HALF
         pair ^= product
         if round_ % 2 == 0:

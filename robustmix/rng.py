@@ -38,7 +38,10 @@ def _keys(
         digest = prefix.copy()
         digest.update(sample_id.encode())
         keys += digest.digest()[:8]
-    return np.frombuffer(keys, dtype=">i8").astype(np.int64)
+    return np.frombuffer(keys, _BIG_ENDIAN).astype(np.int64)
+
+
+_BIG_ENDIAN = np.dtype(">i8")
 
 
 def philox(keys: Tensor, count: int, *, counter_high: int = 0) -> Tensor:
@@ -87,7 +90,7 @@ def _open_interval(words: Tensor) -> Tensor:
     return words.to(torch.float64).add_(0.5).mul_(2.0**-32)
 
 
-_EXPONENT = np.uint64(0x4130000000000000)
+_EXPONENT = np.array(0x4130000000000000, np.uint64)
 """Of 2^20, whose last bit as a float64 is 2^-32: a word put behind it is added times 2^-32."""
 
 
@@ -104,6 +107,11 @@ def normal(keys: Tensor, count: int, *, counter_high: int = 0) -> Tensor:
     first, second = _uniform_pairs(keys, -(-count // 4), counter_high)
     radius = first.log_().mul_(-2.0).sqrt_()
     angle = second.mul_(2.0 * math.pi)
+    if keys.device.type == "cpu":
+        both = np.empty((*first.shape, 2))
+        for i, wave in enumerate((angle.cos(), angle.sin_())):
+            np.multiply(wave.numpy(), radius.numpy(), out=both[..., i])
+        return torch.from_numpy(both.reshape(len(keys), -1)[:, :count])
     # A complex number is two floats side by side: that interleaves them in one go.
     drawn = torch.complex(angle.cos().mul_(radius), angle.sin_().mul_(radius))
     return torch.view_as_real(drawn).flatten(1)[:, :count]
