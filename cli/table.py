@@ -71,34 +71,20 @@ def table(
     A run folder's clean.top1 is a statistic of its epochs; all other numbers, and those of lone
     reports, are of the evaluated checkpoints.
     """
-    from robustmix.studies.layout import layout_of, refuse_misnamed
-    from robustmix.studies.results import DEFAULT_STATISTIC, read_results
-    from robustmix.studies.tabulate import printed_figures, tabulate
+    from robustmix.studies.side_by_side import table as side_by_side
 
     chosen = format_of(format, out)
-    used = DEFAULT_STATISTIC if statistic is None else statistic
-    found = read_results(places, used)
-    if statistic is not None and not any(result.statistic for result in found.results):
-        raise UsageError(
-            "--statistic is of the epochs of run folders, of which there are none",
-            "leave it out: the clean.top1 of a report is that of its checkpoint",
-            code="E-UNUSED-OPTION",
-        )
-    layout = layout_of(found.results, rows=split_names([rows]), columns=split_names(columns or []))
-    refuse_misnamed(found.results, layout)
-    made = tabulate(
-        found.results,
-        layout,
-        title=title,
-        statistic=used,
-        figure_of=printed_figures() if published else None,
+    made = side_by_side(
+        *places,
+        rows=split_names([rows]),
+        columns=split_names(columns or []),
         sort=sort,
-        notes=found.notes,
+        published=published,
+        statistic=statistic,
+        significance=significance,
+        title=title,
+        watch=console.Waiting(),
     )
-    if significance:
-        from robustmix.studies.significance import with_significance
-
-        made = with_significance(made, watch=console.Waiting())
     show_table(made, chosen, out)
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 
 from robustmix.text import plain, shortened
@@ -41,10 +42,40 @@ class RobustmixError(Exception):
         self.hint = hint
         super().__init__(f"{message}; {hint}" if hint else message)
 
+    def __str__(self) -> str:
+        """Say it to who called from Python: options are arguments there, and have no dashes."""
+        return as_arguments("; ".join(filter(None, (self.message, self.hint))))
+
     def line(self) -> str:
         """Return the one line that the command line prints, clean and cut whatever it quotes."""
         parts = (shortened(part, LONGEST) for part in (self.message, self.hint) if part)
         return f"error[{self.code}]: " + plain(" ".join("; ".join(parts).split()), 3 * LONGEST)
+
+
+_OPTION = re.compile(r"(?<![\w`-])--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)")
+_COMMAND = re.compile(r"`[^`]*`|\brobustmix [a-z].*")
+"""What is to be typed as it is."""
+
+_ARGUMENTS = {"suite": "suites", "protocol": "protocols"}
+"""Options that are called otherwise in Python."""
+
+
+def as_arguments(text: str) -> str:
+    """Name options as Python's callers know them; whole command lines stay as they are.
+
+    Example:
+        >>> as_arguments("expected --batch-size from 1, got 0; see `robustmix eval --help`")
+        'expected batch_size from 1, got 0; see `robustmix eval --help`'
+    """
+
+    def argument(found: re.Match[str]) -> str:
+        return _ARGUMENTS.get(found[1], found[1].replace("-", "_"))
+
+    parts, end = [], 0
+    for command in _COMMAND.finditer(text):
+        parts += [_OPTION.sub(argument, text[end : command.start()]), command[0]]
+        end = command.end()
+    return "".join([*parts, _OPTION.sub(argument, text[end:])])
 
 
 class UsageError(RobustmixError, ValueError):

@@ -103,7 +103,7 @@ import sys
 from robustmix.cli.app import run
 assert run(["--help"]) == 0
 for command in (
-    *("train", "eval", "calibrate", "compare", "check", "report", "table"),
+    *("train", "eval", "calibrate", "export", "compare", "check", "report", "table"),
     *("demo", "doctor", "list", "methods", "corrupt", "data"),
 ):
     assert run([command, "--help"]) == 0

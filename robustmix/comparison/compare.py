@@ -37,6 +37,7 @@ from robustmix.comparison.paths import (
     all_metrics,
     completed,
     headline_paths,
+    parse_path,
 )
 from robustmix.comparison.verdicts import verdict_rows, verdict_warnings
 from robustmix.errors import UsageError, unknown_name
@@ -67,7 +68,7 @@ Where = Path | str | Report | Source
 def compare(
     a: Where,
     *others: Where,
-    metrics: Sequence[MetricPath] | None = None,
+    metrics: Sequence[MetricPath | str] | None = None,
     everything: bool = False,
     suites: Sequence[str] | None = None,
     allow_subset: bool = False,
@@ -81,7 +82,7 @@ def compare(
     Args:
         a: side A, the report that differences are taken from.
         others: one or more sides B.
-        metrics: what to compare; the headline numbers if None.
+        metrics: what to compare, e.g. ``corruption.acc[fog/3]``; the headline numbers if None.
         everything: compare every number, conditions and points of curves too.
         suites: leave all others out.
         allow_subset: compare the images that both reports hold, if these are not the same.
@@ -134,7 +135,7 @@ def compare_groups(
     a: Sequence[Where],
     b: Sequence[Where],
     *,
-    metrics: Sequence[MetricPath] | None = None,
+    metrics: Sequence[MetricPath | str] | None = None,
     everything: bool = False,
     suites: Sequence[str] | None = None,
     correction: str = "holm",
@@ -228,15 +229,16 @@ def _check_sides(sides: tuple[list[Source], list[Source]]) -> None:
 
 def _select(
     sources: Sequence[Source],
-    metrics: Sequence[MetricPath] | None,
+    metrics: Sequence[MetricPath | str] | None,
     everything: bool,
     suites: Sequence[str] | None,
 ) -> list[MetricPath]:
     """Choose what to compare: what every side has, unless metrics were named."""
     _check_suites(sources, suites or ())
     if metrics is not None:
-        refuse_misnamed(metrics, sources)
-        return list(metrics)
+        named = [parse_path(one) if isinstance(one, str) else one for one in metrics]
+        refuse_misnamed(named, sources)
+        return named
     first, *others = (source.content for source in sources)
     wanted = _numbers_of(first) if everything else headline_paths(first)
     had = [set(_numbers_of(other)) for other in others]

@@ -1,7 +1,7 @@
 """The documents that comparisons and checks leave: versioned, publishable JSON."""
 
 import json
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,6 +9,9 @@ import robustmix
 from robustmix.comparison.open_report import Source
 from robustmix.metrics.metric import Direction, Unit
 from robustmix.report.text import plain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DOCUMENT_VERSION = "1.1"
 
@@ -145,6 +148,16 @@ class ComparisonDocument(Frozen):
 
     comparisons: list[Comparison]
 
+    def to_frame(self) -> "pd.DataFrame":
+        """Tabulate every metric: the names of both sides, then the fields of ``MetricRow``."""
+        import pandas as pd
+
+        return pd.DataFrame([
+            {"name_a": _names(one.a), "name_b": _names(one.b), **row.model_dump()}
+            for one in self.comparisons
+            for row in one.metrics
+        ])  # fmt: skip
+
     def to_json(self) -> str:
         """Write the document as text."""
         return document_text(self)
@@ -201,9 +214,19 @@ class CheckDocument(Frozen):
     notes: list[str] = Field(default_factory=list)
     """Which suites no default rule watches, and why."""
 
+    def to_frame(self) -> "pd.DataFrame":
+        """Tabulate every rule: the fields of ``RuleResult``."""
+        import pandas as pd
+
+        return pd.DataFrame([row.model_dump() for row in self.rules])
+
     def to_json(self) -> str:
         """Write the document as text."""
         return document_text(self)
+
+
+def _names(references: list[ReportRef]) -> str:
+    return ", ".join(reference.name for reference in references)
 
 
 def document_text(document: BaseModel) -> str:

@@ -16,9 +16,10 @@ from robustmix.evaluation.block_order import checked_image_memory
 from robustmix.evaluation.engine import read_batch_size
 from robustmix.evaluation.evaluation import Evaluation
 from robustmix.evaluation.model_images import Images
+from robustmix.evaluation.module_model import loaded
 from robustmix.evaluation.plan import Wanted
 from robustmix.evaluation.prepare import prepare
-from robustmix.evaluation.progress import EvalProgress, Silence
+from robustmix.evaluation.progress import EvalProgress, shown_by
 from robustmix.evaluation.resume_store import UnitStore
 from robustmix.evaluation.suites.registry import SUITES
 from robustmix.files import discard, remove_leftovers
@@ -39,7 +40,10 @@ def evaluate(
     dataset: Images | None = None,
     suites: Wanted | None = None,
     *,
-    protocols: Sequence[str] = (),
+    protocols: str | Sequence[str] = (),
+    num_classes: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     data_dir: Path | str | None = None,
     limit: int | float | None = None,
     batch_size: int | str | None = None,
@@ -60,22 +64,30 @@ def evaluate(
     crop_mode: str | None = None,
     override_checkpoint: bool = False,
     shard: str | None = None,
-    progress: EvalProgress | None = None,
+    progress: EvalProgress | str = "auto",
     should_stop: Callable[[], bool] | None = None,
     **options: object,
 ) -> Report:
     """Measure a model and return the report.
 
     Args:
-        model: a ``RobustModel``, or what ``load_model`` takes: a checkpoint, a name, a module.
+        model: a ``RobustModel``, or what ``load_model`` takes: a checkpoint, a name, a module. Of a
+            module, one forward pass tells the outputs, and the images their size; where neither
+            ``mean`` and ``std`` nor a configuration of timm's on it say how it normalises, it gets
+            pixels in [0, 1], as torchvision's ``ToTensor`` gives them, and the report warns.
         dataset: an image set or the name of one; None takes the one the checkpoint was trained on.
             Or a torch or torchvision data set of (image, label), a loader of one, or a pair of
             tensors (images, labels); see ``robustmix.data.torch_sets.image_set_of``. Images are
             those before normalisation, which the model has.
         suites: names (``"fgsm,pgd"`` too), ``all``, suites with options of their own, or those
-            with a place of their own (``Planned``); ``clean`` is always run. None: clean and
+            with a place of their own (``Planned``), or names with the options of each, e.g.
+            ``{"fgsm": {"eps": "4/255"}, "pgd": {}}``; ``clean`` is always run. None: clean and
             calibration, or what the protocols have.
-        protocols: named protocols; names of suites then choose among theirs.
+        protocols: named protocols, or one; names of suites then choose among theirs.
+        num_classes: number of the data set's labels, for a model that has not been loaded yet;
+            see ``load_model``.
+        mean: normalisation, one number a channel in [0, 1] pixel units; likewise.
+        std: likewise.
         data_dir: where data sets lie; see ``data_folder``.
         limit: evaluate only so many samples (int) or that share of them (float below 1), chosen by
             the seed; every condition sees the same ones.
@@ -109,7 +121,8 @@ def evaluate(
         shard: ``"2/8"`` for the second of eight shares of the images, ``"auto"`` for that of this
             process by its environment (torchrun, a Slurm job array); see
             ``robustmix.merge_reports``. The clean images are evaluated by every shard.
-        progress: hooks that are told how far the evaluation is.
+        progress: ``auto`` shows a bar on a terminal and lines in a notebook, and nothing elsewhere;
+            ``rich``, ``plain`` and ``none`` are these; or hooks that are told how far it is.
         should_stop: asked before every unit of work, and in long ones every few seconds; true
             stops as SIGINT does.
         options: options of the suites by name, as Python values or as text, e.g. ``eps="4/255"``,
@@ -147,11 +160,12 @@ def evaluate(
     transform = TransformOptions(
         resize=resize, crop_pct=crop_pct, interpolation=interpolation, crop_mode=crop_mode
     )
+    told = {"num_classes": num_classes, "mean": mean, "std": std}
     evaluation = prepare(
-        model,
+        loaded(model, dataset, {key: value for key, value in told.items() if value is not None}),
         dataset,
         suites,
-        protocols=protocols,
+        protocols=[protocols] if isinstance(protocols, str) else protocols,
         options=options,
         data_dir=data_dir,
         limit=limit,
@@ -175,7 +189,7 @@ def evaluate(
             return finished
         store.open(evaluation.identity(), resume=resume)
         with stop_on_signals(should_stop) as stop:
-            report = evaluation.run(store, size, progress or Silence(), stop, image_memory=memory)
+            report = evaluation.run(store, size, shown_by(progress), stop, image_memory=memory)
             if out is not None:
                 report.save(place)
                 if report.content.run.status == "success":

@@ -42,8 +42,9 @@ class Planned:
         return self.name + (f"@{self.preset}" if self.preset else "")
 
 
-Wanted = str | Sequence[str | Suite | Planned]
-"""Names with commas between them, or names, suites and those with a place of their own."""
+Wanted = str | Sequence[str | Suite | Planned] | Mapping[str, Mapping[str, object]]
+"""Names with commas between them; names, suites and those with a place of their own; or names and
+the options of each."""
 
 
 def plan(
@@ -93,9 +94,25 @@ def plan(
 
 def _spelled(wanted: Wanted) -> list[str | Suite | Planned]:
     """Take a text apart at its commas, and replace ``all`` by the names it stands for."""
+    if isinstance(wanted, Mapping):
+        return [_with_own(name, options) for name, options in wanted.items()]
     if isinstance(wanted, str):
         wanted = [name.strip() for name in wanted.split(",") if name.strip()]
     return [one for item in wanted for one in (names_of_all() if item == "all" else [item])]
+
+
+def _with_own(name: str, options: Mapping[str, object]) -> Suite:
+    """Give a suite with options that are its alone.
+
+    Raises:
+        UsageError: it has no such option.
+    """
+    used: set[str] = set()
+    suite = _with(find_suite(name), options, used)
+    for unused in options:
+        if unused not in used:
+            raise unused_option(unused, [name])
+    return suite
 
 
 def _placed(item: str | Suite | Planned) -> Planned:

@@ -6,7 +6,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from robustmix.progress import PLAIN_SECONDS, ProgressKind, settle
+from robustmix.progress import PLAIN_SECONDS, ProgressKind, progress_kind, settle
 
 STOPPING = "stopping; what is done is kept"
 
@@ -123,3 +123,21 @@ def open_progress(kind: ProgressKind, console: Console) -> EvalProgress:
     if kind == "rich":
         return Bar(console)
     return PlainLines(console) if kind == "plain" else Silence()
+
+
+def shown_by(progress: EvalProgress | str) -> EvalProgress:
+    """Give what shows the progress of a call from Python.
+
+    ``auto`` is a bar on a terminal, lines in a notebook, which has no cursor to move, and nothing
+    elsewhere: what calls from a program has a voice of its own.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    if not isinstance(progress, str):
+        return progress
+    kind, console = progress_kind(progress), Console(stderr=True)
+    if kind == "auto":
+        notebook = Console().is_jupyter
+        kind = "plain" if notebook else "rich" if console.is_terminal else "none"
+    return open_progress(kind, console)

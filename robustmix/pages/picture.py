@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -71,6 +72,25 @@ def sources_of(reports: Sequence[Report], suites: Sequence[str]) -> list[Source]
     ]
 
 
+_KEPT: "ContextVar[list[Figure] | None]" = ContextVar("kept figures", default=None)
+"""Where figures are kept beside being written, while someone asks for that."""
+
+
+@contextmanager
+def kept_figures() -> "Iterator[list[Figure]]":
+    """Give a list to which every figure is added that is drawn meanwhile.
+
+    Drawings write files, which is what pages and commands want of them; only a notebook wants the
+    figure too.
+    """
+    figures: list[Figure] = []
+    token = _KEPT.set(figures)
+    try:
+        yield figures
+    finally:
+        _KEPT.reset(token)
+
+
 @contextmanager
 def new_figure(
     path: Path, width: float, height: float, *, dpi: int = 130, pad: float = 0.04
@@ -98,6 +118,9 @@ def new_figure(
     yield figure
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png")
+    kept = _KEPT.get()
+    if kept is not None:
+        kept.append(figure)
 
 
 def values_of(metrics: Sequence[Metric]) -> list[float]:

@@ -1,5 +1,6 @@
 """A report with its per-sample record: saved, loaded, turned into tables."""
 
+import difflib
 import json
 import os
 import re
@@ -9,16 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import ValidationError
 
-from robustmix.errors import IncompatibleError, IntakeError
+from robustmix.errors import IncompatibleError, IntakeError, unknown_name
 from robustmix.files import file_digest, write_text
 from robustmix.metrics.metric import Metric
 from robustmix.report.reading import existing, read_json_file, unreadable
 from robustmix.report.samples import Samples
 from robustmix.report.schema import Artifact, ReportModel, SuitePart
 from robustmix.report.text import plain
+from robustmix.report.views import VIEWS
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 MOST_SUITES = 1000
 MOST_FAULTS = 1000
@@ -46,13 +49,75 @@ class Report:
         """Give one number, e.g. ``clean.top1`` or ``corruption.acc[fog/3]``.
 
         Raises:
-            KeyError: the report has no such suite or metric.
+            KeyError: the report has no such suite or metric; the nearest are named.
         """
         suite, _, name = path.partition(".")
-        found = self.content.suites[suite].number(name)
+        part = self.content.suites.get(suite)
+        found = None if part is None else part.number(name)
         if found is None:
-            raise KeyError(path)
+            near = difflib.get_close_matches(path, list(self), n=3)
+            hint = f"did you mean {', '.join(near)}?" if near else f"suites: {', '.join(self.keys)}"
+            raise KeyError(f"this report has no {plain(path)}; {hint}")
         return found
+
+    def __getitem__(self, path: str) -> Metric:
+        """Give one number, as ``metric``: ``report["clean.top1"]``."""
+        return self.metric(path)
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the paths of all numbers: what ``report[path]`` takes."""
+        for key, part in self.content.ordered_suites().items():
+            for condition, name, _ in metrics_of(part):
+                yield f"{key}.{name}[{condition}]" if condition else f"{key}.{name}"
+
+    def __contains__(self, path: object) -> bool:
+        return isinstance(path, str) and path in set(self)
+
+    @property
+    def keys(self) -> list[str]:
+        """The suites, in the order they are shown."""
+        return list(self.content.ordered_suites())
+
+    def __repr__(self) -> str:
+        """Say what was evaluated, and the first number of each suite."""
+        line: str = VIEWS["line"](self)
+        return f"<Report {line}>"
+
+    def _repr_html_(self) -> str:
+        """Make a table for a notebook."""
+        html: str = VIEWS["html"](self)
+        return html
+
+    def show(self) -> None:
+        """Print the headline numbers and the first warnings, as ``robustmix report show`` does."""
+        VIEWS["terminal"](self)
+
+    def plot(self, what: str = "overview", *, suite: str = "") -> "Figure":
+        """Draw the report; the figure is matplotlib's, to be changed or saved.
+
+        Args:
+            what: ``overview``; a suite of the report; a drawing such as ``reliability``,
+                ``heatmap`` or ``attack-curves``; or ``eps``, accuracy against the radius.
+            suite: key of the suite, where several have the drawing.
+
+        Raises:
+            UsageError: there is no such drawing or suite.
+            IntakeError: no suite of the report has what is asked for.
+        """
+        figure: Figure = VIEWS["figure"](self, what, suite=suite)
+        return figure
+
+    def metrics(self, *suites: str) -> "pd.DataFrame":
+        """Tabulate every number, or those of some suites; see ``to_frame``.
+
+        Raises:
+            UsageError: there is no such suite.
+        """
+        for suite in suites:
+            if suite not in self.content.suites:
+                raise unknown_name("suite", suite, self.content.suites)
+        frame = self.to_frame()
+        return frame[frame["suite"].isin(suites)].reset_index(drop=True) if suites else frame
 
     def to_frame(self) -> "pd.DataFrame":
         """Tabulate every number: suite, condition, metric, value, ci_low, ci_high, n, unit, ..."""

@@ -135,6 +135,28 @@ def summary_table(report: Report, *, notes: bool = True) -> Table:
     return table
 
 
+def one_line(report: Report) -> str:
+    """Say what was evaluated, and the first number of each suite."""
+    content = report.content
+    data = content.dataset
+    of = "" if data.n == data.n_total else f" of {data.n_total}"
+    told = []
+    for key, part in content.ordered_suites().items():
+        first = headline(part)[:1] if part.status == "ok" else []
+        said = [f"{name} {show_value(metric)}" for name, metric in first]
+        told.append(" ".join([key, *(said or [part.status])]))
+    name = f"{plain(content.run.name)} on {plain(data.name)}"
+    return f"{name}, {data.n}{of} images: {', '.join(told)}"
+
+
+def show(report: Report) -> None:
+    """Print the headline numbers and the first warnings."""
+    console = Console()
+    console.print(Summary(report))
+    for line in warning_lines(report):
+        console.print(line, markup=False, highlight=False)
+
+
 def comparison_table(reports: Sequence[Report]) -> Table:
     """Lay out the headline numbers of several reports side by side, those of the first."""
     table = Table(box=box.SIMPLE_HEAD)

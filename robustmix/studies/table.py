@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from robustmix.metrics.metric import Direction, Unit
 from robustmix.studies.published import Published
 from robustmix.studies.results import RunResult
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +140,27 @@ class Table:
     notes: tuple[str, ...] = ()
     results: tuple[RunResult, ...] = field(default=(), repr=False)
     """The runs that it was made of."""
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Tabulate the cells: row, column, mean, std, n, unit, rank, published and difference."""
+        import pandas as pd
+
+        return pd.DataFrame([
+            {
+                self.heading: row.title,
+                "column": column.title,
+                "metric": column.metric,
+                "mean": cell.mean,
+                "std": cell.std,
+                "n": cell.n,
+                "unit": column.unit,
+                "rank": cell.rank,
+                "published": None if cell.published is None else cell.published.value,
+                "difference": cell.difference,
+            }
+            for row in self.rows
+            for column, cell in zip(self.columns, row.cells, strict=True)
+        ])  # fmt: skip
 
     @property
     def reduced(self) -> tuple[str, ...]:

@@ -484,14 +484,14 @@ def test_assert_no_regression(tmp_path: Path) -> None:
 IDLE: list[tuple[dict[str, Any], str]] = [
     (
         {"gate": "no-drop", "margin": "2pp"},
-        "--margin is of --gate non-inferiority, not of --gate p",
+        "margin is of gate non-inferiority, not of gate p",
     ),
-    ({"gate": "significant", "margin": "2pp"}, "not of --gate significant; leave it out"),
+    ({"gate": "significant", "margin": "2pp"}, "not of gate significant; leave it out"),
     (
         {"gate": "improvement", "tolerance": "1pp"},
-        "--tolerance is of --gate point, not of --gate i",
+        "tolerance is of gate point, not of gate i",
     ),
-    ({"margin": "2pp", "tolerance": "1pp"}, "--tolerance is of --gate point, not of --gate non-in"),
+    ({"margin": "2pp", "tolerance": "1pp"}, "tolerance is of gate point, not of gate non-in"),
 ]
 
 
@@ -511,7 +511,7 @@ def test_an_option_that_would_do_nothing_is_refused(
 
 
 def test_a_level_of_no_test_is_refused() -> None:
-    with pytest.raises(UsageError, match="--alpha is of tests, and no rule is one"):
+    with pytest.raises(UsageError, match="alpha is of tests, and no rule is one"):
         check(base(), assertions=[parse_assertion("clean.top1>=0.1")], alpha=0.1)
 
 

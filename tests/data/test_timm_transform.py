@@ -108,7 +108,7 @@ def test_what_is_asked_for_is_done_and_said(tmp_path: Path) -> None:
         expected = prepared(picture(41, 29), TestTransform.parse(images.transform))
         taken = images.pixels.take(torch.tensor([0]))[0].permute(1, 2, 0)
         assert np.array_equal(taken.numpy(), np.asarray(expected))
-    with pytest.raises(IntakeError, match="--crop-pct and --crop-mode contradicts"):
+    with pytest.raises(IntakeError, match="crop_pct and crop_mode contradicts"):
         load_for(model(CUB), name, "test", None, asked=asked)
     same = TransformOptions(resize=24, interpolation="bilinear")
     assert load_for(model(CUB), name, "test", None, asked=same).transform == (

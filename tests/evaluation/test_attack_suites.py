@@ -499,7 +499,7 @@ def test_the_masking_checks_stay_out_when_asked() -> None:
     report = evaluate(tiny_model(), tiny_images(20), [attack("pgd", steps=1)])
     assert list(report.content.suites) == ["clean", "pgd"]
     assert part(report, "pgd").verdicts == []
-    with pytest.raises(UsageError, match="--surrogate is an option of masking"):
+    with pytest.raises(UsageError, match="surrogate is an option of masking"):
         plan(["pgd"], options=off | {"surrogate": tiny_model()})
     assert [item.key for item in plan(["occlusion"])] == ["clean", "occlusion"]
 

@@ -34,7 +34,7 @@ def test_what_may_be_asked_for(asked: int | str | None, expected: int | None) ->
 
 @pytest.mark.parametrize("asked", ["", "many", "0", "-3", "1e3", "1000001", "9" * 99, 2.5, True])
 def test_what_may_not(asked: Any) -> None:
-    with pytest.raises(UsageError, match="--batch-size"):
+    with pytest.raises(UsageError, match="batch_size"):
         read_batch_size(asked)
 
 

@@ -273,7 +273,7 @@ def test_a_bound_that_cannot_be_meant_is_refused(asked: int, said: str, files: I
 
 
 def test_a_bound_on_images_in_memory_is_refused() -> None:
-    with pytest.raises(UsageError, match="--image-memory has no effect") as caught:
+    with pytest.raises(UsageError, match="image_memory has no effect") as caught:
         evaluate(tiny_model(), tiny_images(), ["clean"], image_memory=10)
     assert caught.value.code == "E-UNUSED-OPTION"
 

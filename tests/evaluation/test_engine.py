@@ -162,7 +162,7 @@ def test_an_unfinished_or_finished_evaluation_is_not_overwritten(
     tmp_path: Path,
 ) -> None:
     interrupted(tmp_path)
-    with pytest.raises(UsageError, match="add --resume to continue it or --force"):
+    with pytest.raises(UsageError, match="add resume to continue it or force"):
         evaluate(tiny_model(), tiny_images(), QUICK, out=tmp_path)
     done = evaluate(tiny_model(), tiny_images(), QUICK, out=tmp_path, resume=True)
     with pytest.raises(UsageError, match="already holds a report"):

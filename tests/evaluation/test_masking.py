@@ -515,5 +515,5 @@ def test_distance_by_hand() -> None:
 
 
 def test_masking_needs_twenty_samples() -> None:
-    with pytest.raises(UsageError, match="--masking off"):
+    with pytest.raises(UsageError, match="masking off"):
         Masking(masking_samples=19)

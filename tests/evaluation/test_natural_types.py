@@ -115,7 +115,7 @@ def test_endless_values_are_refused_without_being_read_to_their_end() -> None:
         while True:
             yield 4
 
-    with pytest.raises(UsageError, match="--pieces takes"):
+    with pytest.raises(UsageError, match="pieces takes"):
         Shuffle(pieces=endless())  # type: ignore[arg-type]
 
 
@@ -132,5 +132,5 @@ def test_suites_of_others_may_have_fields_of_any_type() -> None:
     made = Foreign(chooser=len, weights=[0.5], anything=object())  # type: ignore[arg-type]
     assert made.chooser is len  # type: ignore[comparison-overlap]
     assert made.weights == [0.5]
-    with pytest.raises(UsageError, match="--weights takes VALUE"):
+    with pytest.raises(UsageError, match="weights takes VALUE"):
         Foreign(weights="0.5")  # type: ignore[arg-type]

@@ -202,5 +202,5 @@ def test_options_act_on_the_published_tools_suites_too() -> None:
         return prepared(found).params["eps"]
 
     assert (eps(), eps(eps="4/255,2/255")) == ("8/255", "4/255")
-    with pytest.raises(UsageError, match="--eps is an option of"):
+    with pytest.raises(UsageError, match="eps is an option of"):
         plan(None, protocols=["hendrycks"], scene=CIFAR, options={"eps": "4/255"})

@@ -59,7 +59,7 @@ def test_what_a_kill_after_the_report_left_is_cleared_away(tmp_path: Path) -> No
     for left in (".report.json.abcdefgh.tmp", "units/fgsm/.sweep-t0-00000.npz.a1b2c3d4.tmp"):
         (tmp_path / left).parent.mkdir(exist_ok=True)
         (tmp_path / left).write_bytes(b"half")
-    with pytest.raises(UsageError, match="add --resume to continue it"):
+    with pytest.raises(UsageError, match="add resume to continue it"):
         evaluate(tiny_model(), tiny_images(), SUITES, out=tmp_path)
     again = evaluate(tiny_model(), tiny_images(), SUITES, out=tmp_path, resume=True)
     assert again.content.run.id == whole.content.run.id

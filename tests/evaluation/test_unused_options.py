@@ -31,7 +31,7 @@ def test_options_of_modes_that_are_not_run(case: int) -> None:
 
 
 def test_frost_pictures_without_frost(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--frost-dir is of frost, which is not among"):
+    with pytest.raises(UsageError, match="frost_dir is of frost, which is not among"):
         evaluate(
             tiny_model(), tiny_images(9), ["corruption"], corruptions="fog", frost_dir=tmp_path
         )

@@ -128,7 +128,7 @@ def test_rsb_has_it_by_itself() -> None:
     sets = ["bce_sum=true", "bce_threshold=0.2"]
     recipe = resolve_recipe("digits-resnet8-rsb", sets=sets)
     assert (recipe.bce_sum, recipe.bce_threshold) == (True, 0.2)
-    with pytest.raises(UsageError, match="bce_sum of --set has no effect"):
+    with pytest.raises(UsageError, match="bce_sum of set has no effect"):
         resolve_recipe("digits-resnet8-rsb", sets=[*sets, "method.loss=ce"])
 
 

@@ -52,7 +52,7 @@ def test_a_plain_file_is_read_by_the_short_name_too(tmp_path: Path) -> None:
     net = timm.create_model("mobilenetv2_100", num_classes=CLASSES)
     path = tmp_path / "weights.pth"
     torch.save({"state_dict": net.state_dict()}, path)
-    with pytest.raises(IntakeError, match="--arch mobilenetv2 and 7 classes"):
+    with pytest.raises(IntakeError, match="arch mobilenetv2 and 7 classes"):
         load_model(path, norm_preset="none")
     model = load_model(path, arch="mobilenetv2", norm_preset="none")
     assert model.input_size == (3, 224, 224)

@@ -46,7 +46,7 @@ def test_what_jobs_are_asked_for() -> None:
     )
     assert parse_slurm("") == SlurmOptions(parameters={"time": 24 * 60}, gpus=0)
     for text in ("time", "time=", "=5", "a b=3", "time=0", "time=1:2:3:4", "gpus=x", "signal=9"):
-        with pytest.raises(UsageError, match="--slurm"):
+        with pytest.raises(UsageError, match="slurm"):
             parse_slurm(text)
     with pytest.raises(UsageError, match="partition twice"):
         parse_slurm("partition=a,partition=b")

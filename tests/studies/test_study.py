@@ -256,5 +256,5 @@ def test_what_is_not_measured_is_no_column() -> None:
     check_measured(made(evaluate=evaluate, table={"columns": good}))
     with pytest.raises(UsageError, match=r"no suite fgsmm is run .*; did you mean fgsm"):
         check_measured(made(evaluate=evaluate, table={"columns": "fgsmm.error"}))
-    with pytest.raises(UsageError, match="study mine, evaluate: unknown option '--trails'"):
+    with pytest.raises(UsageError, match="study mine, evaluate: unknown option 'trails'"):
         check_measured(made(evaluate={"suite": "occlusion", "options": {"trails": 2}}))

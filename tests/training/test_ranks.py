@@ -249,7 +249,7 @@ def test_statistics_over_all_processes_are_those_of_cuda() -> None:
 
 
 def test_what_one_process_has_no_use_for_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--published-buffers has no effect"):
+    with pytest.raises(UsageError, match="published_buffers has no effect"):
         small_train(tmp_path / "run", published_buffers=True)
     with pytest.raises(UsageError, match="sync_norm and norm_batch exclude each other"):
         resolve_recipe(overrides={"sync_norm": True, "norm_batch": 4, "batch_size": 16})

@@ -128,7 +128,7 @@ def test_options_of_another_method_are_refused(tmp_path: Path) -> None:
         UsageError, match=r"^method.alpha, method.pipeline of r.toml belong to method mixup, not c"
     ):
         resolve_recipe(file=tmp_path / "r.toml", overrides={"method": "cutmix"})
-    with pytest.raises(UsageError, match=r"method.alpha of --set belong to method mixup, not vani"):
+    with pytest.raises(UsageError, match=r"method.alpha of set belong to method mixup, not vani"):
         resolve_recipe(sets=["method=mixup", "method.alpha=2"], overrides={"method": "vanilla"})
 
 
@@ -192,7 +192,7 @@ def test_a_set_cannot_smuggle_a_second_key() -> None:
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        (["lr=1", "lr=2"], "--set lr is given twice: 1 and 2; give it once"),
+        (["lr=1", "lr=2"], "set lr is given twice: 1 and 2; give it once"),
         (["method=mixup", "method.name=cutmix"], "method.name is given twice: 'mixup' and 'cut"),
         (["augment={padding=3}", "augment.padding=2"], "augment.padding is given twice: 3 and 2"),
         (["test_transform.crop=9", "test_transform={}"], "test_transform is given twice: empty, "),

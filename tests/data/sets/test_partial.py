@@ -65,7 +65,7 @@ def report(pets: Path, last: Path) -> Report:
 
 
 def test_a_part_is_not_evaluated_unasked(pets: Path, last: Path) -> None:
-    with pytest.raises(IntakeError, match=r"37 of the 3,669 images .* --allow-partial"):
+    with pytest.raises(IntakeError, match=r"37 of the 3,669 images .* allow_partial"):
         evaluate(last, suites=["clean"], data_dir=pets, device="cpu")
     assert run(["eval", str(last), "--data-dir", str(pets)]) == 3
 

@@ -1,0 +1,94 @@
+"""A caller's own network as a model: what it does not say, timm or the images may."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from robustmix.data.images import ImageSet
+from robustmix.data.manifests import DATASETS, load_manifest
+from robustmix.data.torch_sets import is_torch_data
+from robustmix.errors import UsageError
+from robustmix.models.load import load_model
+from robustmix.models.registry import Size
+from robustmix.models.robust_model import RobustModel
+
+ASSUMED = (
+    "W-NORM-ASSUMED: nothing says how the network normalises its images: it gets pixels in [0, 1], "
+    "as ToTensor gives them; if it was trained on others, pass mean and std"
+)
+"""Note of a model whose normalisation nobody stated."""
+
+
+def loaded(
+    model: RobustModel | nn.Module | Path | str, images: object, told: Mapping[str, Any]
+) -> RobustModel:
+    """Load a model for an evaluation.
+
+    Args:
+        model: what ``evaluate`` takes.
+        images: what it is evaluated on.
+        told: arguments of ``load_model`` that the caller gave.
+
+    Raises:
+        UsageError: the model was loaded already and something is told of it.
+        IntakeError: see ``load_model``.
+    """
+    if isinstance(model, RobustModel):
+        if told:
+            raise UsageError(
+                f"{' and '.join(told)} of a model that was loaded already",
+                "pass it to load_model",
+                code="E-UNUSED-OPTION",
+            )
+        return model
+    if not isinstance(model, nn.Module):
+        return load_model(model, **told)
+    config = _config(model)
+    size = _size_of(images) or config.get("input_size")
+    norm = {name: config[name] for name in ("mean", "std") if name in config}
+    if not {"mean", "std"} & told.keys() and len(norm) == 2:
+        told = {**told, **norm}
+    assumed = not {"mean", "std"} & told.keys()
+    if assumed:
+        told = {**told, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    robust = load_model(model, input_size=cast("Size | None", size), **told)
+    if assumed:
+        robust.info = replace(robust.info, notes=(*robust.info.notes, ASSUMED))
+    return robust
+
+
+def _config(net: nn.Module) -> Mapping[str, Any]:
+    """Give what timm wrote on its network: ``mean``, ``std`` and ``input_size``."""
+    config = getattr(net, "pretrained_cfg", None)
+    if not isinstance(config, Mapping):
+        return {}
+    return {
+        name: tuple(config[name])
+        for name in ("mean", "std", "input_size")
+        if isinstance(config.get(name), tuple | list) and len(config[name]) == 3
+    }
+
+
+def _size_of(images: object) -> Size | None:
+    """Tell the size (3, H, W) of the images, where all have one that can be told at once."""
+    if isinstance(images, ImageSet):
+        return cast(Size, tuple(images.pixels.size))
+    if isinstance(images, str) and images in DATASETS:
+        side = load_manifest(images).image_size
+        return None if side is None else (3, *side)
+    if not is_torch_data(images):
+        return None
+    first: Any = images[0] if isinstance(images, tuple | list) else None
+    if first is None:
+        data: Any = getattr(images, "dataset", images)
+        try:
+            first = data[0][0]
+        except Exception:  # of a stranger's class; whoever reads all of it says what is wrong
+            return None
+    if isinstance(first, Tensor) and first.ndim >= 3:
+        return 3, int(first.shape[-2]), int(first.shape[-1])
+    side = getattr(first, "size", None)  # of PIL: width, height
+    return (3, side[1], side[0]) if isinstance(side, tuple) and len(side) == 2 else None

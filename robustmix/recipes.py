@@ -1,0 +1,14 @@
+"""Recipes from Python: which there are, and what they hold."""
+
+from typing import TYPE_CHECKING
+
+from robustmix._lazy import lazy_exports_of
+
+if TYPE_CHECKING:
+    from robustmix.training.catalogue import list_recipes as list_recipes
+    from robustmix.training.recipe import Recipe as Recipe
+    from robustmix.training.recipe import write_recipe as write_recipe
+    from robustmix.training.resolve import load_recipe as load_recipe
+    from robustmix.training.resolve import resolve_recipe as resolve_recipe
+
+__getattr__, __dir__, __all__ = lazy_exports_of(__name__)
