@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch as torch
     import torch.nn.functional as F
     from PIL import Image as Image
+    from scipy import ndimage as ndimage
     from scipy import optimize as optimize
     from scipy import sparse as sparse
     from scipy import special as special
@@ -76,7 +77,11 @@ else:
         _module, _class = "robustmix.models.robust_model", None
 
     torch, nn, F = _Later("torch"), _Later("torch.nn"), _Later("torch.nn.functional")
-    optimize, sparse = _Later("scipy.optimize"), _Later("scipy.sparse")
+    ndimage, optimize = _Later("scipy.ndimage"), _Later("scipy.optimize")
+    sparse = _Later("scipy.sparse")
     special, Image = _Later("scipy.special"), _Later("PIL.Image")
 
-__all__ = ["F", "Image", "RobustModel", "Tensor", "nn", "optimize", "sparse", "special", "torch"]
+__all__ = [
+    "F", "Image", "RobustModel", "Tensor", "ndimage", "nn", "optimize", "sparse", "special",
+    "torch",
+]  # fmt: skip

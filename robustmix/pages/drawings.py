@@ -64,6 +64,12 @@ DRAWINGS: "Table[Draw, DrawingRow]" = Table(
             "accuracy against the number of shuffled pieces",
             title="Accuracy with shuffled patches",
         ),
+        "localisation-maps": DrawingRow(
+            "robustmix.pages.localisation_maps:draw_localisation_maps",
+            "maps of the true class with the true and the found box",
+            title="Maps of the true class ({suites})",
+            together=False,
+        ),
         CURVES: DrawingRow(
             "robustmix.pages.curves:draw_curves",
             "the curves of any suite that names no other drawing",

@@ -28,29 +28,55 @@ def gradcam(explained: Explained) -> Tensor:
     Reference:
         Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2.
     """
-    network, n = _Tapped(explained.robust), len(explained.images)
-    tapped = padded(_with_network(explained.robust, network))
+    robust = explained.robust
+    network = TappedNetwork(robust)
+    maps, gradient = gradient_of_stage(robust, network, explained.images, explained.labels)
+    return weighted_maps(maps, gradient, explained.size)
+
+
+def gradient_of_stage(
+    robust: RobustModel, network: "TappedNetwork", images: Tensor, labels: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the maps of the last stage and the gradient of each image's class score to them.
+
+    Args:
+        robust: the model.
+        network: of this model.
+        images: (N, 3, H, W) in [0, 1].
+        labels: the classes, int64 (N,); None: those that the model predicts.
+
+    Returns:
+        Two tensors (N, C, h, w), detached.
+
+    Raises:
+        UsageError: see ``gradcam``.
+    """
+    n = len(images)
+    tapped = padded(with_network(robust, network))
     with torch.enable_grad():
-        logits = tapped(explained.images.detach().clone().requires_grad_())
-        classes = explained.labels
-        if classes is None:
-            classes = logits.detach().argmax(dim=1)
+        logits = tapped(images.detach().clone().requires_grad_())
+        classes = logits.detach().argmax(dim=1) if labels is None else labels
         maps = network.maps
         assert maps is not None
         (gradient,) = torch.autograd.grad(class_scores(logits, classes), maps, allow_unused=True)
     if gradient is None:
-        raise _no_gradcam(explained.robust, "its logits are not made of maps of its last stage")
-    return weighted_maps(maps.detach()[:n], gradient[:n], explained.size)
+        raise _no_gradcam(robust, "its logits are not made of maps of its last stage")
+    return maps.detach()[:n], gradient[:n]
 
 
 def weighted_maps(maps: Tensor, gradient: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the rectified sum of maps (N, C, h, w), weighted by their mean gradient, (N, H, W)."""
-    weights = gradient.mean(dim=(2, 3), keepdim=True)
-    cam = (weights * maps).sum(dim=1, keepdim=True).relu()
+    cam = rectified_sum(maps, gradient)
     return F.interpolate(cam, size, mode="bilinear", align_corners=False).squeeze(1)
 
 
-class _Tapped(nn.Module):
+def rectified_sum(maps: Tensor, gradient: Tensor) -> Tensor:
+    """Return the rectified sum of maps (N, C, h, w), weighted by their mean gradient."""
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    return (weights * maps).sum(dim=1, keepdim=True).relu()
+
+
+class TappedNetwork(nn.Module):
     """A network that keeps the maps of its last stage; one pass gives them and the logits."""
 
     def __init__(self, robust: RobustModel) -> None:
@@ -67,12 +93,13 @@ class _Tapped(nn.Module):
         self.maps: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of normalised images."""
         self.maps, pooled = self.tap(self.net, x)
         logits: Tensor = classifier_layer(self.net)(pooled)
         return logits
 
 
-def _with_network(robust: RobustModel, network: nn.Module) -> RobustModel:
+def with_network(robust: RobustModel, network: nn.Module) -> RobustModel:
     """Return the model with its normalisation, resizing and class map around another network."""
     return RobustModel(
         network,

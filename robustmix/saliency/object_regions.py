@@ -132,19 +132,30 @@ def _as_boxes(
     return {i: (b[0], b[1], b[2], b[3]) for i, b in zip(ids, boxes.tolist(), strict=True)}
 
 
-def _cub(folder: Path, data: ImageSet) -> Regions:
-    """Return CUB's boxes in pixels of the evaluated images.
+def cub_boxes(folder: Path) -> dict[str, list[float]]:
+    """Read CUB-200-2011's boxes: class folder and file name -> left, top, width, height.
 
     ``images.txt`` has lines of id and path below ``images``, ``bounding_boxes.txt`` of id, left,
-    top, width and height; samples are found by the end of their id.
+    top, width and height, in pixels of the files.
+
+    Raises:
+        IntakeError: the lists are missing or damaged.
     """
     try:
         files = {row[0]: row[1] for row in _fields(folder / CUB_IMAGES, 2)}
         rows = {number: [*map(float, box)] for number, *box in _fields(folder / CUB_BOXES, 5)}
     except (OSError, ValueError) as error:
         raise _bad(str(folder), f"is not a folder of CUB-200-2011 ({error})") from error
-    found = {"/".join(file.split("/")[-2:]): rows.get(number) for number, file in files.items()}
-    boxes = {}
+    return {
+        "/".join(file.split("/")[-2:]): rows[number]
+        for number, file in files.items()
+        if number in rows
+    }
+
+
+def _cub(folder: Path, data: ImageSet) -> Regions:
+    """Return CUB's boxes in pixels of the evaluated images, found by the ends of sample ids."""
+    found, boxes = cub_boxes(folder), {}
     for position, sample_id in enumerate(data.sample_ids):
         box = found.get("/".join(sample_id.split("/")[-2:]))
         if box is not None:

@@ -171,7 +171,7 @@ def test_every_usable_figure_stands_in_one_cell(name: str) -> None:
         excused = (name, figure.arch, figure.method) in NOT_SHOWN
         assert places[place] == int(there and not excused), figure
     own = sum(count for place, count in places.items() if place[0] == name)
-    # Detection is not measured, and localisation not yet.
+    # Detection is not measured.
     assert bool(own) == bool([f for f in figures if f.usable and measured(f)]), (
         "a table of printed figures shows none"
     )

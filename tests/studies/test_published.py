@@ -164,6 +164,6 @@ def test_reports_have_the_numbers_that_figures_are_held_against(tmp_path: Path) 
     have = {name.removesuffix("_subset") for name in names}
     wanted = {path for paths in REPORT_METRICS.values() for path in paths}
     assert wanted - have == {
-        "localisation.maxboxacc_v2",  # of a suite that is not there yet
+        "localisation.maxboxacc_v2",  # of pictures whose boxes are known
         "corruption@paper-adautomix.acc_mean_all19",  # another name of the plain one
     }

@@ -29,6 +29,10 @@ SUITES: "Table[type[Suite], Row]" = Table(
             f"{_HERE}.corruption:Corruption",
             "accuracy under common corruptions (CIFAR-C files or generated)",
         ),
+        "localisation": Row(
+            f"{_HERE}.localisation:Localisation",
+            "whether maps of the true class find the object: MaxBoxAcc, MaxBoxAccV2, PxAP",
+        ),
         "masking": Row(
             f"{_HERE}.masking:Masking",
             "whether the attacks' numbers can be believed: 16 checks for hidden gradients",
@@ -53,8 +57,9 @@ BEFORE_ATTACKS = ("clean", "calibration", "corruption", "masking")
 """All others compare with ``clean``; ``masking`` says of the attacks whether to believe them."""
 
 
-BY_FILES = ("perturbation", "shift")
-"""Suites that read other data sets, which a user must have; ``all`` does not stand for them."""
+BY_FILES = ("localisation", "perturbation", "shift")
+"""Suites that read files beside the data set, which a user must have; ``all`` does not stand for
+them."""
 
 
 def suite_rows() -> dict[str, Row]:
