@@ -109,10 +109,11 @@ def train(
         typer.Option("--compile", help="on or off: compile the step; auto does so on CUDA."),
     ] = None,
     teacher: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="CKPT",
-            help="Checkpoint of the trained network that attentivemix and supermix ask.",
+            help="Trained network that attentivemix and supermix ask: a checkpoint, or published "
+            "weights (torchvision:NAME@TAG, timm:NAME@TAG).",
         ),
     ] = None,
     feature_stage: Annotated[
@@ -150,7 +151,10 @@ def train(
         ),
     ] = None,
     allow_download: Annotated[
-        bool, typer.Option("--allow-download", help="Fetch weights that the recipe starts from.")
+        bool,
+        typer.Option(
+            "--allow-download", help="Fetch weights that the recipe starts from, or a teacher's."
+        ),
     ] = False,
     published_buffers: Annotated[
         bool,
@@ -189,7 +193,7 @@ def train(
         "weight_decay": weight_decay,
         "precision": precision,
         "compile": compile_,
-        "method.teacher": None if teacher is None else str(teacher.absolute()),
+        "method.teacher": None if teacher is None else _teacher(teacher),
         "method.feature_stage": feature_stage,
         "limit_train": None if limit_train is None else parse_limit(limit_train),
     }
@@ -203,7 +207,7 @@ def train(
     seeds = [None] if seed is None else parse_seeds(seed)
     resolved = [_resolved(recipe, sets or [], {**overrides, "seed": one}, asked) for one in seeds]
     if dry_run:
-        _show_dry_run(resolved[0], len(resolved), data_dir, device)
+        _show_dry_run(resolved[0], len(resolved), data_dir, device, allow_download)
         return
     _check_options(resolved[0].recipe, len(seeds), resume, picture_every)
     folders = [_folder(out, one.recipe, several=len(seeds) > 1) for one in resolved]
@@ -298,13 +302,23 @@ def _leave(result: "TrainResult") -> None:
         raise typer.Exit(128 + result.signal if result.signal else 4)
 
 
-def _show_dry_run(resolved: "Resolved", runs: int, data_dir: Path | None, device: str) -> None:
+def _teacher(source: str) -> str:
+    """Return a checkpoint by its whole path, lest it be looked for from another folder."""
+    from robustmix.methods.trained_teacher import is_published
+
+    return source if is_published(source) else str(Path(source).absolute())
+
+
+def _show_dry_run(
+    resolved: "Resolved", runs: int, data_dir: Path | None, device: str, allow_download: bool
+) -> None:
     from robustmix.training.dry_run import dry_run
 
     found = dry_run(
         resolved.recipe,
         data_dir=data_dir,
         device=device,
+        allow_download=allow_download,
         say=console.say,
     )
     # TOML with comments: what is printed can be saved and trained.

@@ -9,9 +9,13 @@ Method card
     Cost: 4 forward passes a step, one of them by the teacher, counted as if it were as large as the
         network.
     Deviations: the number of cells follows lam, as in OpenMixup's "AttentiveMix+"; the paper keeps
-        six (top_k = 6), of the image that is pasted. Paper and OpenMixup have a network trained on
-        ImageNet look at the images enlarged to 224 pixels; here the teacher is a checkpoint trained
-        on images of the same size. An image may be its own partner.
+        six (top_k = 6), of the image that is pasted, which here is the one called own. As in both,
+        a network trained on ImageNet (the paper's is ResNet-50) can look at the images enlarged to
+        its 224 pixels (teacher = "torchvision:resnet50@IMAGENET1K_V1"): it then sees them in its
+        own normalisation, in OpenMixup in the data set's. A checkpoint has to be trained on images
+        of the same size. OpenMixup takes as label weight the share of pixels that the first image
+        keeps, which is that of cells where the grid divides the image. An image may be its own
+        partner.
 """
 
 from dataclasses import dataclass, replace
@@ -30,8 +34,6 @@ from robustmix.methods.mixing import (
     check_alpha,
     given,
     image_size,
-    last_map,
-    require_last_map,
 )
 from robustmix.methods.pair_mixing import PairMixing
 from robustmix.methods.trained_teacher import load_teacher
@@ -49,7 +51,8 @@ class AttentiveMixConfig:
     """Cells to keep whatever lam is; 0 lets lam decide."""
 
     teacher: str = ""
-    """Checkpoint of the trained network; there is no default."""
+    """Checkpoint of the trained network, or published weights such as
+    ``torchvision:resnet50@IMAGENET1K_V1``; there is no default."""
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
@@ -156,14 +159,14 @@ class AttentiveMix(PairMixing):
         super().__init__(network, config, setup)
         # Only its map is wanted, so it may have been trained for any number of classes.
         self.teacher = load_teacher(config.teacher, replace(setup, num_classes=0))
-        require_last_map(self.teacher.network, setup.input_size, "the teacher")
+        self.teacher.check_map()
         self.cells: dict[tuple[int, int], int] = {}
         self._count_cells(torch.zeros(1, *setup.input_size))
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Return the teacher's last map of normalised images, (N, F, h, w)."""
-        return last_map(self.teacher.network, self.teacher.inputs(images))
+        return self.teacher.last_map(images)
 
     def draw(
         self, batch: Batch, *, lam: float | None = None, perm: Tensor | None = None

@@ -45,6 +45,9 @@ class Setup:
     arch: str = ""
     """Name of the network, for messages."""
 
+    allow_download: bool = False
+    """Whether published weights that are not in the local cache are fetched."""
+
 
 class StepResult(NamedTuple):
     """What one batch gives."""

@@ -79,7 +79,8 @@ class SuperMixConfig:
     sees first, beside the clean images with theirs."""
 
     teacher: str = ""
-    """Checkpoint of the trained network; there is no default."""
+    """Checkpoint of the trained network, or published weights (``torchvision:NAME@TAG``,
+    ``timm:NAME@TAG``) of the same classes; there is no default."""
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)

@@ -3,16 +3,21 @@
 Method card
     Paper: Chen et al. 2022, "TransMix: Attend to Mix for Vision Transformers", arXiv:2111.09833,
         section 3.2.
-    Does: half of the steps are MixUp, half CutMix. On the latter, the attention of the class token
-        in the last block, averaged over heads, of the mixed image itself says how much of what is
-        looked at is the image's own; the label weight is the mean of that and of the share of
-        pixels that the image keeps.
+    Does: four of five steps are CutMix, the others MixUp. On the former, the attention of the class
+        token in the last block, averaged over heads, of the mixed image itself says how much of
+        what is looked at is the image's own; the label weight is the mean of that and of the share
+        of pixels that the image keeps.
     Cost: 3 forward passes a step.
-    Deviations: none in the arithmetic. The label is each image's own, as in the paper; the
-        published implementation in OpenMixup weighs the batch's loss by the mean
-        (batch_mean_lambda). The attention is computed a second time from the block's queries and
-        keys, without gradient, for timm fuses it. Partners of CutMix are drawn again, up to ten
-        times, while some image is its own.
+    Deviations: none in the arithmetic. The label weight is each image's own, as in the paper and
+        its code; the published implementation in OpenMixup weighs the batch's loss by the mean
+        (batch_mean_lambda). CutMix's share of the steps is that of either's configurations; it is
+        an option (cutmix_prob). The attention is computed a second time from the block's queries
+        and keys, without gradient, for timm fuses it. Partners of CutMix are drawn again, up to
+        ten times, while some image is its own; the authors mix the first image of a batch with
+        its last, and so on. Networks without a class token are refused: for its figure of Swin
+        the paper puts a block with a class token in the place of the last one, of which no code is
+        released, and OpenMixup's configurations of Swin ask it for an attention that its code does
+        not return.
 """
 
 from dataclasses import dataclass
@@ -53,6 +58,8 @@ from robustmix.upload import uploaded
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransMixConfig(DeiTConfig):
     """The two mixtures, which are DeiT's, and how CutMix's labels count."""
+
+    cutmix_prob: float = 0.8
 
     batch_mean_lambda: bool = False
     """Weigh the two labels' mean losses by mean weights, not each image's by its own."""

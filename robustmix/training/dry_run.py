@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -96,6 +97,7 @@ def dry_run(
     *,
     data_dir: Path | None = None,
     device: str = "auto",
+    allow_download: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> DryRun:
     """Make a few steps of a run in a folder that is thrown away, and tell what the run would take.
@@ -106,6 +108,7 @@ def dry_run(
         recipe: what would be trained.
         data_dir: where data sets lie.
         device: where; see ``train``.
+        allow_download: fetch a teacher's published weights that are not in the local cache.
         say: told what is being done.
 
     Raises:
@@ -117,11 +120,12 @@ def dry_run(
     whole = complete_recipe(recipe, found.data)
     say(f"measuring steps on {where} ...")
     batch = min(TRIAL_IMAGES, whole.batch_size)
-    steps = _measure(whole, found.data, where, batch, 1)
+    measure = partial(_measure, whole, found.data, where, allow_download)
+    steps = measure(batch, 1)
     seconds = steps.seconds * whole.batch_size / batch
     if batch < whole.batch_size and seconds * (STEPS + 1) <= PATIENCE_S:
         batch = whole.batch_size
-        steps = _measure(whole, found.data, where, batch, STEPS)
+        steps = measure(batch, STEPS)
         seconds = steps.seconds
     return DryRun(
         device=str(describe_environment(where)["device"]),
@@ -160,8 +164,7 @@ def _found(recipe: Recipe, data_dir: Path | None, device: torch.device) -> _Foun
 
 
 def _noise(recipe: Recipe, manifest: Manifest, device: torch.device) -> _Found:
-    counts = manifest.counts
-    n_train, n_val = counts.train or 0, counts.test or counts.val or 0
+    n_train, n_val = manifest.split_count("train") or 0, manifest.split_count("test") or 0
     if recipe.val_split:
         n_val = round(n_train * recipe.val_split)
         n_train -= n_val
@@ -204,7 +207,14 @@ class _Steps(NamedTuple):
     passes: float
 
 
-def _measure(recipe: Recipe, data: RunData, device: torch.device, batch: int, steps: int) -> _Steps:
+def _measure(
+    recipe: Recipe,
+    data: RunData,
+    device: torch.device,
+    allow_download: bool,
+    batch: int,
+    steps: int,
+) -> _Steps:
     if batch != recipe.batch_size:
         recipe = replace(recipe, batch_size=batch, accumulate=1, norm_batch=None)
     if device.type == "cuda":
@@ -219,7 +229,7 @@ def _measure(recipe: Recipe, data: RunData, device: torch.device, batch: int, st
             data=data,
             device=device,
             checkpoint=None,
-            allow_download=False,
+            allow_download=allow_download,
             say=lambda text: None,
         )
         times = [_timed(run, chosen, device) for chosen in islice(run.batches(), steps + 1)]

@@ -96,7 +96,8 @@ def new_state(
         device: where.
         continued: a checkpoint is about to replace all weights, so those that the recipe starts
             from are not read.
-        allow_download: fetch published weights to start from that are not in the local cache.
+        allow_download: fetch published weights, to start from or of a teacher, that are not in the
+            local cache.
         say: told what weights the run starts from.
         ranks: this process among those of the run; None for one alone.
 
@@ -147,6 +148,7 @@ def new_state(
             std=data.train.std,
             weights=streams.weights,
             arch=recipe.arch,
+            allow_download=allow_download,
         ),
     )
     if recipe.channels_last:

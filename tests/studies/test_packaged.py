@@ -9,6 +9,7 @@ import pytest
 
 from robustmix.errors import UsageError
 from robustmix.evaluation.suites.registry import suite_names
+from robustmix.methods.registry import method_options
 from robustmix.studies.cost import total_cost
 from robustmix.studies.grid import StudyRun, study_runs
 from robustmix.studies.measured import check_measured
@@ -134,6 +135,9 @@ def measured(figure: Published) -> bool:
     return bool(suites & {"clean", *suite_names()})
 
 
+SAMIX = method_options("samix", {})
+"""The options that a recipe leaves at their defaults."""
+
 NOT_SHOWN = {("automix-t4", "swin_tiny", "transmix"): "there is no class token to read"}
 """Printed figures of runs that cannot be had."""
 
@@ -245,6 +249,49 @@ def test_cutting_methods_of_resnext_have_the_decay_that_their_table_looks_like()
         assert run(name, **labels).recipe.weight_decay == 5e-4
     shallow = run("automix-t14", method="cutmix", arch="resnet18", epochs="800")
     assert shallow.recipe.weight_decay == 1e-4
+
+
+def test_attentivemix_of_table_4_is_the_plain_one() -> None:
+    """Six cells that a ResNet-50 trained on ImageNet looks at."""
+    found = [
+        one.recipe for one in first_seed("automix-t4") if one.labels["method"] == "attentivemix"
+    ]
+    assert [recipe.arch for recipe in found] == ["deit_small", "swin_tiny", "convnext_tiny"]
+    for recipe in found:
+        assert recipe.method_options["top_k"] == 6
+        assert recipe.method_options["teacher"] == "torchvision:resnet50@IMAGENET1K_V1"
+
+
+def test_samix_of_the_fine_grained_sets_is_as_released() -> None:
+    """OpenMixup 37e1372, ``samix/*_l2_a2_bili_val_dp01_mb_mlr5e_4_1xb16_ep200.py``; Cars by CUB."""
+    found = [
+        one.recipe for one in first_seed("card-finegrained") if one.labels["method"] == "samix"
+    ]
+    assert len(found) == 7
+    for recipe in found:
+        cars = recipe.dataset == "stanford-cars"
+        assert (recipe.lr, recipe.min_lr, recipe.weight_decay) == (1e-3, 0.0, 5e-4)
+        assert (recipe.epochs, recipe.batch_size, recipe.optimizer) == (200, 16, "sgd")
+        rates = (0.1, 1e-3) if cars else (0.01, 5e-4)  # Cars has AutoMix's
+        assert (recipe.generator_lr, recipe.generator_min_lr) == rates
+        assert recipe.weights == f"torchvision:{recipe.arch}@IMAGENET1K_V1"
+        options = recipe.method_options
+        assert options["ema_end"] == (0.99996 if recipe.dataset == "fgvc-aircraft" else 0.99999)
+        assert {
+            "alpha": 2.0,
+            "lam_margin": 0.08,
+            "lam_mul_k": 1.0,
+            "mask_adjust": 0.0,
+            "value_dropout": 0.1,
+            "no_repeat": True,
+            "upsample": "bilinear",
+            "mask_loss": "l1+variance",
+            "mask_loss_weight": 0.1,
+            "mask_loss_margin": 0.1,
+            "mask_loss_decay": "compound-cosine",
+            "ema": 0.999,
+            "ema_start": 0.1,
+        }.items() <= {**SAMIX, **options}.items()
 
 
 def test_rows_of_the_ablations_are_what_they_say() -> None:

@@ -87,6 +87,11 @@ def test_noise_stands_for_images_that_are_not_here(
     found = dry_run(recipe, data_dir=tmp_path, device="cpu")
     assert (found.train_images, found.val_images, found.steps) == (50_000, 10_000, 500)
     assert found.images.startswith("noise")
+    # Whose two parts of the training images are trained on together.
+    small = {"arch": "resnet8", "img_size": 32}
+    recipe = resolve_recipe("fgvc-aircraft-resnet18-vanilla", overrides=small)
+    found = dry_run(recipe, data_dir=tmp_path, device="cpu")
+    assert (found.train_images, found.val_images, found.steps) == (6_667, 3_333, 416)
     with pytest.raises(UsageError, match="cifar101"):
         dry_run(resolve_recipe(overrides={"dataset": "cifar101"}), device="cpu")
 

@@ -100,3 +100,15 @@ def test_the_teacher_option_is_the_method_s(
     assert run([*wrong, *common]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error[E-UNKNOWN-OPTION]: unknown option of method mixup 'teacher'")
+
+
+def test_a_teacher_may_be_named_and_its_weights_are_not_fetched_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    name = "torchvision:resnet18@IMAGENET1K_V1"
+    recipe = ["train", "digits-resnet8-attentivemix", "--teacher", name, "--progress", "none"]
+    for asked in (["--out", str(tmp_path / "run")], ["--dry-run"]):
+        assert run([*recipe, *asked]) == 3
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith(f"error[E-NO-WEIGHTS]: the weights of {name} are not in the local")
