@@ -143,8 +143,11 @@ def _recipes(uses: tuple[RecipeUse, ...]) -> list[Text | Table]:
         return [Text("\nNo packaged recipe.")]
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("data set", no_wrap=True)
-    table.add_column("architectures")
-    table.add_column("options that differ from the default")
+    # A value may be a name to be copied, so the architectures make room for the longest.
+    told = [f"{key}={_shown(value)}" for use in uses for key, value in use.options.items()]
+    long = max(map(len, told), default=0) > 38
+    table.add_column("architectures", max_width=33 if long else None)
+    table.add_column("options that differ from the default", overflow="fold")
     rows: dict[tuple[str, str], list[str]] = {}
     for use in uses:
         options = ", ".join(f"{key}={_shown(value)}" for key, value in use.options.items())
