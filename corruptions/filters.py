@@ -49,7 +49,7 @@ def pad(images: Tensor, reach: int, border: Border, *, dim: int) -> Tensor:
     """
     if reach == 0:
         return images
-    before, after = _beyond(images.shape[dim], reach, border, images.device)
+    before, after = beyond(images.shape[dim], reach, border, images.device)
     ends = (images.index_select(dim, places) for places in (before, after))
     return torch.cat([next(ends), images, next(ends)], dim=dim)
 
@@ -60,13 +60,13 @@ def grow(images: Tensor, reach: int, size: int, border: Border, *, dim: int) -> 
     It is what ``pad`` returns, where there is room for it.
     """
     inside = images.narrow(dim, reach, size)
-    before, after = _beyond(size, reach, border, images.device)
+    before, after = beyond(size, reach, border, images.device)
     images.narrow(dim, 0, reach).copy_(inside.index_select(dim, before))
     images.narrow(dim, reach + size, reach).copy_(inside.index_select(dim, after))
 
 
 @functools.lru_cache(maxsize=64)
-def _beyond(size: int, reach: int, border: Border, device: torch.device) -> tuple[Tensor, Tensor]:
+def beyond(size: int, reach: int, border: Border, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return what stands in the ``reach`` places before an axis and in those after it."""
     position = torch.cat([torch.arange(-reach, 0), torch.arange(size, size + reach)])
     if border == "edge":

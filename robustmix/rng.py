@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustmix.later import Tensor, torch
-from robustmix.philox import HALF, LOW, pairs, words_on_device
+from robustmix.philox import HALF, LOW, pairs, words_of, words_on_device
 
 GENERATOR = "philox4x32-10/1"
 """Name and version of the generator, recorded in every report."""
@@ -73,16 +73,24 @@ def philox_blocks(
     return w0, w1, w2, w3
 
 
+FEW = 4
+"""Counters that are drawn one by one."""
+
+
 def uniform(keys: Tensor, count: int, *, counter_high: int = 0) -> Tensor:
     """Return uniforms in the open interval (0, 1), float64 (N, count), 32 bits each."""
     blocks = -(-count // 4)
     if keys.device.type != "cpu":
         drawn = torch.stack(words_on_device(keys, blocks, counter_high), dim=2)
         return _open_interval(drawn).flatten(1)[:, :count]
-    put = np.empty((len(keys), blocks, 4), np.uint64)
-    for i, pair in enumerate(pairs(keys.numpy(), blocks, counter_high)):
-        np.right_shift(pair, HALF, out=put[:, :, 2 * i])
-        np.bitwise_and(pair, LOW, out=put[:, :, 2 * i + 1])
+    if len(keys) * blocks <= FEW:
+        each = [words_of(key, i, counter_high) for key in keys.tolist() for i in range(blocks)]
+        put = np.array(each, np.uint64)
+    else:
+        put = np.empty((len(keys), blocks, 4), np.uint64)
+        for i, pair in enumerate(pairs(keys.numpy(), blocks, counter_high)):
+            np.right_shift(pair, HALF, out=put[:, :, 2 * i])
+            np.bitwise_and(pair, LOW, out=put[:, :, 2 * i + 1])
     return torch.from_numpy(_between_0_and_1(put).reshape(len(keys), 4 * blocks)[:, :count])
 
 

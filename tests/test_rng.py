@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from robustmix.philox import HALF, LOW, pairs, words_on_device
-from robustmix.rng import normal, permutations, philox, sample_keys, uniform
+from robustmix.rng import FEW, normal, permutations, philox, sample_keys, uniform
 
 
 def signed(value: int) -> int:
@@ -104,3 +104,13 @@ def test_permutations_are_permutations_and_uniform() -> None:
     kinds = counts[counts > 0]
     assert len(kinds) == 6
     assert float(((kinds - 1000.0) ** 2 / 1000).sum()) < 5 + 5 * 10**0.5
+
+
+@pytest.mark.parametrize("counter_high", [0, 1, 2**32 - 1])
+def test_a_few_uniforms_are_the_first_of_many(counter_high: int) -> None:
+    """The first ones are made of Python's integers, the others by NumPy."""
+    keys = sample_keys(0, "few", "", 0, ["a", "b"])
+    many = uniform(keys, 4 * FEW, counter_high=counter_high)
+    for count in (1, 5, 2 * FEW):
+        assert torch.equal(uniform(keys, count, counter_high=counter_high), many[:, :count])
+        assert torch.equal(uniform(keys[1:], count, counter_high=counter_high), many[1:, :count])

@@ -8,8 +8,9 @@ import scipy.ndimage
 import torch
 from torch import Tensor
 
-from robustmix.corruptions import zoom_blur
+from robustmix.corruptions import elastic_on_cpu, elastic_transform, zoom_blur
 from robustmix.corruptions.directional import directional_blur, one_sided_taps
+from robustmix.corruptions.filters import Border, mirrored, repeated
 from robustmix.corruptions.glass_blur import GlassBlur, draw, sources
 from robustmix.corruptions.zoom import zoom, zoom_factors, zoom_grid
 from robustmix.rng import sample_keys
@@ -140,3 +141,28 @@ def test_glass_displacements_are_uniform_and_spare_the_border() -> None:
         assert len(share) == 8
         assert float((share - 1 / 8).abs().max()) < 5 * (0.11 / float(counts.sum())) ** 0.5
     assert not torch.equal(draws.down, draws.right)
+
+
+@pytest.mark.parametrize("border", ["mirror", "sym"])
+@pytest.mark.parametrize("far", [0.1, 0.3, 3])
+def test_pixels_in_a_border_are_those_folded_back(far: float, border: Border) -> None:
+    """Between pixels up to ``far`` times the image's side outside of it, two images at once."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 11, 7, generator=generator)
+    left, top = (
+        (torch.randn(2, 5, 13, generator=generator) * far * 7).to(torch.int32) for _ in range(2)
+    )
+    fx, fy = torch.rand(2, 2, 5, 13, generator=generator, dtype=torch.float64).unbind(0)
+    assert (elastic_on_cpu.reach_of(left.numpy(), top.numpy(), 11, 7) is None) == (far == 3)
+    got = elastic_transform._between(images, left, top, fx, fy, border)
+    fold = mirrored if border == "mirror" else repeated
+    columns, rows = ([fold(at + i, size) for i in (0, 1)] for at, size in ((left, 7), (top, 11)))
+    want = elastic_transform._between_folded(images, columns, rows, fx, fy)
+    assert torch.equal(got, want)
+
+
+def test_pixels_inside_need_no_border() -> None:
+    left, top = np.array([[[0, 5]]], np.int32), np.array([[[9, 0]]], np.int32)
+    assert elastic_on_cpu.reach_of(left, top, 11, 7) == 0
+    assert elastic_on_cpu.reach_of(left + np.int32(1), top, 11, 7) == 1
+    assert elastic_on_cpu.reach_of(left, top - np.int32(2), 11, 7) == 2
