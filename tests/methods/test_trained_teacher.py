@@ -183,6 +183,6 @@ def test_what_published_weights_cannot_be(
     with pytest.raises(UsageError, match="has 1000 classes, the data 10"):
         load(PUBLISHED)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "elsewhere"))
-    with pytest.raises(IntakeError, match="not in the local cache; pass --allow-download") as error:
+    with pytest.raises(IntakeError, match="not in the local cache; pass allow_download") as error:
         load(PUBLISHED, num_classes=0)
     assert error.value.code == "E-NO-WEIGHTS"
