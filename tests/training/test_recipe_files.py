@@ -709,7 +709,7 @@ def test_a_protocol_that_cannot_be_followed_is_an_error(sets: list[str], message
 def test_every_packaged_recipe_is_of_a_data_set_that_is_read_by_name(tmp_path: Path) -> None:
     assert recipe_files() <= set(DATASETS)
     for name in recipe_files() - {"digits"}:
-        with pytest.raises(IntakeError, match=r"is not there: .*data_dir") as error:
+        with pytest.raises(IntakeError, match=r"is not there: .*data[-_]dir") as error:
             load_run_data(resolve_recipe(overrides={"dataset": name}), tmp_path)
         assert error.value.code == "E-DATA"
 
