@@ -2,17 +2,20 @@
 
 import hashlib
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from robustmix.data.decode import WHITE, Header, greatest, white_level
 from robustmix.data.file_pixels import MEMORY_BYTES, FilePixels, KeptFiles, prepare_files
 from robustmix.data.headers import mode_notes, read_headers
 from robustmix.data.homes import told_by_name
 from robustmix.data.images import FileRecord, ImageSet, TensorPixels
-from robustmix.data.listing import Listing, list_folder, unreadable
+from robustmix.data.listing import Listing, list_folder, list_unlabelled, unreadable
 from robustmix.data.manifests import Split
 from robustmix.data.preparation import TestTransform
-from robustmix.data.protocol import folder_protocol
+from robustmix.data.protocol import Protocol, folder_protocol
 from robustmix.data.threads import in_threads
 from robustmix.errors import IntakeError
 from robustmix.later import torch
@@ -54,28 +57,87 @@ def load_folder(
     paths = _paths(listing)
     headers = read_headers(paths)
     white = _white_levels(path, split, dict(zip(paths, headers, strict=False)))
-    stored = _stored_side(headers, all_read=len(headers) == len(paths))
-    kept = stored is not None and img_size in (None, stored)
-    own = folder_protocol(stored if stored is not None and kept else img_size or 224, kept)
-    transform = own.test_transform if test_transform is None else test_transform
-    pixels: FilePixels | TensorPixels = prepare_files(paths, headers, transform, white)
-    small = stored is not None and 3 * stored * stored * len(paths) <= MEMORY_BYTES
-    if small and transform.text() == "none":
-        pixels = KeptFiles(pixels.take(torch.arange(len(paths))), paths)
+    images = _Images.of(paths, headers, img_size, test_transform, white)
     return ImageSet(
         name=f"folder:{path.resolve().name}",
         split=split,
-        pixels=pixels,
+        pixels=images.pixels,
         labels=torch.tensor(listing.labels, dtype=torch.int64),
         sample_ids=tuple(f"folder/{split}/{file}" for file in listing.files),
         class_names=listing.classes,
-        mean=own.mean,
-        std=own.std,
-        transform=transform.text(),
-        own_transform=None if test_transform is None else own.test_transform.text(),
+        mean=images.own.mean,
+        std=images.own.std,
+        transform=images.transform.text(),
+        own_transform=None if test_transform is None else images.own.test_transform.text(),
         files=(_listing_record(listing, paths),),
         notes=(*listing.notes, *mode_notes(headers, len(paths), white)),
     )
+
+
+def load_unlabelled(
+    path: Path,
+    img_size: int | None,
+    like: ImageSet,
+    test_transform: TestTransform | None = None,
+) -> ImageSet:
+    """Return the images of a folder whose labels nobody asks for; all of them are 0.
+
+    Args:
+        path: the folder, see ``list_unlabelled``.
+        img_size: see ``load_folder``.
+        like: images whose classes and normalisation it takes.
+        test_transform: see ``load_folder``.
+
+    Raises:
+        IntakeError: see ``list_unlabelled`` and ``load_folder``.
+    """
+    listing = list_unlabelled(path)
+    paths = _paths(listing)
+    headers = read_headers(paths)
+    white = _whites(dict(zip(paths, headers, strict=False)))
+    images = _Images.of(paths, headers, img_size, test_transform, white)
+    return replace(
+        like,
+        name=f"folder:{path.resolve().name}",
+        split="test",
+        pixels=images.pixels,
+        labels=torch.zeros(len(paths), dtype=torch.int64),
+        sample_ids=tuple(f"folder/{file}" for file in listing.files),
+        transform=images.transform.text(),
+        own_transform=None,
+        files=(_listing_record(listing, paths),),
+        notes=(*listing.notes, *mode_notes(headers, len(paths), white)),
+        layout="",
+        partial_of=None,
+    )
+
+
+class _Images(NamedTuple):
+    """The pixels of image files, and how they are prepared."""
+
+    pixels: FilePixels | TensorPixels
+    transform: TestTransform
+    own: Protocol
+    """What they would be prepared by unasked, and normalised."""
+
+    @classmethod
+    def of(
+        cls,
+        paths: tuple[Path, ...],
+        headers: list[Header],
+        img_size: int | None,
+        asked: TestTransform | None,
+        white: Mapping[str, float],
+    ) -> "_Images":
+        stored = _stored_side(headers, all_read=len(headers) == len(paths))
+        kept = stored is not None and img_size in (None, stored)
+        own = folder_protocol(stored if stored is not None and kept else img_size or 224, kept)
+        transform = own.test_transform if asked is None else asked
+        pixels: FilePixels | TensorPixels = prepare_files(paths, headers, transform, white)
+        small = stored is not None and 3 * stored * stored * len(paths) <= MEMORY_BYTES
+        if small and transform.text() == "none":
+            pixels = KeptFiles(pixels.take(torch.arange(len(paths))), paths)
+        return cls(pixels, transform, own)
 
 
 def _paths(listing: Listing) -> tuple[Path, ...]:
@@ -95,9 +157,16 @@ def _white_levels(path: Path, split: Split, headers: Mapping[Path, Header]) -> d
     except IntakeError:  # there is no other split
         others = ()
     known = {**dict(zip(others, read_headers(others), strict=False)), **headers}
+    return _whites(known, modes)
+
+
+def _whites(
+    headers: Mapping[Path, Header], modes: AbstractSet[str] = WHITE.keys()
+) -> dict[str, float]:
+    """Find which number is white in the files of each of some modes."""
     levels = {}
-    for mode in sorted(modes):
-        files = [file for file, header in known.items() if header.mode == mode]
+    for mode in sorted(modes & {header.mode for header in headers.values()}):
+        files = [file for file, header in headers.items() if header.mode == mode]
         top, file = max(zip(in_threads(greatest, files), files, strict=True))
         levels[mode] = white_level(mode, top, file)
     return levels

@@ -90,6 +90,28 @@ def list_folder(path: Path, split: Split) -> Listing:
     )
 
 
+def list_unlabelled(path: Path) -> Listing:
+    """Find the images of a folder that need no labels, at any depth.
+
+    Where ``path`` holds a test split (see ``list_folder``) they are those of the split, else all.
+    Linked folders are followed; each is read once.
+
+    Returns:
+        No classes and no labels.
+
+    Raises:
+        IntakeError: nothing is there or may be read, or there are no images.
+    """
+    if not is_folder(path):
+        raise IntakeError(f"no folder at {path}", "check the path", code="E-DATA")
+    roots = _find_splits(path)
+    root = next((roots[kind] for kind in SPLIT_KINDS["test"] if kind in roots), path)
+    found = _images_below(root)
+    if not found.files:
+        raise _bad(f"{root} holds no images", f"known extensions: {' '.join(EXTENSIONS)}")
+    return Listing(root, (), tuple(found.files), (), tuple(_notes({"": found})))
+
+
 def _check_classes(
     root: Path, train_root: Path | None, classes: Sequence[str], found: Mapping[str, "_Found"]
 ) -> None:

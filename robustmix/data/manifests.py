@@ -241,6 +241,7 @@ DATASETS: Table[Loader, DatasetRow] = Table(
         "flowers102": DatasetRow(
             "robustmix.data.sets.flowers102:load", "Oxford Flowers, 102 species"
         ),
+        "svhn": DatasetRow("robustmix.data.sets.svhn:load", "Street View House Numbers, 10 digits"),
         "digits": DatasetRow(
             "robustmix.data.digits:load_digits",
             "Optical recognition of handwritten digits (scikit-learn), enlarged to 32x32, "

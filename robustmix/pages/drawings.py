@@ -70,6 +70,12 @@ DRAWINGS: "Table[Draw, DrawingRow]" = Table(
             title="Maps of the true class ({suites})",
             together=False,
         ),
+        "score-histograms": DrawingRow(
+            "robustmix.pages.score_histograms:draw_score_histograms",
+            "scores of evaluated and out-of-distribution images",
+            title="Scores of {suites}",
+            together=False,
+        ),
         CURVES: DrawingRow(
             "robustmix.pages.curves:draw_curves",
             "the curves of any suite that names no other drawing",

@@ -52,6 +52,7 @@ ALL = [
     "oxford-pets",
     "places205",
     "stanford-cars",
+    "svhn",
     "tiny-imagenet",
     "tiny-imagenet-c",
     "tiny-imagenet-p",
@@ -72,6 +73,7 @@ CLASSES_AND_IMAGES = {
     "oxford-pets": (37, 3_680, None, 3_669),
     "places205": (205, 2_448_873, 20_500, None),
     "stanford-cars": (196, 8_144, None, 8_041),
+    "svhn": (10, 73_257, None, 26_032),
     "tiny-imagenet": (200, 100_000, 10_000, None),
 }
 
@@ -157,6 +159,14 @@ def test_cifar_checksums_are_torchvisions(name: str, theirs: type[tv.CIFAR10]) -
     expected[theirs.meta["filename"]] = theirs.meta["md5"]
     found = {file.path.removeprefix(f"{theirs.base_folder}/"): file.md5 for file in manifest.files}
     assert found == expected
+
+
+def test_svhn_has_the_checksums_of_torchvision() -> None:
+    manifest = load_manifest("svhn")
+    theirs = {
+        file: md5 for _, file, md5 in (tv.SVHN.split_list[part] for part in ("train", "test"))
+    }
+    assert {file.path: file.md5 for file in manifest.archives} == theirs
 
 
 def test_cifar_c_has_a_checksum_for_each_corruption_and_the_labels() -> None:

@@ -1,10 +1,11 @@
 """MATLAB files of data sets. Reading one runs no code; what it may unpack to is bounded first."""
 
+import io
 import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,31 @@ def read_mat(path: Path) -> dict[str, NDArray[np.generic]]:
     Raises:
         IntakeError: it is not there, too large, damaged, or of another version.
     """
-    from scipy.io import loadmat  # not needed to list sets
-
     regular_file(path, what="list", limit=MOST_BYTES, hint="unpack it again", code="E-DATA")
     try:
-        _check_unpacked(path.read_bytes())
-        found = loadmat(path, squeeze_me=True, struct_as_record=True, appendmat=False)
+        content = path.read_bytes()
+    except OSError as error:
+        raise damaged(f"cannot read {path}: {error.strerror}") from error
+    return parse_mat(content, path)
+
+
+def parse_mat(content: bytes, path: Path) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays of a MATLAB 5 file by name, as ``read_mat`` does.
+
+    Args:
+        content: of the file.
+        path: where it is from, for the error message.
+
+    Raises:
+        IntakeError: it is damaged, of another version, or unpacks to too much.
+    """
+    from scipy.io import loadmat  # not needed to list sets
+
+    try:
+        _check_unpacked(content)
+        # The stubs do not say that it takes files, too.
+        file: Any = io.BytesIO(content)
+        found = loadmat(file, squeeze_me=True, struct_as_record=True)
     except Exception as error:  # a damaged file can raise nearly anything
         why = str(error).partition("\n")[0] or type(error).__name__
         raise damaged(f"{path} is no readable MATLAB 5 file: {why}") from error

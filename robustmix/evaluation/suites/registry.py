@@ -41,6 +41,10 @@ SUITES: "Table[type[Suite], Row]" = Table(
             f"{_HERE}.occlusion:Occlusion",
             "accuracy as patches are masked: random, salient first or last, the object or not",
         ),
+        "ood": Row(
+            f"{_HERE}.ood:Ood",
+            "how well MSP, largest logit and energy tell out-of-distribution images",
+        ),
         "perturbation": Row(
             f"{_HERE}.perturbation:Perturbation",
             "flip probability and top-5 distance on sequences (ImageNet-P, CIFAR-P)",
@@ -57,7 +61,7 @@ BEFORE_ATTACKS = ("clean", "calibration", "corruption", "masking")
 """All others compare with ``clean``; ``masking`` says of the attacks whether to believe them."""
 
 
-BY_FILES = ("localisation", "perturbation", "shift")
+BY_FILES = ("localisation", "ood", "perturbation", "shift")
 """Suites that read files beside the data set, which a user must have; ``all`` does not stand for
 them."""
 
