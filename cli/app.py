@@ -1,6 +1,8 @@
 """The ``robustmix`` program: its commands, and how errors become one line and an exit code."""
 
+import platform
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from itertools import takewhile
@@ -18,7 +20,8 @@ from robustmix.cli.corrupt import corrupt
 from robustmix.cli.data import data
 from robustmix.cli.demo import demo
 from robustmix.cli.doctor import doctor
-from robustmix.cli.evaluate import EXAMPLES, evaluate
+from robustmix.cli.evaluate import MORE_HELP, evaluate
+from robustmix.cli.examples import shown
 from robustmix.cli.export import export
 from robustmix.cli.listing import listing
 from robustmix.cli.methods import methods
@@ -28,6 +31,7 @@ from robustmix.cli.study import study
 from robustmix.cli.table import table
 from robustmix.cli.train import train
 from robustmix.errors import EXIT_CODES, LONGEST, IncompleteError, UsageError, explained
+from robustmix.progress import show_duration
 from robustmix.tables import import_plugin
 from robustmix.text import shortened
 
@@ -38,7 +42,8 @@ EPILOG = "\n\n".join(
 )
 
 ANYWHERE = (
-    "Anywhere: --import FILE_OR_MODULE adds what others made, repeatable; --debug shows tracebacks."
+    "Anywhere: --import FILE_OR_MODULE adds what others made, repeatable; -q says errors alone, -v "
+    "more than usual; --debug shows tracebacks."
 )
 
 app = typer.Typer(
@@ -73,6 +78,16 @@ def main_options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error; anywhere.")
     ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "-q", "--quiet", help="Say nothing but results and errors, show no progress; anywhere."
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("-v", "--verbose", help="Say versions, times and every warning; anywhere."),
+    ] = False,
     version: Annotated[
         bool,
         typer.Option(
@@ -92,7 +107,7 @@ def version() -> None:
 app.command()(train)
 app.command(
     "eval",
-    epilog=EXAMPLES,
+    epilog=MORE_HELP,
     # What it does not know is an option of a suite; and --help takes the name of one.
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
 )(evaluate)
@@ -112,13 +127,17 @@ app.command()(demo)
 app.command()(doctor)
 
 
-def _tell_everywhere(program: typer.Typer) -> None:
+def _tell_everywhere(program: typer.Typer, above: str = "") -> None:
+    """End every help with examples, and with what can be said on every command."""
     for command in program.registered_commands:
-        command.epilog = "\n\n".join(filter(None, (command.epilog, ANYWHERE)))
+        assert command.name or command.callback
+        name = command.name or command.callback.__name__  # type: ignore[union-attr]
+        told = (shown(above + name), command.epilog, ANYWHERE)
+        command.epilog = "\n\n".join(filter(None, told))
     for group in program.registered_groups:
         assert group.typer_instance is not None
         group.epilog = ANYWHERE
-        _tell_everywhere(group.typer_instance)
+        _tell_everywhere(group.typer_instance, f"{group.name} ")
 
 
 _tell_everywhere(app)
@@ -151,10 +170,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     try:
         split = split_arguments(arguments)
-        for where in split.plugins:
-            import_plugin(where)
-        # The whole line goes to the commands too: reports record how they were made.
-        return app(args=split.rest, standalone_mode=False, obj=tuple(arguments)) or 0
+        with console.loudness(split.loudness):
+            begun = time.perf_counter()
+            console.say_more(
+                f"robustmix {robustmix.__version__}, Python {platform.python_version()}"
+            )
+            for where in split.plugins:
+                console.say_more(f"importing {where}")
+                import_plugin(where)
+            # The whole line goes to the commands too: reports record how they were made.
+            code = app(args=split.rest, standalone_mode=False, obj=tuple(arguments)) or 0
+            console.say_more(f"took {show_duration(time.perf_counter() - begun)}")
+            return code
     except typer.Exit as stop:
         return stop.exit_code
     except (typer.Abort, KeyboardInterrupt):
@@ -171,7 +198,7 @@ def _told(error: BaseException, *, debug: bool) -> int:
         message = " ".join(str(error.format_message()).split()).rstrip(".")
         if message:
             message = shortened(message, LONGEST)
-            console.error(f"error[E-USAGE]: {message}; see robustmix --help")
+            console.error(f"error[E-USAGE]: {message}; see {_command_of(error)} --help")
         return UsageError.exit_code
     if isinstance(error, SystemExit) and _raised_by_typer(error):
         return UsageError.exit_code if error.code else 0
@@ -180,6 +207,13 @@ def _told(error: BaseException, *, debug: bool) -> int:
     told = explained(error)
     console.error(told.line())
     return told.exit_code
+
+
+def _command_of(error: BaseException) -> str:
+    """Name the command whose parser complains, as it is typed."""
+    context = getattr(error, "ctx", None)
+    words = str(getattr(context, "command_path", "")).split()[1:]  # the first is argv[0]
+    return " ".join(["robustmix", *words])
 
 
 def _raised_by_typer(error: SystemExit) -> bool:

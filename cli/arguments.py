@@ -1,13 +1,19 @@
-"""What of a command line is for no command: ``--import`` and ``--debug``."""
+"""What of a command line is for no command: ``--import``, ``--debug``, ``-q`` and ``-v``."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from robustmix.errors import UsageError
 
+LOUDER = {"-q": -1, "--quiet": -1, "-v": 1, "--verbose": 1}
+"""What changes how much is said."""
+
+ASIDE = frozenset({"--debug", *LOUDER})
+"""What changes nothing of what is done."""
+
 
 class Arguments(NamedTuple):
-    """A command line in two parts."""
+    """A command line in its parts."""
 
     rest: list[str]
     """What typer is to read."""
@@ -15,14 +21,18 @@ class Arguments(NamedTuple):
     plugins: list[str]
     """What is to be imported first."""
 
+    loudness: int = 0
+    """How much is said beside results: -1 errors alone, 0 as usual, 1 more."""
+
 
 def split_arguments(arguments: Sequence[str]) -> Arguments:
-    """Take ``--import`` and ``--debug`` off a command line, wherever they stand before a ``--``.
+    """Take these off a command line, wherever they stand before a ``--``.
 
     Not left to typer: commands and their options may be of what is imported.
     """
     queue = list(arguments)
     found = Arguments([], [])
+    loudness = set[int]()
     while queue and queue[0] != "--":
         word, equals, value = queue.pop(0).partition("=")
         if word == "--import":
@@ -30,6 +40,10 @@ def split_arguments(arguments: Sequence[str]) -> Arguments:
             if not value or value.startswith("-"):
                 raise UsageError("--import needs a value", "write --import FILE_OR_MODULE")
             found.plugins.append(value)
+        elif word in LOUDER and not equals:
+            loudness.add(LOUDER[word])
         elif word != "--debug" or equals:
             found.rest.append(word + equals + value)
-    return found._replace(rest=found.rest + queue)
+    if len(loudness) > 1:
+        raise UsageError("--quiet and --verbose exclude each other", "give one of them")
+    return found._replace(rest=found.rest + queue, loudness=sum(loudness))

@@ -73,6 +73,7 @@ def calibrate(
     """
     if figure is not None and figure.suffix not in (".png", ".svg"):
         raise UsageError(f"expected a .png or .svg file, got {figure}")
+    console.starting(f"calibrating {model}")
     from robustmix.cli.options import parse_triple
     from robustmix.evaluation.calibrate import calibrate_model, default_out
     from robustmix.models.load import load_model

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, cast
 
@@ -19,6 +20,9 @@ WIDTH = 100
 
 SECONDS = 10.0
 """How seldom one who waits is told how far it is."""
+
+WARNINGS = 5
+"""Most warnings of a report that are shown, unless more is asked for."""
 
 LONGEST_LINE = 4000
 """Most characters of an error line."""
@@ -34,9 +38,24 @@ class _Screen(Console):
             yield Segment(text if control else plain_lines(text), style, control)
 
 
+_LOUDNESS: ContextVar[int] = ContextVar("loudness", default=0)
+
+
+@contextlib.contextmanager
+def loudness(of: int) -> Iterator[None]:
+    """Say less (-1: nothing but results and errors) or more (1) meanwhile."""
+    token = _LOUDNESS.set(of)
+    try:
+        yield
+    finally:
+        _LOUDNESS.reset(token)
+
+
 def talk() -> Console:
-    """Return the console on stderr, at most 100 columns wide."""
-    console = _Screen(stderr=True, markup=False)  # in tables too: text may be a stranger's
+    """Return the console on stderr, at most 100 columns wide; it is mute under ``--quiet``."""
+    console = _Screen(
+        stderr=True, markup=False, quiet=_LOUDNESS.get() < 0
+    )  # in tables too: text may be a stranger's
     if not console.is_terminal or console.width > WIDTH:
         console.width = WIDTH
     return console
@@ -45,6 +64,23 @@ def talk() -> Console:
 def say(what: RenderableType) -> None:
     """Show a table or a line to whoever watches."""
     talk().print(what, highlight=False)
+
+
+def say_more(line: str) -> None:
+    """Say what is only wanted under ``--verbose``."""
+    if _LOUDNESS.get() > 0:
+        say(line)
+
+
+def most_warnings() -> int | None:
+    """How many of a report's warnings are shown; None for all of them."""
+    return None if _LOUDNESS.get() > 0 else WARNINGS
+
+
+def starting(what: str) -> None:
+    """Tell who sits before a terminal that something began: importing torch takes seconds."""
+    if talk().is_terminal:
+        say(f"{what} ...")
 
 
 def error(line: str) -> None:

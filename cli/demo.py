@@ -16,6 +16,7 @@ def demo(
 
     The paths of the reports are printed on stdout.
     """
+    console.starting("demo")
     from robustmix.demo import EPOCHS, METHODS, run_demo
     from robustmix.report.terminal import comparison_table
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from robustmix.cli import console
+from robustmix.cli.arguments import ASIDE
 from robustmix.cli.model_options import (
     AllowDownload,
     Arch,
@@ -31,13 +32,7 @@ if TYPE_CHECKING:
     from robustmix.evaluation.evaluation import Evaluation
     from robustmix.evaluation.forecast import Forecast
 
-EXAMPLES = """
-Examples:
-
-    robustmix eval last.pth --suite fgsm,pgd --eps 4/255
-    robustmix eval last.pth --suite corruption --severity 1,3,5 --limit 1000
-    robustmix eval last.pth --protocol standard --dry-run
-
+MORE_HELP = """
 `robustmix eval --help SUITE` shows the options of a suite, `--help model` those of foreign
 checkpoints, `--help-all` everything. An option acts on every suite of the run that has it.
 """
@@ -162,10 +157,11 @@ def evaluate(
             "robustmix eval MODEL --suite clean,fgsm",
         )
     count = None if limit is None else parse_limit(limit)
-    own_words = [a for a in context.obj if a not in ("--json", "--force", "--resume", "--debug")]
+    own_words = [a for a in context.obj if a not in {"--json", "--force", "--resume", *ASIDE}]
     asked: dict[str, object] = {"arguments": own_words}
     place = _place(Path(given[0]).stem, asked, out=out, shard=shard, resume=resume, force=force)
 
+    console.starting(f"evaluating {given[0]}")
     from robustmix.comparison.gather import gather_shards
     from robustmix.data.preparation import TransformOptions
     from robustmix.environment import choose_device
@@ -268,7 +264,7 @@ def evaluate(
             return
         report = gather_shards(report, place.gathered)
     console.say(Summary(report))
-    for line in (*note_lines(report), *warning_lines(report)):
+    for line in (*note_lines(report), *warning_lines(report, most=console.most_warnings())):
         console.say(line)
     for line in error_lines(report):
         console.error(line)

@@ -53,6 +53,7 @@ def export(
     file's path is printed on stdout. `robustmix list exports` tells the formats.
     """
     EXPORTS.checked(to, code="E-EXPORT")  # before the model is loaded
+    console.starting(f"exporting {model}")
     from robustmix.cli.options import parse_triple
     from robustmix.export.export import default_out, export_model
     from robustmix.models.load import load_model

@@ -1,5 +1,6 @@
 """``robustmix list``: what there is to choose from. Needs no torch."""
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ from rich import box
 from rich.table import Table as ShownTable
 
 from robustmix.cli import console
-from robustmix.cli.recipes import show_rows
+from robustmix.cli.recipes import as_record, show_rows
 from robustmix.errors import unknown_name
 from robustmix.tables import Row, Table
 
@@ -124,21 +125,56 @@ RECIPES = "recipes"
 ALL = (*KINDS, RECIPES)
 
 
-def listing(
-    kind: Annotated[str, typer.Argument(help="One of " + ", ".join(sorted(ALL)) + ".")],
-) -> None:
-    """List what there is of a kind: architectures, attacks, methods, recipes and so on."""
-    if kind == RECIPES:
-        from robustmix.training.catalogue import list_rows
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-        show_rows(list_rows())
-        console.say("robustmix recipes shows, compares and copies them; its list has filters.")
-        return
-    if kind not in KINDS:
+
+def listing(
+    kind: Annotated[
+        str | None, typer.Argument(help="One of " + ", ".join(sorted(ALL)) + ".")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what there is of a kind: architectures, attacks, methods, recipes and so on.
+
+    Without a kind, list the kinds.
+    """
+    if kind is not None and kind not in ALL:
         raise unknown_name("list", kind, ALL)
+    if kind == RECIPES:
+        _recipes(as_json)
+        return
+    rows = _kinds() if kind is None else KINDS[kind]()
+    if as_json:
+        told = [{"name": name, "what": text} for name, text in rows.items()]
+        console.result(json.dumps(told, indent=2, ensure_ascii=False))
+        return
     table = ShownTable(box=box.SIMPLE_HEAD)
-    table.add_column(kind.removesuffix("s"), no_wrap=True)
-    table.add_column("what it is")
-    for name, text in KINDS[kind]().items():
+    table.add_column("kind" if kind is None else kind.removesuffix("s"), no_wrap=True)
+    table.add_column("what there is" if kind is None else "what it is")
+    for name, text in rows.items():
         table.add_row(name, text)
     console.table_result(table)
+    if kind is None:
+        console.say("robustmix list KIND tells them")
+
+
+def _recipes(as_json: bool) -> None:
+    from robustmix.training.catalogue import list_rows
+
+    rows = list(list_rows())
+    if as_json:
+        console.result(json.dumps([as_record(row) for row in rows], indent=2))
+        return
+    show_rows(rows)
+    console.say("robustmix recipes shows, compares and copies them; its list has filters.")
+
+
+def _kinds() -> Rows:
+    """Say how many there are of each kind, and name the first."""
+    from robustmix.training.catalogue import list_recipes
+
+    names = {kind: list(rows()) for kind, rows in KINDS.items()} | {RECIPES: list(list_recipes())}
+    return {
+        kind: f"{len(found)}: " + ", ".join(found[:3]) + (", ..." if found[3:] else "")
+        for kind, found in sorted(names.items())
+    }

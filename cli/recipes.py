@@ -68,7 +68,7 @@ def list_recipes(
     if names and as_json:
         raise UsageError("--names and --json are two ways to print", "give one of them")
     if as_json:
-        console.result(json.dumps([_as_json(row) for row in rows], indent=2))
+        console.result(json.dumps([as_record(row) for row in rows], indent=2))
     elif names:
         console.result("\n".join(row.name for row in rows))
     else:
@@ -92,7 +92,8 @@ def _chosen(
     return rows
 
 
-def _as_json(row: "Row") -> dict[str, Any]:
+def as_record(row: "Row") -> dict[str, Any]:
+    """Give a row as JSON, with why its data set cannot be trained on here, if so."""
     return {
         "name": row.name,
         "dataset": row.dataset,

@@ -24,7 +24,7 @@ def show(path: ReportPath) -> None:
 
     loaded = Report.load(path, samples=False)
     console.table_result(Summary(loaded))
-    for line in warning_lines(loaded):
+    for line in warning_lines(loaded, most=console.most_warnings()):
         console.say(line)
 
 

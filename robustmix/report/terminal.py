@@ -178,13 +178,11 @@ def _arrow(metric: Metric) -> str:
     return {"higher": "↑", "lower": "↓", "neither": ""}[metric.direction]
 
 
-def warning_lines(report: Report) -> list[str]:
-    """Give the first warnings, one line each, and how many more there are."""
-    warnings = report.content.warnings
-    lines = [
-        f"warning[{plain(w.code)}]: {plain(w.message, LONG)}" for w in warnings[:WARNINGS_SHOWN]
-    ]
-    rest = len(warnings) - WARNINGS_SHOWN
+def warning_lines(report: Report, *, most: int | None = WARNINGS_SHOWN) -> list[str]:
+    """Give the first warnings, one line each, and how many more there are; all where None."""
+    warnings = report.content.warnings[:most]
+    lines = [f"warning[{plain(w.code)}]: {plain(w.message, LONG)}" for w in warnings]
+    rest = len(report.content.warnings) - len(warnings)
     return lines + ([f"... and {rest} more warnings in the report"] if rest > 0 else [])
 
 
