@@ -33,7 +33,12 @@ STYLES: dict[str, Style] = {
 }
 """Curves that look the same in every picture; others take colours in turn."""
 
-WORDS = {"acc": "accuracy", "robust_acc": "accuracy", "confidence": "mean confidence"}
+WORDS = {
+    "acc": "accuracy",
+    "robust_acc": "accuracy",
+    "confidence": "mean confidence",
+    "boxacc": "box accuracy",
+}
 """What metrics are called on an axis, where that is not their name."""
 
 COLUMNS = 3

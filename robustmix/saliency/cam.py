@@ -125,7 +125,8 @@ def _activation_maps(
 ) -> Tensor:
     """Return the last maps weighted by how the class's score hangs on their means, (N, h, w)."""
     with torch.enable_grad():
-        logits = padded(with_network(robust, network))(images.detach())
+        model = with_network(robust, network).in_precision(robust.precision)
+        logits = padded(model)(images.detach())
         seen = network.seen
         assert seen is not None
         # Through a class map too: of one output a class these are the rows of the last layer.

@@ -21,6 +21,7 @@ from robustmix.comparison.check import check
 from robustmix.comparison.compare import compare
 from robustmix.comparison.merge import merge_reports
 from robustmix.data.images import ImageSet, TensorPixels
+from robustmix.data.wnids import imagenet_wnids
 from robustmix.errors import IntakeError, UsageError
 from robustmix.evaluation import resume_store
 from robustmix.evaluation.evaluate import evaluate
@@ -37,11 +38,11 @@ from robustmix.evaluation.suites.localisation import (
 )
 from robustmix.metrics.intervals import wilson
 from robustmix.models.robust_model import RobustModel
-from robustmix.pages.drawings import draw
 from robustmix.report.report import Report
 from robustmix.report.schema import SuitePart
 from robustmix.rng import subset_positions
 from robustmix.saliency.cam import ClassMaps
+from tests.data.sets.pictures import picture, write
 from tests.evaluation.test_engine import Stop
 from tests.evaluation.tiny import tiny_model
 from tests.saliency import localisers
@@ -268,8 +269,7 @@ def test_every_number_is_what_its_rows_give_and_every_place_shows_it(
     page = unescape((tmp_path / "a.html").read_text())
     for said in ("Localisation", "maxboxacc_v2", "Maps of the true class", "best threshold"):
         assert said in page
-    for name in ("localisation-maps", "curves"):
-        assert draw(name, [report], tmp_path / f"{name}.png")
+    assert page.count("<svg") == 2
     other = evaluate(colours(net=named_network()), blurred, ["clean", suite], out=tmp_path / "b")
     compared = compare(report, other)
     (row,) = (r for r in compared.comparisons[0].metrics if "maxboxacc_v2" in r.path)
@@ -443,3 +443,57 @@ def test_real_pictures_against_the_loops(tmp_path: Path) -> None:
     bounds = [0.3, 0.5, 0.7]
     assert value(part, "maxboxacc_v2") == localisers.max_box_accuracy(every, bounds)
     assert value(part, "maxboxacc") == localisers.max_box_accuracy(largest, [0.5])
+
+
+class Grey(nn.Module):
+    """Maps of 7x7 whose mean makes the scores of so many classes."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.maps, self.pool = nn.AvgPool2d(32), nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(3, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.pool(self.maps(x)).flatten(1))  # type: ignore[no-any-return]
+
+
+def many(classes: int) -> RobustModel:
+    return RobustModel(
+        Grey(classes), mean=(0, 0, 0), std=(1, 1, 1), num_classes=classes, input_size=(3, 224, 224)
+    )
+
+
+def test_the_official_boxes_of_birds_need_no_option(tmp_path: Path) -> None:
+    home, names = tmp_path / "CUB_200_2011", [f"{number:03d}.B" for number in range(1, 201)]
+    files = [f"{names[0]}/a_1.jpg", f"{names[1]}/b_2.jpg"]
+    write(home / "images.txt", *(f"{n} {file}" for n, file in enumerate(files, 1)))
+    write(home / "image_class_labels.txt", "1 1", "2 2")
+    write(home / "train_test_split.txt", "1 0", "2 0")
+    write(home / "classes.txt", *(f"{n} {name}" for n, name in enumerate(names, 1)))
+    write(home / "bounding_boxes.txt", "1 60.0 27.0 325.0 304.0", "2 1.0 2.0 300.0 253.0")
+    picture(home / "images" / files[0], size=(500, 335))
+    picture(home / "images" / files[1], size=(301, 256))
+    asked: dict[str, Any] = {"data_dir": tmp_path, "allow_partial": True}
+    report = evaluate(many(200), "cub-200-2011", ["localisation"], **asked)
+    assert tables(report)["truth"][0, 0].tolist() == [[[26, 18, 172, 221]], [[0, 1, 224, 223]]]
+    assert part_of(report).params["boxes"]["name"] == "bounding_boxes.txt"
+    (home / "bounding_boxes.txt").unlink()
+    with pytest.raises(IntakeError, match="where the objects are in cub-200-2011 is not known"):
+        evaluate(many(200), "cub-200-2011", ["localisation"], **asked)
+
+
+def test_the_official_boxes_of_imagenet_need_no_option(tmp_path: Path) -> None:
+    home, wnid = tmp_path / "imagenet-1k", imagenet_wnids()[3]
+    stem = "ILSVRC2012_val_00000007"
+    for each in imagenet_wnids():
+        (home / "val" / each).mkdir(parents=True)
+    picture(home / "val" / wnid / f"{stem}.JPEG", size=(500, 335))
+    box = "<xmin>60</xmin><ymin>27</ymin><xmax>385</xmax><ymax>331</ymax>"
+    objects = f"<object><bndbox>{box}</bndbox></object>" * 2
+    # The boxes go by the size that the file states.
+    text = f"<annotation><size><width>1000</width><height>670</height></size>{objects}</annotation>"
+    write(home / "Annotations/CLS-LOC/val" / f"{stem}.xml", text)
+    report = evaluate(
+        many(1000), "imagenet-1k", ["localisation"], data_dir=tmp_path, allow_partial=True
+    )
+    assert tables(report)["truth"][0, 0].tolist() == [[[13, 9, 86, 110]] * 2]
