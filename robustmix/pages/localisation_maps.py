@@ -21,9 +21,10 @@ COLUMNS = 4
 """Maps side by side."""
 
 MOST = 24
-"""Maps of one picture, and a side of a map in cells is at most ``MOST_CELLS``."""
+"""Maps of one picture, and true boxes of one map."""
 
 MOST_CELLS = 64
+"""Of a side of a map."""
 
 EDGE = 5
 """Pixels around a map."""
@@ -79,7 +80,7 @@ def _draw_map(axis: "Axes", example: JsonDict) -> None:
     edges = [np.linspace(0, SIDE, count + 1) for count in (width, height)]
     axis.pcolormesh(*edges, cells, cmap="viridis", vmin=0, vmax=255, rasterized=False)
     # The found box lies over the true one, which may be the same.
-    for box in example.get("true", []):
+    for box in list(example.get("true", []))[:MOST]:
         axis.add_patch(_outline(box, colour=TRUE, dashed=True))
     if "found" in example:
         axis.add_patch(_outline(example["found"], colour=FOUND, dashed=False))

@@ -144,7 +144,7 @@ def test_a_planted_map_is_found_to_the_pixel(known: tuple[ImageSet, Localisation
     data, suite = known
     report = evaluate(colours(), data, ["clean", replace(suite, iou=(Fraction(1),))])
     part = part_of(report)
-    assert value(part, "maxboxacc_v2") == value(part, "maxboxacc[iou100]") == 1
+    assert value(part, "maxboxacc_v2_iou100") == value(part, "maxboxacc[iou100]") == 1
     assert value(part, "pxap") > 0.99
     # Ignored pixels count nowhere: of the first picture 5x3 are, 49 times as many in the map.
     pixels = sum(tables(report)[name][0, 0].sum(axis=1) for name in ("positive", "negative"))
@@ -335,6 +335,9 @@ def test_rows_that_no_map_can_have_are_refused(
         ("iou", lambda column: column * 0),
         ("box", lambda column: column[..., :3]),
         ("positive", lambda column: column[..., 1:]),
+        ("truth", lambda column: column[..., 0]),
+        ("truth", lambda column: column - 300),
+        ("map", lambda column: column[..., 1:]),
     ]
     for name, change in changes:
         forged = replace(table, columns={**table.columns, name: change(table.columns[name])})
@@ -385,6 +388,9 @@ def test_thresholds_are_further_apart_if_asked(known: tuple[ImageSet, Localisati
     data = replace(data, pixels=TensorPixels(noisy(data))).subset([0, 1, 2, 3])
     fine, few = (part_of(evaluate(colours(), data, ["clean", one])) for one in (suite, coarse))
     assert value(few, "best_threshold[iou50]") in (0, 0.5)
+    # Over other IoUs it is another number, and has another name.
+    assert few.shown.headline == ["maxboxacc_v2_iou50", "maxboxacc", "pxap"]
+    assert value(few, "maxboxacc_v2_iou50") == value(few, "maxboxacc_v2[iou50]")
     assert few.params["step"] == 0.5
     assert value(few, "maxboxacc") <= value(fine, "maxboxacc")
 

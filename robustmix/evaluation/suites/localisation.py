@@ -141,17 +141,25 @@ class PreparedLocalisation(Prepared):
         Raises:
             IntakeError: the record is damaged.
         """
-        forms = {"iou": (LEVELS,), "iou_largest": (LEVELS,), "box": (LEVELS, 4)}
-        wanted = dict(forms) if self.boxes is not None else {}
+        forms: dict[str, tuple[tuple[int, ...], int]] = {"map": ((COARSE, COARSE), LEVELS)}
+        if self.boxes is not None:
+            many = _stored(rows, "truth").shape[1:2]
+            forms |= {
+                "iou": ((LEVELS,), WHOLE),
+                "iou_largest": ((LEVELS,), WHOLE),
+                "box": ((LEVELS, 4), SIDE),
+                "truth": ((*many, 4), 2**15 - 1),
+            }
         if self.masks is not None:
-            wanted |= dict.fromkeys(("positive", "negative"), (len(bin_edges(self.step)) - 1,))
-        for name, form in wanted.items():
+            bins = len(bin_edges(self.step)) - 1
+            forms |= dict.fromkeys(("positive", "negative"), ((bins,), SIDE * SIDE))
+        for name, (form, most) in forms.items():
             values = _stored(rows, name)
-            most = {"iou": WHOLE, "iou_largest": WHOLE, "box": SIDE}.get(name, SIDE * SIDE)
             if values.shape[1:] != form or values.dtype.kind not in "iu":
                 raise damaged(f"the column {name} is of another form")
-            if values.size and (values.min() < 0 or values.max() > most):
-                raise damaged(f"{name} is not in 0 to {most}")
+            least = OUTSIDE if name == "truth" else 0
+            if values.size and (values.min() < least or values.max() > most):
+                raise damaged(f"{name} is not in {least} to {most}")
         if self.boxes is not None and (_stored(rows, "iou_largest") > _stored(rows, "iou")).any():
             raise damaged("one contour is better than the best of all")
 
@@ -159,7 +167,7 @@ class PreparedLocalisation(Prepared):
         """Define the box accuracies and PxAP, then each bound's own, then points of the curves."""
         numbers: Numbers = {}
         if self.boxes is not None:
-            numbers["", "maxboxacc_v2"] = partial(self._accuracy, rows, "iou", self.ious)
+            numbers["", self._v2] = partial(self._accuracy, rows, "iou", self.ious)
             numbers["", "maxboxacc"] = partial(self._accuracy, rows, "iou_largest", (HALF,))
         if self.masks is not None:
             numbers["", "pxap"] = partial(self._pixels, rows)
@@ -174,6 +182,13 @@ class PreparedLocalisation(Prepared):
                 at = point_name(bound, threshold)
                 numbers[at, "boxacc"] = partial(self._share, rows, bound, threshold)
         return numbers
+
+    @property
+    def _v2(self) -> str:
+        """Name the mean over IoUs; over others than the usual ones it is another number."""
+        if self.ious == USUAL:
+            return "maxboxacc_v2"
+        return "_".join(["maxboxacc_v2", *(bound_name(bound) for bound in self.ious)])
 
     @property
     def _oracle(self) -> str:
@@ -271,7 +286,7 @@ class PreparedLocalisation(Prepared):
 
     def shown(self, part: SuitePart) -> Shown:
         """Show the accuracies; the gate watches MaxBoxAccV2, or PxAP where there are no boxes."""
-        names: list[str] = ["maxboxacc_v2", "maxboxacc"] if self.boxes is not None else []
+        names: list[str] = [self._v2, "maxboxacc"] if self.boxes is not None else []
         names += ["pxap"] if self.masks is not None else []
         return Shown(
             headline=names,
