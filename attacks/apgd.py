@@ -12,7 +12,8 @@ from robustmix.attacks.ball import (
     start_in_ball,
 )
 from robustmix.attacks.doubts import Doubts
-from robustmix.attacks.losses import Goal, Loss, slope
+from robustmix.attacks.expectation import Looks
+from robustmix.attacks.losses import Goal, Loss
 from robustmix.attacks.outcome import Outcome
 from robustmix.attacks.search import Leader, look_every, of_rows, plan, with_rows
 from robustmix.later import Tensor, torch
@@ -51,6 +52,7 @@ def apgd(
     loss: Loss = "ce",
     targets: Tensor | int | None = None,
     rho: float = 0.75,
+    eot: int = 1,
     seed: int = 0,
     keys: Tensor | None = None,
 ) -> Outcome:
@@ -78,6 +80,8 @@ def apgd(
         targets: a number such as 9, that of APGD-T: go towards each of that many highest other
             classes in turn, any wrong class counts as success; by default away from the label.
         rho: share of rising steps below which a step size is halved.
+        eot: passes that each gradient is the mean of, for a network whose answers are random
+            (expectation over transformation); its draws follow from the keys.
         seed: what the random starts follow from where there are no keys.
         keys: one 64-bit key a sample for the random starts, int64 (N,).
 
@@ -97,9 +101,11 @@ def apgd(
     if steps < 1 or not 0 <= rho <= 1:
         raise ValueError(f"expected steps >= 1 and rho in [0, 1], got {steps} and {rho}")
     keys = own_keys(keys, seed, images)
-    tries, planning = plan(
-        model, images, labels, loss=loss, targets=targets, restarts=restarts, doubts=doubts
-    )
+    looks = Looks(eot, keys)
+    with looks.drawing(images.device):
+        tries, planning = plan(
+            model, images, labels, loss=loss, targets=targets, restarts=restarts, doubts=doubts
+        )
     best, every = Leader(images), look_every(images.device)
     passes = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     marks = checkpoints(steps)
@@ -110,7 +116,7 @@ def apgd(
         start = start_in_ball(images[rows], keys[rows], norm=norm, eps=eps, stream=stream)
         passes = with_rows(passes, rows, of_rows(passes, rows) + 1)
         own = goal.take(rows)
-        climb = _begin(model, images[rows], start, own, rows, eps, doubts)
+        climb = _begin(model, images[rows], start, own, rows, eps, looks, doubts)
         for step in range(1, steps + 1):
             if step % every == 0 and len(left := climb.live.nonzero().flatten()) < len(climb.rows):
                 best.offer(climb.rows, climb.top, ~climb.live, climb.top_loss, among=~climb.live)
@@ -119,7 +125,9 @@ def apgd(
                 if not len(left):
                     break
             passes = with_rows(passes, climb.rows, of_rows(passes, climb.rows) + climb.live)
-            _step(model, climb, own, norm=norm, eps=eps, first=step == 1, doubts=doubts)
+            _step(
+                model, climb, own, norm=norm, eps=eps, first=step == 1, looks=looks, doubts=doubts
+            )
             if step in marks:
                 interval = step - max((mark for mark in marks if mark < step), default=0)
                 _review(climb, rho * interval)
@@ -129,8 +137,8 @@ def apgd(
         images=best.images,
         success=best.reached,
         loss=best.loss,
-        forwards=passes + planning,
-        backwards=passes,
+        forwards=eot * passes + planning,
+        backwards=eot * passes,
     )
 
 
@@ -164,9 +172,10 @@ def _begin(
     goal: Goal,
     rows: Tensor,
     eps: float,
+    looks: Looks,
     doubts: Doubts,
 ) -> _Climb:
-    loss, reached, gradient, _ = slope(model, start, goal, doubts)
+    loss, reached, gradient, _ = looks.slope(model, start, goal, doubts)
     return _Climb(
         rows=rows,
         centres=centres,
@@ -193,6 +202,7 @@ def _step(
     norm: Norm,
     eps: float,
     first: bool,
+    looks: Looks,
     doubts: Doubts,
 ) -> None:
     """Make one step with momentum and score where it ends."""
@@ -203,7 +213,7 @@ def _step(
         moved = adv + MOMENTUM * (moved - adv) + (1 - MOMENTUM) * (adv - climb.previous)
         moved = project(centres, moved, norm=norm, eps=eps)
     climb.previous, climb.adv = adv, moved
-    loss, reached, climb.gradient, _ = slope(model, moved, goal, doubts)
+    loss, reached, climb.gradient, _ = looks.slope(model, moved, goal, doubts)
     climb.rises = climb.rises + (loss > climb.loss)
     climb.loss = loss
     higher = climb.live & (reached | (loss > climb.top_loss))

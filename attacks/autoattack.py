@@ -1,4 +1,4 @@
-"""The AutoAttack ensemble, built from its parts: APGD-CE, APGD-T, FAB-T, Square.
+"""The AutoAttack ensembles, built from their parts: APGD-CE, APGD-T, FAB-T, Square, and others.
 
 The reports call it ``autoattack-ta-equivalent``: the parameters are those of the standard
 ensemble, the code is this project's.
@@ -6,12 +6,14 @@ ensemble, the code is this project's.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import partial
+from typing import Any, Literal, TypeAlias
 
 from robustmix.attacks.apgd import apgd
-from robustmix.attacks.attack import attack, own_keys
+from robustmix.attacks.attack import Attack, attack, own_keys
 from robustmix.attacks.ball import Norm, check_problem, per_sample
 from robustmix.attacks.doubts import Doubts
+from robustmix.attacks.expectation import Looks
 from robustmix.attacks.fab import ALPHA_MAX, BETA, ETA, fab
 from robustmix.attacks.harness import verify
 from robustmix.attacks.losses import Goal, scores, standing
@@ -25,6 +27,20 @@ from robustmix.types import Model
 
 AUTOATTACK = "autoattack-ta-equivalent"
 """Name in reports; ``autoattack-standard`` is kept for the authors' own code."""
+
+Version: TypeAlias = Literal["standard", "plus", "rand"]
+
+MEMBERS: Mapping[Version, tuple[str, ...]] = {
+    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+    "rand": ("apgd-ce", "apgd-dlr"),
+}
+
+RESTARTS: Mapping[Version, int] = {"standard": 1, "plus": 5, "rand": 1}
+"""Of APGD and FAB without targets."""
+
+EOT = 20
+"""Passes that a gradient is the mean of in version ``rand``."""
 
 Knob: TypeAlias = str | int | float | bool
 
@@ -55,88 +71,76 @@ def ensemble(
     num_classes: int,
     steps: int = 100,
     queries: int = 5000,
+    version: Version = "standard",
 ) -> tuple[Member, ...]:
-    """Make the four members of the standard ensemble, in order.
+    """Make the members of a version of the ensemble, in order.
 
     Args:
         norm: norm of the ball.
         eps: its radius, in [0, 1] pixel units.
         num_classes: K; the targeted members go towards the min(9, K - 1) highest other classes.
-        steps: gradient steps of APGD and FAB; the standard has 100.
-        queries: of Square; the standard has 5,000.
+        steps: gradient steps of APGD and FAB; all versions have 100.
+        queries: of Square; all versions that have it have 5,000.
+        version: ``standard``; ``plus``, with untargeted DLR and FAB too and five restarts of what
+            is untargeted; ``rand``, of random networks, with the mean of 20 passes for a gradient.
 
     Raises:
-        UsageError: fewer than 4 classes, which targeted DLR needs.
+        UsageError: fewer classes than DLR needs: 4 where it is targeted, else 3.
+        ValueError: there is no such version.
     """
-    if num_classes < 4:
+    if version not in MEMBERS:
+        raise ValueError(f"expected version {', '.join(MEMBERS)}, got {version!r}")
+    least = 4 if "apgd-t" in MEMBERS[version] else 3
+    if num_classes < least:
         raise UsageError(
-            f"AutoAttack needs at least 4 classes for targeted DLR, got {num_classes}",
+            f"AutoAttack needs at least {least} classes for {'targeted ' * (least > 3)}DLR, got "
+            f"{num_classes}",
             "use the suites pgd and fgsm",
             code="E-AUTOATTACK-CLASSES",
         )
-    targets = min(9, num_classes - 1)
-    ball: dict[str, Knob] = {"norm": norm, "eps": eps}
-    climb: dict[str, Knob] = {"steps": steps, "restarts": 1, "rho": 0.75}
-
-    def apgd_ce(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Outcome:
-        return apgd.outcome(model, images, labels, eps=eps, norm=norm, steps=steps, keys=keys)
-
-    def apgd_t(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Outcome:
-        return apgd.outcome(
-            model,
-            images,
-            labels,
-            eps=eps,
-            norm=norm,
-            steps=steps,
-            loss="dlr",
-            targets=targets,
-            keys=keys,
-        )
-
-    def fab_t(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Outcome:
-        return fab.outcome(
-            model,
-            images,
-            labels,
-            eps=eps,
-            norm=norm,
-            steps=steps,
-            targets=targets,
-            stop_early=True,
-            keys=keys,
-        )
-
-    def square_margin(model: Model, images: Tensor, labels: Tensor, keys: Tensor) -> Outcome:
-        return square.outcome(model, images, labels, eps=eps, norm=norm, queries=queries, keys=keys)
-
-    walk: dict[str, Knob] = {
-        "steps": steps,
-        "restarts": 1,
-        "targets": targets,
-        "alpha_max": ALPHA_MAX,
-        "eta": ETA,
-        "beta": BETA,
-    }
-
+    restarts, one = RESTARTS[version], {"steps": steps, "restarts": 1}
+    several = {"steps": steps, "restarts": restarts}
+    looks: dict[str, Any] = {"eot": EOT} if version == "rand" else {}
+    targets = {"targets": min(9, num_classes - 1)}
+    climb: dict[str, Knob] = {"rho": 0.75}
+    walk: dict[str, Knob] = {"alpha_max": ALPHA_MAX, "eta": ETA, "beta": BETA}
     search: dict[str, Knob] = {
-        "queries": queries,
-        "p_init": 0.8,
-        "loss": "margin",
-        "reschedule": False,
-        "restarts": 1,
+        "p_init": 0.8, "loss": "margin", "reschedule": False, "restarts": 1
+    }  # fmt: skip
+    # What each is called with, and what is said of it beside that.
+    known: dict[str, tuple[Attack[...], dict[str, Any], dict[str, Knob]]] = {
+        "apgd-ce": (apgd, several | looks | {"loss": "ce"}, climb),
+        "apgd-t": (apgd, one | {"loss": "dlr"} | targets, climb),
+        "fab-t": (fab, one | targets, walk),
+        "square": (square, {"queries": queries}, search),
+        "apgd-dlr": (apgd, several | looks | {"loss": "dlr"}, climb),
+        "fab": (fab, several | {"targets": None}, walk | {"untargeted": True}),
     }
-    return (
-        Member(name="apgd-ce", number=0, params=ball | climb | {"loss": "ce"}, attack=apgd_ce),
-        Member(
-            name="apgd-t",
-            number=1,
-            params=ball | climb | {"loss": "dlr", "targets": targets},
-            attack=apgd_t,
-        ),
-        Member(name="fab-t", number=2, params=ball | walk, attack=fab_t),
-        Member(name="square", number=3, params=ball | search, attack=square_margin),
-    )
+    ball: dict[str, Knob] = {"norm": norm, "eps": eps}
+    members = []
+    for name in MEMBERS[version]:
+        member, given, said = known[name]
+        early = {"stop_early": True} if member is fab else {}
+        members.append(
+            Member(
+                name=name,
+                number=list(known).index(name),
+                params=ball | {key: knob for key, knob in given.items() if knob is not None} | said,
+                attack=partial(_call, member, ball | given | early),
+            )
+        )
+    return tuple(members)
+
+
+def _call(
+    member: Attack[...],
+    given: Mapping[str, Any],
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    keys: Tensor,
+) -> Outcome:
+    return member.outcome(model, images, labels, keys=keys, **given)
 
 
 def cascade(
@@ -207,19 +211,25 @@ def autoattack(
     norm: Norm = "linf",
     steps: int = 100,
     queries: int = 5000,
+    version: Version = "standard",
     seed: int = 0,
     keys: Tensor | None = None,
 ) -> Outcome:
     """Run APGD-CE, APGD-T, FAB-T and Square, each on what the ones before have left.
 
+    So does the standard version; ``plus`` and ``rand`` have other members.
+
     Args:
-        model: images (N, C, H, W) in [0, 1] -> logits (N, K) of at least 4 classes, in eval mode.
+        model: images (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode.
         images: clean images, (N, C, H, W) in [0, 1].
         labels: true classes, int64 (N,).
         eps: radius of the ball, in [0, 1] pixel units (8/255, not 8).
         norm: ``linf`` or ``l2``.
         steps: gradient steps of APGD and FAB; the standard has 100.
         queries: forward passes of Square; the standard has 5,000.
+        version: standard; plus: stronger and dearer by untargeted DLR and FAB and five restarts;
+            rand: APGD with CE and DLR for networks whose answers are random, each gradient the
+            mean of 20 passes.
         seed: what all draws follow from where there are no keys.
         keys: one 64-bit key a sample, int64 (N,).
 
@@ -228,7 +238,7 @@ def autoattack(
         they are misclassified themselves. The outcome has ``stages``, one a member.
 
     Raises:
-        UsageError: fewer than 4 classes, which targeted DLR needs.
+        UsageError: fewer than 4 classes, which targeted DLR needs, or 3 in version ``rand``.
         ValueError: an argument is invalid.
         IncompleteError: the model returned NaN or infinite logits, or gives no gradient.
 
@@ -237,23 +247,30 @@ def autoattack(
     """
     doubts = Doubts()
     check_problem(model, images, labels, norm=norm, eps=eps, keys=keys, doubts=doubts)
-    logits = scores(model, images, doubts)
-    doubts.settle()
-    members = ensemble(
-        norm=norm, eps=eps, num_classes=logits.shape[1], steps=steps, queries=queries
-    )
-    stages = tuple(
-        cascade(
-            model,
-            images,
-            labels,
-            members=members,
+    keys = own_keys(keys, seed, images)
+    with Looks(EOT if version == "rand" else 1, keys).drawing(images.device):
+        logits = scores(model, images, doubts)
+        doubts.settle()
+        members = ensemble(
             norm=norm,
             eps=eps,
-            keys=own_keys(keys, seed, images),
-            broken=logits.argmax(dim=1) != labels,
+            num_classes=logits.shape[1],
+            steps=steps,
+            queries=queries,
+            version=version,
         )
-    )
+        stages = tuple(
+            cascade(
+                model,
+                images,
+                labels,
+                members=members,
+                norm=norm,
+                eps=eps,
+                keys=keys,
+                broken=logits.argmax(dim=1) != labels,
+            )
+        )
     return Outcome(
         images=stages[-1].images,
         success=stages[-1].broken,

@@ -2,10 +2,11 @@
 
 from typing import Literal
 
-from robustmix.attacks.attack import attack
+from robustmix.attacks.attack import attack, own_keys
 from robustmix.attacks.ball import check_problem, lengths, per_sample, project
 from robustmix.attacks.doubts import Doubts
-from robustmix.attacks.losses import Goal, slope, standing
+from robustmix.attacks.expectation import Looks
+from robustmix.attacks.losses import Goal
 from robustmix.attacks.outcome import Outcome
 from robustmix.attacks.search import Leader
 from robustmix.later import Tensor, torch
@@ -23,6 +24,7 @@ def mifgsm(
     steps: int = 10,
     step_size: float | None = None,
     decay: float = 1.0,
+    eot: int = 1,
     seed: int = 0,
     keys: Tensor | None = None,
 ) -> Outcome:
@@ -44,8 +46,10 @@ def mifgsm(
             number of steps.
         decay: what is kept of the earlier gradients at each step; 0 makes it the basic iterative
             method.
-        seed: without effect, for nothing is random here.
-        keys: likewise.
+        eot: passes that each gradient is the mean of, for a network whose answers are random
+            (expectation over transformation); its draws follow from the keys.
+        seed: what the network draws with several passes follows from, where there are no keys.
+        keys: likewise, one 64-bit key a sample, int64 (N,); without effect on one pass.
 
     Returns:
         Images (N, C, H, W): of all iterates one that reached the goal if any did, and of those the
@@ -73,16 +77,17 @@ def mifgsm(
             "expected steps >= 1, step_size > 0 and decay >= 0, got "
             f"{steps}, {step_size} and {decay}"
         )
+    looks = Looks(eot, own_keys(keys, seed, images))
     length = eps / steps if step_size is None else step_size
     best, goal, adv = Leader(images), Goal("ce", labels), images
     rows, momentum = best.survivors(), torch.zeros_like(images)
     for _ in range(steps if len(images) else 0):
-        value, reached, gradient, _ = slope(model, adv, goal, doubts)
+        value, reached, gradient, _ = looks.slope(model, adv, goal, doubts)
         best.offer(rows, adv, reached, value)
         momentum = decay * momentum + _of_mass_one(gradient)
         adv = project(images, adv + length * momentum.sign(), norm=norm, eps=eps)
     if len(images):
-        value, reached = standing(model, adv, goal, doubts)
+        value, reached = looks.standing(model, adv, goal, doubts)
         best.offer(rows, adv, reached, value)
     doubts.settle()
     passes = torch.full_like(labels, steps)
@@ -91,8 +96,8 @@ def mifgsm(
         success=best.reached,
         loss=best.loss,
         last=adv,
-        forwards=passes + 1,
-        backwards=passes,
+        forwards=eot * (passes + 1),
+        backwards=eot * passes,
     )
 
 

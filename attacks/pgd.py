@@ -10,7 +10,8 @@ from robustmix.attacks.ball import (
     start_in_ball,
 )
 from robustmix.attacks.doubts import Doubts
-from robustmix.attacks.losses import Loss, slope, standing
+from robustmix.attacks.expectation import Looks
+from robustmix.attacks.losses import Loss
 from robustmix.attacks.outcome import Outcome, Trace
 from robustmix.attacks.search import Leader, look_every, of_rows, plan, with_rows
 from robustmix.later import Tensor, torch
@@ -37,6 +38,7 @@ def pgd(
     loss: Loss = "ce",
     targets: Tensor | int | None = None,
     stop_early: bool = False,
+    eot: int = 1,
     seed: int = 0,
     keys: Tensor | None = None,
 ) -> Outcome:
@@ -65,6 +67,8 @@ def pgd(
         targets: a number such as 9: go towards each of that many highest other classes in turn,
             any wrong class counts as success; by default away from the label.
         stop_early: end a sample's search at the first iterate that reaches the goal.
+        eot: passes that each gradient is the mean of, for a network whose answers are random
+            (expectation over transformation); its draws follow from the keys.
         seed: what the random starts follow from where there are no keys.
         keys: one 64-bit key a sample for the random starts, int64 (N,)
             (:func:`robustmix.rng.sample_keys`); no draw depends on the batch.
@@ -94,10 +98,12 @@ def pgd(
     if restarts > 1 and not random_start:
         raise ValueError("restarts without a random start would repeat the same search")
     keys = own_keys(keys, seed, images)
-    tries, planning = plan(
-        model, images, labels, loss=loss, targets=targets, restarts=restarts, doubts=doubts
-    )
-    record, every = _Record(images, steps, planning), look_every(images.device)
+    looks = Looks(eot, keys)
+    with looks.drawing(images.device):
+        tries, planning = plan(
+            model, images, labels, loss=loss, targets=targets, restarts=restarts, doubts=doubts
+        )
+    record, every = _Record(images, steps), look_every(images.device)
     for stream, whole in tries:
         rows = record.best.survivors()
         if not len(rows):
@@ -107,7 +113,7 @@ def pgd(
             adv = start_in_ball(centres, keys[rows], norm=norm, eps=eps, stream=stream)
         goal, live = whole.take(rows), torch.ones_like(rows, dtype=torch.bool)
         for step in range(steps):
-            value, reached, gradient, _ = slope(model, adv, goal, doubts)
+            value, reached, gradient, _ = looks.slope(model, adv, goal, doubts)
             record.iterate(step, rows, adv, reached, value, live, gradient)
             if stop_early:
                 live = live & ~reached
@@ -125,11 +131,11 @@ def pgd(
             still = stop_early and every > 1
             adv = torch.where(per_sample(live), moved, adv) if still else moved
         if len(rows):
-            value, reached = standing(model, adv, goal, doubts)
+            value, reached = looks.standing(model, adv, goal, doubts)
             record.iterate(steps, rows, adv, reached, value, live)
             record.last.offer(rows, adv, reached | ~live, value)
     doubts.settle()
-    return record.outcome()
+    return record.outcome(eot, planning)
 
 
 def _checked_step(steps: int, step_size: float | None, usual: float) -> float:
@@ -141,12 +147,12 @@ def _checked_step(steps: int, step_size: float | None, usual: float) -> float:
 class _Record:
     """What is kept of the iterates."""
 
-    def __init__(self, images: Tensor, steps: int, planning: int) -> None:
+    def __init__(self, images: Tensor, steps: int) -> None:
         n, device = len(images), images.device
         self.best, self.last = Leader(images), Leader(images)
         self.reached_at = torch.zeros(steps + 1, n, dtype=torch.bool, device=device)
         self.loss_at = self.best.loss.repeat(steps + 1, 1)  # all minus infinity
-        self.forwards = torch.full((n,), planning, dtype=torch.int64, device=device)
+        self.forwards = torch.zeros(n, dtype=torch.int64, device=device)
         self.backwards = torch.zeros_like(self.forwards)
         self.zero_gradient: Tensor | None = None
 
@@ -172,15 +178,15 @@ class _Record:
             if self.zero_gradient is None:  # the first gradient is taken of all samples
                 self.zero_gradient = (gradient == 0).flatten(1).to(loss.dtype).mean(dim=1)
 
-    def outcome(self) -> Outcome:
-        """Give what was kept as the attack's result."""
+    def outcome(self, eot: int, planning: int) -> Outcome:
+        """Give what was kept as the attack's result, at so many passes a look and for the plan."""
         flat, first = self.zero_gradient, self.reached_at.int().argmax(dim=0)
         return Outcome(
             images=self.best.images,
             success=self.best.reached,
             loss=self.best.loss,
-            forwards=self.forwards,
-            backwards=self.backwards,
+            forwards=eot * self.forwards + planning,
+            backwards=eot * self.backwards,
             first_step=torch.where(self.reached_at.any(dim=0), first, NEVER).int(),
             last=self.last.images,
             zero_gradient=torch.ones_like(self.best.loss) if flat is None else flat,

@@ -47,6 +47,9 @@ class AttackRow(Row):
     by_name: bool = False
     """Whether it is run only where it is asked for by its name: ``all`` does not stand for it."""
 
+    budget: tuple[str, ...] = ()
+    """Options that its name stands for certain values of; who wants others says so in Python."""
+
     members: str = ""
     """``"module:function"`` that makes AutoAttack's members, which the suite runs one by one over
     what those before have left, so that an interrupted evaluation resumes between them."""
@@ -117,8 +120,9 @@ ATTACKS: "Table[Attack[...], AttackRow]" = Table(
         ),
         "autoattack": AttackRow(
             "robustmix.attacks.autoattack:autoattack",
-            "APGD-CE, APGD-T, FAB-T, Square over survivors (Croce & Hein 2020)",
+            "APGD-CE, APGD-T, FAB-T, Square over survivors; plus, rand (Croce & Hein 2020)",
             norms=BOTH,
+            budget=("steps", "queries"),
             members="robustmix.attacks.autoattack:ensemble",
         ),
     },

@@ -326,6 +326,10 @@ def pretended_gpu() -> Iterator[Count]:
     cuda: Any = torch.cuda
     with contextlib.ExitStack() as undo:
         _replace(undo, cuda, "_lazy_init", lambda: None)  # which would look for a real GPU
+        # Of streams of random numbers there are none but the processor's.
+        _replace(undo, cuda, "get_rng_state", lambda device="cuda": torch.get_rng_state())
+        _replace(undo, cuda, "set_rng_state", lambda state, device="cuda": None)
+        _replace(undo, cuda, "manual_seed_all", lambda seed: None)
         _replace(undo, Tensor, "pin_memory", lambda self, device=None: count.pin(self))
         _replace(undo, Tensor, "is_pinned", lambda self, device=None: count.is_pinned(self))
         _replace(undo, Tensor, "to", _to_like(Tensor.to))

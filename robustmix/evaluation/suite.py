@@ -505,15 +505,18 @@ def only_rows(prepared: Prepared, shard: ShardPart) -> SuitePart:
     )
 
 
-def same_predictions(rows: Rows, condition: str, what: str, *, code: str) -> None:
+def same_predictions(rows: Rows, condition: str, what: str, *, code: str, hint: str = "") -> None:
     """Refuse rows of a condition that changes nothing but whose predictions are not the clean ones.
 
     Raises:
-        IncompleteError: they are not; ``what`` says how nothing was changed.
+        IncompleteError: they are not; ``what`` says how nothing was changed, ``hint`` what else
+            can be done than make the model's answer the same.
     """
     if not np.array_equal(rows.column(condition, "pred")[0], rows.clean("pred")):
         raise IncompleteError(
             f"{what} changed predictions: the model's answer is not repeatable",
-            "make forward() deterministic and independent of the batch",
+            "; ".join(
+                filter(None, ["make forward() deterministic and independent of the batch", hint])
+            ),
             code=code,
         )

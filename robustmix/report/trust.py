@@ -33,7 +33,8 @@ def model_doubts(checks: Mapping[str, Any], precision: Precision = "fp32") -> li
                 suite="clean",
                 message="the model's answers to the same images differ from pass to pass"
                 f"{size}: its numbers are one random draw; make forward() deterministic (dropout "
-                "off, no noise)",
+                "off, no noise), or, where it is random on purpose, attack it with --eot 20 or "
+                "with --suite autoattack --version rand",
             )
         ]
     if checks.get("batch_independent") is False:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from robustmix.attacks import (
     autoattack,
     cascade,
     ensemble,
+    fab,
 )
 from robustmix.attacks.autoattack import Member, fork_keys
 from robustmix.errors import IncompleteError, UsageError
@@ -34,6 +37,86 @@ def test_trap_26_the_parameters_are_the_standard_ones() -> None:
     assert square == ball | {
         "queries": 5000, "p_init": 0.8, "loss": "margin", "reschedule": False, "restarts": 1,
     }  # fmt: skip
+
+
+def test_version_plus_has_more_members_and_restarts() -> None:
+    members = {m.name: m for m in ensemble(norm="l2", eps=0.5, num_classes=10, version="plus")}
+    assert list(members) == ["apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"]
+    params = {name: dict(member.params) for name, member in members.items()}
+    assert [params[name]["restarts"] for name in members] == [5, 5, 5, 1, 1, 1]
+    assert (params["apgd-ce"]["loss"], params["apgd-dlr"]["loss"]) == ("ce", "dlr")
+    assert params["fab"]["untargeted"]
+    assert "targets" not in params["fab"]
+    assert (params["fab-t"]["targets"], params["apgd-t"]["targets"]) == (9, 9)
+    # What both versions have is the same, but for restarts, from the same random streams.
+    for member in ensemble(norm="l2", eps=0.5, num_classes=10):
+        assert member.number == members[member.name].number
+        assert params[member.name] == dict(member.params) | (
+            {"restarts": 5} if member.name == "apgd-ce" else {}
+        )
+    assert len({member.number for member in members.values()}) == 6
+
+
+def test_version_rand_averages_twenty_passes() -> None:
+    ce, dlr = ensemble(norm="linf", eps=0.1, num_classes=3, version="rand")
+    ball = {"norm": "linf", "eps": 0.1}
+    expected = ball | {"steps": 100, "restarts": 1, "rho": 0.75, "eot": 20}
+    assert (ce.name, dict(ce.params)) == ("apgd-ce", expected | {"loss": "ce"})
+    assert (dlr.name, dict(dlr.params)) == ("apgd-dlr", expected | {"loss": "dlr"})
+    for version, least in (("rand", 3), ("plus", 4)):
+        with pytest.raises(UsageError, match=f"at least {least} classes"):
+            ensemble(norm="linf", eps=0.1, num_classes=least - 1, version=version)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected version standard, plus, rand"):
+        ensemble(norm="linf", eps=0.1, num_classes=10, version="quick")  # type: ignore[arg-type]
+
+
+def test_members_are_called_with_what_is_said_of_them(trained: Trained) -> None:
+    x, y = trained.images[:30], trained.labels[:30]
+    knobs: dict[str, Any] = {"eps": 0.1, "norm": "linf"}
+    plus = {
+        m.name: m for m in ensemble(**knobs, num_classes=10, version="plus", steps=4, queries=20)
+    }
+    own = keys(30)
+    one: dict[str, Any] = {"steps": 4, "restarts": 5, "keys": own}
+    expected = {
+        "apgd-ce": apgd.outcome(trained.net, x, y, **knobs, **one),
+        "apgd-dlr": apgd.outcome(trained.net, x, y, loss="dlr", **knobs, **one),
+        "fab": fab.outcome(trained.net, x, y, targets=None, stop_early=True, **knobs, **one),
+    }
+    for name, outcome in expected.items():
+        found = plus[name].attack(trained.net, x, y, own)
+        assert torch.equal(found.images, outcome.images), name
+        assert torch.equal(found.backwards, outcome.backwards), name
+    (ce, _) = ensemble(**knobs, num_classes=10, version="rand", steps=2)
+    found, plain = (
+        ce.attack(trained.net, x, y, own),
+        apgd.outcome(trained.net, x, y, steps=2, keys=own, **knobs),
+    )
+    torch.testing.assert_close(found.images, plain.images, rtol=0, atol=0)
+    assert torch.equal(found.backwards, 20 * plain.backwards)
+
+
+def test_version_rand_draws_from_the_keys() -> None:
+    weights = torch.randn(4, 30, generator=torch.Generator().manual_seed(0))
+
+    def noisy(images: Tensor) -> Tensor:
+        return (images.flatten(1) - 0.5) @ (weights + torch.randn(4, 30)).T
+
+    images = torch.rand(12, 2, 3, 5, generator=torch.Generator().manual_seed(1))
+    labels = ((images.flatten(1) - 0.5) @ weights.T).argmax(dim=1)
+    found = []
+    for seed in (0, 1):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            found.append(
+                autoattack.outcome(
+                    noisy, images, labels, eps=0.1, steps=2, version="rand", keys=keys(12)
+                )
+            )
+    assert torch.equal(found[0].images, found[1].images)
+    assert torch.equal(found[0].success, found[1].success)
+    assert int(found[0].success.sum()) > 0
+    assert [stage.member for stage in found[0].stages] == ["apgd-ce", "apgd-dlr"]
 
 
 @pytest.mark.parametrize(("classes", "targets"), [(4, 3), (9, 8), (10, 9), (11, 9), (1000, 9)])

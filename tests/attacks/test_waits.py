@@ -37,6 +37,9 @@ CASES = [
     Case("pgd", 60, {"steps": 20, "restarts": 3, "loss": "margin"}),
     Case("apgd", 40, {"steps": 40}),
     Case("apgd", 80, {"steps": 40, "targets": 2, "loss": "dlr"}),
+    Case("pgd", 60, {"eot": 3}),
+    Case("apgd", 80, {"steps": 40, "eot": 2}),
+    Case("mifgsm", 40, {"steps": 20, "eot": 2}),
     Case("square", 75, {"queries": 75}),
     Case("fab", 80, {"steps": 20}),  # towards each of four targets
     Case("fab", 80, {"steps": 40, "restarts": 2, "targets": None}),
@@ -44,6 +47,8 @@ CASES = [
     Case("cw", 200, {"steps": 40, "binary_search_steps": 5, "learning_rate": 0.05}),
     Case("mifgsm", 20, {"steps": 20}),
     Case("autoattack", 280, {"steps": 20, "queries": 100}),
+    Case("autoattack", 800, {"steps": 20, "version": "rand"}),
+    Case("autoattack", 550, {"steps": 10, "queries": 50, "version": "plus"}),
 ]
 
 

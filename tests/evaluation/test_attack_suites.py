@@ -476,6 +476,7 @@ def test_every_option_reaches_the_suites_that_have_it(tmp_path: Path) -> None:
         options={
             "norm": "l2", "eps": "1/2,1/4", "steps": "7", "step_size": "1/8", "restarts": "3",
             "loss": "cw", "targeted": True, "masking_samples": "64",
+            "eot": "3", "version": "plus",
         },
     )  # fmt: skip
     suites: dict[str, Any] = {item.key: item.suite for item in planned}
@@ -489,7 +490,9 @@ def test_every_option_reaches_the_suites_that_have_it(tmp_path: Path) -> None:
     assert (found.loss, found.targeted, found.targets) == ("margin", True, 9)
     auto = suites["autoattack"]
     assert (auto.chosen_norm, auto.radius) == ("l2", half)
-    assert auto.resolved() == {"steps": 100, "queries": 5000}  # fixed, whatever --steps says
+    assert (found.eot, found.batch) == (3, 32)
+    # Fixed, whatever --steps says.
+    assert auto.resolved() == {"steps": 100, "queries": 5000, "version": "plus"}
 
 
 def test_the_masking_checks_stay_out_when_asked() -> None:

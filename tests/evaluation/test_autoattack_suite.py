@@ -97,7 +97,8 @@ def test_trap_26_the_record_states_the_standard_parameters() -> None:
 
 
 def test_its_steps_are_no_options_of_a_command_line() -> None:
-    assert [one.name for one in find_suite("autoattack").options()] == ["norm", "eps", "masking"]
+    options = [one.name for one in find_suite("autoattack").options()]
+    assert options == ["norm", "eps", "masking", "version"]
 
 
 def test_trap_26_a_run_with_one_seed_repeats_itself_and_with_another_does_not(

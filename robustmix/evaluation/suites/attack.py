@@ -10,14 +10,14 @@ from robustmix.attacks import ATTACKS, AttackRow, Norm, attack_norms, find_attac
 from robustmix.attacks import Option as AttackOption
 from robustmix.attacks import options_of as attack_options
 from robustmix.attacks.attack import is_plain
-from robustmix.attacks.autoattack import AUTOATTACK
+from robustmix.attacks.autoattack import AUTOATTACK, EOT, RESTARTS
 from robustmix.attacks.pgd import STEPS_TO_EDGE
 from robustmix.attacks.registry import PREFIX
 from robustmix.errors import UsageError, unknown_name
 from robustmix.evaluation.options import Option, coerced, option, options_of
 from robustmix.evaluation.params import exact_name, read_params
 from robustmix.evaluation.suite import Prepared, Scene, Suite
-from robustmix.evaluation.suites.attack_ensemble import Ensemble, members_of
+from robustmix.evaluation.suites.attack_ensemble import STANDARD, Ensemble, members_of
 from robustmix.evaluation.suites.attack_rows import (
     SWEEPS,
     check_threat,
@@ -127,9 +127,8 @@ class Attack(Suite):
     def options(self) -> tuple[Option, ...]:
         """List the options that all attacks have, then the attack's own."""
         common = [one for one in options_of(type(self)) if one.name not in self.hidden]
-        # AutoAttack is a name for certain numbers of steps; who wants others says so in Python.
-        own = () if facts_of(self.attack).members else own_options(self.attack)
-        return (*common, *own)
+        budget = facts_of(self.attack).budget
+        return (*common, *(one for one in own_options(self.attack) if one.name not in budget))
 
     def with_options(self, **options: Any) -> Self:
         """Give the suite with some options replaced, the attack's own among them."""
@@ -159,7 +158,9 @@ class Attack(Suite):
         if "step_size" in given and "step_size" not in known:
             given["alpha"] = float(given.pop("step_size"))
         defaults = {} if self.attack.startswith(PREFIX) else known
-        return {name: v for name, v in (defaults | given).items() if name not in NOT_ASKED}
+        # One pass a look is what there was before there were several.
+        left = {*NOT_ASKED} | ({"eot"} if (defaults | given).get("eot") == 1 else set())
+        return {name: v for name, v in (defaults | given).items() if name not in left}
 
     def prepare(self, scene: Scene) -> PreparedAttack:
         """Decide how the attack is run, by what its row in the table says it can do.
@@ -194,7 +195,7 @@ class Attack(Suite):
             seed="of the run, one key a sample"
             if keyed
             else "of the run and the first sample of each batch",
-            batch=BATCH if is_plain(attack) else None,
+            batch=BATCH if is_plain(attack) or options.get("eot", 1) != 1 else None,
         )
 
     def _search(self, norm: Norm, options: dict[str, Any]) -> Search:
@@ -226,20 +227,29 @@ class Attack(Suite):
             targeted=bool(targets),
             targets=targets,
             random_start=options.pop("random_start", False),
+            eot=(eot := options.pop("eot", 1)),
+            batch=None if eot == 1 else BATCH,
             options=options or None,
         )
 
     def _ensemble(self, norm: Norm, options: Mapping[str, Any], num_classes: int) -> Ensemble:
-        standard = options == replace(self, own={}).resolved()
+        usual, version = replace(self, own={}).resolved(), options.get("version", STANDARD)
+        whole = all(options[name] == usual[name] for name in facts_of(self.attack).budget)
+        called = AUTOATTACK if version == STANDARD else f"autoattack-{version}-ta-equivalent"
         made = Ensemble(
-            attack=AUTOATTACK if standard else f"{AUTOATTACK}-shortened",
+            attack=called if whole else f"{called}-shortened",
             entry_name=self.attack,
             norm=norm,
             eps=self.radius,
             members=(),
+            version=version,
             steps=options["steps"],
             queries=options["queries"],
+            restarts=RESTARTS.get(version, 1),
         )
+        if version == "rand":
+            # It has neither Square nor targets.
+            made = replace(made, eot=EOT, batch=BATCH, queries=0, targets="none")
         return replace(made, members=tuple(m.name for m in members_of(made, num_classes)))
 
 
@@ -336,7 +346,7 @@ def checked_options(attack: str, given: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {
         name: None if value is None else known[name].value(value) for name, value in given.items()
     }
-    for name in ("steps", "restarts", "queries", "targets"):
+    for name in ("steps", "restarts", "queries", "targets", "eot"):
         if values.get(name) is not None and values[name] < 1:
             raise UsageError(f"expected --{name} >= 1, got {values[name]}", code="E-STEPS")
         if values.get(name) is not None and values[name] > MOST:

@@ -21,7 +21,6 @@ from robustmix.evaluation.suite import (
     Done,
     Part,
     Passes,
-    same_predictions,
 )
 from robustmix.evaluation.suites.attack_rows import cost, pinned, rounded, scored, unattacked
 from robustmix.evaluation.suites.attack_work import (
@@ -41,6 +40,8 @@ from robustmix.report.rows import Rows
 from robustmix.report.schema import JsonDict
 from robustmix.rng import sample_keys
 
+STANDARD = "standard"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble(PreparedAttack):
@@ -50,6 +51,9 @@ class Ensemble(PreparedAttack):
     """Its name in the table; ``attack`` is what it may be called."""
 
     members: tuple[str, ...]
+    version: str = recorded(STANDARD, omit_default=True)
+    """``standard``, ``plus`` or ``rand``."""
+
     steps: int
     """Of APGD and FAB. Another number than 100 is another, weaker test and named so."""
 
@@ -59,22 +63,46 @@ class Ensemble(PreparedAttack):
     targets: str = "the 9 highest other classes, all of them if there are fewer"
     reschedule: bool = False
     restarts: int = 1
+    """Of APGD and FAB without targets."""
+
+    eot: int = recorded(1, omit_default=True)
+    """Passes that a gradient is the mean of, where the network is random."""
+
     seed: str = "of the run, one key a sample"
     batch: int | None = recorded(None, omit_default=True)
-    """Samples that came together, of reports from when FAB was a function of whole batches."""
+    """Samples that come together, of random networks and of reports from when FAB was a function of
+    whole batches."""
 
     @property
     def entry(self) -> str:
         """Name of the attack in the table."""
         return self.entry_name
 
+    @property
+    def looks(self) -> int:
+        """Passes that a gradient is the mean of."""
+        return self.eot
+
     def passes(self, n: int) -> Passes:
-        """Bound the members' passes, as if no sample were broken."""
-        grades = (1 + TARGETS) * (self.steps + 1)
-        fab = TARGETS * self.steps
-        forwards = n * (2 + grades + 2 * fab + self.queries + 4 * SCORES)
-        backwards = n * (1 + grades + fab + TARGETS)
-        return Passes(len(self.members) + 1, forwards, backwards, most=True)
+        """Bound the members' passes, as if no sample were broken.
+
+        FAB without targets goes back once for every class, and how many there are is not known.
+        """
+        climb, walk = self.eot * (self.steps + 1), 2 * self.steps
+        forth = {
+            "apgd-ce": self.restarts * climb,
+            "apgd-dlr": self.restarts * climb,
+            "apgd-t": TARGETS * climb,
+            "fab": self.restarts * walk,
+            "fab-t": TARGETS * walk,
+            "square": self.queries,
+        }
+        back = forth | {"fab-t": TARGETS * self.steps, "square": 0}
+        around = 2 + len(self.members) * SCORES
+        forwards = n * (around + sum(forth.get(name, 0) for name in self.members))
+        backwards = n * (1 + TARGETS + sum(back.get(name, 0) for name in self.members))
+        known = None if "fab" in self.members else backwards
+        return Passes(len(self.members) + 1, forwards, known, most=True)
 
     def parts(self, context: Context) -> list[Part]:
         """List the identity and one part a member, on what the parts before it have left.
@@ -83,7 +111,7 @@ class Ensemble(PreparedAttack):
             UsageError: fewer than 4 classes.
         """
         tools = self.tools(context)
-        parts = [Part("clean", ("clean",), partial(self._clean, tools))]
+        parts = [Part("clean", ("clean",), partial(self._clean, tools), batch_size=self.batch)]
         for member in members_of(self, context.robust.num_classes):
             before = ("clean", *self.members[: len(parts) - 1])
 
@@ -97,9 +125,10 @@ class Ensemble(PreparedAttack):
                     partial(self._member, tools, member),
                     select=survivors,
                     block=BLOCK,
+                    batch_size=self.batch,
                 )
             )
-        return parts
+        return self.drawn(context, parts)
 
     def _clean(self, tools: Tools, batch: Batch) -> Mapping[str, Columns]:
         images, doubts = batch.pixels(), Doubts()
@@ -129,7 +158,7 @@ class Ensemble(PreparedAttack):
 
     def check(self, rows: Rows) -> None:
         """Refuse an identity that changed a prediction."""
-        same_predictions(rows, "clean", "an attack with eps 0", code="E-EPS-ZERO")
+        self.same(rows, "clean")
 
     def right(self, rows: Rows, eps: Fraction) -> FloatArray:
         """Tell which images no member has broken, 0 or 1, (n,)."""
@@ -143,8 +172,8 @@ class Ensemble(PreparedAttack):
             "attack": self.attack,
             "steps": self.steps,
             "random_start": True,
-            "loss": "ce, dlr, margin",
-            "targeted": True,
+            "loss": "ce, dlr, margin" if "square" in self.members else "ce, dlr",
+            "targeted": "apgd-t" in self.members,
             "members": self._members(rows),
         }
 
@@ -169,18 +198,23 @@ class Ensemble(PreparedAttack):
     def _member_params(self, num_classes: int) -> dict[str, JsonDict]:
         # Not read off the members: a report is recomputed where they may not be installed.
         targets = min(TARGETS, num_classes - 1)
-        climb: JsonDict = {"steps": self.steps, "restarts": self.restarts}
-        return {
-            "apgd-ce": climb | {"loss": "ce"},
-            "apgd-t": climb | {"loss": "dlr", "targets": targets},
-            "fab-t": climb | {"targets": targets},
+        several: JsonDict = {"steps": self.steps, "restarts": self.restarts}
+        one: JsonDict = {"steps": self.steps, "restarts": 1}
+        looks: JsonDict = {} if self.eot == 1 else {"eot": self.eot}
+        known: dict[str, JsonDict] = {
+            "apgd-ce": several | looks | {"loss": "ce"},
+            "apgd-dlr": several | looks | {"loss": "dlr"},
+            "apgd-t": one | {"loss": "dlr", "targets": targets},
+            "fab": several | {"untargeted": True},
+            "fab-t": one | {"targets": targets},
             "square": {
                 "queries": self.queries,
                 "loss": "margin",
                 "reschedule": self.reschedule,
-                "restarts": self.restarts,
+                "restarts": 1,
             },
         }
+        return {name: known[name] for name in self.members if name in known}
 
 
 def members_of(prepared: Ensemble, num_classes: int) -> tuple[Member, ...]:
@@ -189,12 +223,15 @@ def members_of(prepared: Ensemble, num_classes: int) -> tuple[Member, ...]:
     Raises:
         UsageError: fewer than 4 classes.
     """
+    # Others' ensembles have but one version, and are not asked for it.
+    more = {} if prepared.version == STANDARD else {"version": prepared.version}
     made: tuple[Member, ...] = pkgutil.resolve_name(ATTACKS.row(prepared.entry).members)(
         norm=prepared.norm,
         eps=float(prepared.eps),
         num_classes=num_classes,
         steps=prepared.steps,
         queries=prepared.queries,
+        **more,
     )
     return made
 

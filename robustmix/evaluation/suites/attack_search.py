@@ -60,8 +60,19 @@ class Search(PreparedAttack):
 
     random_start: bool
     convergence_samples: int = CONVERGENCE
+    eot: int = recorded(1, omit_default=True)
+    """Passes that a gradient is the mean of, where the network is random."""
+
+    batch: int | None = recorded(None, omit_default=True)
+    """Samples that then come together in the order of the data set."""
+
     options: Mapping[str, Any] | None = recorded(None, omit_default=True)
     """Further ones of an attack that has some; ``pgd`` does not."""
+
+    @property
+    def looks(self) -> int:
+        """Passes that a gradient is the mean of."""
+        return self.eot
 
     @property
     def radii(self) -> tuple[Fraction, ...]:
@@ -71,7 +82,7 @@ class Search(PreparedAttack):
     def passes(self, n: int) -> Passes:
         """Bound a search a radius, and the longer one of a part of the samples."""
         searches, subset = len(self.radii) - 1, min(n, self.convergence_samples)
-        goals = self.restarts * (self.targets or 1)
+        goals = self.restarts * (self.targets or 1) * self.eot
         grades, around = goals * self.steps, goals * SCORES
         forwards = n * (2 + searches * (grades + around)) + subset * (2 * grades + around)
         backwards = n * (1 + searches * grades) + subset * 2 * grades
@@ -79,12 +90,14 @@ class Search(PreparedAttack):
 
     def parts(self, context: Context) -> list[Part]:
         """List the identity, one search a radius, and the longer search of the headline's."""
-        tools, name = self.tools(context), eps_name(self.eps)
-        parts = [Part("identity", (IDENTITY,), partial(self._identity, tools))]
+        tools, name, size = self.tools(context), eps_name(self.eps), self.batch
+        parts = [Part("identity", (IDENTITY,), partial(self._identity, tools), batch_size=size)]
         for eps in self.radii[1:]:
             conditions = (eps_name(eps), *((eight_bit_name(eps),) if eps == self.eps else ()))
             compute = partial(self._search, tools, eps, self.steps, conditions)
-            parts.append(Part(f"eps{float(eps):.5f}", conditions, compute, block=BLOCK))
+            parts.append(
+                Part(f"eps{float(eps):.5f}", conditions, compute, block=BLOCK, batch_size=size)
+            )
         subset = seeded_subset(context.seed, context.data.sample_ids, self.convergence_samples)
         chosen = np.arange(len(context.data)) if subset is None else subset.numpy()
 
@@ -95,7 +108,8 @@ class Search(PreparedAttack):
 
         longer = (f"{name} 2k",)
         compute = partial(self._search, tools, self.eps, 2 * self.steps, longer)
-        return [*parts, Part("2k", longer, compute, select=survivors, block=BLOCK)]
+        parts.append(Part("2k", longer, compute, select=survivors, block=BLOCK, batch_size=size))
+        return self.drawn(context, parts)
 
     def _identity(self, tools: Tools, batch: Batch) -> Mapping[str, Columns]:
         images, doubts = batch.pixels(), Doubts()
@@ -157,6 +171,7 @@ class Search(PreparedAttack):
             "loss": self.loss,
             "targets": self.targets or None,
             "random_start": self.random_start,
+            "eot": self.eot,
         }
         names = {option.name for option in options_of(attack)}
         return {name: known[name] for name in known if name in names} | dict(self.options or {})

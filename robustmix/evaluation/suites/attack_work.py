@@ -7,7 +7,7 @@ How an attack is run depends on what its row in the table says it can do, never 
 
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from typing import Any, ClassVar, TypeVar
@@ -23,7 +23,9 @@ from robustmix.attacks import (
     Norm,
     find_attack,
 )
+from robustmix.attacks.attack import is_plain
 from robustmix.attacks.doubts import Doubts
+from robustmix.attacks.expectation import own_stream
 from robustmix.errors import IncompleteError, RobustmixError
 from robustmix.evaluation.faults import out_of_memory
 from robustmix.evaluation.params import eps_name, exact_name, recorded
@@ -174,9 +176,30 @@ class PreparedAttack(Prepared):
         """Open what the passes work with."""
         return Tools(context, find_attack(self.entry), clean_rows(context))
 
+    @property
+    def looks(self) -> int:
+        """Passes that a gradient is the mean of; more than one of a network that is random."""
+        return 1
+
+    def drawn(self, context: Context, parts: Sequence[Part]) -> list[Part]:
+        """Give parts whose random networks draw what follows from the seed and the samples."""
+        if self.looks == 1:
+            return list(parts)
+        return [replace(one, compute=partial(_drawn, context.seed, one)) for one in parts]
+
+    def same(self, rows: Rows, condition: str) -> None:
+        """Refuse an attack of radius 0 that changed a prediction; a random network may do that.
+
+        Raises:
+            IncompleteError: it did.
+        """
+        if self.looks == 1:
+            hint = "where it is to be random, attack it with pgd, apgd or mifgsm and --eot 20"
+            same_predictions(rows, condition, "an attack with eps 0", code="E-EPS-ZERO", hint=hint)
+
     def check(self, rows: Rows) -> None:
         """Refuse an attack of radius 0 that changed a prediction, and images outside the ball."""
-        same_predictions(rows, IDENTITY, "an attack with eps 0", code="E-EPS-ZERO")
+        self.same(rows, IDENTITY)
         for eps in self.radii:
             # What the attack returned was held against the ball; float32 rounds a little.
             if rows.column(eps_name(eps), self.norm).max() > float(eps) * (1 + 1e-5) + 1e-5:
@@ -220,13 +243,22 @@ class PreparedAttack(Prepared):
         return Found(
             curves=[sweep],
             tables=members,
-            notes=self._headline_note(),
+            notes=self._headline_note() + self._random_note(),
             details=details.model_dump(mode="json"),
         )
 
     def shown(self, part: SuitePart) -> Shown:
         """Show what is left of the accuracy."""
         return shown_attack(part, f"{self.norm}, eps {exact_name(self.eps)}")
+
+    def _random_note(self) -> list[str]:
+        """Say what was made of a network that may be random."""
+        if self.looks == 1:
+            return []
+        return [
+            f"each gradient is the mean of {self.looks} passes; predictions are "
+            "those of one, drawn by the run's seed"
+        ]
 
     def _headline_note(self) -> list[str]:
         """Say which of the radii that were asked for is the headline's."""
@@ -235,6 +267,12 @@ class PreparedAttack(Prepared):
             return []
         first = eps_name(self.eps)
         return [f"of the radii {', '.join(asked)} the first given, {first}, is the headline's"]
+
+
+def _drawn(seed: int, part: Part, batch: Batch) -> Mapping[str, Columns]:
+    (key,) = sample_keys(seed, "draws", part.name, 0, batch.sample_ids[:1]).tolist()
+    with own_stream(batch.labels.device, key % 2**63):
+        return part.compute(batch)
 
 
 def shown_attack(part: SuitePart, note: str) -> Shown:
@@ -301,7 +339,7 @@ class EachRadius(PreparedAttack):
         if not row.step_passes or not (steps or queries):
             return Passes(len(self.radii) + 1, None, None)
         goals = self._told("restarts", 1) * (self._told("targets", 0) or 1)
-        goals *= self._told(row.searches, 1)
+        goals *= self._told(row.searches, 1) * self.looks
         searches = len(self.radii) - 1
         # A search and the gradient at the clean image, then the rounded images.
         forwards = searches * (goals * (row.step_passes * (steps + queries) + SCORES) + 2) + 1
@@ -310,6 +348,11 @@ class EachRadius(PreparedAttack):
         if self.options.get("targets", 0) is None and row.every_class:
             backwards = None  # how many classes there are is not known here
         return Passes(len(self.radii) + 1, n * forwards, backwards, most=True)
+
+    @property
+    def looks(self) -> int:
+        """Passes that a gradient is the mean of."""
+        return self._told("eot", 1)
 
     def parts(self, context: Context) -> list[Part]:
         """List a pass a radius; that of the headline also scores radius 0 and rounded images."""
@@ -321,7 +364,7 @@ class EachRadius(PreparedAttack):
                 name, conditions = "attack", (IDENTITY, eps_name(eps), eight_bit_name(eps))
             compute = partial(self._rows, tools, eps)
             parts.append(Part(name, conditions, compute, batch_size=self.batch, block=BLOCK))
-        return parts
+        return self.drawn(context, parts)
 
     def _rows(self, tools: Tools, eps: Fraction, batch: Batch) -> Mapping[str, Columns]:
         images, model, radius = batch.pixels(), tools.context.model, float(eps)
@@ -352,15 +395,13 @@ class EachRadius(PreparedAttack):
         model, n = CountingModel(tools.context.model), len(images)
         keys = sample_keys(tools.context.seed, self.attack, eps_name(eps), 0, batch.sample_ids)
         knobs = {"eps": float(eps), "norm": self.norm, "keys": keys, **self.options}
-        if self.batch is None:
+        if not is_plain(tools.attack):
             found = self._called(
                 partial(tools.attack.outcome, model, images, batch.labels, **knobs)
             )
             return found.images, found.forwards.double(), found.backwards.double()
         # Others' code may draw from torch's own stream; the same batch must give the same again.
-        devices = [images.device] if images.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(int(keys[0]) % 2**31)
+        with own_stream(images.device, int(keys[0]) % 2**31):
             raw = self._called(partial(tools.attack, model, images, batch.labels, **knobs))
         # A function of whole batches does not tell what it cost each sample: all bear as much.
         passes = cost(model.forwards / n, model.backwards / n, n)
