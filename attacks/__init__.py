@@ -59,5 +59,6 @@ if TYPE_CHECKING:
     from robustmix.attacks.square import square as square
     from robustmix.attacks.torchattacks_adapter import require_torchattacks as require_torchattacks
     from robustmix.attacks.torchattacks_adapter import torchattack as torchattack
+    from robustmix.attacks.transfer import transfer as transfer
 
 __getattr__, __dir__, __all__ = lazy_exports_of(__name__)

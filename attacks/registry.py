@@ -44,6 +44,10 @@ class AttackRow(Row):
     """Whether ``targets`` may be None though it is a number by default, and every step then goes
     back once for each class."""
 
+    surrogate: bool = False
+    """Whether its images are made on another model, its argument ``surrogate``, which the suite has
+    to be given then."""
+
     by_name: bool = False
     """Whether it is run only where it is asked for by its name: ``all`` does not stand for it."""
 
@@ -116,6 +120,14 @@ ATTACKS: "Table[Attack[...], AttackRow]" = Table(
             "MI-FGSM: signed gradient steps with momentum, linf (Dong et al. 2018)",
             norms=("linf",),
             step_passes=1,
+            by_name=True,
+        ),
+        "transfer": AttackRow(
+            "robustmix.attacks.transfer:transfer",
+            "images made on another model, --surrogate, by MI-FGSM or PGD (Liu et al. 2017)",
+            norms=BOTH,
+            step_passes=1,
+            surrogate=True,
             by_name=True,
         ),
         "autoattack": AttackRow(

@@ -67,6 +67,7 @@ CASES = [
         exact=(),
     ),
     Case("mifgsm", exact=("linf",)),
+    Case("transfer", strong={"steps": 40}),  # to the model itself, where no surrogate is given
     Case("autoattack", {"steps": 5, "queries": 20}, exact=()),
 ]
 EACH = [(case, norm) for case in CASES for norm in attack_norms(case.name)]

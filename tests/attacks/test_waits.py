@@ -46,6 +46,7 @@ CASES = [
     Case("deepfool", 30, {"steps": 30, "overshoot": 0.0}),
     Case("cw", 200, {"steps": 40, "binary_search_steps": 5, "learning_rate": 0.05}),
     Case("mifgsm", 20, {"steps": 20}),
+    Case("transfer", 20, {"steps": 20}),
     Case("autoattack", 280, {"steps": 20, "queries": 100}),
     Case("autoattack", 800, {"steps": 20, "version": "rand"}),
     Case("autoattack", 550, {"steps": 10, "queries": 50, "version": "plus"}),

@@ -27,7 +27,7 @@ def evaluated(checkpoint: Path, out: Path, *options: str) -> robustmix.Report:
 
 def test_every_option_reaches_the_record(checkpoint: Path, tmp_path: Path) -> None:
     report = evaluated(
-        checkpoint, tmp_path, "--suite", "fgsm,pgd", "--norm", "l2", "--eps", "0.5,0.25",
+        checkpoint, tmp_path, "--suite", "fgsm,pgd,transfer", "--norm", "l2", "--eps", "0.5,0.25",
         "--steps", "2", "--step-size", "0.1", "--restarts", "2", "--loss", "cw", "--targeted",
         "--masking-samples", "40", "--surrogate", str(checkpoint),
     )  # fmt: skip
@@ -47,6 +47,9 @@ def test_every_option_reaches_the_record(checkpoint: Path, tmp_path: Path) -> No
     assert masking.params["samples"] == 40
     assert len(masking.params["surrogate_sha256"]) == 64
     assert pgd.verdicts == masking.verdicts != []
+    transfer = report.content.suites["transfer"]
+    assert transfer.params["surrogate_sha256"] == masking.params["surrogate_sha256"]
+    assert transfer.params["options"] == {"source_attack": "pgd", "steps": 2}
 
 
 def test_the_check_and_the_random_start_can_be_switched_off(
@@ -70,6 +73,7 @@ def test_the_check_and_the_random_start_can_be_switched_off(
         (["--suite", "pgd", "--masking", "maybe"], "E-MASKING"),
         (["--suite", "pgd", "--masking-samples", "3"], "E-MASKING"),
         (["--suite", "clean", "--surrogate", "x.pth"], "E-"),
+        (["--suite", "transfer", "--masking", "off"], "E-SURROGATE"),
     ],
 )
 def test_mistakes_are_one_line_before_any_work(

@@ -69,7 +69,7 @@ def test_all_is_every_suite_but_attacks_of_another_or_by_name_and_those_of_files
         "clean", "calibration", "corruption", "masking", "fgsm", "pgd", "autoattack",
         "occlusion", "shuffle",
     ]  # fmt: skip
-    parts, by_name = {"apgd", "square", "fab"}, {"deepfool", "cw", "mifgsm"}
+    parts, by_name = {"apgd", "square", "fab"}, {"deepfool", "cw", "mifgsm", "transfer"}
     assert set(suite_names()) - set(names_of_all()) == {*parts, *by_name, *BY_FILES}
 
 

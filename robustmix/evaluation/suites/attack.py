@@ -13,6 +13,7 @@ from robustmix.attacks.attack import is_plain
 from robustmix.attacks.autoattack import AUTOATTACK, EOT, RESTARTS
 from robustmix.attacks.pgd import STEPS_TO_EDGE
 from robustmix.attacks.registry import PREFIX
+from robustmix.attacks.transfer import SOURCES
 from robustmix.errors import UsageError, unknown_name
 from robustmix.evaluation.options import Option, coerced, option, options_of
 from robustmix.evaluation.params import exact_name, read_params
@@ -26,9 +27,11 @@ from robustmix.evaluation.suites.attack_rows import (
     parse_length,
 )
 from robustmix.evaluation.suites.attack_search import Search
+from robustmix.evaluation.suites.attack_transfer import Transferred
 from robustmix.evaluation.suites.attack_work import TARGETS, EachRadius, OneStep, PreparedAttack
 from robustmix.evaluation.suites.fgsm import PaperFgsm
 from robustmix.evaluation.suites.masking import Masking
+from robustmix.evaluation.suites.surrogate import open_surrogate
 
 LIMIT = 1000
 """Most samples where no limit is asked for, of attacks that take long or may."""
@@ -186,7 +189,8 @@ class Attack(Suite):
             return self._ensemble(norm, options, scene.robust.num_classes)
         attack = find_attack(self.attack)
         keyed = "keys" in inspect.signature(attack).parameters
-        return EachRadius(
+        given = options.pop("surrogate", None) if facts.surrogate else None
+        made = EachRadius(
             attack=self.attack,
             norm=norm,
             eps=self.radius,
@@ -196,6 +200,41 @@ class Attack(Suite):
             if keyed
             else "of the run and the first sample of each batch",
             batch=BATCH if is_plain(attack) or options.get("eot", 1) != 1 else None,
+        )
+        return self._transferred(made, given, scene) if facts.surrogate else made
+
+    def _transferred(self, made: EachRadius, given: Any, scene: Scene) -> Transferred:
+        """Open the surrogate.
+
+        Raises:
+            UsageError: there is none, it is of another task, or the attack on it has another norm.
+        """
+        from robustmix.models.checks import state_hash
+
+        if given is None:
+            raise UsageError(
+                f"{self.attack} makes its images on another model, and none is given",
+                "add --surrogate CKPT, or timm:NAME",
+                code="E-SURROGATE",
+            )
+        options = dict(made.options)
+        if "source_attack" in options:
+            source = options["source_attack"] = options["source_attack"] or SOURCES[made.norm]
+            if made.norm not in attack_norms(source):
+                raise UsageError(
+                    f"{source} is an attack in {attack_norms(source)[0]}, not {made.norm}",
+                    "write --source-attack pgd, or another --norm",
+                    code="E-NORM",
+                )
+        other = open_surrogate(given, scene)
+        info, tested = other.info, other.info.test_transform
+        values = {one.name: getattr(made, one.name) for one in fields(made)}
+        return Transferred(
+            **values | {"options": options},
+            surrogate=info.arch if info.source == info.arch else f"{info.arch} ({info.source})",
+            surrogate_sha256=state_hash(other),
+            tested_otherwise=None if tested == scene.robust.info.test_transform else tested,
+            network=other,
         )
 
     def _search(self, norm: Norm, options: dict[str, Any]) -> Search:
@@ -272,7 +311,8 @@ def recorded_attack(name: str, params: Mapping[str, Any]) -> Prepared:
         return PaperFgsm.read(params)
     facts = facts_of(name)
     ways: list[tuple[object, type[PreparedAttack]]] = [
-        (facts.direction, OneStep), (facts.traced, Search), (facts.members, Ensemble)
+        (facts.direction, OneStep), (facts.traced, Search), (facts.members, Ensemble),
+        (facts.surrogate, Transferred),
     ]  # fmt: skip
     return read_params(next((kind for is_so, kind in ways if is_so), EachRadius), params)
 
@@ -300,6 +340,8 @@ def own_options(name: str) -> tuple[Option, ...]:
     if facts_of(name).every_class:
         told = "Go towards the nearest class at each step, at a backward pass for every class."
         found["untargeted"] = Option(name="untargeted", hint=bool, default=False, help=told)
+    if facts_of(name).surrogate:
+        found["surrogate"] = next(o for o in options_of(Masking) if o.name == "surrogate")
     if "alpha" in found and "step_size" not in found and name.startswith(PREFIX):
         found["step_size"] = replace(found["alpha"], name="step_size", **_LENGTH)
     return tuple(found.values())

@@ -179,8 +179,12 @@ def rounded(
     """Score an attack's images after rounding to the 256 levels that a file can hold."""
     half_level = 1 / 510
     wide = eps + half_level * (1 if norm == "linf" else math.sqrt(images[0].numel()))
-    levels = (raw * 255).round() / 255
-    return scored(model, batch, images, levels, norm=norm, eps=wide, doubts=doubts)
+    return scored(model, batch, images, levels(raw), norm=norm, eps=wide, doubts=doubts)
+
+
+def levels(images: Tensor) -> Tensor:
+    """Round images to the 256 levels that a file can hold."""
+    return (images * 255).round() / 255
 
 
 def pinned(images: Tensor, adversarial: Tensor, *, eps: float) -> Tensor:

@@ -45,6 +45,7 @@ from robustmix.evaluation.suites.attack_rows import (
     clean_rows,
     cost,
     eight_bit_name,
+    levels,
     pinned,
     rounded,
     scored,
@@ -379,14 +380,23 @@ class EachRadius(PreparedAttack):
         }
         # The gradient at the clean image is charged to the attack, and the scoring of its images.
         spent = {"forwards": forwards + 2, "backwards": backwards + 1}
-        rows = {eps_name(eps): shared | found | spent}
+        rows = {eps_name(eps): shared | found | spent | self.beside(raw, batch)}
         if eps == self.eps:
-            again = rounded(model, batch, images, raw, **ball)
+            again = rounded(model, batch, images, raw, **ball) | self.beside(levels(raw), batch)
             # The clean images were scored on the way to their gradient.
+            clean |= self.beside(images, batch)
             rows[IDENTITY] = shared | clean | cost(0, 0, len(images))
             rows[eight_bit_name(eps)] = shared | again | cost(1, 0, len(images))
         doubts.settle()
         return rows
+
+    def given(self) -> Mapping[str, Any]:
+        """Give what the attack is called with, beside what all attacks are."""
+        return self.options
+
+    def beside(self, images: Tensor, batch: Batch) -> Columns:
+        """Give further columns of images, (n,); none, as a rule."""
+        return {}
 
     def _attacked(
         self, tools: Tools, eps: Fraction, images: Tensor, batch: Batch
@@ -394,7 +404,7 @@ class EachRadius(PreparedAttack):
         """Give the attack's images, and the passes that it made of each sample, float64 (n,)."""
         model, n = CountingModel(tools.context.model), len(images)
         keys = sample_keys(tools.context.seed, self.attack, eps_name(eps), 0, batch.sample_ids)
-        knobs = {"eps": float(eps), "norm": self.norm, "keys": keys, **self.options}
+        knobs = {"eps": float(eps), "norm": self.norm, "keys": keys, **self.given()}
         if not is_plain(tools.attack):
             found = self._called(
                 partial(tools.attack.outcome, model, images, batch.labels, **knobs)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from robustmix.attacks import Norm
 from robustmix.errors import UsageError, unknown_name
-from robustmix.evaluation.class_names import check_class_names
 from robustmix.evaluation.masking.behaviour import PASSES, behaviour_parts
 from robustmix.evaluation.masking.gradients import STEP, gradient_parts
 from robustmix.evaluation.masking.probes import Evidence, Threat
@@ -54,6 +53,7 @@ from robustmix.evaluation.suites.attack_rows import (
     parse_eps,
 )
 from robustmix.evaluation.suites.attack_work import SCORES, spent
+from robustmix.evaluation.suites.surrogate import open_surrogate
 from robustmix.later import RobustModel
 from robustmix.metrics.definition import Numbers
 from robustmix.report.rows import Rows, damaged
@@ -332,22 +332,8 @@ class Masking(Suite):
             IntakeError: it cannot be loaded, or has other classes.
         """
         from robustmix.models.checks import state_hash
-        from robustmix.models.load import load_model
 
-        given, robust = self.surrogate, scene.robust
-        other = load_model(given) if isinstance(given, str | Path) else given
-        if other is not None and (other.num_classes, other.input_size) != (
-            robust.num_classes,
-            robust.input_size,
-        ):
-            raise UsageError(
-                f"the surrogate has {other.num_classes} classes and takes images "
-                f"{other.input_size}, the model {robust.num_classes} and {robust.input_size}",
-                "give a model of the same task",
-                code="E-SURROGATE",
-            )
-        if other is not None:
-            check_class_names(other, scene.data)
+        other = None if self.surrogate is None else open_surrogate(self.surrogate, scene)
         return OpenedMasking(
             norm=self.norm,
             eps=headline_radius(self.norm, self.eps),
