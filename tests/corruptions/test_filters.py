@@ -7,6 +7,7 @@ from torch import Tensor
 from robustmix.corruptions import gaussian_blur
 from robustmix.corruptions.defocus_blur import RADIUS_SIGMA, apply, by_transform, disk_kernel
 from robustmix.corruptions.filters import (
+    FEW_VALUES,
     Border,
     correlate,
     gaussian_filter,
@@ -59,6 +60,17 @@ def test_gaussian_filter_against_scipy(sigma: float, truncate: float) -> None:
     )
     got = gaussian_filter(images(), sigma, truncate=truncate).numpy()
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("border", NUMPY_MODE)
+@pytest.mark.parametrize("sigma", [0.0, 0.7, 2.0])
+def test_many_values_are_filtered_as_few_are(border: Border, sigma: float) -> None:
+    """By torch and by NumPy, to the same bits."""
+    few = images()
+    many = few.expand(FEW_VALUES // few.numel() + 1, *few.shape)
+    assert few.numel() <= FEW_VALUES < many.numel()
+    got = gaussian_filter(many, sigma, border=border)
+    assert torch.equal(got, gaussian_filter(few, sigma, border=border).expand_as(many))
 
 
 def test_correlate_against_scipy() -> None:
