@@ -8,7 +8,8 @@ from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
-from robustmix.rng import philox_blocks
+from robustmix.philox import words_on_device
+from robustmix.rng import words_on_cpu
 
 AMOUNT: Severities[float] = {
     "cifar": (0.01, 0.02, 0.03, 0.05, 0.07),
@@ -28,8 +29,12 @@ class ImpulseNoise(NamedTuple):
 def draw(keys: Tensor, images: Tensor, severity: int, profile: Profile) -> ImpulseNoise:
     """Draw both choices from one uniform a value."""
     amount, count = AMOUNT[profile][severity - 1], images[0].numel()
-    words = philox_blocks(keys, -(-count // 4))
     # Given u < amount, u < amount / 2 has probability 1/2: that is all that salt has to be.
+    if keys.device.type == "cpu":
+        drawn = words_on_cpu(keys, count)
+        chosen = (drawn < _words_below(share) for share in (amount, amount / 2))
+        return ImpulseNoise(*(torch.from_numpy(some).reshape(images.shape) for some in chosen))
+    words = words_on_device(keys, -(-count // 4), 0)
     both = []
     for share in (amount, amount / 2):
         below = torch.empty(*words[0].shape, 4, dtype=torch.bool, device=images.device)

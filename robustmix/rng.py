@@ -52,25 +52,20 @@ def philox(keys: Tensor, count: int, *, counter_high: int = 0) -> Tensor:
         count: words wanted per key.
         counter_high: third counter word; other values give further independent streams.
     """
-    words = philox_blocks(keys, -(-count // 4), counter_high=counter_high)
+    if keys.device.type == "cpu":
+        drawn = words_on_cpu(keys, count, counter_high=counter_high)
+        return torch.from_numpy(drawn.astype(np.int64))
+    words = words_on_device(keys, -(-count // 4), counter_high)
     return torch.stack(words, dim=2).flatten(1)[:, :count]
 
 
-def philox_blocks(
-    keys: Tensor, blocks: int, *, counter_high: int = 0
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the words of ``philox`` before they are interleaved, int64 (N, blocks) each.
-
-    Words 4 i to 4 i + 3 of a key are the four tensors' entries i.
-    """
-    if keys.device.type != "cpu":
-        return words_on_device(keys, blocks, counter_high)
-    first, second = pairs(keys.numpy(), blocks, counter_high)
-    w0, w1, w2, w3 = (
-        torch.from_numpy(word.view(np.int64))
-        for word in (first >> HALF, first & LOW, second >> HALF, second & LOW)
-    )
-    return w0, w1, w2, w3
+def words_on_cpu(keys: Tensor, count: int, *, counter_high: int = 0) -> NDArray[np.uint32]:
+    """Return what ``philox`` does for keys on a CPU, uint32 (N, count)."""
+    blocks = -(-count // 4)
+    # Of a pair the second word stands first in memory.
+    drawn = pairs(keys.numpy(), blocks, counter_high).view(np.uint32)
+    halves = drawn.reshape(2, len(keys), blocks, 2)[..., ::-1]
+    return halves.transpose(1, 2, 0, 3).reshape(len(keys), 4 * blocks)[:, :count]
 
 
 FEW = 4
