@@ -31,6 +31,9 @@ MOST_OFFSET = 1_000_000
 MOST_RATIOS = 10_000
 """Most points of a curve; a smaller step is a slip, and would fill the memory."""
 
+ROUNDED = 2.0**-23
+"""Relative error of a sum of float32 numbers that were rounded on their way into a file."""
+
 TIE = 2.0**-20
 """Patches whose saliency differs by less than this share of the image's largest are equal: what a
 network says of a patch it ignores is rounding, which must not order patches."""
@@ -98,14 +101,37 @@ def nearest_divisor(length: int, wanted: float) -> int:
 def token_patch(robust: RobustModel) -> list[float] | None:
     """Give height and width of a transformer's patches in pixels of the model's images.
 
-    None for a network that does not cut images into tokens.
+    None for a network that does not cut images into tokens, or into tokens that overlap (PVT).
     """
     embed = getattr(robust.net, "patch_embed", None)
     patch = getattr(embed, "patch_size", None)
-    if not isinstance(patch, tuple) or len(patch) != 2:
+    if not isinstance(patch, tuple) or len(patch) != 2 or not hasattr(embed, "grid_size"):
         return None
     height, width = robust.resize or robust.input_size[1:]
     return [patch[0] * robust.input_size[1] / height, patch[1] * robust.input_size[2] / width]
+
+
+def own_grid(size: tuple[int, int], token: Sequence[float] | None) -> tuple[int, int] | None:
+    """Give rows and columns of a transformer's own patches.
+
+    None if there are none, or they are no whole pixels of the images, which are then enlarged in
+    the network.
+
+    Args:
+        size: height and width of the images.
+        token: see ``token_patch``.
+
+    Example:
+        >>> own_grid((224, 224), [32.0, 32.0]), own_grid((32, 32), [16 * 32 / 224] * 2)
+        ((7, 7), None)
+    """
+    if token is None or not all(float(side).is_integer() and side >= 1 for side in token):
+        return None
+    height, width = map(int, token)
+    if size[0] % height or size[1] % width:
+        return None
+    grid = size[0] // height, size[1] // width
+    return grid if grid != (1, 1) else None
 
 
 def is_aligned(
@@ -261,10 +287,8 @@ def random_ranks(keys: Tensor, patches: int) -> Tensor:
     return as_ranks(permutations(keys, patches))
 
 
-def patch_scores(maps: Tensor, grid: tuple[int, int], offset: tuple[int, int] = (0, 0)) -> Tensor:
-    """Give the sum of each patch over the largest of its image, float64 (N, patches).
-
-    It is a whole number of units of ``TIE``, from 0 to 2^20; all 0 for a map that is 0 everywhere.
+def patch_sums(maps: Tensor, grid: tuple[int, int], offset: tuple[int, int] = (0, 0)) -> Tensor:
+    """Give the sum of each patch, float64 (N, patches).
 
     Args:
         maps: not negative, (N, H, W).
@@ -274,7 +298,42 @@ def patch_scores(maps: Tensor, grid: tuple[int, int], offset: tuple[int, int] = 
     height, width = patch_size((maps.shape[1], maps.shape[2]), grid)
     wide = maps.to(torch.float32 if maps.device.type == "mps" else torch.float64)
     wide = wide.roll((-offset[1], -offset[0]), dims=(1, 2))
-    sums = wide.view(len(maps), grid[0], height, grid[1], width).sum(dim=(2, 4)).flatten(1)
+    return wide.view(len(maps), grid[0], height, grid[1], width).sum(dim=(2, 4)).flatten(1)
+
+
+def foreground(sums: Tensor, share: Fraction) -> Tensor:
+    """Tell which patches hold the most salient share of an image's saliency, bool (N, patches).
+
+    Patches in rising order (of equals the lower index first) are cumulated over the sum of all;
+    foreground are those whose cumulated value is above 1 - share. So the last of the patches that
+    make up the share is in only if it does not overshoot it, but for the most salient patch, which
+    is in for every share above 0; of a map that is 0 everywhere none is.
+
+    Args:
+        sums: saliency of each patch, not negative, (N, patches).
+        share: of the saliency, in [0, 1].
+
+    Reference:
+        Naseer et al. 2021, arXiv:2105.10497, section 3.1, as their code has it.
+
+    Example:
+        >>> foreground(torch.tensor([[0.05, 0.10, 0.15, 0.30, 0.40]]), Fraction(1, 2)).tolist()
+        [[False, False, False, True, True]]
+    """
+    order = sums.argsort(dim=1, stable=True)
+    cumulated = sums.gather(1, order).cumsum(dim=1)
+    # The slack is relative: at share 1 every patch with saliency is in, however little it has.
+    least = float(1 - share) * (1 + ROUNDED) * cumulated[:, -1:]
+    return torch.zeros_like(sums, dtype=torch.bool).scatter_(1, order, cumulated > least)
+
+
+def patch_scores(maps: Tensor, grid: tuple[int, int], offset: tuple[int, int] = (0, 0)) -> Tensor:
+    """Give the sum of each patch over the largest of its image, float64 (N, patches).
+
+    It is a whole number of units of ``TIE``, from 0 to 2^20; all 0 for a map that is 0 everywhere.
+    Arguments are those of ``patch_sums``.
+    """
+    sums = patch_sums(maps, grid, offset)
     return (sums / sums.amax(dim=1, keepdim=True) / TIE).round().nan_to_num(0.0)
 
 
@@ -310,8 +369,21 @@ def hidden_pixels(
         offset: pixels by which the grid is shifted right and down. It goes round the edges, so
             that patches keep their size and a count its share of the image.
     """
+    return patch_pixels(ranks < count, size, grid, offset)
+
+
+def patch_pixels(
+    hidden: Tensor,
+    size: tuple[int, int],
+    grid: tuple[int, int],
+    offset: tuple[int, int] = (0, 0),
+) -> Tensor:
+    """Tell which pixels are hidden, bool (N, 1, H, W), where ``hidden`` (N, patches) patches are.
+
+    Other arguments are those of ``hidden_pixels``.
+    """
     height, width = patch_size(size, grid)
-    hidden = (ranks < count).view(-1, 1, *grid)
+    hidden = hidden.view(-1, 1, *grid)
     hidden = hidden.repeat_interleave(height, dim=2).repeat_interleave(width, dim=3)
     return hidden.roll((offset[1], offset[0]), dims=(2, 3)) if any(offset) else hidden
 

@@ -23,15 +23,20 @@ class ProtocolScene:
 
     imagenet: bool = False
     saliency_file: Path | None = None
+    modes: tuple[str, ...] | None = None
+    """Orders of occlusion that were asked for; None: those that the protocol has."""
 
     @classmethod
     def of(cls, side: int, dataset: str, options: Mapping[str, object]) -> "ProtocolScene":
         """Take from the model, the data set's name and the options what protocols go by."""
-        file = options.get("saliency_file")
+        file, mode = options.get("saliency_file"), options.get("mode")
+        if isinstance(mode, str):
+            mode = [name.strip() for name in mode.split(",")]
         return cls(
             side=side,
             imagenet=dataset.startswith("imagenet"),
             saliency_file=Path(str(file)) if file is not None else None,
+            modes=tuple(map(str, mode)) if isinstance(mode, Sequence) else None,
         )
 
     @property
@@ -55,6 +60,7 @@ class Protocol:
 
 
 TENTHS = tuple(Fraction(k, 10) for k in range(10))
+TENTHS_OF_MASS = tuple(Fraction(k, 10) for k in range(1, 11))
 
 
 def _attack(name: str, **options: object) -> "Suite":
@@ -145,22 +151,16 @@ def _robustbench(scene: ProtocolScene) -> "list[Suite]":
 
 def _naseer_patchdrop(scene: ProtocolScene) -> "list[Suite]":
     from robustmix.evaluation.suites.clean import Clean
-    from robustmix.evaluation.suites.occlusion import Occlusion
+    from robustmix.evaluation.suites.occlusion import RANDOM, RANKED, Occlusion
 
-    salient = ("salient", "nonsalient") if scene.saliency_file else ()
-    return [
-        Clean(),
-        Occlusion(
-            grid=(14, 14),
-            ratios=TENTHS,
-            fill="black",
-            trials=1,
-            mode=("random", *salient),
-            saliency_file=scene.saliency_file,
-            mask_scope="batch:256",
-            rounding="floor",
-        ),
-    ]
+    modes = scene.modes or (*RANDOM, *(RANKED if scene.saliency_file else ()))
+    suite = Occlusion(grid=(14, 14), fill="black", trials=1, mode=modes)
+    # An option that none of the modes has is refused, whoever sets it.
+    if set(modes) - {*RANKED}:
+        suite = suite.with_options(ratios=TENTHS, rounding="floor", mask_scope="batch:256")
+    if set(modes) & {*RANKED}:
+        suite = suite.with_options(mass=TENTHS_OF_MASS, saliency_file=scene.saliency_file)
+    return [Clean(), suite]
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -192,7 +192,8 @@ PROTOCOLS: dict[str, Protocol] = {
         limits={"autoattack": 1000},
     ),
     "naseer-patchdrop": Protocol(
-        help="PatchDrop as first published: black 14x14 patches, a mask for 256 images",
+        help="PatchDrop as first published: black 14x14 patches, a mask for 256 images, or with "
+        "--saliency-file by shares of the saliency",
         suites=_naseer_patchdrop,
         nonstandard=True,
     ),

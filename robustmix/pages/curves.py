@@ -86,7 +86,9 @@ def draw_curves(
     rows = math.ceil(len(panels) / columns)
     # Panels of one unit are compared by eye, for which they need one scale.
     shared = len({_unit(panel) for panel in panels}) == 1
-    with new_figure(path, max(5.2, 4.4 * columns), 4.4 * rows, dpi=120) as figure:
+    lines = max(panel.title.count("\n") for panel in panels)
+    height = 4.4 + 0.2 * max(0, lines - 1)
+    with new_figure(path, max(5.2, 4.4 * columns), height * rows, dpi=120) as figure:
         axes = list(figure.subplots(rows, columns, sharey=shared, squeeze=False).flat)
         for place, (axis, panel) in enumerate(zip(axes, panels, strict=False)):
             _draw_panel(axis, panel)

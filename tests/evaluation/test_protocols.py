@@ -128,7 +128,7 @@ def test_naseer_patchdrop_is_salient_with_a_file() -> None:
     assert suite == Occlusion(
         grid=(14, 14), ratios=tuple(Fraction(k, 10) for k in range(10)), fill="black", trials=1,
         mode=("random", "salient", "nonsalient"), saliency_file=maps, mask_scope="batch:256",
-        rounding="floor",
+        rounding="floor", mass=tuple(Fraction(k, 10) for k in range(1, 11)),
     )  # fmt: skip
     with pytest.raises(UsageError, match="14"):
         prepared(suite, side=32)

@@ -1,6 +1,6 @@
 """Suite ``occlusion``: accuracy as more and more patches are hidden, in several orders."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -21,19 +21,23 @@ from robustmix.evaluation.patches import (
     check_offset,
     check_trials,
     filling,
-    hidden_pixels,
+    foreground,
     is_aligned,
     mask_count,
     nearest_grid,
+    own_grid,
     parse_grid,
     parse_offset,
     parse_ratios,
+    patch_pixels,
     patch_scores,
     patch_size,
+    patch_sums,
     random_ranks,
     scope_ids,
     scope_size,
     score_ranks,
+    token_patch,
 )
 from robustmix.evaluation.suite import (
     Batch,
@@ -83,6 +87,11 @@ SMALL = tuple(Fraction(k, 20) for k in (0, 1, 2, 3, 4, 6, 8, 10, 14, 18, 20))
 
 NONE, ALL = "none", "all"
 """Conditions that all modes share: nothing hidden, everything hidden."""
+
+MASS_NOTE = (
+    "salient and nonsalient go by shares of the saliency, not of the patches; nonsalient shows its "
+    "share and hides the rest, so that its curve runs backwards"
+)
 
 CLASSLESS = ("rollout", "center", "file")
 """Saliency sources that explain no class, whatever was asked for."""
@@ -182,6 +191,15 @@ class PreparedOcclusion(Prepared):
     nearest_to: tuple[int, int] | None = recorded(None, omit_default=True)
     """The usual grid, where it does not divide the images and the nearest that does is taken."""
 
+    mass: tuple[Fraction, ...] | None = recorded(
+        None,
+        encode=lambda shares: shares and [str(share) for share in shares],
+        decode=lambda shares: shares and tuple(map(read_fraction, shares)),
+        omit_default=True,
+    )
+    """Shares of the saliency by which modes salient and nonsalient go, rising from 0 to 1; None:
+    they go by shares of the patches, as the others do. ``ratios`` are empty if no mode does."""
+
     def __post_init__(self) -> None:
         # What is read back may be a stranger's: points must be where the ratios say they are.
         if not self.modes or not set(self.modes) <= set(MODES):
@@ -190,6 +208,11 @@ class PreparedOcclusion(Prepared):
             raise ValueError("the ratios hide other numbers of patches")
         if (self.saliency is not None) != bool(set(RANKED) & set(self.modes)):
             raise ValueError("the saliency does not go with the modes")
+        if self.mass is not None and (
+            self.saliency is None
+            or tuple(sorted({Fraction(0), *self.mass, Fraction(1)})) != self.mass
+        ):
+            raise ValueError("the shares of the saliency do not rise from 0 to 1")
 
     @property
     def patches(self) -> int:
@@ -200,6 +223,23 @@ class PreparedOcclusion(Prepared):
     def inner(self) -> tuple[int, ...]:
         """The numbers of hidden patches between the ends, which differ from mode to mode."""
         return tuple(count for count in self.masked if 0 < count < self.patches)
+
+    def by_mass(self, mode: str) -> bool:
+        """Tell whether a mode goes by shares of the saliency, not of the patches."""
+        return self.mass is not None and mode in RANKED
+
+    def inside(self, mode: str) -> dict[str, int | Fraction]:
+        """Name a mode's conditions between the ends, and the patches or the saliency of each."""
+        if self.by_mass(mode):
+            assert self.mass is not None
+            return {mass_name(mode, share): share for share in self.mass[1:]}
+        return {condition_name(mode, count): count for count in self.inner}
+
+    @property
+    def hides_all(self) -> bool:
+        """Whether a curve ends, or begins, with everything hidden."""
+        kept = "nonsalient" in self.modes and self.by_mass("nonsalient")
+        return kept or self.patches in self.masked
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -219,12 +259,12 @@ class PreparedOcclusion(Prepared):
 
     def passes(self, n: int) -> Passes:
         """Count a pass a point, mode and trial, the ends once for all modes, and the saliency."""
-        ranked = len(set(RANKED) & set(self.modes))
-        drawn = len(self.modes) - ranked
-        whole = self.patches in self.masked
+        whole = self.hides_all
         ends = 1 + whole * (self.trials if self.fill == "noise" else 1)
-        conditions = len(self.inner) * len(self.modes) + 1 + whole
-        forwards = len(self.inner) * (ranked + drawn * self.trials) + ends
+        points = {mode: len(self.inside(mode)) for mode in self.modes}
+        conditions = sum(points.values()) + 1 + whole
+        trials = {mode: 1 if mode in RANKED else self.trials for mode in self.modes}
+        forwards = sum(points[mode] * trials[mode] for mode in self.modes) + ends
         if self.saliency is None:
             return Passes(conditions, n * forwards, 0)
         source = self.saliency.source
@@ -257,13 +297,22 @@ class PreparedOcclusion(Prepared):
         # By name, as they are in files of older versions: tables of numbers keep their order.
         for mode in sorted(self.modes):
             names = zip(self._points(mode), self._conditions(mode), strict=True)
-            numbers |= point_numbers(rows, dict(names), trials=self._trials(mode))
+            # The last point of a curve that runs backwards is the one of the whole image.
+            points = dict(reversed([*names]) if self._backwards(mode) else names)
+            numbers |= point_numbers(rows, points, trials=self._trials(mode))
         return numbers
 
+    def _backwards(self, mode: str) -> bool:
+        return mode == "nonsalient" and self.by_mass(mode)
+
     def _curve(self, mode: str) -> Curve:
+        conditions, x = self._conditions(mode), self._x(mode)
+        if self._backwards(mode):
+            # What is shown rises along the curve; its numbers are over what is hidden.
+            conditions, x = conditions[::-1], tuple(1 - share for share in x[::-1])
         return Curve(
-            conditions=self._conditions(mode),
-            x=self._x,
+            conditions=conditions,
+            x=x,
             suffix=self._suffix(mode),
             note=self._note(mode),
             half="rho50",
@@ -272,21 +321,32 @@ class PreparedOcclusion(Prepared):
 
     def _gap(self, rows: Rows) -> Definition:
         salient, nonsalient = (right_along(rows, self._curve(mode)) for mode in RANKED)
-        areas = area((nonsalient - salient).T, np.array(self._x))
+        if self.mass is None:
+            areas = area((nonsalient - salient).T, np.array(self._x(RANKED[0])))
+        else:
+            places = [np.array(self._curve(mode).x) for mode in RANKED]
+            areas = area(nonsalient.T, places[1]) - area(salient.T, places[0])
         note = "area under nonsalient minus area under salient"
         return mean(areas, direction="neither", note=note)
 
-    @property
-    def _x(self) -> tuple[float, ...]:
+    def _x(self, mode: str) -> tuple[float, ...]:
         """The shares that are really hidden, which rounding moves off the ratios."""
+        if self.by_mass(mode):
+            assert self.mass is not None
+            return tuple(map(float, self.mass))
         return tuple((np.array(self.masked) / self.patches).tolist())
 
     def _points(self, mode: str) -> tuple[str, ...]:
         """Name a mode's points in the report; those of the first mode bear no mode."""
         before = "" if mode == self.modes[0] else f"{mode}:"
-        return tuple(f"{before}{x:.6g}" for x in self._x)
+        if self.by_mass(mode):
+            assert self.mass is not None
+            return tuple(f"{before}{share_name(share)}" for share in self.mass)
+        return tuple(f"{before}{x:.6g}" for x in self._x(mode))
 
     def _conditions(self, mode: str) -> tuple[str, ...]:
+        if self.by_mass(mode):
+            return (ALL if self._backwards(mode) else NONE, *self.inside(mode))
         ends = {0: NONE, self.patches: ALL}
         return tuple(ends.get(count, condition_name(mode, count)) for count in self.masked)
 
@@ -294,7 +354,8 @@ class PreparedOcclusion(Prepared):
         return 1 if mode in RANKED else None
 
     def _suffix(self, mode: str) -> str:
-        return f"{self.fill}_{mode}_{self.grid[0]}x{self.grid[1]}"
+        mass = "" if self.mass is None or not set(RANKED) & {*mode.split("_")} else "mass_"
+        return f"{self.fill}_{mode}_{mass}{self.grid[0]}x{self.grid[1]}"
 
     @property
     def _stand_in(self) -> str:
@@ -302,6 +363,25 @@ class PreparedOcclusion(Prepared):
             return ""
         (rows, columns), usual = self.grid, self.nearest_to
         return f"grid {rows}x{columns}, the nearest to {usual[0]}x{usual[1]} that divides"
+
+    def _of_the_network(self, rows: Rows) -> str:
+        """Say that the grid is the network's, where it is not the usual one anyway."""
+        size = (rows.input_size[1], rows.input_size[2])
+        if self.grid == usual_grid(size) or self.grid != own_grid(size, rows.token_patch):
+            return ""
+        return f"grid {self.grid[0]}x{self.grid[1]}, that of the network's own patches"
+
+    @property
+    def _departures(self) -> list[str]:
+        """Say what differs from the standard protocol, as in a published tool."""
+        found = []
+        if "mask_scope" in self.nonstandard:
+            found.append(f"one mask per {self.mask_scope.partition(':')[2]} samples")
+        if "rounding" in self.nonstandard:
+            found.append(f"counts rounded {self.rounding}")
+        if self.mass is not None:
+            found.append(MASS_NOTE)
+        return found
 
     def _note(self, mode: str) -> str | None:
         notes = [self._stand_in] if self._stand_in else []
@@ -311,15 +391,18 @@ class PreparedOcclusion(Prepared):
                 notes.append("the model's own, so not for comparing models")
         if "mask_scope" in self.nonstandard and mode not in RANKED:
             notes.append(f"one mask per {self.mask_scope.partition(':')[2]} samples")
-        if "rounding" in self.nonstandard:
+        if "rounding" in self.nonstandard and not self.by_mass(mode):
             notes.append(f"counts rounded {self.rounding}")
+        if self.by_mass(mode):
+            notes.append("over the share of the saliency that is hidden, not of the patches")
         return "; ".join(notes) or None
 
     def found(self, rows: Rows, numbers: SuitePart) -> Found:
         """Report the curves, and what was hidden with what."""
         params, patch = self.params, patch_size(rows.input_size[1:], self.grid)
+        notes = (self._stand_in, self._of_the_network(rows), "; ".join(self._departures))
         return Found(
-            notes=[self._stand_in] if self._stand_in else [],
+            notes=[note for note in notes if note],
             curves=[self._drawn(mode, numbers) for mode in self.modes],
             details={
                 "grid": params["grid"],
@@ -331,18 +414,24 @@ class PreparedOcclusion(Prepared):
                 "mask_scope": self.mask_scope,
                 "saliency": params["saliency"],
                 "curve_kind": "masked-share",
-            },
+            }
+            | ({} if self.mass is None else {"mass": params["mass"]}),
         )
 
     def _drawn(self, mode: str, numbers: SuitePart) -> CurvePart:
         auc = numbers.metrics[f"auc_{self._suffix(mode)}"].value or 0.0
+        x_label, panel = "share of hidden patches", ""
+        if self.by_mass(mode):
+            x_label = "share of saliency hidden, of nonsalient: shown"
+            panel = "" if set(self.modes) <= set(RANKED) else "by saliency"
         return CurvePart(
             name=mode,
-            x_label="share of hidden patches",
-            x=list(self._x),
+            x_label=x_label,
+            x=list(self._x(mode)),
             at=list(self._points(mode)),
             dotted="confidence",
             label=f"{mode}, area {100 * auc:.1f} %",
+            panel=panel,
         )
 
     def shown(self, part: SuitePart) -> Shown:
@@ -392,14 +481,16 @@ class OpenedOcclusion(PreparedOcclusion):
         regions = None if self.boxes_path is None else load_regions(self.boxes_path, context.data)
         orders = _Orders(self, context, regions)
         parts = []
-        for modes in self.groups if self.inner else ():
-            conditions = tuple(condition_name(m, count) for m in modes for count in self.inner)
+        for modes in self.groups:
+            conditions = tuple(name for mode in modes for name in self.inside(mode))
+            if not conditions:
+                continue
             ranked, name = modes[0] in RANKED, "-".join(modes)
             for trial in range(1 if ranked else self.trials):
                 compute = partial(self._masked, context, orders, modes, trial)
                 parts.append(Part(name, conditions, compute, trial, ranked))
         parts.append(Part(NONE, (NONE,), partial(self._end, context, NONE, 0), all_trials=True))
-        if self.patches in self.masked:
+        if self.hides_all:
             once = self.fill != "noise"
             for trial in range(1 if once else self.trials):
                 compute = partial(self._end, context, ALL, trial)
@@ -410,10 +501,10 @@ class OpenedOcclusion(PreparedOcclusion):
         self, context: Context, condition: str, trial: int, batch: Batch
     ) -> Mapping[str, Columns]:
         images = batch.pixels()
-        ranks = torch.arange(self.patches, device=images.device).expand(len(images), -1)
-        count = 0 if condition == NONE else self.patches
+        shape = (len(images), self.patches)
+        hidden = torch.full(shape, condition == ALL, device=images.device)
         show = self._filling(context, images, trial, batch)
-        return {condition: {"logits": self._logits(context, images, show, ranks, count)}}
+        return {condition: {"logits": self._logits(context, images, show, hidden)}}
 
     def _masked(
         self,
@@ -426,20 +517,16 @@ class OpenedOcclusion(PreparedOcclusion):
         images = batch.pixels()
         show = self._filling(context, images, trial, batch)
         return {
-            condition_name(mode, count): {
-                "logits": self._logits(context, images, show, ranks, count)
-            }
-            for mode, ranks in orders.ranks(modes, images, trial, batch).items()
-            for count in self.inner
+            name: {"logits": self._logits(context, images, show, hidden(amount))}
+            for mode, hidden in orders.hidden(modes, images, trial, batch).items()
+            for name, amount in self.inside(mode).items()
         }
 
-    def _logits(
-        self, context: Context, images: Tensor, show: Tensor, ranks: Tensor, count: int
-    ) -> Tensor:
+    def _logits(self, context: Context, images: Tensor, show: Tensor, hidden: Tensor) -> Tensor:
         size = (images.shape[2], images.shape[3])
-        hidden = hidden_pixels(ranks, count, size, self.grid, self.offset)
+        pixels = patch_pixels(hidden, size, self.grid, self.offset)
         with context.scoring():
-            return context.model(torch.where(hidden, show, images))
+            return context.model(torch.where(pixels, show, images))
 
     def _filling(self, context: Context, images: Tensor, trial: int, batch: Batch) -> Tensor:
         return filling(
@@ -460,7 +547,25 @@ class _Orders:
     context: Context
     regions: Regions | None
 
-    def ranks(
+    def hidden(
+        self, modes: tuple[str, ...], images: Tensor, trial: int, batch: Batch
+    ) -> dict[str, Callable[[Any], Tensor]]:
+        """Give of each mode of a group which patches it hides, bool (n, patches), of an amount.
+
+        That is a number of patches, or a share of the saliency where the mode goes by that.
+        """
+        if self.suite.by_mass(modes[0]):
+            maps = self._clean_maps(images, batch)
+            sums = patch_sums(maps, self.suite.grid, self.suite.offset)
+            both: dict[str, Callable[[Any], Tensor]] = {
+                "salient": lambda share: foreground(sums, share),
+                "nonsalient": lambda share: ~foreground(sums, share),
+            }
+            return {mode: both[mode] for mode in modes}
+        ranks = self._ranks(modes, images, trial, batch)
+        return {mode: partial(_first, ranked) for mode, ranked in ranks.items()}
+
+    def _ranks(
         self, modes: tuple[str, ...], images: Tensor, trial: int, batch: Batch
     ) -> dict[str, Tensor]:
         """Give the ranking of each mode of a group, int64 (n, patches)."""
@@ -495,6 +600,15 @@ class _Orders:
         return saliency_maps(SALIENCY[ranked.source], explained)
 
 
+def _first(ranks: Tensor, count: int) -> Tensor:
+    return ranks < count
+
+
+def usual_grid(size: tuple[int, int]) -> tuple[int, int]:
+    """Give the grid for images of a size, where the network has none of its own."""
+    return (8, 8) if max(size) <= 64 else (14, 14)
+
+
 def _read_fill(text: str) -> Fill:
     fill = text.replace("-", "_")
     for known in FILLS:
@@ -512,7 +626,8 @@ class Occlusion(Suite):
     grid: tuple[int, int] | None = option(
         None,
         parse=parse_grid,
-        shown="8x8 up to 64 pixels, 14x14 above, or the nearest that divides",
+        shown="a transformer's own patches; else 8x8 up to 64 pixels, 14x14 above, or the nearest "
+        "that divides",
         form="ROWSxCOLUMNS",
     )
     """Patches of an image, e.g. 8x8; they divide it."""
@@ -547,6 +662,12 @@ class Occlusion(Suite):
     saliency_label: Literal["prediction", "label"] = "prediction"
     """The class whose saliency is taken: the model's prediction, or the true label."""
 
+    mass: tuple[Fraction, ...] | None = option(
+        None, parse=parse_ratios, shown="by shares of the patches", form="X,...|START:END:STEP"
+    )
+    """Shares of the saliency, e.g. 0.1:1:0.1, by which modes salient and nonsalient then go, as
+    Naseer et al. do: salient hides the patches that hold the share, nonsalient all others."""
+
     boxes: Path | None = None
     """Where the objects are, for modes foreground and background: npz of boxes or masks, or CUB's
     folder."""
@@ -565,10 +686,7 @@ class Occlusion(Suite):
         check_trials(self.trials)
         if self.fill not in FILLS:
             raise unknown_name("fill", self.fill, FILLS)
-        if self.ratios is not None and not all(0 <= ratio <= 1 for ratio in self.ratios):
-            raise UsageError(
-                "ratios are shares of patches", "give values from 0 to 1", code="E-RATIOS"
-            )
+        self._check_shares()
         if not self.mode:
             raise UsageError("no mode was asked for", "give --mode random,salient", code="E-MODE")
         for mode in self.mode:
@@ -583,6 +701,18 @@ class Occlusion(Suite):
         scope_size(self.mask_scope)
         check_offset(self.offset)
 
+    def _check_shares(self) -> None:
+        for name, shares, of in (
+            ("ratios", self.ratios, "patches"),
+            ("mass", self.mass, "the saliency"),
+        ):
+            if shares is not None and not all(0 <= share <= 1 for share in shares):
+                raise UsageError(
+                    f"{name} are shares of {of}", "give values from 0 to 1", code="E-RATIOS"
+                )
+        if self.mass == ():
+            raise UsageError("--mass without a share", "write --mass 0.1:1:0.1", code="E-RATIOS")
+
     def prepare(self, scene: Scene) -> OpenedOcclusion:
         """Choose grid and ratios by the size of the images, and find the files.
 
@@ -591,23 +721,14 @@ class Occlusion(Suite):
                 lacks what it needs.
             IntakeError: a file cannot be read.
         """
-        small = max(scene.size) <= 64
-        usual = (8, 8) if small else (14, 14)
-        grid = self.grid or nearest_grid(scene.size, usual)
+        usual, own = usual_grid(scene.size), own_grid(scene.size, token_patch(scene.robust))
+        grid = self.grid or own or nearest_grid(scene.size, usual)
         patch_size(scene.size, grid)
-        # Of ratios that hide equally many patches the smallest stays: they are one point.
-        ratios = sorted({Fraction(0), *(self.ratios or (SMALL if small else TENTHS))})
-        patches = grid[0] * grid[1]
-        counts = {mask_count(r, patches, self.rounding): r for r in reversed(ratios)}
-        if max(counts) == 0:
-            raise UsageError(
-                f"the ratios hide no patch of {grid[0]}x{grid[1]}",
-                "give larger --ratios",
-                code="E-RATIOS",
-            )
         self._refuse_unused()
+        counts = self._counts(scene.size, grid)
         (ranked, maps), boxes = self._ranked_by(scene), self._boxes_file()
-        standard = {"mask_scope": "sample", "rounding": "half-up"}
+        standard = {"mask_scope": "sample", "rounding": "half-up", "mass": None}
+        mass = None if self.mass is None else {Fraction(0), *self.mass, Fraction(1)}
         return OpenedOcclusion(
             modes=tuple(mode for mode in MODES if mode in self.mode),
             grid=grid,
@@ -621,17 +742,37 @@ class Occlusion(Suite):
             saliency=ranked,
             boxes=boxes,
             nonstandard=tuple(n for n, usual in standard.items() if getattr(self, n) != usual),
-            nearest_to=usual if self.grid is None and grid != usual else None,
+            nearest_to=usual if self.grid is None and grid not in (usual, own) else None,
+            mass=None if mass is None else tuple(sorted(mass)),
             maps=maps,
             boxes_path=self.boxes if boxes is not None else None,
         )
+
+    def _counts(self, size: tuple[int, int], grid: tuple[int, int]) -> dict[int, Fraction]:
+        """Give the numbers of patches that are hidden, and the ratio of each."""
+        if self.mass is not None and set(self.mode) <= set(RANKED):
+            return {}
+        small = max(size) <= 64
+        # Of ratios that hide equally many patches the smallest stays: they are one point.
+        ratios = sorted({Fraction(0), *(self.ratios or (SMALL if small else TENTHS))})
+        patches = grid[0] * grid[1]
+        counts = {mask_count(r, patches, self.rounding): r for r in reversed(ratios)}
+        if max(counts) == 0:
+            raise UsageError(
+                f"the ratios hide no patch of {grid[0]}x{grid[1]}",
+                "give larger --ratios",
+                code="E-RATIOS",
+            )
+        return counts
 
     def _refuse_unused(self) -> None:
         """Refuse options that the modes do not need, which would change nothing."""
         of_modes: dict[str, tuple[str, ...]] = {
             "saliency": RANKED, "saliency_file": RANKED, "saliency_label": RANKED,
-            "boxes": REGIONAL, "mask_scope": (*RANDOM, *REGIONAL),
+            "boxes": REGIONAL, "mask_scope": (*RANDOM, *REGIONAL), "mass": RANKED,
         }  # fmt: skip
+        if self.mass is not None:
+            of_modes |= dict.fromkeys(("ratios", "rounding"), (*RANDOM, *REGIONAL))
         for one in self.options():
             modes = of_modes.get(one.name)
             if modes and getattr(self, one.name) != one.default and not {*modes} & {*self.mode}:
@@ -677,3 +818,19 @@ class Occlusion(Suite):
 def condition_name(mode: str, count: int) -> str:
     """Name a condition of the rows, e.g. ``random/13``: so many patches are hidden."""
     return f"{mode}/{count}"
+
+
+def mass_name(mode: str, share: Fraction) -> str:
+    """Name a condition of the rows, e.g. ``salient/mass0.1``: such a share of the saliency."""
+    return f"{mode}/mass{share_name(share)}"
+
+
+def share_name(share: Fraction) -> str:
+    """Name a share by its decimal where that is exact and short, else by the fraction.
+
+    Example:
+        >>> share_name(Fraction(1, 10)), share_name(Fraction(1)), share_name(Fraction(1, 3))
+        ('0.1', '1', '1/3')
+    """
+    text = f"{float(share):g}"
+    return text if Fraction(text) == share else str(share)

@@ -14,9 +14,11 @@ from robustmix.evaluation.params import recorded
 from robustmix.evaluation.patches import (
     check_trials,
     nearest_divisor,
+    own_grid,
     patch_size,
     scope_ids,
     scope_size,
+    token_patch,
 )
 from robustmix.evaluation.suite import (
     Batch,
@@ -174,7 +176,16 @@ class PreparedShuffle(Prepared):
             scale="log2",
             ticks=[f"{count}\n{grid_name(count)}" for count in self.pieces],
         )
-        return Found(curves=[curve], notes=[self._stand_in] if self._stand_in else [])
+        notes = [note for note in (self._stand_in, self._of_the_network(rows)) if note]
+        return Found(curves=[curve], notes=notes)
+
+    def _of_the_network(self, rows: Rows) -> str:
+        """Say that pieces are the network's patches, where they are not the usual ones anyway."""
+        size = (rows.input_size[1], rows.input_size[2])
+        own = [IDENTITY, *own_pieces(own_grid(size, rows.token_patch))]
+        if [*self.pieces] != own or {*own} <= {IDENTITY, *usual_pieces(size)}:
+            return ""
+        return f"pieces are whole patches of the network's own, up to {self.grids[-1]}"
 
     @property
     def _stand_in(self) -> str:
@@ -195,7 +206,9 @@ class Shuffle(Suite):
 
     recorded: ClassVar[type[Prepared]] = PreparedShuffle
 
-    pieces: tuple[int, ...] | None = option(None, shown="by the size of the images")
+    pieces: tuple[int, ...] | None = option(
+        None, shown="of a transformer whole patches of its own, else by the size of the images"
+    )
     """Numbers of pieces, squares or twice squares, e.g. 4,16,64."""
 
     trials: int = 5
@@ -213,13 +226,16 @@ class Shuffle(Suite):
 
     def prepare(self, scene: Scene) -> PreparedShuffle:
         """Choose the pieces whose grids divide the images; 1 is among them."""
+        known = usual_pieces(scene.size)
+        nearest: tuple[int, ...] = ()
         if self.pieces is None:
-            known = SMALL if max(scene.size) <= 64 else LARGE
-            pieces = [count for count in known if _divides(scene.size, piece_grid(count))]
+            own = own_grid(scene.size, token_patch(scene.robust))
+            usual = (count for count in known if _divides(scene.size, piece_grid(count)))
+            pieces = own_pieces(own) or [*usual]
             nearest = () if pieces else nearest_pieces(scene.size, known)
             pieces += nearest
         else:
-            pieces, nearest = list(self.pieces), ()
+            pieces = list(self.pieces)
             for count in pieces:
                 patch_size(scene.size, piece_grid(count))
         if not set(pieces) - {IDENTITY}:
@@ -237,6 +253,31 @@ class Shuffle(Suite):
             trials=self.trials,
             nearest_to=known if nearest else None,
         )
+
+
+def usual_pieces(size: tuple[int, int]) -> tuple[int, ...]:
+    """Give the numbers of pieces for images of a size, where the network cuts none of its own."""
+    return SMALL if max(size) <= 64 else LARGE
+
+
+def own_pieces(grid: tuple[int, int] | None) -> list[int]:
+    """Give the grids of pieces that are whole patches of a transformer, up to its own; rising.
+
+    They are square, but for its own grid. None of its patches is cut, so the network sees what it
+    saw before, in another order.
+
+    Args:
+        grid: rows and columns of its patches; None gives none.
+
+    Example:
+        >>> own_pieces((14, 14)), own_pieces((4, 8)), own_pieces(None)
+        ([4, 49, 196], [4, 16, 32], [])
+    """
+    if grid is None:
+        return []
+    sides = [n for n in range(2, min(grid) + 1) if grid[0] % n == 0 and grid[1] % n == 0]
+    last = [2 * grid[0] ** 2] if grid[1] == 2 * grid[0] else []
+    return [n * n for n in sides] + last
 
 
 def nearest_pieces(size: tuple[int, int], wanted: Sequence[int]) -> tuple[int, ...]:
