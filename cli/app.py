@@ -27,6 +27,7 @@ from robustmix.cli.listing import listing
 from robustmix.cli.methods import methods
 from robustmix.cli.recipes import recipes
 from robustmix.cli.report import report
+from robustmix.cli.saliency import saliency
 from robustmix.cli.study import study
 from robustmix.cli.table import table
 from robustmix.cli.train import train
@@ -122,6 +123,7 @@ app.add_typer(data, name="data")
 app.add_typer(methods, name="methods")
 app.add_typer(recipes, name="recipes")
 app.add_typer(report, name="report")
+app.add_typer(saliency, name="saliency")
 app.add_typer(study, name="study")
 app.command()(demo)
 app.command()(doctor)

@@ -75,6 +75,11 @@ def patch_size(size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
     return height // rows, width // columns
 
 
+def usual_grid(size: tuple[int, int]) -> tuple[int, int]:
+    """Give the grid for images of a size, where the network has none of its own."""
+    return (8, 8) if max(size) <= 64 else (14, 14)
+
+
 def nearest_grid(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
     """Give the grid that divides images, of more than one row and column, nearest to the wanted.
 

@@ -76,7 +76,7 @@ def prepare(
     asked_for = transform or TransformOptions()
     whole = _dataset(dataset, robust, folder, asked_for, override_checkpoint, allow_partial)
     _check_fit(robust, whole)
-    chosen = _subset(whole, limit, seed)
+    chosen = limited_subset(whole, limit, seed)
     data = whole if chosen is None else whole.subset(chosen)
     if limit is None:
         planned = [_limited(one) for one in planned]
@@ -108,7 +108,7 @@ def prepare(
                 prepared=prepared[one.key],
                 covered=None
                 if one.limit is None
-                else seeded_subset(seed, data.sample_ids, one.limit),
+                else seededlimited_subset(seed, data.sample_ids, one.limit),
             )
             for one in planned
             if one.key in prepared
@@ -214,8 +214,12 @@ def _check_fit(robust: RobustModel, data: ImageSet) -> None:
         raise IntakeError(f"sample ids of {data.name} occur twice", "give every image its own id")
 
 
-def _subset(data: ImageSet, limit: int | float | None, seed: int) -> torch.Tensor | None:
-    """Choose which samples to evaluate, rising; None for all of them."""
+def limited_subset(data: ImageSet, limit: int | float | None, seed: int) -> torch.Tensor | None:
+    """Choose which samples to evaluate, rising; None for all of them.
+
+    Raises:
+        UsageError: that is no number of samples.
+    """
     if limit is None:
         return None
     if not 0 < limit < 1 and (limit < 1 or limit != limit // 1):  # also NaN and infinity
@@ -225,7 +229,7 @@ def _subset(data: ImageSet, limit: int | float | None, seed: int) -> torch.Tenso
     count = limited_count(limit, len(data))
     if count < 1:
         raise UsageError(f"--limit {limit} leaves no sample", "give at least 1")
-    return seeded_subset(seed, data.sample_ids, count)
+    return seededlimited_subset(seed, data.sample_ids, count)
 
 
 def _limited(planned: Planned) -> Planned:

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from robustmix.errors import IntakeError
@@ -92,6 +93,7 @@ class _Weights:
     """What the file's own network normalises with, by the name of its mean."""
 
     openmixup: bool = False
+    classifier: bool = True
     notes: tuple[str, ...] = ()
 
 
@@ -138,6 +140,7 @@ def read_foreign(archive: Archive, path: Path, wanted: Wanted, recorded: Recorde
         weights="ema" if weights.averaged else "raw",
         head=weights.head,
         class_names=recorded.class_names,
+        classifier=weights.classifier,
         test_transform=recorded.test_transform if wanted.input_size in (None, arch.size) else None,
         notes=tuple(
             note for note in (*recorded.notes, *said, *weights.notes, size_note, norm_note) if note
@@ -236,7 +239,8 @@ def _find_weights(
         )
     found = locate(places, arch.own, arch.classifier)
     one = choose(found, wanted.weights, path.name) if found else nearest(places, arch.own)
-    if one.lacks_classifier or {*one.prefix.split(".")} & ENCODERS_ONLY:
+    headless = one.lacks_classifier or bool({*one.prefix.split(".")} & ENCODERS_ONLY)
+    if headless and not wanted.backbone:
         raise IntakeError(
             f"{path.name} holds a backbone without a classifier",
             "give the file with the classifier head",
@@ -244,8 +248,12 @@ def _find_weights(
         )
     if not found and wanted.weights == "ema" and not one.averaged:
         choose([one], wanted.weights, path.name)
+    state = check_tensors(path.name, one.state, size)
+    if headless:  # one output of zeros stands for the classifier
+        state |= {key: torch.zeros(1, *arch.own[key].shape[1:]) for key in arch.classifier}
     return _Weights(
-        state=check_tensors(path.name, one.state, size),
+        state=state,
+        classifier=not headless,
         form=archive.kind,
         averaged=one.averaged,
         inside=norm_inside(one.place.state),

@@ -64,6 +64,7 @@ def load_model(
     trust_checkpoint: bool = False,
     override_checkpoint: bool = False,
     allow_download: bool = False,
+    backbone: bool = False,
     device: str | torch.device = "cpu",
 ) -> RobustModel:
     """Load a model for evaluation.
@@ -92,6 +93,9 @@ def load_model(
         override_checkpoint: obey ``input_size``, ``mean``, ``std``, ``norm_preset`` and ``resize``
             also where they contradict what the file records; a note says so.
         allow_download: fetch published weights that are not in the local cache.
+        backbone: take a network without a classifier too, for what needs none: its
+            ``info.classifier`` is then False, and its outputs are no logits. Random weights of a
+            library need no ``num_classes``, and ``timm:NAME.TAG`` means the weights ``TAG``.
         device: where the model goes.
 
     Raises:
@@ -119,6 +123,7 @@ def load_model(
         weights=weights,
         resize=resize,
         override=override_checkpoint,
+        backbone=backbone,
     )
     if isinstance(source, nn.Module):
         model = _from_module(source, wanted)
@@ -195,9 +200,16 @@ def _from_name(source: str, wanted: Wanted, allow_download: bool) -> RobustModel
         raise UsageError(
             f"{plain(source, 80)} is an architecture already", "leave --arch out", code="E-ARCH"
         )
+    headless = wanted.backbone and wanted.num_classes is None and wanted.class_map is None
+    if headless and "@" not in source and source.startswith("timm:"):
+        source = source.replace(".", "@", 1)
+    random = "@" not in source
     named = load_named(
         source,
-        num_classes=wanted.num_classes if wanted.class_map is None else None,
+        # One output stands for none: not every network of a library can do without.
+        num_classes=1
+        if headless and random
+        else (wanted.num_classes if wanted.class_map is None else None),
         input_size=wanted.input_size,
         allow_download=allow_download,
     )
@@ -209,6 +221,7 @@ def _from_name(source: str, wanted: Wanted, allow_download: bool) -> RobustModel
         arch_options=arch_options(named.net),
         params=_count(named.net),
         test_transform=named.test_transform if published else None,
+        classifier=not (headless and random) and named.num_classes > 0,
         notes=named.notes,
     )
     return _wrap(named.net, info, wanted, named.input_size, named.norm, named.num_classes)

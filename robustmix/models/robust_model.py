@@ -65,6 +65,9 @@ class ModelInfo:
     plugins: tuple[Mapping[str, str], ...] = ()
     """What a checkpoint records of its architecture, method and data set, if others made them."""
 
+    classifier: bool = True
+    """Whether its outputs are logits; those of a backbone alone are not."""
+
     notes: tuple[str, ...] = ()
     """What a report must warn of, each beginning with a code such as ``W-RANDOM-INIT``."""
 
@@ -165,14 +168,7 @@ class RobustModel(nn.Module):
         Raises:
             IntakeError: the network does not return one logit a class.
         """
-        x = images.to(self.mean.dtype)
-        if self.resize is not None and self.resize != tuple(images.shape[2:]):
-            x = F.interpolate(
-                x, self.resize, mode="bicubic", align_corners=False, antialias=True
-            ).clamp(0, 1)
-        x = (x - self.mean) / self.std
-        with computing_in(self.precision, x.device):
-            logits = logits_in(self.net(x))
+        logits = logits_in(self.outputs(images))
         outputs = self.num_classes if self.class_map is None else len(self.class_map)
         if logits.shape != (len(images), outputs):
             raise IntakeError(
@@ -182,6 +178,18 @@ class RobustModel(nn.Module):
             )
         mapped = self._map_classes(logits.float())
         return mapped if self.temperature is None else mapped / self.temperature
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """Return what the network itself gives for images in [0, 1], resized and normalised."""
+        x = images.to(self.mean.dtype)
+        if self.resize is not None and self.resize != tuple(images.shape[2:]):
+            x = F.interpolate(
+                x, self.resize, mode="bicubic", align_corners=False, antialias=True
+            ).clamp(0, 1)
+        x = (x - self.mean) / self.std
+        with computing_in(self.precision, x.device):
+            given: Tensor = self.net(x)  # or what holds one, see ``logits_in``
+        return given
 
     def in_precision(self, precision: Precision) -> "RobustModel":
         """Return the model, its weights shared, whose network computes in another precision.

@@ -35,6 +35,9 @@ class Wanted:
     override: bool = False
     """Whether it also holds where the file says otherwise."""
 
+    backbone: bool = False
+    """Whether a network without a classifier will do."""
+
     def __post_init__(self) -> None:
         """Raise UsageError for what no model can have."""
         if (self.mean is None) != (self.std is None):

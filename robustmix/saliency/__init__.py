@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from robustmix._lazy import lazy_exports_of
 
 if TYPE_CHECKING:
+    from robustmix.saliency.attention import attention as attention
+    from robustmix.saliency.attention import class_attention as class_attention
     from robustmix.saliency.cam import ClassMaps as ClassMaps
     from robustmix.saliency.from_file import SaliencyFile as SaliencyFile
     from robustmix.saliency.from_file import load_maps as load_maps

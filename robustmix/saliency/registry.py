@@ -36,6 +36,10 @@ SALIENCY: "Table[Source, SaliencyRow]" = Table(
         "rollout": SaliencyRow(
             "robustmix.saliency.rollout:rollout", "attention rollout of a ViT of timm"
         ),
+        "attention": SaliencyRow(
+            "robustmix.saliency.attention:attention",
+            "attention of a ViT's class token in the last block, mean of the heads",
+        ),
         "center": SaliencyRow(
             "robustmix.saliency.sources:center",
             "nearness to the centre of the image; asks no model",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, cast
 
 from robustmix.errors import UsageError
 from robustmix.later import F, RobustModel, Tensor, nn, torch
+from robustmix.saliency.attention import attention_of
 from robustmix.saliency.sources import Explained
 
 
@@ -25,7 +25,7 @@ def rollout(explained: Explained) -> Tensor:
     """
     network = explained.robust.net
     attentions = check_rollout(explained.robust)
-    with torch.no_grad(), _attention_of(attentions) as seen:
+    with torch.no_grad(), attention_of(attentions) as seen:
         explained.model(explained.images)
     n = len(explained.images)
     shares = attention_rollout([a[:n] for a in seen])
@@ -79,29 +79,6 @@ def check_rollout(robust: RobustModel) -> list[nn.Module]:
         what = f"its '{network.global_pool}' pooling has weights of its own"
         raise _no_rollout(robust, what, "gradxinput")
     return cast(list[nn.Module], attentions)
-
-
-@contextmanager
-def _attention_of(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Collect the attention (N, heads, T, T) of every layer; the fused kernel does not show it."""
-    seen: list[Tensor] = []
-
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen.append(inputs[0])
-
-    fused = [cast(Any, module).fused_attn for module in modules]
-    handles = [
-        module.get_submodule("attn_drop").register_forward_pre_hook(keep) for module in modules
-    ]
-    try:
-        for module in modules:
-            cast(Any, module).fused_attn = False
-        yield seen
-    finally:
-        for module, before in zip(modules, fused, strict=True):
-            cast(Any, module).fused_attn = before
-        for handle in handles:
-            handle.remove()
 
 
 def _no_rollout(robust: RobustModel, why: str, instead: str) -> UsageError:

@@ -36,6 +36,9 @@ class Explained:
     maps: SaliencyFile | None = None
     """What the source ``file`` reads."""
 
+    attention_head: int | None = None
+    """Which head the source ``attention`` takes, from 0; None: the mean of all."""
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the images."""
@@ -46,8 +49,13 @@ Source: TypeAlias = Callable[[Explained], Tensor]
 """Returns maps (N, H, W), not negative; larger is more salient."""
 
 
-def saliency_maps(source: Source, explained: Explained) -> Tensor:
+def saliency_maps(source: Source, explained: Explained, *, of_pixels: bool = True) -> Tensor:
     """Return the maps of a source, checked: finite, not negative, (N, H, W), detached.
+
+    Args:
+        source: what makes them.
+        explained: of what.
+        of_pixels: whether there is a value for every pixel, or one for each patch.
 
     Raises:
         IncompleteError: a map holds NaN or infinity; its samples are named.
@@ -55,7 +63,9 @@ def saliency_maps(source: Source, explained: Explained) -> Tensor:
     """
     maps = source(explained).detach()
     n, size = len(explained.images), explained.size
-    assert maps.shape == (n, *size), f"maps {tuple(maps.shape)} for {n} images of {size}"
+    assert maps.shape == (n, *size) or not of_pixels, (
+        f"maps {tuple(maps.shape)} for {n} images of {size}"
+    )
     bad = (~torch.isfinite(maps)).flatten(1).any(dim=1).nonzero().flatten().tolist()
     if bad:
         shown = ", ".join(explained.sample_ids[i] for i in bad[:10])

@@ -59,7 +59,7 @@ def linear(classes: int = 4, side: int = 8) -> tuple[RobustModel, Tensor]:
 def test_the_table_says_of_every_source_what_it_asks() -> None:
     assert all(10 < len(row.help) < 90 for row in SALIENCY.rows().values())
     of_the_model = [name for name, row in SALIENCY.rows().items() if row.of_the_model]
-    assert of_the_model == ["gradxinput", "smoothgrad", "gradcam", "rollout"]
+    assert of_the_model == ["gradxinput", "smoothgrad", "gradcam", "rollout", "attention"]
     assert [*SALIENCY] == [*of_the_model, "center", "file"]
 
 

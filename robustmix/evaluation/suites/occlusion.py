@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from robustmix.data.content import pixels_sha256
 from robustmix.errors import IncompleteError, UsageError, unknown_name
 from robustmix.evaluation.options import option
 from robustmix.evaluation.params import read_fraction, recorded, unrecorded
@@ -38,6 +39,7 @@ from robustmix.evaluation.patches import (
     scope_size,
     score_ranks,
     token_patch,
+    usual_grid,
 )
 from robustmix.evaluation.suite import (
     Batch,
@@ -65,6 +67,7 @@ from robustmix.report.rows import Rows
 from robustmix.report.schema import CurvePart, Shown, SuitePart
 from robustmix.report.text import sparkline
 from robustmix.rng import sample_keys
+from robustmix.saliency.attention import check_attention
 from robustmix.saliency.from_file import SaliencyFile, load_maps
 from robustmix.saliency.object_regions import Regions, load_regions, regions_digest
 from robustmix.saliency.registry import LABELS, SALIENCY
@@ -93,11 +96,16 @@ MASS_NOTE = (
     "share and hides the rest, so that its curve runs backwards"
 )
 
-CLASSLESS = ("rollout", "center", "file")
+CLASSLESS = ("rollout", "attention", "center", "file")
 """Saliency sources that explain no class, whatever was asked for."""
 
-PASSES = {"gradxinput": 1, "gradcam": 1, "smoothgrad": COPIES, "rollout": 1, "center": 0, "file": 0}
-"""Forward passes of an image that a source takes, each with its backward pass but in a rollout."""
+PASSES = {
+    "gradxinput": 1, "gradcam": 1, "smoothgrad": COPIES, "rollout": 1, "attention": 1, "center": 0,
+    "file": 0,
+}  # fmt: skip
+"""Forward passes of an image that a source takes, each with its backward pass but for ATTENTIVE."""
+
+ATTENTIVE = ("rollout", "attention")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +119,13 @@ class RankedBy:
     sha256: str | None
     """Of the file of maps, if there is one."""
 
+    made: str = ""
+    """What the file says of itself: a source, and the model that was asked."""
+
     def as_params(self) -> dict[str, str | None]:
         """Give it as reports record it."""
-        return {"source": self.source, "class": self.explained, "sha256": self.sha256}
+        made = {"made": self.made} if self.made else {}
+        return {"source": self.source, "class": self.explained, "sha256": self.sha256, **made}
 
     @classmethod
     def of_params(cls, params: Mapping[str, Any]) -> "RankedBy":
@@ -122,8 +134,13 @@ class RankedBy:
         Raises:
             KeyError, TypeError: these are not its parameters.
         """
-        found = cls(source=params["source"], explained=params["class"], sha256=params["sha256"])
-        if not isinstance(found.source, str):
+        found = cls(
+            source=params["source"],
+            explained=params["class"],
+            sha256=params["sha256"],
+            made=params.get("made", ""),
+        )
+        if not isinstance(found.source, str) or not isinstance(found.made, str):
             raise TypeError("a saliency source has a name")
         return found
 
@@ -272,7 +289,7 @@ class PreparedOcclusion(Prepared):
             return Passes(conditions, None, None)
         # Noisy copies cannot tell what the clean image is taken for.
         asked = source == "smoothgrad" and self.saliency.explained == "prediction"
-        backwards = 0 if source == "rollout" else PASSES[source]
+        backwards = 0 if source in ATTENTIVE else PASSES[source]
         return Passes(conditions, n * (forwards + PASSES[source] + asked), n * backwards)
 
     def check(self, rows: Rows) -> None:
@@ -386,7 +403,8 @@ class PreparedOcclusion(Prepared):
     def _note(self, mode: str) -> str | None:
         notes = [self._stand_in] if self._stand_in else []
         if mode in RANKED and self.saliency is not None:
-            notes.append(f"saliency: {self.saliency.source}")
+            made = f", {self.saliency.made}" if self.saliency.made else ""
+            notes.append(f"saliency: {self.saliency.source}{made}")
             if self.saliency.of_the_model:
                 notes.append("the model's own, so not for comparing models")
         if "mask_scope" in self.nonstandard and mode not in RANKED:
@@ -478,6 +496,8 @@ class OpenedOcclusion(PreparedOcclusion):
         """
         if self.maps is not None:
             self.maps.check(context.data.sample_ids)
+            if self.maps.record is not None:
+                self.maps.check_content(context.data.order_sha256, pixels_sha256(context.data))
         regions = None if self.boxes_path is None else load_regions(self.boxes_path, context.data)
         orders = _Orders(self, context, regions)
         parts = []
@@ -604,11 +624,6 @@ def _first(ranks: Tensor, count: int) -> Tensor:
     return ranks < count
 
 
-def usual_grid(size: tuple[int, int]) -> tuple[int, int]:
-    """Give the grid for images of a size, where the network has none of its own."""
-    return (8, 8) if max(size) <= 64 else (14, 14)
-
-
 def _read_fill(text: str) -> Fill:
     fill = text.replace("-", "_")
     for known in FILLS:
@@ -653,11 +668,11 @@ class Occlusion(Suite):
 
     saliency: str | None = option(None, shown="gradxinput, or file if one is given", form="SOURCE")
     """Where the order of modes salient and nonsalient comes from: gradxinput, smoothgrad, gradcam,
-    rollout, center or file."""
+    rollout, attention, center or file."""
 
     saliency_file: Path | None = None
-    """npz of saliency maps by sample id; a file compares models fairly, since all have its order.
-    """
+    """npz of saliency maps by sample id, as `robustmix saliency make` writes; a file compares
+    models fairly, since all have its order."""
 
     saliency_label: Literal["prediction", "label"] = "prediction"
     """The class whose saliency is taken: the model's prediction, or the true label."""
@@ -796,10 +811,15 @@ class Occlusion(Suite):
             )
         if source == "rollout":
             check_rollout(scene.robust)
+        if source == "attention":
+            check_attention(scene.robust)
         maps = None if path is None else load_maps(path)
+        if maps is not None:
+            maps.check_images(scene.data.name, scene.data.split, scene.data.transform, scene.size)
         explained = "prediction" if source in CLASSLESS else self.saliency_label
         sha256 = None if maps is None else maps.sha256
-        return RankedBy(source=source, explained=explained, sha256=sha256), maps
+        made = "" if maps is None or maps.record is None else maps.record.told()
+        return RankedBy(source=source, explained=explained, sha256=sha256, made=made), maps
 
     def _boxes_file(self) -> BoxesFile | None:
         wanted = [mode for mode in REGIONAL if mode in self.mode]
