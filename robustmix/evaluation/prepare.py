@@ -108,7 +108,7 @@ def prepare(
                 prepared=prepared[one.key],
                 covered=None
                 if one.limit is None
-                else seededlimited_subset(seed, data.sample_ids, one.limit),
+                else seeded_subset(seed, data.sample_ids, one.limit),
             )
             for one in planned
             if one.key in prepared
@@ -229,7 +229,7 @@ def limited_subset(data: ImageSet, limit: int | float | None, seed: int) -> torc
     count = limited_count(limit, len(data))
     if count < 1:
         raise UsageError(f"--limit {limit} leaves no sample", "give at least 1")
-    return seededlimited_subset(seed, data.sample_ids, count)
+    return seeded_subset(seed, data.sample_ids, count)
 
 
 def _limited(planned: Planned) -> Planned:

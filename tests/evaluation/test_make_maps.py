@@ -228,7 +228,8 @@ def test_a_folder_may_be_called_otherwise(tmp_path: Path) -> None:
     [
         "[]", "{}", "x" * 30_000, "[" * 9000, '{"n": 1e999999}',
         lambda found: {**found, "height": "32"}, lambda found: {**found, "mean": ["a"]},
-        lambda found: {**found, "model": 3}, lambda found: {k: found[k] for k in found if k != "model"},
+        lambda found: {**found, "model": 3},
+        lambda found: {k: v for k, v in found.items() if k != "model"},
     ],
 )  # fmt: skip
 def test_records_of_strangers_are_refused(record: Any, tmp_path: Path) -> None:
