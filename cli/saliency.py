@@ -217,7 +217,7 @@ def preview(
 
     The first images of the file are drawn, prepared as the file says.
     """
-    from robustmix.evaluation.draw_maps import draw_maps
+    from robustmix.pages.saliency_maps import draw_maps
 
     if out.suffix not in (".png", ".svg"):
         raise UsageError(f"expected a .png or .svg file, got {out}")

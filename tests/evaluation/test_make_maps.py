@@ -248,7 +248,7 @@ def test_records_of_strangers_are_refused(record: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"source": "gradxinput", "attention_head": 1}, "--attention-head is of source attention"),
+        ({"source": "gradxinput", "attention_head": 1}, "attention_head is of source attention"),
         ({"label": "label"}, "attention explains no class"),
         ({"source": "gradxinput", "label": "lable"}, "unknown label"),
         ({"source": "file"}, "maps of a file are there already"),
@@ -257,7 +257,7 @@ def test_records_of_strangers_are_refused(record: Any, tmp_path: Path) -> None:
         ({"source": "rollout"}, "dino.pth has no classifier"),
         ({"attention_head": 2}, "has heads 0 to 1, not 2"),
         ({"grid": (5, 5)}, "does not divide"),
-        ({"batch_size": 0}, "batch-size"),
+        ({"batch_size": 0}, "batch_size"),
         ({"limit": 0.0}, "limit"),
     ],
 )

@@ -281,11 +281,11 @@ def test_the_protocol_is_run_with_some_of_its_orders(mode: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"mass": "0.5"}, "--mass is of modes salient, nonsalient, and none of these is run"),
-        ({"mass": "0.5", "mode": "salient", "ratios": "0.5"}, "--ratios is of modes random"),
-        ({"mass": "0.5", "mode": "salient", "rounding": "floor"}, "--rounding is of modes random"),
+        ({"mass": "0.5"}, "mass is of modes salient, nonsalient, and none of these is run"),
+        ({"mass": "0.5", "mode": "salient", "ratios": "0.5"}, "ratios is of modes random"),
+        ({"mass": "0.5", "mode": "salient", "rounding": "floor"}, "rounding is of modes random"),
         ({"mass": "1.5", "mode": "salient"}, "mass are shares of the saliency"),
-        ({"mass": (), "mode": "salient"}, "--mass without a share"),
+        ({"mass": (), "mode": "salient"}, "mass without a share"),
     ],
 )
 def test_an_option_acts_or_is_refused(options: dict[str, Any], said: str) -> None:
