@@ -65,7 +65,10 @@ def by_transform(images: Tensor, kernel: tuple[float, float]) -> tuple[Tensor, f
     height, width = images.shape[2:]
     _, reach = _taps(*kernel)
     size = tuple(-(-(side + 2 * reach) // 16) * 16 for side in (height, width))
-    whole = images.new_zeros(*images.shape[:2], *size, dtype=torch.float64)
+    whole = images.new_empty(*images.shape[:2], *size, dtype=torch.float64)
+    # No result is of what lies beyond the borders, if only it is finite.
+    whole[:, :, height + 2 * reach :] = 0
+    whole[..., width + 2 * reach :] = 0
     rows = whole[:, :, reach : reach + height]
     rows[..., reach : reach + width] = images
     grow(rows, reach, width, "mirror", dim=3)
@@ -109,7 +112,7 @@ def apply(images: Tensor, draws: None, severity: int, profile: Profile) -> Tenso
     disk = RADIUS_SIGMA[profile][severity - 1]
     if images.device.type == "cpu" and len(_taps(*disk)[0]) > MANY_TAPS:
         blurred, open_ = settled(*by_transform(images, disk))
-        unsure = open_.flatten(1).any(dim=1)
+        unsure = torch.from_numpy(open_.numpy().any(axis=(1, 2, 3)))
         if bool(unsure.any()):
             blurred[unsure] = _in_order(images[unsure], disk)
         return blurred

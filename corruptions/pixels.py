@@ -55,8 +55,10 @@ def settled(levels: Tensor, error: float) -> tuple[Tensor, Tensor]:
         >>> settled(torch.tensor([6.9, 7.0001, 300.0]), 0.01)
         (tensor([  6,   6, 255], dtype=torch.uint8), tensor([False,  True, False]))
     """
-    low = truncated(levels.sub_(error).clamp_(0, 255))
-    above = np.subtract(levels.numpy(), low.numpy(), out=levels.numpy())
+    above = levels.sub_(error).clamp_(0, 255).numpy()
+    whole = np.floor(above)
+    low = torch.from_numpy(whole.astype(np.uint8))
+    above -= whole
     # What lies two errors higher has another level if it reaches the next one; the third error is
     # for the roundings here.
     return low, torch.from_numpy(above >= 1 - 3 * error)

@@ -13,6 +13,7 @@ from robustmix.corruptions.filters import (
     gaussian_filter,
     gaussian_nearly,
     gaussian_taps,
+    grow,
     pad,
 )
 from robustmix.corruptions.pixels import settled, to_grey_levels_, to_unit
@@ -60,6 +61,18 @@ def test_gaussian_filter_against_scipy(sigma: float, truncate: float) -> None:
     )
     got = gaussian_filter(images(), sigma, truncate=truncate).numpy()
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("border", NUMPY_MODE)
+@pytest.mark.parametrize("reach", [1, 3, 30])
+@pytest.mark.parametrize("dim", [2, 3])
+def test_a_border_grown_in_place_is_that_of_a_pad(border: Border, reach: int, dim: int) -> None:
+    size = images().shape[dim]
+    wanted = pad(images(), reach, border, dim=dim)
+    room = torch.full_like(wanted, torch.nan)
+    room.narrow(dim, reach, size).copy_(images())
+    grow(room, reach, size, border, dim=dim)
+    assert torch.equal(room, wanted)
 
 
 @pytest.mark.parametrize("border", NUMPY_MODE)
