@@ -76,6 +76,12 @@ DRAWINGS: "Table[Draw, DrawingRow]" = Table(
             title="Scores of {suites}",
             together=False,
         ),
+        "transfer-matrix": DrawingRow(
+            "robustmix.pages.transfer_matrix:draw_transfer_matrix",
+            "errors of each model on images made on each",
+            title="Transfer of adversarial images ({suites})",
+            together=False,
+        ),
         CURVES: DrawingRow(
             "robustmix.pages.curves:draw_curves",
             "the curves of any suite that names no other drawing",

@@ -41,6 +41,10 @@ SUITES: "Table[type[Suite], Row]" = Table(
             f"{_HERE}.occlusion:Occlusion",
             "accuracy as patches are masked: random, salient first or last, the object or not",
         ),
+        "agreement": Row(
+            f"{_HERE}.agreement:Agreement",
+            "whether other models make the same mistakes, and are fooled by the same images",
+        ),
         "ood": Row(
             f"{_HERE}.ood:Ood",
             "how well MSP, largest logit and energy tell out-of-distribution images",
@@ -61,9 +65,9 @@ BEFORE_ATTACKS = ("clean", "calibration", "corruption", "masking")
 """All others compare with ``clean``; ``masking`` says of the attacks whether to believe them."""
 
 
-BY_FILES = ("localisation", "ood", "perturbation", "shift")
-"""Suites that read files beside the data set, which a user must have; ``all`` does not stand for
-them."""
+BY_FILES = ("agreement", "localisation", "ood", "perturbation", "shift")
+"""Suites that read files beside the data set and the model, which a user must have; ``all`` does
+not stand for them."""
 
 
 def suite_rows() -> dict[str, Row]:

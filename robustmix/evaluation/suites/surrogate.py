@@ -8,12 +8,15 @@ from robustmix.evaluation.suite import Scene
 from robustmix.later import RobustModel
 
 
-def open_surrogate(given: str | Path | RobustModel, scene: Scene) -> RobustModel:
-    """Load a surrogate, if it is not loaded yet, and see that it is of the same task.
+def open_surrogate(
+    given: str | Path | RobustModel, scene: Scene, *, called: str = "surrogate"
+) -> RobustModel:
+    """Load a second model, if it is not loaded yet, and see that it is of the same task.
 
     Args:
         given: a checkpoint, a name such as ``timm:resnet50``, or a model.
         scene: the model under test, and the images.
+        called: what messages call it.
 
     Raises:
         UsageError: it has another number of classes, or takes images of another size.
@@ -25,7 +28,7 @@ def open_surrogate(given: str | Path | RobustModel, scene: Scene) -> RobustModel
     other = load_model(given) if isinstance(given, str | Path) else given
     if (other.num_classes, other.input_size) != (robust.num_classes, robust.input_size):
         raise UsageError(
-            f"the surrogate has {other.num_classes} classes and takes images "
+            f"the {called} has {other.num_classes} classes and takes images "
             f"{other.input_size}, the model {robust.num_classes} and {robust.input_size}",
             "give a model of the same task",
             code="E-SURROGATE",
