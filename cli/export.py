@@ -30,6 +30,12 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="File to write [default: MODEL-FORMAT beside the model].")
     ] = None,
+    normalisation: Annotated[
+        str | None,
+        typer.Option(
+            help="Of programs: inside (they take pixels in [0, 1]) or beside [default: inside]."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at --out.")] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print what is told of the file instead of its path.")
@@ -73,7 +79,9 @@ def export(
         override_checkpoint=override_checkpoint,
         allow_download=allow_download,
     )
-    done = export_model(robust, to, out or default_out(model, to), force=force)
+    done = export_model(
+        robust, to, out or default_out(model, to), normalisation=normalisation, force=force
+    )
     written = done.written
     console.say(
         f"{written.compared}: they differ by at most {written.difference:.1e} of their scale"

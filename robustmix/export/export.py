@@ -3,9 +3,10 @@
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
-from robustmix.errors import UsageError
-from robustmix.export.exported import Exported
+from robustmix.errors import UsageError, unknown_name
+from robustmix.export.exported import Exported, Normalisation
 from robustmix.export.registry import EXPORTS
 from robustmix.files import atomic_file
 from robustmix.models.load import load_model
@@ -27,11 +28,32 @@ def default_out(source: str, to: str) -> Path:
     return Path(re.sub(r"[^A-Za-z0-9._-]+", "-", source) + end)
 
 
+def _more(to: str, normalisation: str | None) -> dict[str, str]:
+    """Give what the format is told beside the path.
+
+    Raises:
+        UsageError: the option is invalid, or does nothing for this format.
+    """
+    if normalisation is None:
+        return {}
+    if not EXPORTS.row(to).normalises:
+        programs = [name for name, row in EXPORTS.rows().items() if row.normalises]
+        raise UsageError(
+            f"--normalisation is of programs ({', '.join(programs)}), {to} is none",
+            "leave it out: OUT.json has mean and std",
+            code="E-UNUSED-OPTION",
+        )
+    if normalisation not in get_args(Normalisation):
+        raise unknown_name("normalisation", normalisation, get_args(Normalisation))
+    return {"normalisation": normalisation}
+
+
 def export_model(
     model: str | Path | RobustModel,
     to: str,
     out: str | Path | None = None,
     *,
+    normalisation: str | None = None,
     force: bool = False,
 ) -> Exported:
     """Write a model in the form that another program reads, and check what was written.
@@ -44,6 +66,8 @@ def export_model(
         model: what ``load_model`` takes, or what it gave.
         to: a format of ``robustmix list exports``.
         out: where to; by default beside the model's file.
+        normalisation: of programs, ``inside`` (they take pixels in [0, 1]) or ``beside`` (they
+            take normalised ones); inside by default.
         force: replace what is there.
 
     Raises:
@@ -53,6 +77,7 @@ def export_model(
         IncompleteError: the file cannot be written, or gives other numbers than the model.
     """
     write = EXPORTS.load(to, code="E-EXPORT")
+    more = _more(to, normalisation)
     robust = model if isinstance(model, RobustModel) else load_model(model)
     source = robust.info.source if isinstance(model, RobustModel) else str(model)
     path = Path(out) if out is not None else default_out(source, to)
@@ -62,7 +87,7 @@ def export_model(
             raise UsageError(
                 f"{taken} exists", "choose another --out, or --force to replace it", code="E-EXISTS"
             )
-    written = write(robust.cpu(), path)
+    written = write(robust.cpu(), path, **more)
     info = robust.info
     done = Exported(
         path=path,

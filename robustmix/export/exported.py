@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pydantic import JsonValue
 
@@ -27,8 +28,21 @@ class Written:
     """What the user should know of the file, a sentence each."""
 
 
-Writer = Callable[[RobustModel, Path], Written]
-"""(Model on a CPU, path to write) -> what was written."""
+Writer = Callable[..., Written]
+"""(Model on a CPU, path to write) -> what was written; programs also take ``normalisation``."""
+
+Normalisation = Literal["inside", "beside"]
+"""Whether a program normalises its images, or wants normalised ones."""
+
+
+def normalisation_of(robust: RobustModel) -> dict[str, JsonValue]:
+    """Give a model's normalisation, in [0, 1] pixel units."""
+    sides = {"mean": robust.mean, "std": robust.std}
+    # As short as the numbers were before they became float32.
+    return {
+        name: [float(f"{value:.7g}") for value in side.flatten().tolist()]
+        for name, side in sides.items()
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

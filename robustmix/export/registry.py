@@ -14,13 +14,38 @@ class ExportRow(Row):
     """One format."""
 
     suffix: str = ".pth"
-    """What its file names end with."""
+    """What its file names end with; a folder's with nothing."""
+
+    normalises: bool = False
+    """Whether the normalisation can be inside what is written."""
 
 
 EXPORTS: "Table[Writer, ExportRow]" = Table(
     "export",
     ExportRow,
     {
+        "safetensors": ExportRow(
+            "robustmix.export.weights:safetensors",
+            "the weights, with a header that says of what network",
+            suffix=".safetensors",
+        ),
+        "timm": ExportRow(
+            "robustmix.export.weights:timm",
+            "a folder that timm takes as local-dir:PATH: config.json and the weights",
+            suffix="",
+        ),
+        "onnx": ExportRow(
+            "robustmix.export.programs:onnx",
+            "the whole classifier for ONNX Runtime, for batches of any size",
+            suffix=".onnx",
+            normalises=True,
+        ),
+        "torchscript": ExportRow(
+            "robustmix.export.programs:torchscript",
+            "the whole classifier as a traced TorchScript program",
+            suffix=".ts",
+            normalises=True,
+        ),
         "detectron2": ExportRow(
             "robustmix.export.detection:detectron2",
             "backbone of a ResNet for Detectron2, which takes it as MODEL.WEIGHTS",
