@@ -18,7 +18,7 @@ from robustmix.corruptions.filters import (
     repeated,
 )
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels_
+from robustmix.corruptions.pixels import to_grey_levels_, to_single_unit
 from robustmix.rng import uniform
 
 
@@ -268,7 +268,7 @@ def apply(images: Tensor, draws: Elastic, severity: int, profile: Profile) -> Te
         Hendrycks and Dietterich 2019, arXiv:1903.12261, section 3.2; Simard et al. 2003.
     """
     strength, unit = STRENGTH[profile][severity - 1], UNIT[profile]
-    x = images.to(torch.float32).div_(255)
+    x = to_single_unit(images)
     height, width = images.shape[2:]
     inverse = affine_inverse(draws.points, (height, width), strength.jitter * unit)
     warped = warp_affine(x, inverse)

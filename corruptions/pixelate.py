@@ -85,8 +85,6 @@ _HALF = 2 ** (_PRECISION - 1)
 def _resample(planes: Tensor, new_size: int) -> Tensor:
     """Resample down the columns: uint8 (P, H, W) of any strides -> uint8 (P, new_size, W)."""
     size, width = planes.shape[1:]
-    if planes.device.type == "cpu":
-        return torch.from_numpy(_resampled(planes.numpy(), new_size))
     places, weight, whole = _sums(size, new_size, planes.device)
     if len(places) == 1:  # a mean of one pixel is that pixel
         return planes.index_select(1, places[0])
@@ -157,6 +155,12 @@ def box_resize(levels: Tensor, height: int, width: int) -> Tensor:
         uint8 (N, 3, height, width).
     """
     # Rows are turned into columns: whole rows of memory are then taken and added.
+    if levels.device.type == "cpu":
+        planes = levels.numpy().reshape(-1, *levels.shape[2:])
+        turned = _resampled(planes.transpose(0, 2, 1), width).transpose(0, 2, 1)
+        return torch.from_numpy(
+            _resampled(turned, height).reshape(*levels.shape[:2], height, width)
+        )
     wide = _resample(levels.flatten(0, 1).transpose(1, 2), width)
     return _resample(wide.transpose(1, 2), height).view(*levels.shape[:2], height, width)
 

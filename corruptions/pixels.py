@@ -15,6 +15,13 @@ def to_unit(images: Tensor) -> Tensor:
     return images.to(torch.float64).div_(255)
 
 
+def to_single_unit(images: Tensor) -> Tensor:
+    """Return uint8 grey levels as float32 in [0, 1], same shape."""
+    if images.device.type == "cpu":
+        return torch.from_numpy(np.divide(images.numpy(), np.float32(255)))
+    return images.to(torch.float32).div_(255)
+
+
 def to_grey_levels_(images: Tensor) -> Tensor:
     """Clip to [0, 1] and truncate to uint8 grey levels, same shape; ``images`` is overwritten.
 

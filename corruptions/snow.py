@@ -8,7 +8,7 @@ from torch import Tensor
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.directional import directional_blur
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels_, to_unit
+from robustmix.corruptions.pixels import to_grey_levels_, to_single_unit, to_unit
 from robustmix.corruptions.zoom import zoom
 from robustmix.rng import normal, uniform
 
@@ -105,7 +105,7 @@ def apply(images: Tensor, draws: Snow, severity: int, profile: Profile) -> Tenso
     """
     fall = SNOWFALL[profile][severity - 1]
     layer = to_unit(flakes(draws, fall))
-    x = images.to(torch.float32).div_(255)
+    x = to_single_unit(images)
     red, green, blue = (x[:, i : i + 1] * weight for i, weight in enumerate(GREY))
     white = torch.maximum(x, red.add_(green).add_(blue).mul_(1.5).add_(0.5))
     mixed = x.mul_(fall.mix).add_(white.mul_(1 - fall.mix)).to(torch.float64)

@@ -21,7 +21,7 @@ from robustmix.corruptions.drops import (
 )
 from robustmix.corruptions.filters import gaussian_filter, gaussian_nearly
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels_
+from robustmix.corruptions.pixels import to_grey_levels_, to_single_unit
 from robustmix.rng import normal
 
 
@@ -154,18 +154,23 @@ def apply(images: Tensor, draws: Spatter, severity: int, profile: Profile) -> Te
     splash = SPLASHES[profile][severity - 1]
     noise = splash.mean + splash.deviation * draws.noise
     liquid = _smoothed(noise, splash)
-    liquid = torch.where(liquid < splash.threshold, 0.0, liquid)
+    liquid = _cut(liquid, splash.threshold)
     colour = _colour(splash.mud, images.device)
     if not splash.mud:
         amount = water(liquid, splash.strength).unsqueeze(1)
         if images.device.type == "cpu":
-            x = np.divide(images.numpy(), np.float32(255))
-            x += np.multiply(amount.numpy(), colour.numpy(), dtype=np.float64).astype(np.float32)
-            return to_grey_levels_(torch.from_numpy(x))
-        return to_grey_levels_((amount * colour).to(torch.float32).add_(_unit(images)))
-    x = _unit(images)
+            single = to_single_unit(images).numpy()
+            added = np.multiply(amount.numpy(), colour.numpy(), dtype=np.float64)
+            single += added.astype(np.float32)
+            return to_grey_levels_(torch.from_numpy(single))
+        return to_grey_levels_((amount * colour).to(torch.float32).add_(to_single_unit(images)))
+    x = to_single_unit(images)
     cover = gaussian_filter((liquid > splash.threshold).to(torch.float64), splash.strength)
-    cover = torch.where(cover < LEAST_MUD, 0.0, cover).unsqueeze(1)
+    cover = _cut(cover, LEAST_MUD).unsqueeze(1)
+    if images.device.type == "cpu":
+        seen = np.multiply(x.numpy(), 1 - cover.numpy())
+        seen += cover.numpy() * colour.numpy()
+        return to_grey_levels_(torch.from_numpy(seen))
     return to_grey_levels_((x * (1 - cover)).add_(cover * colour))
 
 
@@ -184,8 +189,11 @@ def _smoothed(noise: Tensor, splash: Splash) -> Tensor:
     return gaussian_filter(noise, splash.sigma)
 
 
-def _unit(images: Tensor) -> Tensor:
-    return images.to(torch.float32).div_(255)
+def _cut(values: Tensor, least: float) -> Tensor:
+    """Return the values, with 0 for all that are below the least."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.where(values.numpy() < least, 0.0, values.numpy()))
+    return torch.where(values < least, 0.0, values)
 
 
 @functools.lru_cache(maxsize=8)
