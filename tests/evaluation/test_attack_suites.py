@@ -547,6 +547,14 @@ def test_an_option_may_be_left_out_or_given_as_its_default() -> None:
         (lambda: Masking(eps=(Fraction(8),)), "E-EPS"),
         (lambda: attack("pgd", loss="dlr").prepare(scene(Path(), 2)), "E-LOSS"),
         (lambda: attack("apgd", loss="dlr", targets=2).prepare(scene(Path(), 3)), "E-LOSS"),
+        (lambda: attack("apgd", eot=0), "E-STEPS"),
+        (lambda: attack("deepfool", candidates=0), "E-STEPS"),
+        (lambda: attack("cw", binary_search_steps=10**12), "E-STEPS"),
+        (lambda: attack("apgd", rho=2.0).prepare(scene(Path())), "E-OPTION-VALUE"),
+        (lambda: attack("square", p_init=0.0).prepare(scene(Path())), "E-OPTION-VALUE"),
+        (lambda: attack("deepfool", overshoot=-1.0).prepare(scene(Path())), "E-OPTION-VALUE"),
+        (lambda: attack("cw", learning_rate=0.0).prepare(scene(Path())), "E-OPTION-VALUE"),
+        (lambda: attack("mifgsm", decay=-1.0).prepare(scene(Path())), "E-OPTION-VALUE"),
     ],
 )  # fmt: skip
 def test_invalid_choices_are_refused(make: Any, code: str) -> None:

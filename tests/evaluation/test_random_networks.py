@@ -126,6 +126,7 @@ def test_versions_are_named_and_recorded(version: str) -> None:
     report = evaluate(robust, data, [suite])
     part = report.content.suites["autoattack"]
     assert part.status == "ok", part.reason
+    assert part.shown.note == f"linf, eps 3/255, version {version}"
     params = report.content.protocol.params["autoattack"]
     assert params["attack"] == f"autoattack-{version}-ta-equivalent-shortened"
     details = part.details

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, Self, cast, get_args
 
 from robustmix.attacks import ATTACKS, AttackRow, Norm, attack_norms, find_attack
+from robustmix.attacks import Attack as AnyAttack
 from robustmix.attacks import Option as AttackOption
 from robustmix.attacks import options_of as attack_options
 from robustmix.attacks.attack import is_plain
@@ -32,6 +33,7 @@ from robustmix.evaluation.suites.attack_work import TARGETS, EachRadius, OneStep
 from robustmix.evaluation.suites.fgsm import PaperFgsm
 from robustmix.evaluation.suites.masking import Masking
 from robustmix.evaluation.suites.surrogate import open_surrogate
+from robustmix.later import torch
 
 LIMIT = 1000
 """Most samples where no limit is asked for, of attacks that take long or may."""
@@ -41,6 +43,11 @@ BATCH = 32
 
 MOST = 1_000_000
 """Largest number of steps, restarts, queries or targets; steps are recorded in 32 bits."""
+
+COUNTS = (
+    "steps", "restarts", "queries", "targets", "eot", "candidates", "binary_search_steps"
+)  # fmt: skip
+"""Options of attacks that count something, by their usual names."""
 
 NOT_ASKED = ("stop_early",)
 """Options of attacks that change what is recorded of a search, but not what it finds."""
@@ -201,7 +208,11 @@ class Attack(Suite):
             else "of the run and the first sample of each batch",
             batch=BATCH if is_plain(attack) or options.get("eot", 1) != 1 else None,
         )
-        return self._transferred(made, given, scene) if facts.surrogate else made
+        if facts.surrogate:
+            made = self._transferred(made, given, scene)
+        if not is_plain(attack) and ATTACKS.origin(self.attack) is None:
+            check_call(attack, made)
+        return made
 
     def _transferred(self, made: EachRadius, given: Any, scene: Scene) -> Transferred:
         """Open the surrogate.
@@ -388,11 +399,14 @@ def checked_options(attack: str, given: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {
         name: None if value is None else known[name].value(value) for name, value in given.items()
     }
-    for name in ("steps", "restarts", "queries", "targets", "eot"):
-        if values.get(name) is not None and values[name] < 1:
-            raise UsageError(f"expected --{name} >= 1, got {values[name]}", code="E-STEPS")
-        if values.get(name) is not None and values[name] > MOST:
-            raise UsageError(f"expected --{name} <= {MOST}, got {values[name]}", code="E-STEPS")
+    for name in COUNTS:
+        if (count := values.get(name)) is None:
+            continue
+        flag = known[name].flag
+        if count < 1:
+            raise UsageError(f"expected {flag} >= 1, got {count}", code="E-STEPS")
+        if count > MOST:
+            raise UsageError(f"expected {flag} <= {MOST}, got {count}", code="E-STEPS")
     if values.get("step_size") is not None and values["step_size"] <= 0:
         raise UsageError("the step size is positive", "write 2/255", code="E-STEP-SIZE")
     if values.get("untargeted") and values.get("targets") is not None:
@@ -408,6 +422,27 @@ def checked_options(attack: str, given: Mapping[str, Any]) -> dict[str, Any]:
             code="E-RESTARTS",
         )
     return values
+
+
+def check_call(attack: AnyAttack[...], made: EachRadius) -> None:
+    """Call an attack on no images, which refuses options that are none before there is any work.
+
+    Raises:
+        UsageError: an option is outside what the attack takes.
+    """
+    nothing = torch.zeros(0, 3, 1, 1)
+    labels = torch.zeros(0, dtype=torch.int64)
+    try:
+        attack(
+            lambda images: images.new_zeros(len(images), 10), nothing, labels,
+            eps=float(made.eps), norm=made.norm, keys=labels, **made.options,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UsageError(
+            f"{made.attack}: {error}",
+            f"robustmix eval --help {made.attack} says what its options are",
+            code="E-OPTION-VALUE",
+        ) from None
 
 
 def check_classes(options: Mapping[str, Any], num_classes: int) -> None:

@@ -37,7 +37,7 @@ from robustmix.metrics.attacked import Attacked
 from robustmix.metrics.definition import share
 from robustmix.metrics.scores import FloatArray
 from robustmix.report.rows import Rows
-from robustmix.report.schema import JsonDict
+from robustmix.report.schema import JsonDict, Shown, SuitePart
 from robustmix.rng import sample_keys
 
 STANDARD = "standard"
@@ -155,6 +155,13 @@ class Ensemble(PreparedAttack):
         # Its images are scored as they are and rounded.
         passes = {"forwards": made.forwards.double() + 2, "backwards": made.backwards.double()}
         return {member.name: tools.own(batch) | found | extra | passes}
+
+    def shown(self, part: SuitePart) -> Shown:
+        """Show what is left of the accuracy, and after which version if it is not the standard."""
+        made = super().shown(part)
+        if self.version == STANDARD:
+            return made
+        return made.model_copy(update={"note": f"{made.note}, version {self.version}"})
 
     def check(self, rows: Rows) -> None:
         """Refuse an identity that changed a prediction."""
