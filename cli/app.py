@@ -25,6 +25,7 @@ from robustmix.cli.examples import shown
 from robustmix.cli.export import export
 from robustmix.cli.listing import listing
 from robustmix.cli.methods import methods
+from robustmix.cli.models import models
 from robustmix.cli.recipes import recipes
 from robustmix.cli.report import report
 from robustmix.cli.saliency import saliency
@@ -121,6 +122,7 @@ app.command()(check)
 app.add_typer(corrupt, name="corrupt")
 app.add_typer(data, name="data")
 app.add_typer(methods, name="methods")
+app.add_typer(models, name="models")
 app.add_typer(recipes, name="recipes")
 app.add_typer(report, name="report")
 app.add_typer(saliency, name="saliency")

@@ -62,6 +62,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "robustmix methods preview --dataset digits --out mixing.png",
         "robustmix methods preview --dataset digits --checkpoint last.pth --out masks.png",
     ),
+    "models inspect": (
+        "robustmix models inspect last.pth",
+        "robustmix models inspect x.pth --json",
+    ),
     "recipes list": (
         "robustmix recipes list --dataset cifar100",
         "robustmix recipes list --method adautomix --published --names",
@@ -83,6 +87,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "report merge": ("robustmix report merge shard-1 shard-2 --out whole",),
     "report migrate": ("robustmix report migrate old.json --out new.json",),
     "report schema": ("robustmix report schema",),
+    "saliency make": (
+        "robustmix saliency make --model last.pth --source gradcam --out maps.npz",
+        "robustmix saliency make --model timm:vit_small_patch16_224.dino --attention-head 1 "
+        "--like last.pth --out maps.npz",
+    ),
+    "saliency preview": ("robustmix saliency preview maps.npz --out maps.png",),
     "study list": ("robustmix study list",),
     "study show": ("robustmix study show poster-t3",),
     "study run": (
