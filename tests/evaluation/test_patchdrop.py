@@ -23,6 +23,7 @@ from robustmix.evaluation.suites.occlusion import Occlusion
 from robustmix.evaluation.suites.registry import read_suite
 from robustmix.models.robust_model import RobustModel, padded
 from robustmix.pages.occlusion_curves import draw_occlusion
+from robustmix.pages.page import page_html
 from robustmix.report.report import Report
 from robustmix.report.schema import SuitePart
 from robustmix.report.terminal import note_lines
@@ -211,7 +212,7 @@ def test_the_protocol_is_as_published_and_says_where_it_departs(tmp_path: Path) 
     assert part.params["nonstandard"] == ["mask_scope", "rounding", "mass"]
     assert part.params["masked"] == [0, 19, 39, 58, 78, 98, 117, 137, 156, 176]
     assert part.params["mass"] == ["0", *(str(Fraction(k, 10)) for k in range(1, 11))]
-    assert [curve.panel for curve in part.curves] == ["", "by saliency", "by saliency"]
+    assert [curve.panel for curve in part.curves] == ["", *["by shares of the saliency"] * 2]
     (line,) = note_lines(report)
     assert "one mask per 256 samples; counts rounded floor; salient and nonsalient go by" in line
     note = part.metrics["auc_black_salient_mass_14x14"].note or ""
@@ -232,6 +233,9 @@ def test_the_protocol_is_as_published_and_says_where_it_departs(tmp_path: Path) 
     draw_occlusion([report], [key], tmp_path / "curves.svg")
     drawn = (tmp_path / "curves.svg").read_text(encoding="utf-8")
     assert "share of saliency hidden, of nonsalient: shown" in drawn
+    page = page_html([report])
+    assert "by shares of the saliency" in page
+    assert "auc_black_nonsalient_mass_14x14" in page
     assert recompute(report) == []
     other = evaluate(robust, data, batch_size=3, **asked)
     compared = {row.suite for one in compare(report, other).comparisons for row in one.metrics}

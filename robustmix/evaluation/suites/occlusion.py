@@ -441,7 +441,7 @@ class PreparedOcclusion(Prepared):
         x_label, panel = "share of hidden patches", ""
         if self.by_mass(mode):
             x_label = "share of saliency hidden, of nonsalient: shown"
-            panel = "" if set(self.modes) <= set(RANKED) else "by saliency"
+            panel = "by shares of the saliency"
         return CurvePart(
             name=mode,
             x_label=x_label,
