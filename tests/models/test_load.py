@@ -596,15 +596,15 @@ def test_names_have_random_weights_and_say_so() -> None:
 @pytest.mark.parametrize(
     ("source", "options", "kind", "text"),
     [
-        ("robustmix:resnet8", {}, UsageError, "needs --num-classes"),
+        ("robustmix:resnet8", {}, UsageError, "needs num_classes"),
         ("robustmix:resnet88", {"num_classes": 3}, UsageError, "did you mean 'resnet8'?"),
         ("robustmix:resnet8@default", {"num_classes": 3}, UsageError, "publishes no weights"),
         ("robustmix:resnet8", {"num_classes": 3, "arch": "resnet18"}, UsageError, "architecture"),
         ("torchvision:resnet18@NONE", {}, UsageError, "unknown weights 'NONE'"),
         ("torchvision:resnet188@default", {}, UsageError, "torchvision:resnet18"),
-        ("torchvision:resnet18@default", {}, IntakeError, "--allow-download"),
-        ("timm:resnet18@default", {}, IntakeError, "--allow-download"),
-        ("timm:resnet18@a1_in1k", {}, IntakeError, "--allow-download"),
+        ("torchvision:resnet18@default", {}, IntakeError, "allow_download"),
+        ("timm:resnet18@default", {}, IntakeError, "allow_download"),
+        ("timm:resnet18@a1_in1k", {}, IntakeError, "allow_download"),
         ("timm:resnet18@a9_in1k", {}, UsageError, "did you mean"),
     ],
 )
