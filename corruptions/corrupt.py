@@ -155,7 +155,7 @@ def _keep_freed_memory() -> None:
     """Have the C library keep what intermediate results free, up to 64 MiB, for the next ones.
 
     By default glibc gives large blocks back to the system at once, which clears every page of the
-    next ones: up to a third of the time of a corruption of 224 pixels. It stops doing so for blocks
+    next ones: a fifth of the time of a zoom blur of 224 pixels. It stops doing so for blocks
     as large as the largest that was ever freed, if that is not above 32 MiB (mallopt(3),
     M_MMAP_THRESHOLD). Nothing is written to this one, so no memory is taken for it.
     """
