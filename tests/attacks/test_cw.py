@@ -20,7 +20,7 @@ def test_a_linear_model_s_smallest_change_within_the_box_is_found() -> None:
     """Beside the solver's least distance to any class."""
     model, weights, biases = several(4, seed=1)
     rng = torch.Generator().manual_seed(2)
-    images = 0.05 + 0.9 * torch.rand(6, *SHAPE, generator=rng, dtype=torch.float64)
+    images = 0.05 + 0.9 * torch.rand(4, *SHAPE, generator=rng, dtype=torch.float64)
     labels = model(images).argmax(dim=1)
     best = []
     for image, label in zip(images.flatten(1), labels.tolist(), strict=True):
@@ -32,7 +32,7 @@ def test_a_linear_model_s_smallest_change_within_the_box_is_found() -> None:
                 if k != label
             )
         )
-    found = cw.outcome(model, images, labels, eps=9.0, steps=400)
+    found = cw.outcome(model, images, labels, eps=9.0, steps=250, binary_search_steps=8)
     assert bool(found.success.all())
     size, least = lengths(found.images - images, norm="l2"), torch.tensor(best).double()
     assert bool((size >= least * (1 - 1e-9)).all())

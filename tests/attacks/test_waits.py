@@ -100,7 +100,13 @@ def test_every_attack_is_counted() -> None:
 
 @pytest.mark.parametrize(
     ("case", "norm"),
-    [(case, norm) for norm in ("linf", "l2") for case in CASES if norm in attack_norms(case.name)],
+    [
+        # The members of AutoAttack's other versions are counted by themselves.
+        pytest.param(case, norm, marks=[pytest.mark.slow] if "version" in case.knobs else [])
+        for norm in ("linf", "l2")
+        for case in CASES
+        if norm in attack_norms(case.name)
+    ],
     ids=lambda value: f"{value.name}-{value.steps}" if isinstance(value, Case) else value,
 )
 def test_an_attack_seldom_waits_and_finds_the_same(case: Case, norm: Norm) -> None:
