@@ -8,8 +8,7 @@ from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
-from robustmix.philox import words_on_device
-from robustmix.rng import words_on_cpu
+from robustmix.rng import philox, words_on_cpu
 
 AMOUNT: Severities[float] = {
     "cifar": (0.01, 0.02, 0.03, 0.05, 0.07),
@@ -30,18 +29,15 @@ def draw(keys: Tensor, images: Tensor, severity: int, profile: Profile) -> Impul
     """Draw both choices from one uniform a value."""
     amount, count = AMOUNT[profile][severity - 1], images[0].numel()
     # Given u < amount, u < amount / 2 has probability 1/2: that is all that salt has to be.
+    limits = [_words_below(share) for share in (amount, amount / 2)]
     if keys.device.type == "cpu":
-        drawn = words_on_cpu(keys, count)
-        chosen = (drawn < _words_below(share) for share in (amount, amount / 2))
-        return ImpulseNoise(*(torch.from_numpy(some).reshape(images.shape) for some in chosen))
-    words = words_on_device(keys, -(-count // 4), 0)
-    both = []
-    for share in (amount, amount / 2):
-        below = torch.empty(*words[0].shape, 4, dtype=torch.bool, device=images.device)
-        for i, word in enumerate(words):
-            torch.lt(word, _words_below(share), out=below[:, :, i])
-        both.append(below.flatten(1)[:, :count].reshape(images.shape))
-    return ImpulseNoise(*both)
+        words = words_on_cpu(keys, count)
+        below = [torch.from_numpy(words < limit) for limit in limits]
+    else:
+        drawn = philox(keys, count)
+        below = [drawn < limit for limit in limits]
+    flip, salt = (chosen.reshape(images.shape) for chosen in below)
+    return ImpulseNoise(flip, salt)
 
 
 def _words_below(share: float) -> int:
