@@ -11,6 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
 from robustmix import evaluate
+from robustmix.attacks import mifgsm
 from robustmix.comparison.check import check
 from robustmix.comparison.compare import compare
 from robustmix.comparison.merge import merge_reports
@@ -162,6 +163,35 @@ def test_the_matrix_of_linear_models_is_known(attack: str) -> None:
     assert len(seen) > 4  # else rows and columns could be changed unseen
     assert number(report, "transfer_error[other1/model]").direction == "lower"
     assert number(report, "transfer_error[model/other1]").direction == "neither"
+
+
+class Wave(nn.Module):
+    """Whose loss goes up and down along any line, so that more steps are not always better."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(0.5 * torch.randn(3 * 32 * 32, CLASSES, generator=generator))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 3 * torch.sin(images.flatten(1) @ self.weight)
+
+
+def test_the_last_iterate_is_shown_and_not_the_best() -> None:
+    data, other, model = tiny_images(N), tiny_model(Wave()), tiny_model()
+    images = data.pixels.take(torch.arange(N)).float() / 255
+    made = mifgsm.outcome(other, images, data.labels, eps=EPS, steps=3)
+    assert made.last is not None
+    with torch.no_grad():
+        last, best = (
+            nn.functional.cross_entropy(model(x), data.labels, reduction="none").numpy()
+            for x in (made.last, made.images)
+        )
+    assert (abs(last - best) > 1e-3).sum() > 5
+    report = evaluated(other=other, transfer_by="mifgsm")
+    assert report.samples is not None
+    found = report.samples.tables["agreement"].at("other1/model")["nll"]
+    assert (abs(found - last) > 1e-3).sum() <= 2  # a gradient near 0 may round to either sign
 
 
 def test_a_model_beside_itself_agrees_wholly_and_is_told() -> None:

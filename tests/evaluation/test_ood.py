@@ -51,7 +51,7 @@ from tests.shift.made import (
     picture,
 )
 
-SETS = ("digits", "folder:textures")
+SETS = ("digits", "textures")
 LIMIT = 40
 
 
@@ -124,10 +124,10 @@ def test_every_number_is_the_networks(report: Report, textures: Path) -> None:
     digits = load_dataset("digits", "test")
     at = {name: i for i, name in enumerate(digits.sample_ids)}
     of_digits = [at[f"digits/{one}"] for one in chosen(report, "digits/ood/")]
-    stripes = chosen(report, "folder:textures/ood/")
+    stripes = chosen(report, "textures/ood/")
     outside = {
         "digits": scores_by_hand(model, images_in(digits)[of_digits]),
-        "folder:textures": scores_by_hand(
+        "textures": scores_by_hand(
             model,
             np.stack([np.array(Image.open(textures / one)).transpose(2, 0, 1) for one in stripes]),
         ),
@@ -208,7 +208,7 @@ def test_evaluated_pictures_among_the_others_are_counted(tmp_path: Path) -> None
     write(tmp_path / "mixed", np.concatenate([images_in(data)[[3, 50, 11]], others]))
     report = evaluate(cifar_model(), data, ["ood"], ood_dataset=f"folder:{tmp_path / 'mixed'}")
     (warned,) = (one for one in report.content.warnings if one.code == "W-OOD-SELF")
-    assert warned.message.startswith("3 of 10 images of folder:mixed are among the evaluated ones")
+    assert warned.message.startswith("3 of 10 images of mixed are among the evaluated ones")
     assert recompute(report) == []
 
 
@@ -230,8 +230,8 @@ def test_a_constant_network_makes_no_picture_another(tmp_path: Path) -> None:
     report = evaluate(model, cifar_like(), ["ood"], ood_dataset=f"folder:{tmp_path / 'set'}")
     assert not [one for one in report.content.warnings if one.code == "W-OOD-SELF"]
     for score in SCORES:
-        assert number(report, f"auroc_{score}[folder:set]").value == 0.5
-        assert number(report, f"fpr95_{score}[folder:set]").value == 1
+        assert number(report, f"auroc_{score}[set]").value == 0.5
+        assert number(report, f"fpr95_{score}[set]").value == 1
 
 
 def test_resizing_is_told_where_only_one_was_resized(textures: Path, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_resizing_is_told_where_only_one_was_resized(textures: Path, tmp_path: P
     asked = [f"folder:{textures}", f"folder:{tmp_path / 'large'}"]
     found = evaluated(textures, ood_dataset=asked)
     said = [one.message for one in found.content.warnings if one.code == "W-OOD-RESIZED"]
-    assert [one.split()[:3] for one in said] == [["images", "of", "folder:large"]]
+    assert [one.split()[:3] for one in said] == [["images", "of", "large"]]
     assert "are reduced 2.2 times, those of cifar10 as they are stored" in said[0]
     transforms = [one["transform"] for one in found.content.suites["ood"].params["sets"]]
     assert transforms == ["none", "resize36-bicubic+centercrop32"]
@@ -250,19 +250,19 @@ def test_others_are_prepared_as_the_evaluated_images(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     for i in range(6):
         picture(tmp_path / "set" / f"deep/er/{i}.png", rng, (31 + i, 29))
-    data, model = imagenet_like(list(range(12))), imagenet_model()
+    model = imagenet_model()
+    # Their own way would be to 27 pixels.
+    data = replace(imagenet_like(list(range(12))), transform="resize29-bicubic+centercrop24")
     report = evaluate(model, data, ["ood"], ood_dataset=f"folder:{tmp_path / 'set'}")
     pictures = []
     for i in range(6):
-        stored = Image.open(tmp_path / "set" / f"deep/er/{i}.png")
-        width = int(27 * (31 + i) / 29)
-        image = stored.resize((width, 27), Image.Resampling.BICUBIC)
-        left, top = round((width - SIDE) / 2), round((27 - SIDE) / 2)
+        image = Image.open(tmp_path / "set" / f"deep/er/{i}.png")  # 29 pixels high
+        left, top = round((31 + i - SIDE) / 2), round((29 - SIDE) / 2)
         cut = np.array(image.crop((left, top, left + SIDE, top + SIDE)))
         pictures.append(cut.transpose(2, 0, 1))
     by_hand = scores_by_hand(model, np.stack(pictures))
     assert report.samples is not None
-    table = report.samples.tables["ood"].at("folder:set")
+    table = report.samples.tables["ood"].at("set")
     for score in SCORES:
         assert np.allclose(table[score][12:], by_hand[score], rtol=1e-4)
 
@@ -272,7 +272,7 @@ def test_a_folder_with_splits_gives_its_test_images(tmp_path: Path) -> None:
     names = ["train/a/0.png", "train/b/1.png", "test/a/2.png", "test/b/3.png", "test/b/4.png"]
     write(tmp_path / "set", rng.integers(0, 256, (5, 3, 32, 32), dtype=np.uint8), names)
     report = evaluate(cifar_model(), cifar_like(), ["ood"], ood_dataset=f"folder:{tmp_path}/set")
-    assert chosen(report, "folder:set/ood/") == ["a/2.png", "b/3.png", "b/4.png"]
+    assert chosen(report, "set/ood/") == ["a/2.png", "b/3.png", "b/4.png"]
 
 
 def test_shift_sets_are_sets_too(tmp_path: Path) -> None:
@@ -286,17 +286,22 @@ def test_shift_sets_are_sets_too(tmp_path: Path) -> None:
     ("sets", "code", "says"),
     [
         ((), "E-OOD-SET", "add --ood-dataset svhn, or folder:PATH"),
-        (("digits", "digits"), "E-OOD-SET", "two out-of-distribution sets are called digits"),
+        (("digits", "digits"), "E-OOD-SET", "two sets are called digits"),
+        (("digits", "folder:other/digits"), "E-OOD-SET", "two sets are called digits"),
+        (("folder:in-distribution",), "E-OOD-SET", "two sets are called in-distribution"),
         (("digit",), "E-UNKNOWN-DATASET", "did you mean 'digits'"),
         (("svhn",), "E-DATA", "no test_32x32.mat"),
         (("folder:none",), "E-DATA", "no folder at"),
-        (("folder:.",), "E-DATA", "holds no images"),
+        (("folder:nothing",), "E-DATA", "holds no images"),
     ],
 )
 def test_what_cannot_be_read_says_why(
     sets: tuple[str, ...], code: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for name in ("other/digits", "in-distribution"):
+        write(tmp_path / name, np.zeros((1, 3, 32, 32), dtype=np.uint8))
+    (tmp_path / "nothing").mkdir()
     with pytest.raises(RobustmixError) as caught:
         evaluate(cifar_model(), cifar_like(), ["ood"], ood_dataset=sets, data_dir=tmp_path)
     assert caught.value.code == code
@@ -315,7 +320,7 @@ def test_two_models_are_compared_and_gated(report: Report, textures: Path) -> No
     assert {row.path for row in shown} >= {"ood.fpr95_msp[digits]", "ood.auroc_mean_msp"}
     assert check(report, report).exit_code == 0
     judged = {rule.path for rule in check(report, other).rules}
-    assert judged >= {"ood.auroc_msp[digits]", "ood.auroc_energy[folder:textures]"}
+    assert judged >= {"ood.auroc_msp[digits]", "ood.auroc_energy[textures]"}
 
 
 def test_other_images_are_not_compared(report: Report, textures: Path, tmp_path: Path) -> None:

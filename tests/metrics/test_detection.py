@@ -20,7 +20,7 @@ from robustmix.metrics.detection import (
     score_histogram,
     score_interval,
 )
-from robustmix.metrics.intervals import Z95, resample_weights
+from robustmix.metrics.intervals import Z95, resample_weights, wilson
 from robustmix.metrics.scores import FloatArray
 
 
@@ -167,6 +167,10 @@ def test_what_is_told_apart_wholly_has_an_interval_too() -> None:
     assert passed.value == 0
     assert passed.ci is not None
     assert passed.ci[1] > 0.4  # four images say little
+
+
+def test_wilsons_interval_is_of_the_images_that_pass() -> None:
+    assert Detection(np.ones(20), np.array([1.0, 1.0, 0.0])).fpr95().widened == wilson(2, 3)
 
 
 def test_the_mean_over_sets_shares_the_evaluated_images() -> None:

@@ -25,7 +25,7 @@ from robustmix.evaluation.suite import (
     Suite,
     to_unit,
 )
-from robustmix.evaluation.suites.ood_open import OodFacts, open_sets
+from robustmix.evaluation.suites.ood_open import INSIDE, OodFacts, open_sets
 from robustmix.later import Tensor, torch
 from robustmix.metrics.definition import Definition, Numbers
 from robustmix.metrics.detection import (
@@ -40,9 +40,6 @@ from robustmix.metrics.detection import (
 from robustmix.metrics.scores import BoolArray, FloatArray, IntArray, check_finite
 from robustmix.report.rows import Rows, damaged
 from robustmix.report.schema import Shown, SuitePart, TablePart, Warn
-
-INSIDE = "in-distribution"
-"""The condition that the scores of the evaluated images stand under."""
 
 HEADLINE = ("auroc", "fpr95")
 """Measures that are shown unless asked otherwise, and whose means over sets are numbers."""

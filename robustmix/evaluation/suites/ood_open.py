@@ -19,6 +19,9 @@ from robustmix.evaluation.suite import Scene, limited_count
 from robustmix.later import torch
 from robustmix.rng import seeded_subset
 
+INSIDE = "in-distribution"
+"""The condition that the scores of the evaluated images stand under."""
+
 LOOKED_AT = 64
 """Files that the usual size of a set's images is taken from."""
 
@@ -67,11 +70,11 @@ def open_sets(names: Sequence[str], scene: Scene) -> list[tuple[OodFacts, ImageS
             code="E-OOD-SET",
         )
     found = [_opened(name, scene) for name in names]
-    known = [facts.name for facts, _ in found]
+    known = [INSIDE, *(facts.name for facts, _ in found)]
     twice = next((name for name in known if known.count(name) > 1), None)
     if twice is not None:
         raise UsageError(
-            f"two out-of-distribution sets are called {twice}",
+            f"two sets are called {twice}",
             "name each once; of two folders rename one",
             code="E-OOD-SET",
         )
@@ -80,7 +83,7 @@ def open_sets(names: Sequence[str], scene: Scene) -> list[tuple[OodFacts, ImageS
 
 def _opened(asked: str, scene: Scene) -> tuple[OodFacts, ImageSet]:
     whole = _loaded(asked, scene)
-    name = re.sub(r"[^\w.:/@-]", "_", whole.name)
+    name = _called(whole.name)
     images = _limited(replace(whole, sample_ids=_own_ids(name, whole.sample_ids)), scene)
     facts = OodFacts(
         name=name,
@@ -92,6 +95,17 @@ def _opened(asked: str, scene: Scene) -> tuple[OodFacts, ImageSet]:
         notes=(*_oddities(name, whole, scene.data), *_notes(name, whole)),
     )
     return facts, images
+
+
+def _called(name: str) -> str:
+    """Name the conditions of a set: of a folder, or a set of a library, by its last part alone.
+
+    Example:
+        >>> _called("svhn"), _called("folder:my textures"), _called("hf:uoft-cs/cifar10")
+        ('svhn', 'my_textures', 'cifar10')
+    """
+    last = re.split(r"[:/]", name.strip("/"))[-1]
+    return re.sub(r"[^\w.-]", "_", last)[:60] or "folder"
 
 
 def _own_ids(name: str, ids: Sequence[str]) -> tuple[str, ...]:
