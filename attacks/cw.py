@@ -60,7 +60,7 @@ def cw(
         norm: ``l2``.
         steps: most gradient steps of a search.
         binary_search_steps: searches, each with another constant.
-        initial_const: the first of them.
+        initial_const: the constant of the first search.
         learning_rate: of Adam, in units of the argument of tanh.
         confidence: by how much another logit has to lead.
         targets: None: away from the label. Classes (N,): towards these, and only they count as

@@ -41,7 +41,7 @@ def mifgsm(
         labels: true classes, int64 (N,).
         eps: radius of the ball, in [0, 1] pixel units (8/255, not 8).
         norm: ``linf``.
-        steps: gradient steps.
+        steps: gradient steps, all of which every sample makes.
         step_size: length of a step, in the unit of the radius; by default the radius over the
             number of steps.
         decay: what is kept of the earlier gradients at each step; 0 makes it the basic iterative

@@ -208,6 +208,7 @@ def test_options_of_pgd_are_these() -> None:
         "loss": (Literal["ce", "margin", "dlr"], "ce"),
         "targets": (int, None),  # a tensor is nothing that a flag can give
         "stop_early": (bool, False),
+        "eot": (int, 1),
     }
 
 
