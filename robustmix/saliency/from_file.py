@@ -139,8 +139,8 @@ class SaliencyFile:
                 raise IntakeError(
                     f"the maps of {self.name} are of images of another {what}: {plain(made, 120)}, "
                     f"evaluated are {plain(wanted, 120)}",
-                    "make them for these images: `robustmix saliency make` with --like MODEL, or with the "
-                    "same options of images as this command",
+                    "make them for these images: `robustmix saliency make` with --like MODEL, or "
+                    "with the same options of images as this command",
                     code="E-SALIENCY-FILE",
                 )
 
