@@ -80,35 +80,35 @@ class Ranked:
         Returns:
             Name -> values (R,); NaN where a resample lacks one of the groups.
         """
-        weighted = weights[:, self.order]
+        # A row an image: resamples lie in columns, whose rows are then whole pieces of memory.
+        weighted = weights.T[self.order]
         # Down to each group of equal scores: how many images there are, and of them inside ones.
-        every = weighted.cumsum(axis=1)[:, self.ends]
-        inside = (weighted * self.inside).cumsum(axis=1)[:, self.ends]
+        every = weighted.cumsum(axis=0)[self.ends]
+        weighted *= self.inside[:, None]
+        inside = weighted.cumsum(axis=0)[self.ends]
         outside = every - inside
-        m, n = inside[:, -1], outside[:, -1]
-        new_in, new_out = (np.diff(found, axis=1, prepend=0) for found in (inside, outside))
-        above, above_all = outside - new_out, every - new_in - new_out
-        pairs = (new_out * (inside - new_in / 2)).sum(axis=1)
+        m, n = inside[-1], outside[-1]
+        new_in, new_out = (np.diff(found, axis=0, prepend=0) for found in (inside, outside))
+        pairs = (new_out * (inside - new_in / 2)).sum(axis=0)
         kept, of = KEPT
-        at = np.argmax(of * inside >= kept * m[:, None], axis=1)
-        passed = np.take_along_axis(outside, at[:, None], axis=1)[:, 0]
+        at = np.argmax(of * inside >= kept * m, axis=0)
+        passed = outside[at, np.arange(len(at))]
+        below_out, below = n - outside + new_out, m + n - every + new_in + new_out
         return {
             "auroc": ratio_of(pairs, m * n),
             "fpr95": ratio_of(np.where(m > 0, passed, np.nan), n),
             "aupr_in": _average_precision(new_in, inside, every, m, n),
-            "aupr_out": _average_precision(
-                new_out, n[:, None] - above, (m + n)[:, None] - above_all, n, m
-            ),
+            "aupr_out": _average_precision(new_out, below_out, below, n, m),
         }
 
 
 def _average_precision(
     new: FloatArray, found: FloatArray, every: FloatArray, of: FloatArray, others: FloatArray
 ) -> FloatArray:
-    """Sum precision times the gain in recall over the groups, (R,)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        precision = np.where(every > 0, found / every, 0.0)
-    return ratio_of(np.where(others > 0, (new * precision).sum(axis=1), np.nan), of)
+    """Sum precision times the gain in recall over the groups (G, R), (R,)."""
+    # Where a resample has no image yet, it has none of either kind.
+    precision = found / np.maximum(every, 1)
+    return ratio_of(np.where(others > 0, (new * precision).sum(axis=0), np.nan), of)
 
 
 @dataclass(frozen=True, eq=False)
