@@ -305,3 +305,12 @@ def test_the_table_of_exit_codes_is_whole(page: str) -> None:
     assert [int(code) for code, _ in rows] == list(EXIT_CODES)
     if page == "README.md":
         assert {int(code): text for code, text in rows} == EXIT_CODES
+
+
+def test_the_readme_is_short_enough_to_be_read() -> None:
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 200
+    links = re.findall(r"\]\(#([a-z-]+)\)", "\n".join(lines))
+    heads = [line[3:].lower() for line in lines if line.startswith("## ")]
+    anchors = [re.sub(r"[^a-z -]", "", head).replace(" ", "-") for head in heads]
+    assert set(links) == {anchor for anchor in anchors if anchor != "licence"}
