@@ -182,9 +182,13 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, code: str = "") 
     Example:
         >>> unknown_name("suite", "occlusoin", ["clean", "occlusion"]).line()
         "error[E-UNKNOWN-SUITE]: unknown suite 'occlusoin'; did you mean 'occlusion'?"
+        >>> unknown_name("option", "--epsilon", ["--eps", "--version"]).hint
+        "did you mean '--eps'?"
     """
     known, name = sorted(known), shortened(name, 100)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    # A word begun or carried on, as eps and epsilon, is nearer than one of as many equal letters.
+    begun = [one for one in known if len(one.strip("-")) > 2 and name.startswith(one)]
+    near = sorted(begun, key=len)[-1:] or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else "choose from " + ", ".join(known)
     return UsageError(
         f"unknown {what} '{name}'", hint, code=code or f"E-UNKNOWN-{what.upper().replace(' ', '-')}"
