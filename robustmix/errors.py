@@ -182,8 +182,8 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, code: str = "") 
     Example:
         >>> unknown_name("suite", "occlusoin", ["clean", "occlusion"]).line()
         "error[E-UNKNOWN-SUITE]: unknown suite 'occlusoin'; did you mean 'occlusion'?"
-        >>> unknown_name("option", "--epsilon", ["--eps", "--version"]).hint
-        "did you mean '--eps'?"
+        >>> unknown_name("option", "epsilon", ["eps", "version"]).hint
+        "did you mean 'eps'?"
     """
     known, name = sorted(known), shortened(name, 100)
     # A word begun or carried on, as eps and epsilon, is nearer than one of as many equal letters.

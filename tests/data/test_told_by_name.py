@@ -27,7 +27,7 @@ def test_the_name_is_in_the_refusal(tmp_path: Path, files: list[str], name: str)
     with pytest.raises(IntakeError) as error:
         load_dataset(f"folder:{tmp_path}", "test")
     assert f"looks like {name}, which is" in str(error.value)
-    assert f"--dataset {name} --data-dir {tmp_path}" in str(error.value)
+    assert f"--dataset {name} --data-dir {tmp_path}" in error.value.line()
 
 
 def test_other_folders_are_refused_as_before(tmp_path: Path) -> None:

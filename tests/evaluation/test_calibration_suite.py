@@ -344,11 +344,11 @@ def test_validation_images_that_cannot_be_read_are_passed_over_with_a_note(
     ("options", "match"),
     [
         ({"calib_split": "halves"}, "unknown calibration split"),
-        ({"calib_split": "train"}, "is a part of --calib-data"),
-        ({"calib_split": "val", "calib_data": "digits"}, "excludes --calib-data"),
+        ({"calib_split": "train"}, "is a part of calib_data"),
+        ({"calib_split": "val", "calib_data": "digits"}, "excludes calib_data"),
         ({"calib_split": "val"}, "records no validation split"),
         ({"calib_data": "digitz"}, "did you mean 'digits'"),
-        ({"calib_data": calibration_images(3), "calib_split": "test"}, "excludes --calib-data"),
+        ({"calib_data": calibration_images(3), "calib_split": "test"}, "excludes calib_data"),
     ],
 )
 def test_options_that_exclude_each_other(options: dict[str, Any], match: str) -> None:

@@ -58,7 +58,7 @@ def test_flags_change_what_they_name_and_nothing_else(
 @pytest.mark.parametrize(
     ("dataset", "asked", "message"),
     [
-        ("folder:/x", {"resize": 40}, "--resize: the side of the images.*add --img-size"),
+        ("folder:/x", {"resize": 40}, "resize: the side of the images.*add img_size"),
         ("cifar10", {"interpolation": "bilinear"}, "no effect: nothing is resized"),
         ("cifar10", {"resize": 40, "crop_pct": 0.5}, "exclude each other"),
         ("cifar10", {"resize": 20}, "crop <= resize"),

@@ -339,7 +339,7 @@ def test_what_would_do_nothing_is_refused(method: str, sets: list[str], message:
     for ordered in (sets, sets[::-1]):
         with pytest.raises(UsageError) as error:
             resolve_recipe(sets=ordered, overrides={"method": method})
-        assert message in error.value.message
+        assert message in error.value.line()
 
 
 def test_flags_are_the_published_recipe() -> None:
