@@ -186,9 +186,13 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, code: str = "") 
         "did you mean 'eps'?"
     """
     known, name = sorted(known), shortened(name, 100)
-    # A word begun or carried on, as eps and epsilon, is nearer than one of as many equal letters.
-    begun = [one for one in known if len(one.strip("-")) > 2 and name.startswith(one)]
-    near = sorted(begun, key=len)[-1:] or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    # A word carried on, as eps to epsilon, is nearer than one of some equal letters.
+    carried = sorted((one for one in known if len(one) > 2 and name.startswith(one)), key=len)
+    near = (
+        difflib.get_close_matches(name, known, n=1, cutoff=0.79)
+        or carried[-1:]
+        or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    )
     hint = f"did you mean '{near[0]}'?" if near else "choose from " + ", ".join(known)
     return UsageError(
         f"unknown {what} '{name}'", hint, code=code or f"E-UNKNOWN-{what.upper().replace(' ', '-')}"
