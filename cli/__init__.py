@@ -4,6 +4,8 @@ import contextlib
 import os
 import sys
 
+from robustmix.launch import leave
+
 
 def main() -> None:
     """Run ``robustmix`` and exit with its documented code."""
@@ -16,7 +18,7 @@ def main() -> None:
         code = run()
     except BaseException as error:  # under --debug, or an installation that cannot be imported
         code = _ended(error)
-    raise SystemExit(code)
+    leave(code)
 
 
 def _ended(error: BaseException) -> int:

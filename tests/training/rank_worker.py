@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from robustmix.cli.app import run as command_line
-from robustmix.launch import launched
+from robustmix.launch import launched, leave
 from robustmix.training.loop import Run
 from robustmix.training.ranks import Ranks, open_ranks, shared_batch
 from tests.training.runs import small_train, stop_after
@@ -144,4 +144,4 @@ def main(mode: str, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], Path(sys.argv[2])))
+    leave(main(sys.argv[1], Path(sys.argv[2])))
