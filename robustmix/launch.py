@@ -73,8 +73,8 @@ def leave(code: int) -> NoReturn:
     """End this process; where there are others, without what Python does at its end.
 
     While the interpreter takes itself down, torch now and then aborts a process that was connected
-    with others: one run of seven on a busy machine (torch 2.14), after all its work was done. torchrun
-    would then call the run failed, and end the others.
+    with others: in one run of seven on a busy machine (torch 2.14), after all its work was done.
+    torchrun would then call the run failed, and end the others.
 
     Args:
         code: exit code.
