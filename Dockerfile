@@ -6,7 +6,7 @@ ARG INDEX=https://download.pytorch.org/whl/cpu
 WORKDIR /opt/robustmix
 COPY . .
 RUN python -m pip install --no-cache-dir ${INDEX:+--extra-index-url ${INDEX}} '.[hf,video]'
-# Data and runs are the user's: docker run -v $PWD:/work -e ROBUSTMIX_DATA=/work/data robustmix eval last.pth
-WORKDIR /work
+# Data and runs are the user's: docker run -v "$PWD:/mnt" -e ROBUSTMIX_DATA=/mnt/data robustmix eval last.pth
+WORKDIR /mnt
 ENTRYPOINT ["robustmix"]
 CMD ["--help"]

@@ -51,12 +51,11 @@ class Report:
         Raises:
             KeyError: the report has no such suite or metric; the nearest are named.
         """
-        suite, _, name = path.partition(".")
-        part = self.content.suites.get(suite)
-        found = None if part is None else part.number(name)
+        found = self._found(path)
         if found is None:
             near = difflib.get_close_matches(path, list(self), n=3)
-            hint = f"did you mean {', '.join(near)}?" if near else f"suites: {', '.join(self.keys)}"
+            suites = ", ".join(self.content.ordered_suites())
+            hint = f"did you mean {', '.join(near)}?" if near else f"suites: {suites}"
             raise KeyError(f"this report has no {plain(path)}; {hint}")
         return found
 
@@ -71,12 +70,12 @@ class Report:
                 yield f"{key}.{name}[{condition}]" if condition else f"{key}.{name}"
 
     def __contains__(self, path: object) -> bool:
-        return isinstance(path, str) and path in set(self)
+        return isinstance(path, str) and self._found(path) is not None
 
-    @property
-    def keys(self) -> list[str]:
-        """The suites, in the order they are shown."""
-        return list(self.content.ordered_suites())
+    def _found(self, path: str) -> Metric | None:
+        suite, _, name = path.partition(".")
+        part = self.content.suites.get(suite)
+        return None if part is None else part.number(name)
 
     def __repr__(self) -> str:
         """Say what was evaluated, and the first number of each suite."""
