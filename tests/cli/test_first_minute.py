@@ -177,11 +177,11 @@ def test_they_stand_anywhere_but_behind_two_dashes() -> None:
 
 
 def test_what_is_said_is_no_part_of_what_is_done(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # the folder is named by what is typed
     words = ["eval", "robustmix:resnet8", "--num-classes", "10", "--norm-preset", "none"]
     words += ["--dataset", "digits", "--suite", "clean", "--limit", "20", "--device", "cpu"]
-    words += ["--out", str(tmp_path / "report")]
     first = shown(words, capsys)
     assert "clean" in first[1]
     assert shown([*words, "--resume", "-q"], capsys) == (first[0], "")

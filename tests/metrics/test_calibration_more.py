@@ -245,6 +245,9 @@ def test_isotonic_takes_equal_probabilities_together() -> None:
     logits, others = (np.log(np.stack([1 - q, q], axis=1)) for q in (p, asked))
     fitted = np.exp(isotonic(logits, np.array([1, 0, 0, 1, 0]), others))
     np.testing.assert_allclose(fitted[:, 1], [1 / 3, 5 / 12, 1 / 2], atol=1e-9)
+    # Two of three, then one of two, falls: both become three of five, each image counting once.
+    pooled = np.exp(isotonic(logits, np.array([1, 1, 0, 1, 0]), others))
+    np.testing.assert_allclose(pooled[:, 1], 3 / 5, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", RECALIBRATORS)
