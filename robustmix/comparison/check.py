@@ -7,6 +7,7 @@ of other images or another protocol end as *incomplete* or *incompatible*.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ from robustmix.comparison.rules import (
     load_rules,
 )
 from robustmix.comparison.verdicts import alike, subject, verdict_rows, verdict_warnings, worse
-from robustmix.comparison.verify import check_rows, check_statements
+from robustmix.comparison.verify import at_once, check_rows, check_statements
 from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, UsageError
 from robustmix.metrics.metric import Metric
 from robustmix.report.report import Report
@@ -113,8 +114,11 @@ def check(
         IncompatibleError: a report of a newer schema.
         IncompleteError: the baseline has no accuracy that default rules could watch.
     """
-    candidate = open_report(report)
-    base = None if baseline is None else open_baseline(baseline)
+    opening = [partial(open_report, report)]
+    if baseline is not None:
+        opening.append(partial(open_baseline, baseline))
+    candidate, *others = at_once(opening)
+    base = others[0] if others else None
     if expect_sha256 is not None:
         check_record_sha256(candidate, expect_sha256)
     kind = gate_kind(rules is not None, base is not None, gate, margin, tolerances)
@@ -220,8 +224,7 @@ class _Gate:
         pair, refusal = self._pair()
         if not refusal:
             # First of all: what is made of rows that contradict each other means nothing.
-            for source in self._sources:
-                check_rows(source)
+            at_once([partial(check_rows, source) for source in self._sources])
         named = self.assertions if self.rules.is_default else self.rules.rules
         refuse_misnamed([rule.path for rule in named], self._sources)
         compared = list(dict.fromkeys(r.path for r in self.rules.rules if r.kind != "absolute"))
@@ -239,8 +242,8 @@ class _Gate:
         doubts = [] if pair is None else self._doubts(pair, verdicts)
         outcome = overall([*results, *doubts]) if results else overall([])
         if outcome not in ("incompatible", "incomplete"):
-            for source in self._sources:
-                check_statements(source, [rule.path for rule in self.rules.rules])
+            paths = [rule.path for rule in self.rules.rules]
+            at_once([partial(check_statements, source, paths) for source in self._sources])
         strict_failure = self.rules.strict and outcome == "inconclusive"
         return CheckDocument(
             verdict=outcome,

@@ -1,11 +1,33 @@
 """What a gate goes by is held against the per-sample record first: it judges as ``validate``."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from robustmix.comparison.open_report import Source
 from robustmix.comparison.paths import MetricPath, find_key
 from robustmix.errors import IntakeError
 from robustmix.report.text import plain
+
+T = TypeVar("T")
+
+
+def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """Call functions beside each other, each in a thread: most of what takes long is in NumPy.
+
+    Args:
+        calls: functions that do not depend on each other.
+
+    Returns:
+        What each returned, in their order.
+
+    Raises:
+        Exception: what the first of them to raise, in their order, raised.
+    """
+    if len(calls) < 2:
+        return [call() for call in calls]
+    with ThreadPoolExecutor(len(calls), "robustmix-side") as pool:
+        return [one.result() for one in [pool.submit(call) for call in calls]]
 
 
 def check_rows(source: Source) -> None:

@@ -23,6 +23,7 @@ from robustmix.metrics.binned import (
 )
 from robustmix.metrics.chance import FOLD, Noise
 from robustmix.metrics.definition import once
+from robustmix.metrics.intervals import row_groups
 from robustmix.metrics.scores import BLOCK, FloatArray, IntArray, log_normaliser
 
 _Logits = npt.NDArray[np.floating[Any]]
@@ -112,13 +113,17 @@ def average_calibration_error(
     counts = _counts(weights, n)
     total: FloatArray = np.zeros(len(counts))
     for first, p_NK in _class_blocks(logits):
-        p_KN = np.ascontiguousarray(p_NK.T)
-        order_KN = rising_order(p_KN)
-        gaps_KN = _hits(labels, first, len(p_KN)).T - p_KN
-        gaps_KN = np.take_along_axis(gaps_KN, order_KN, axis=1)
-        for replicate, w_N in enumerate(counts):
-            drawn_KN = repeat_sorted(gaps_KN, w_N[order_KN])
-            total[replicate] += equal_mass_error(drawn_KN, bins).sum()
+        width = p_NK.shape[1]
+        errors_RK = np.empty((len(counts), width))
+        for some in row_groups(width, n):
+            p_KN = np.ascontiguousarray(p_NK[:, some].T)
+            order_KN = rising_order(p_KN)
+            gaps_KN = _hits(labels, first + some.start, len(p_KN)).T - p_KN
+            gaps_KN = np.take_along_axis(gaps_KN, order_KN, axis=1)
+            for errors_K, w_N in zip(errors_RK[:, some], counts, strict=True):
+                drawn_KN = repeat_sorted(gaps_KN, w_N[order_KN])
+                errors_K[:] = equal_mass_error(drawn_KN, bins)
+        total += errors_RK.sum(axis=1)
     total /= num_classes
     return total
 

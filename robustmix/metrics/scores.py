@@ -164,10 +164,11 @@ def check_finite(
 def log_normaliser(logits: npt.NDArray[np.floating[Any]]) -> FloatArray:
     """Return the log-sum-exp of each row, float64 (N,), never below the row's largest logit."""
     result = np.empty(len(logits))
-    for rows in row_blocks(*logits.shape):
+    for rows in row_blocks(len(logits), logits.shape[1], CACHED):
         z = logits[rows].astype(np.float64)
         top = z.max(axis=1)
-        result[rows] = top + np.log(np.exp(z - top[:, None]).sum(axis=1))
+        z -= top[:, None]
+        result[rows] = top + np.log(np.exp(z, out=z).sum(axis=1))
     return result
 
 
@@ -227,12 +228,13 @@ def label_losses(
         temperature: what the logits are divided by, > 0.
     """
     losses, right = np.empty(len(logits)), np.empty(len(logits), dtype=np.bool_)
-    for rows in row_blocks(*logits.shape):
-        z, y = logits[rows].astype(np.float64) / temperature, labels[rows]
+    for rows in row_blocks(len(logits), logits.shape[1], CACHED):
+        z, y = logits[rows].astype(np.float64), labels[rows]
+        z /= temperature
         right[rows] = z.argmax(axis=1) == y
         z -= z.max(axis=1)[:, None]
         of_label = z[np.arange(len(z)), y]
-        losses[rows] = np.log(np.exp(z).sum(axis=1)) - of_label
+        losses[rows] = np.log(np.exp(z, out=z).sum(axis=1)) - of_label
     return losses, right
 
 

@@ -227,7 +227,8 @@ def _nll_slope(
     """Differentiate the NLL of softmax(inverse * logits), summed up, by ``inverse``."""
     total = 0.0
     for rows, z in shifted:
-        p = np.exp(inverse * z)
+        p = inverse * z
+        np.exp(p, out=p)
         expected = np.einsum("nk,nk->n", p, z) / p.sum(axis=1)
         total += float((expected - z[np.arange(len(z)), labels[rows]]).sum())
     return total
@@ -237,10 +238,11 @@ def _information(shifted: Iterable[tuple[slice, FloatArray]], inverse: float) ->
     """Give what the samples tell of log T: the variance of their scaled logits, summed up."""
     total = 0.0
     for _, z in shifted:
-        p = np.exp(inverse * z)
+        p = inverse * z
+        np.exp(p, out=p)
         p /= p.sum(axis=1, keepdims=True)
-        mean = np.einsum("nk,nk->n", p, z)[:, None]
-        total += float(np.einsum("nk,nk->", p, np.square(z - mean)))
+        moved = z - np.einsum("nk,nk->n", p, z)[:, None]
+        total += float(np.einsum("nk,nk->", p, np.square(moved, out=moved)))
     return inverse**2 * total
 
 
@@ -274,7 +276,7 @@ def stratified_halves(labels: npt.ArrayLike, sample_ids: Sequence[str], seed: in
 
 
 _FOLDS: dict[bytes, tuple[Temperature, ...]] = {}
-"""The last folds that were fitted, by their logits, labels and halves."""
+"""The last folds that were fitted, by their logits, labels and halves; in a few threads at once."""
 
 
 def _fold_fits(z: Logits, y: IntArray, half: IntArray) -> tuple[Temperature, ...]:
@@ -286,11 +288,13 @@ def _fold_fits(z: Logits, y: IntArray, half: IntArray) -> tuple[Temperature, ...
     for array in (z, y, half):
         digest.update(np.ascontiguousarray(array).data)
     key = digest.digest()
-    if key not in _FOLDS:
+    fits = _FOLDS.get(key)
+    if fits is None:
         fits = tuple(fit_temperature(z[half != side], y[half != side]) for side in (0, 1))
-        _FOLDS.clear()
+        for older in list(_FOLDS)[:-1]:
+            _FOLDS.pop(older, None)
         _FOLDS[key] = fits
-    return _FOLDS[key]
+    return fits
 
 
 def two_fold_temperature(
