@@ -1,8 +1,13 @@
 """Between grey levels and the unit interval, and from nearly known values to whole levels."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
+
+CACHED = 2**16
+"""Values that are worked on at once: in float64 half a megabyte, which a cache holds."""
 
 # On a CPU, NumPy converts types piece by piece within one operation, so that a large image is not
 # written to memory and read again between its conversion and the rest.
@@ -62,10 +67,17 @@ def settled(levels: Tensor, error: float) -> tuple[Tensor, Tensor]:
         >>> settled(torch.tensor([6.9, 7.0001, 300.0]), 0.01)
         (tensor([  6,   6, 255], dtype=torch.uint8), tensor([False,  True, False]))
     """
-    above = levels.sub_(error).clamp_(0, 255).numpy()
-    whole = np.floor(above)
-    low = torch.from_numpy(whole.astype(np.uint8))
-    above -= whole
-    # What lies two errors higher has another level if it reaches the next one; the third error is
-    # for the roundings here.
-    return low, torch.from_numpy(above >= 1 - 3 * error)
+    low = np.empty(levels.shape, np.uint8)
+    open_ = np.empty(levels.shape, np.bool_)
+    # Some planes at a time, all steps of which are taken while a cache holds them.
+    step = max(1, CACHED // max(1, math.prod(levels.shape[-2:])))
+    planes = levels.flatten(0, -3) if levels.ndim > 3 else levels.view(-1, *levels.shape[-2:])
+    lows, opens = (made.reshape(planes.shape) for made in (low, open_))
+    for start in range(0, len(planes), step):
+        some = slice(start, start + step)
+        above = planes[some].sub_(error).clamp_(0, 255)
+        np.copyto(lows[some], above.numpy(), casting="unsafe")  # which truncates
+        # What lies two errors higher has another level if it reaches the next one; the third error
+        # is for the roundings here.
+        np.greater_equal(above.frac_().numpy(), 1 - 3 * error, out=opens[some])
+    return torch.from_numpy(low), torch.from_numpy(open_)
