@@ -1,4 +1,8 @@
-"""Build the wheel and compare it with the tracked files: nothing missing, nothing extra."""
+"""Build what is uploaded: the wheel holds the tracked files, nothing missing, nothing extra.
+
+It is built from the source distribution, as whoever installs that would build it. What both say of
+themselves is what an index of packages accepts.
+"""
 
 import subprocess
 import sys
@@ -16,8 +20,10 @@ def main() -> int:
     want = {path if path.startswith("robustmix/") else f"robustmix/{path}" for path in tracked}
     want -= {f"robustmix/{folder}" for folder in LINKED}  # the links themselves
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "build", "--wheel", "--outdir", folder, "."]
+        command = [sys.executable, "-m", "build", "--outdir", folder, "."]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        made = [str(path) for path in Path(folder).iterdir()]
+        subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *made], check=True)
         (wheel,) = Path(folder).glob("*.whl")
         names = zipfile.ZipFile(wheel).namelist()
     have = {name for name in names if ".dist-info/" not in name}
