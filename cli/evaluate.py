@@ -233,7 +233,7 @@ def evaluate(
             robust,
             dataset,
             names or None,
-            protocols=protocols,
+            protocol=protocols,
             data_dir=data_dir,
             limit=count,
             batch_size=size,

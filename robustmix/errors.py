@@ -56,7 +56,7 @@ _OPTION = re.compile(r"(?<![\w`-])--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)")
 _COMMAND = re.compile(r"`[^`]*`|\brobustmix [a-z].*")
 """What is to be typed as it is."""
 
-_ARGUMENTS = {"suite": "suites", "protocol": "protocols"}
+_ARGUMENTS = {"suite": "suites"}
 """Options that are called otherwise in Python."""
 
 

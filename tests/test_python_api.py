@@ -133,8 +133,17 @@ def test_options_of_a_suite_are_its_alone(report: Report) -> None:
 
 
 def test_one_protocol_may_be_given_as_text() -> None:
-    found = robustmix.evaluate(brightest(), pictures(), "fgsm", protocols="quick", masking="off")
+    found = robustmix.evaluate(brightest(), pictures(), "fgsm", protocol="quick", masking="off")
     assert found.content.protocol.presets == ["quick"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("protocols", "protocol"), ("suite", "suites"), ("num_clases", "num_classes")],
+)
+def test_a_misspelt_argument_is_told_from_an_option_of_a_suite(typed: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"unknown argument '{typed}'; did you mean '{meant}'"):
+        robustmix.evaluate(brightest(), pictures(), **{typed: "quick"})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """``robustmix.evaluate``: a model and an image set become a report."""
 
 import contextlib
+import difflib
+import inspect
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,13 @@ from torch import nn
 from robustmix.attacks.registry import ATTACKS
 from robustmix.corruptions.registry import CORRUPTIONS
 from robustmix.data.preparation import TransformOptions
-from robustmix.errors import IncompatibleError, IntakeError, UsageError
+from robustmix.errors import IncompatibleError, IntakeError, UsageError, unknown_name
 from robustmix.evaluation.block_order import checked_image_memory
 from robustmix.evaluation.engine import read_batch_size
 from robustmix.evaluation.evaluation import Evaluation
 from robustmix.evaluation.model_images import Images
 from robustmix.evaluation.module_model import loaded
-from robustmix.evaluation.plan import Wanted
+from robustmix.evaluation.plan import Wanted, every_option
 from robustmix.evaluation.prepare import prepare
 from robustmix.evaluation.progress import EvalProgress, shown_by
 from robustmix.evaluation.resume_store import UnitStore
@@ -40,7 +42,7 @@ def evaluate(
     dataset: Images | None = None,
     suites: Wanted | None = None,
     *,
-    protocols: str | Sequence[str] = (),
+    protocol: str | Sequence[str] = (),
     num_classes: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -82,8 +84,8 @@ def evaluate(
         suites: names (``"fgsm,pgd"`` too), ``all``, suites with options of their own, or those
             with a place of their own (``Planned``), or names with the options of each, e.g.
             ``{"fgsm": {"eps": "4/255"}, "pgd": {}}``; ``clean`` is always run. None: clean and
-            calibration, or what the protocols have.
-        protocols: named protocols, or one; names of suites then choose among theirs.
+            calibration, or what the protocol has.
+        protocol: a named protocol, or several; names of suites then choose among theirs.
         num_classes: number of the data set's labels, for a model that has not been loaded yet;
             see ``load_model``.
         mean: normalisation, one number a channel in [0, 1] pixel units; likewise.
@@ -150,6 +152,7 @@ def evaluate(
         >>> evaluate(model, "digits", ["clean"], limit=20).metric("clean.top1").n
         20
     """
+    _refuse_misspelt(options)
     size = read_batch_size(batch_size)
     if resume and force:
         raise UsageError("--resume and --force exclude each other", "give one of them")
@@ -165,7 +168,7 @@ def evaluate(
         loaded(model, dataset, {key: value for key, value in told.items() if value is not None}),
         dataset,
         suites,
-        protocols=[protocols] if isinstance(protocols, str) else protocols,
+        protocols=[protocol] if isinstance(protocol, str) else protocol,
         options=options,
         data_dir=data_dir,
         limit=limit,
@@ -197,6 +200,19 @@ def evaluate(
         if report.content.run.status == "interrupted":
             report.interrupted_by = stop.signal
         return report
+
+
+def _refuse_misspelt(options: Iterable[str]) -> None:
+    """Refuse what is nearly an argument: it was taken for an option of the suites.
+
+    Raises:
+        UsageError: one is.
+    """
+    arguments = [one for one in inspect.signature(evaluate).parameters if one != "options"]
+    suites = {name for one in every_option().values() for name in one}
+    for name in options:
+        if name not in suites and difflib.get_close_matches(name, arguments, n=1, cutoff=0.75):
+            raise unknown_name("argument", name, arguments, code="E-USAGE")
 
 
 def require_recorded(out: Path | str) -> None:

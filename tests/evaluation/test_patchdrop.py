@@ -275,7 +275,7 @@ def test_the_protocol_is_run_with_some_of_its_orders(mode: str, tmp_path: Path) 
     robust, data = published()
     maps_of(data, tmp_path / "maps.npz", side=14)
     options: dict[str, Any] = {} if mode == "random" else {"saliency_file": tmp_path / "maps.npz"}
-    report = evaluate(robust, data, protocols=["naseer-patchdrop"], mode=mode, **options)
+    report = evaluate(robust, data, protocol=["naseer-patchdrop"], mode=mode, **options)
     part = occlusion(report, "occlusion@naseer-patchdrop")
     assert [curve.name for curve in part.curves] == mode.split(",")
     assert ("mass" in part.params) == (mode != "random")

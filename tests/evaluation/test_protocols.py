@@ -175,7 +175,7 @@ def test_what_cannot_be_meant(names: list[str], wanted: list[str] | None, said: 
 def test_a_report_holds_presets_side_by_side(tmp_path: Path) -> None:
     names = ["standard", "quick", "paper-adautomix"]
     wanted = ["calibration", "fgsm", "occlusion"]
-    evaluate(tiny_model(), tiny_images(), wanted, protocols=names, masking="off", out=tmp_path)
+    evaluate(tiny_model(), tiny_images(), wanted, protocol=names, masking="off", out=tmp_path)
     report = Report.load(tmp_path)
     protocol = report.content.protocol
     assert protocol.presets == names
