@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
-Logits: TypeAlias = "npt.NDArray[np.floating[Any]] | Tensor"
+Logits: TypeAlias = "npt.NDArray[np.floating[Any]] | Tensor | Sequence[Sequence[float]]"
 Labels: TypeAlias = "npt.NDArray[np.integer[Any]] | Tensor | Sequence[int]"
 
 BLOCK = 2**20
 """Logits converted to float64 at a time."""
+
+DISTRIBUTION = 1e-3
+"""How far the sum of a sample's probabilities may be from 1: a float32 softmax leaves 1e-6."""
 
 CACHED = 2**16
 """Logits that are scored at a time: half a megabyte, which a processor's cache holds."""
@@ -60,27 +63,56 @@ class Scores:
         return Scores(*(getattr(self, field.name)[order] for field in fields(self)))
 
 
-def as_logits(logits: Logits) -> npt.NDArray[np.floating[Any]]:
+def as_logits(logits: Logits, what: str = "logits") -> npt.NDArray[np.floating[Any]]:
     """Return logits as a numpy array (N, K), N >= 1, K >= 2, float32 or float64, not copied.
+
+    Args:
+        logits: an array, a tensor, or lists of numbers.
+        what: what errors call them.
 
     Raises:
         UsageError: another shape, or half precision: the confidences of rounded logits fall into
             other bins, so no number may be recomputed from them.
     """
+    if isinstance(logits, Sequence):
+        logits = np.asarray(logits, dtype=np.float64)
     dtype = str(logits.dtype).removeprefix("torch.")
     if dtype not in ("float32", "float64"):
         raise UsageError(
-            f"expected float32 or float64 logits, got {dtype}",
+            f"expected float32 or float64 {what}, got {dtype}",
             "score in full precision and store what was scored",
             code="E-LOGITS",
         )
     array = logits if isinstance(logits, np.ndarray) else logits.detach().cpu().numpy()
     if array.ndim != 2 or array.shape[0] < 1 or array.shape[1] < 2:
         raise UsageError(
-            f"expected logits (N, K) with N >= 1 and K >= 2, got shape {array.shape}",
+            f"expected {what} (N, K) with N >= 1 and K >= 2, got shape {array.shape}",
             code="E-LOGITS",
         )
     return array
+
+
+def as_probabilities(probabilities: Logits) -> npt.NDArray[np.floating[Any]]:
+    """Return probabilities as a numpy array (N, K), as ``as_logits`` does logits.
+
+    Raises:
+        UsageError: a shape or type that ``as_logits`` refuses, or rows that are no distribution:
+            a value that is not in [0, 1], or a sum that is not 1 to within ``DISTRIBUTION``.
+    """
+    p = as_logits(probabilities, "probabilities")
+    n, num_classes = p.shape
+    for rows in row_blocks(n, num_classes, CACHED):
+        block = p[rows].astype(np.float64)
+        right = (block >= 0).all(axis=1) & (abs(block.sum(axis=1) - 1) <= DISTRIBUTION)
+        if not right.all():  # a NaN is not >= 0 either
+            at = int(np.flatnonzero(~right)[0])
+            raise UsageError(
+                f"the probabilities of sample {rows.start + at} are no distribution: they sum to "
+                f"{block[at].sum():.6g}, the least is {block[at].min():.6g}",
+                "give logits as such, or what a softmax made of them",
+                code="E-PROBABILITIES",
+            )
+    return p
 
 
 def as_labels(labels: Labels, n: int, num_classes: int) -> IntArray:
@@ -206,12 +238,47 @@ def score_logits(
     scaled = not (isinstance(temperature, int | float) and temperature == 1)
     if not (np.isfinite(scale).all() and scale.min() > 0):
         raise UsageError("a temperature is finite and > 0", code="E-TEMPERATURE")
+    return _scores_of(array, y, scale if scaled else None)
+
+
+def score_probabilities(probabilities: Logits, labels: Labels) -> Scores:
+    """Score each sample from the probabilities of its classes.
+
+    They are the softmax of their logarithms, so that all but ``margin``, which is the logarithm of
+    a ratio here, is what ``score_logits`` gives of the logits that they were made of, but for the
+    rounding of a float32 softmax.
+
+    Args:
+        probabilities: (N, K), float32 or float64, each row summing to 1, N >= 1, K >= 2. Exact
+            zeros are taken: a label without probability has an infinite loss.
+        labels: class indices, (N,), each in [0, K).
+
+    Raises:
+        UsageError: wrong shapes or types, half precision, a row that is no distribution
+            (``E-PROBABILITIES``), a label outside the classes.
+
+    Example:
+        >>> scores = score_probabilities(np.array([[0.5, 0.25, 0.25]]), [2])
+        >>> float(scores.confidence[0]), int(scores.rank[0]), round(float(scores.nll[0]), 3)
+        (0.5, 2, 1.386)
+    """
+    p = as_probabilities(probabilities)
+    y = as_labels(labels, *p.shape)
+    with np.errstate(divide="ignore"):
+        return _scores_of(np.log(p, dtype=np.float64), y)
+
+
+def _scores_of(
+    logits: npt.NDArray[np.floating[Any]], labels: IntArray, scale: FloatArray | None = None
+) -> Scores:
+    """Score logits, (N, K), divided by one number a sample, (N,), if there is any."""
     blocks = []
+    n, num_classes = logits.shape
     for rows in row_blocks(n, num_classes, CACHED):
-        z = array[rows].astype(np.float64)  # a copy, which is then worked in
-        if scaled:
+        z = logits[rows].astype(np.float64)  # a copy, which is then worked in
+        if scale is not None:
             z /= scale[rows, None]
-        blocks.append(_score_block(z, y[rows]))
+        blocks.append(_score_block(z, labels[rows]))
     return Scores(
         *(np.concatenate([getattr(b, field.name) for b in blocks]) for field in fields(Scores))
     )

@@ -279,7 +279,9 @@ _FOLDS: dict[bytes, tuple[Temperature, ...]] = {}
 """The last folds that were fitted, by their logits, labels and halves; in a few threads at once."""
 
 
-def _fold_fits(z: Logits, y: IntArray, half: IntArray) -> tuple[Temperature, ...]:
+def _fold_fits(
+    z: npt.NDArray[np.floating[Any]], y: IntArray, half: IntArray
+) -> tuple[Temperature, ...]:
     """Fit T to each of two halves.
 
     Two suites scale by the same clean logits, one after the other: the second finds them fitted.
