@@ -203,7 +203,7 @@ def test_the_protocol_is_as_published_and_says_where_it_departs(tmp_path: Path) 
     robust, data = published()
     maps = maps_of(data, tmp_path / "maps.npz", side=14)
     asked: dict[str, Any] = {
-        "protocols": ["naseer-patchdrop"], "saliency_file": tmp_path / "maps.npz",
+        "protocol": ["naseer-patchdrop"], "saliency_file": tmp_path / "maps.npz",
     }  # fmt: skip
     report = evaluate(robust, data, batch_size=8, name="tiny run", **asked)
     key = "occlusion@naseer-patchdrop"
