@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from robustmix.errors import IntakeError
 from robustmix.models.archives import Archive, check_tensors
+from robustmix.models.dialects import spelled
 from robustmix.models.infer import head_of, stem_of, suggest_below
 from robustmix.models.layouts import (
     ENCODERS_ONLY,
+    Dialect,
     Located,
     Norm,
     Place,
@@ -92,6 +94,9 @@ class _Weights:
     inside: tuple[str, Norm] | None = None
     """What the file's own network normalises with, by the name of its mean."""
 
+    dialect: Dialect | None = None
+    """Whose names the file has, if they had to be translated."""
+
     openmixup: bool = False
     classifier: bool = True
     notes: tuple[str, ...] = ()
@@ -119,7 +124,7 @@ def read_foreign(archive: Archive, path: Path, wanted: Wanted, recorded: Recorde
     weights = _find_weights(archive, places, arch, wanted, path)
     arch, size_note = _sized(arch, weights.state, wanted)
     norm, norm_note = _chosen_norm(weights, arch, wanted)
-    missing = [] if norm is not None else [_missing_norm(weights.inside)]
+    missing = [] if norm is not None else [_missing_norm(weights.inside, weights.dialect)]
     if not _size_is_known(arch, wanted):
         missing.insert(0, ("E-INPUT-SIZE", "image size", "pass --img-size"))
     if missing or norm is None:
@@ -156,6 +161,7 @@ def _unknown_arch(
     places: Sequence[Place], name: str, wanted: Wanted, recorded: Recorded
 ) -> IntakeError:
     """Ask for the architecture, with the likely one, and for what else is missing."""
+    places = [spelled(place) for place in places]
     seen = (suggest_below(place.state, prefixes_of(place.state)) for place in places)
     guess = next((found for found in seen if found is not None), None)
     hint = "pass --arch NAME; 'robustmix list archs' names them, others are timm:NAME and "
@@ -172,12 +178,14 @@ def _unknown_arch(
     inside = next((found for found in insides if found is not None), None)
     known = wanted.norm or recorded.norm or recorded.usual_norm or _plausible(inside)
     if known is None and find_openmixup(places) is None:
-        missing.append(_missing_norm(inside))
+        missing.append(_missing_norm(inside, places[0].dialect))
     return asked_for(name, missing)
 
 
-def _missing_norm(inside: tuple[str, Norm] | None) -> Missing:
+def _missing_norm(inside: tuple[str, Norm] | None, dialect: Dialect | None) -> Missing:
     hint = "pass --norm-preset " + "|".join(NORM_PRESETS) + ", or --mean and --std"
+    if dialect is not None and dialect.norm:
+        hint = f"its names are those of {dialect.name}, which trains with {dialect.norm}"
     if inside is not None:
         mean, std = (",".join(f"{x / 255:.4g}" for x in numbers) for numbers in inside[1])
         hint = f"{plain(inside[0], 80)} looks like 0 to 255: pass --mean {mean} --std {std} if so"
@@ -238,6 +246,10 @@ def _find_weights(
             f"{path.name} has a single head, not {wanted.head}", "leave --head out", code="E-HEAD"
         )
     found = locate(places, arch.own, arch.classifier)
+    if not any(_is_whole(one, arch) for one in found):
+        translated = [spelled(place) for place in places]
+        found = locate(translated, arch.own, arch.classifier) or found
+        places = translated if not found else places
     one = choose(found, wanted.weights, path.name) if found else nearest(places, arch.own)
     headless = one.lacks_classifier or bool({*one.prefix.split(".")} & ENCODERS_ONLY)
     if headless and not wanted.backbone:
@@ -257,8 +269,14 @@ def _find_weights(
         form=archive.kind,
         averaged=one.averaged,
         inside=norm_inside(one.place.state),
+        dialect=one.place.dialect,
         notes=_layout_notes(one),
     )
+
+
+def _is_whole(one: Located, arch: _Arch) -> bool:
+    """Tell whether a place has all of an architecture's names and no others among them."""
+    return not one.lacks_classifier and one.state.keys() <= arch.own.keys()
 
 
 def _from_openmixup(
@@ -287,6 +305,10 @@ def _from_openmixup(
 
 def _layout_notes(one: Located) -> tuple[str, ...]:
     notes = []
+    if one.place.dialect is not None:
+        notes.append(f"I-LAYOUT: tensors are named as in {one.place.dialect.name}")
+        if one.place.dialect.unused:
+            notes.append("W-LEFT-OUT: the tensors that its network has and never uses")
     if one.where:
         apart = f", the classifier under {plain(one.classifier, 80)}" if one.classifier else ""
         notes.append(f"I-LAYOUT: weights found under {plain(one.where, 80)}{apart}")

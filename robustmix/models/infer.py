@@ -12,6 +12,11 @@ State: TypeAlias = Mapping[str, Tensor]
 
 _BLOCKS: dict[tuple[str, tuple[int, ...], int], str] = {
     ("basic", (1, 1, 1), 1): "resnet8",
+    ("basic", (3, 3, 3), 1): "resnet20",
+    ("basic", (5, 5, 5), 1): "resnet32",
+    ("basic", (7, 7, 7), 1): "resnet44",
+    ("basic", (9, 9, 9), 1): "resnet56",
+    ("basic", (18, 18, 18), 1): "resnet110",
     ("basic", (2, 2, 2, 2), 1): "resnet18",
     ("basic", (3, 4, 6, 3), 1): "resnet34",
     ("bottleneck", (3, 4, 6, 3), 1): "resnet50",
@@ -23,7 +28,21 @@ _LIBRARY: dict[tuple[str, tuple[int, ...], int], str] = {
     ("bottleneck", (3, 8, 36, 3), 1): "torchvision:resnet152",
     ("bottleneck", (3, 4, 23, 3), 32): "torchvision:resnext101_32x8d",
 }
-_FIRST_STAGE = {"resnet8": 16, "resnext50_32x4d": 128, "resnext101_32x4d": 128}
+_FIRST_STAGE = {
+    **dict.fromkeys(("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"), 16),
+    **dict.fromkeys(("resnext50_32x4d", "resnext101_32x4d"), 128),
+}
+"""Channels of the first convolution of the first stage; 64 where nothing is said."""
+
+_WIDE: dict[tuple[int, int, bool], str] = {
+    (4, 128, True): "wrn28_8",
+    (4, 160, False): "wrn28_10",
+    (5, 160, False): "wrn34_10",
+    (5, 320, False): "wrn34_20",
+    (6, 32, False): "wrn40_2",
+    (11, 256, False): "wrn70_16",
+}
+"""Blocks a stage, channels of the first, and whether convolutions have a bias."""
 
 _TIMM: dict[str, tuple[dict[str, tuple[int, ...]], str, tuple[int, ...]]] = {
     "convnext_tiny": (
@@ -106,7 +125,8 @@ def _resnet(state: Mapping[str, Tensor]) -> str | None:
     shape = (kind, _blocks(state, "layer{}."), groups)
     name = _BLOCKS.get(shape)
     if name is not None and len(first) == _FIRST_STAGE.get(name, 64):
-        return f"{name}-{stem}"
+        optional = f"{name}_b" in ARCHS and "layer2.0.downsample.0.weight" in state
+        return f"{name}_b-{stem}" if optional else f"{name}-{stem}"
     return _LIBRARY.get(shape) if stem == "imagenet" else None
 
 
@@ -156,6 +176,9 @@ def _blocks(state: Iterable[str], stage: str, *, start: int = 1) -> tuple[int, .
 
 
 def _wide_resnet(state: Mapping[str, Tensor]) -> str | None:
+    depths = _blocks(state, "block{}.layer.")
+    if len(depths) != 3 or len({*depths}) > 1:
+        return None
     first = state["block1.layer.0.conv1.weight"]
-    fits = _blocks(state, "block{}.layer.") == (4, 4, 4) and len(first) == 128
-    return "wrn28_8" if fits else None
+    width = len(first) if first.ndim else 0
+    return _WIDE.get((depths[0], width, "block1.layer.0.conv1.bias" in state))

@@ -11,6 +11,7 @@ from robustmix.errors import RobustmixError
 from robustmix.files import file_digest
 from robustmix.models.archives import Archive, read_archive
 from robustmix.models.checkpoint import is_checkpoint
+from robustmix.models.dialects import spelled
 from robustmix.models.infer import head_of, suggest_below
 from robustmix.models.layouts import Place, find_places, norm_inside, prefixes_of
 from robustmix.models.load import load_model
@@ -91,12 +92,15 @@ def _layout(archive: Archive, places: list[Place], path: Path) -> str:
 
 def _told(place: Place) -> dict[str, JsonValue]:
     """Say what tensors by name look like."""
-    state = place.state
     told: dict[str, JsonValue] = {
         "where": plain("/".join(place.path), 100) or "top",
-        "tensors": len(state),
-        "numbers": sum(_size(tensor) for tensor in state.values()),
+        "tensors": len(place.state),
+        "numbers": sum(_size(tensor) for tensor in place.state.values()),
     }
+    place = spelled(place)
+    state = place.state
+    if place.dialect is not None:
+        told["names"] = place.dialect.name
     prefixes = prefixes_of(state)
     found = suggest_below(state, prefixes)
     if found is not None:
@@ -112,6 +116,8 @@ def _told(place: Place) -> dict[str, JsonValue]:
     inside = norm_inside(state)
     if inside is not None:
         told["normalises"] = plain(inside[0], 100)
+    elif place.dialect is not None and place.dialect.norm:
+        told["trained_with"] = place.dialect.norm
     return told
 
 

@@ -50,11 +50,33 @@ _LEVELS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """How one collection of networks names tensors (see ``robustmix.models.dialects``)."""
+
+    name: str
+    """What messages call it."""
+
+    marks: tuple[str, ...]
+    """Ends of names that a file of it has, each of them."""
+
+    rules: tuple[tuple[str, str], ...] = ()
+    """Patterns of parts of a name from dot to dot, and what to write for them."""
+
+    unused: str = ""
+    """Pattern of the tensors that its network has and never computes with."""
+
+    norm: str = ""
+    """What its training script normalises with, as an option; only ever to suggest it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Place:
     """Tensors by name, somewhere in a file."""
 
     path: tuple[str, ...]
     state: State
+    dialect: Dialect | None = None
+    """Whose names they were, where they have been translated."""
 
 
 @dataclass(frozen=True, kw_only=True)

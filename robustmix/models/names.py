@@ -86,7 +86,7 @@ def _resnet(
     params: float,
     block: str,
     depths: tuple[int, ...],
-    more: Mapping[str, int] = MappingProxyType({}),
+    more: Mapping[str, Any] = MappingProxyType({}),
     stems: tuple[Stem, ...] = STEMS,
 ) -> ArchRow:
     width = more.get("width", 64) * (4 if block == "bottleneck" else 1)
@@ -117,6 +117,40 @@ def _timm(
     )
 
 
+def _cifar_resnets() -> dict[str, ArchRow]:
+    """Return ResNets of 6 n + 2 layers, n blocks a stage, by their names."""
+    millions = {20: 0.2691, 32: 0.4635, 44: 0.6579, 56: 0.8524, 110: 1.7273}
+    options = {
+        "": ("pad", "without weights (option A of the paper)", 0.0),
+        "_b": ("conv", "of 1x1 convolutions (option B)", 0.00275),
+    }
+    return {
+        f"resnet{depth}{end}": _resnet(
+            f"ResNet-{depth} for CIFAR, 16 to 64 channels, shortcuts {what}",
+            params + more,
+            "basic",
+            ((depth - 2) // 6,) * 3,
+            {"width": 16, "shortcut": shortcut},
+            stems=("cifar",),
+        )
+        for end, (shortcut, what, more) in options.items()
+        for depth, params in millions.items()
+    }
+
+
+def _wide_resnet(depth: int, widen: int, params: float) -> ArchRow:
+    return ArchRow(
+        "robustmix.models.wide_resnet:WideResNet",
+        f"Wide ResNet {depth}-{widen} as in the paper, TRADES and RobustBench",
+        params_millions=params,
+        stems=("cifar",),
+        stage_channels=(16 * widen, 32 * widen, 64 * widen),
+        feature_stage=1,
+        built_by="robustmix",
+        options={"depth": depth, "widen": widen, "variant": "official"},
+    )
+
+
 _STRIDED = "bottleneck blocks with the stride on the 3x3 convolution"
 _GROUPED = {"groups": 32, "width_per_group": 4}
 
@@ -132,6 +166,7 @@ ARCHS: Table[Builder, ArchRow] = Table(
             {"width": 16},
             stems=("cifar",),
         ),
+        **_cifar_resnets(),
         "resnet18": _resnet("ResNet-18, basic blocks", 11.169, "basic", (2, 2, 2, 2)),
         "resnet34": _resnet("ResNet-34, basic blocks", 21.277, "basic", (3, 4, 6, 3)),
         "resnet50": _resnet(f"ResNet-50, {_STRIDED}", 23.500, "bottleneck", (3, 4, 6, 3)),
@@ -160,6 +195,11 @@ ARCHS: Table[Builder, ArchRow] = Table(
             built_by="robustmix",
             options={"depth": 28, "widen": 8},
         ),
+        "wrn28_10": _wide_resnet(28, 10, 36.473),
+        "wrn34_10": _wide_resnet(34, 10, 46.154),
+        "wrn34_20": _wide_resnet(34, 20, 184.519),
+        "wrn40_2": _wide_resnet(40, 2, 2.242),
+        "wrn70_16": _wide_resnet(70, 16, 266.786),
         "convnext_tiny": _timm(
             "ConvNeXt-T", "convnext_tiny", 27.818, (96, 192, 384, 768), 2, stems=STEMS
         ),

@@ -3,6 +3,10 @@
 Residual networks of He et al. 2015 (arXiv:1512.03385) and Xie et al. 2016 (arXiv:1611.05431), in
 the variant of torchvision and OpenMixup: the stride of a bottleneck is on its 3x3 convolution.
 Parameters and buffers bear the official names, so published files load unchanged.
+
+ResNet-20 to -110 for CIFAR (section 4.2 of the former) are three stages of basic blocks. Where a
+stage widens, the paper's shortcut has no weights (option A); option B, a 1x1 convolution, is what
+the paper has on ImageNet, and several collections of CIFAR models too.
 """
 
 from collections.abc import Sequence
@@ -10,8 +14,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from robustmix.models.names import Stem
+
+Shortcut = Literal["pad", "conv"]
+"""Options A and B of He et al. where a stage changes the shape of the map."""
 
 
 def _conv(channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -20,22 +28,47 @@ def _conv(channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1
     )
 
 
-def _downsample(channels: int, out: int, stride: int) -> nn.Sequential | None:
+def _downsample(
+    channels: int, out: int, stride: int, shortcut: Shortcut = "conv"
+) -> nn.Module | None:
     if stride == 1 and channels == out:
         return None
+    if shortcut == "pad":
+        return PaddedShortcut(channels, out, stride)
     return nn.Sequential(_conv(channels, out, 1, stride), nn.BatchNorm2d(out))
+
+
+class PaddedShortcut(nn.Module):
+    """Every ``stride``-th pixel, and channels of zeros: option A of He et al. 2015, section 3.3.
+
+    The paper does not say where the zeros go. Half of them stand before the channels and half
+    behind, as in the published weights that are of this form.
+    """
+
+    def __init__(self, channels: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.before = (out - channels) // 2
+        self.behind = out - channels - self.before
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, out, H/stride, W/stride) for x (N, channels, H, W)."""
+        kept = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(kept, (0, 0, 0, 0, self.before, self.behind))
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut."""
 
-    def __init__(self, channels: int, planes: int, stride: int) -> None:
+    def __init__(
+        self, channels: int, planes: int, stride: int, shortcut: Shortcut = "conv"
+    ) -> None:
         super().__init__()
         self.conv1 = _conv(channels, planes, 3, stride)
         self.bn1 = nn.BatchNorm2d(planes)
         self.conv2 = _conv(planes, planes, 3)
         self.bn2 = nn.BatchNorm2d(planes)
-        self.downsample = _downsample(channels, planes, stride)
+        self.downsample = _downsample(channels, planes, stride, shortcut)
 
     @property
     def last_norm(self) -> nn.BatchNorm2d:
@@ -90,6 +123,8 @@ class ResNet(nn.Module):
         stem_width: channels after the stem; ``width`` if None.
         groups: groups of the 3x3 convolution of a bottleneck.
         width_per_group: channels of one group in the first stage; ``width`` if None.
+        shortcut: of basic blocks that change the shape: ``conv`` (option B of He et al.), or
+            ``pad`` without weights (option A).
     """
 
     def __init__(
@@ -103,6 +138,7 @@ class ResNet(nn.Module):
         stem_width: int | None = None,
         groups: int = 1,
         width_per_group: int | None = None,
+        shortcut: Shortcut = "conv",
     ) -> None:
         super().__init__()
         channels = stem_width or width
@@ -122,7 +158,7 @@ class ResNet(nn.Module):
             for j in range(depth):
                 stride = 2 if i > 0 and j == 0 else 1
                 if block == "basic":
-                    blocks.append(BasicBlock(channels, planes, stride))
+                    blocks.append(BasicBlock(channels, planes, stride, shortcut))
                     channels = planes
                 else:
                     blocks.append(Bottleneck(channels, middle, 4 * planes, stride, groups))

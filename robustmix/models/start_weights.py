@@ -6,7 +6,7 @@ would be the only part that does not begin anew.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from robustmix.errors import UsageError
 from robustmix.models.archives import check_tensors, read_archive
 from robustmix.models.checkpoint import checkpoint_from, is_checkpoint
+from robustmix.models.dialects import spelled
 from robustmix.models.infer import head_of
 from robustmix.models.layouts import Place, choose, find_places, locate, nearest
 from robustmix.models.pretrained import load_named
@@ -99,6 +100,9 @@ def _from_file(path: Path, own: Mapping[str, Tensor], classifier: Sequence[str])
         return _Found(state=checkpoint.model, what=f"{what} on {checkpoint.dataset}")
     places = find_places(content, path.name)
     found = locate(_encoders(places), own, classifier)
+    if not found:
+        places = [spelled(place) for place in places]
+        found = locate(_encoders(places), own, classifier)
     averaged = [one for one in found if one.averaged]
     one = choose(averaged or found, None, path.name) if found else nearest(places, own)
     what = f"{'ema' if one.averaged else 'raw'} weights"
@@ -113,5 +117,5 @@ def _encoders(places: Sequence[Place]) -> list[Place]:
     for place in places:
         encoder = next((e for e in ENCODERS if any(k.startswith(e) for k in place.state)), "")
         state = {k: v for k, v in place.state.items() if k.startswith(encoder)}
-        narrowed.append(Place(path=place.path, state=state))
+        narrowed.append(replace(place, state=state))
     return narrowed

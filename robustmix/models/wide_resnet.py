@@ -1,21 +1,31 @@
-"""Wide ResNet as OpenMixup trains it.
+"""Wide ResNet: Zagoruyko and Komodakis 2016 (arXiv:1605.07146), in two variants.
 
-Zagoruyko and Komodakis 2016 (arXiv:1605.07146), in a variant of its own: every convolution has a
-bias, ReLUs leak with slope 0.1, and batch statistics enter the running ones with weight 0.001.
+``official`` is the paper's, in the names of TRADES and of most of RobustBench's wide networks:
+convolutions without a bias, ReLU, and 1x1 shortcuts that take the activated input. ``openmixup`` is
+what OpenMixup trains: every convolution has a bias, ReLUs leak with slope 0.1, batch statistics
+enter the running ones with weight 0.001, and only the first stage's shortcut takes the activated
+input.
 """
+
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SLOPE = 0.1
+Variant = Literal["official", "openmixup"]
+
+SLOPES: dict[Variant, float] = {"official": 0.0, "openmixup": 0.1}
+"""Of the activation below 0; with 0 it is ReLU."""
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
+def _norm(channels: int, variant: Variant) -> nn.BatchNorm2d:
+    if variant == "official":
+        return nn.BatchNorm2d(channels)
     return nn.BatchNorm2d(channels, eps=0.001, momentum=0.001)
 
 
-def _activate(norm: nn.Module, x: Tensor) -> Tensor:
-    return F.leaky_relu(norm(x), SLOPE, inplace=True)
+def _activate(norm: nn.Module, x: Tensor, slope: float) -> Tensor:
+    return F.leaky_relu(norm(x), slope, inplace=True)
 
 
 class WideBlock(nn.Module):
@@ -26,21 +36,33 @@ class WideBlock(nn.Module):
         out: channels of the output; the shortcut is a 1x1 convolution where they differ.
         stride: stride of the first convolution and of the shortcut.
         activate_first: feed that 1x1 convolution with the activated input, not with the raw one.
+        variant: see the module.
     """
 
-    def __init__(self, channels: int, out: int, stride: int, activate_first: bool) -> None:
+    def __init__(
+        self,
+        channels: int,
+        out: int,
+        stride: int,
+        activate_first: bool,
+        variant: Variant = "openmixup",
+    ) -> None:
         super().__init__()
         self.activate_first = activate_first
-        self.bn1 = _norm(channels)
-        self.conv1 = nn.Conv2d(channels, out, 3, stride=stride, padding=1)
-        self.bn2 = _norm(out)
-        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
-        self.convShortcut = None if channels == out else nn.Conv2d(channels, out, 1, stride=stride)
+        self.slope = SLOPES[variant]
+        bias = variant == "openmixup"
+        self.bn1 = _norm(channels, variant)
+        self.conv1 = nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=bias)
+        self.bn2 = _norm(out, variant)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=bias)
+        self.convShortcut = (
+            None if channels == out else nn.Conv2d(channels, out, 1, stride=stride, bias=bias)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, out, H/stride, W/stride) for x (N, channels, H, W)."""
-        active = _activate(self.bn1, x)
-        out: Tensor = self.conv2(_activate(self.bn2, self.conv1(active)))
+        active = _activate(self.bn1, x, self.slope)
+        out: Tensor = self.conv2(_activate(self.bn2, self.conv1(active), self.slope))
         shortcut = x
         if self.convShortcut is not None:
             shortcut = self.convShortcut(active if self.activate_first else x)
@@ -68,26 +90,37 @@ class WideResNet(nn.Module):
         depth: 6 n + 4 for n blocks a stage.
         widen: the stages have 16, 32 and 64 times as many channels.
         first_stride: stride of the first stage; the other two halve the map.
+        variant: see the module.
     """
 
     num_stages = 3
 
-    def __init__(self, num_classes: int, *, depth: int, widen: int, first_stride: int = 1) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        depth: int,
+        widen: int,
+        first_stride: int = 1,
+        variant: Variant = "openmixup",
+    ) -> None:
         super().__init__()
         if depth < 10 or (depth - 4) % 6:
             raise ValueError(f"expected a depth of 6 n + 4, got {depth}")
         self.arch_options: dict[str, str | int | float] = {"stem": "cifar"}
         blocks, channels = (depth - 4) // 6, 16
-        self.conv1 = nn.Conv2d(3, channels, 3, padding=1)
+        self.slope = SLOPES[variant]
+        self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=variant == "openmixup")
         for i, stage_stride in enumerate((first_stride, 2, 2)):
             out = 16 * 2**i * widen
             layer = []
             for j in range(blocks):
                 stride = stage_stride if j == 0 else 1
-                layer.append(WideBlock(channels, out, stride, activate_first=i == 0))
+                active = variant == "official" or i == 0
+                layer.append(WideBlock(channels, out, stride, active, variant))
                 channels = out
             self.add_module(f"block{i + 1}", WideStage(layer))
-        self.bn1 = _norm(channels)
+        self.bn1 = _norm(channels, variant)
         self.num_features = channels
         self.fc = nn.Linear(channels, num_classes) if num_classes else nn.Identity()
 
@@ -104,7 +137,7 @@ class WideResNet(nn.Module):
     def forward_stage(self, index: int, x: Tensor) -> Tensor:
         """Return the map of stage ``index`` (from 0); the last one is normed and activated."""
         out: Tensor = self.stages[index](x)
-        return _activate(self.bn1, out) if index == 2 else out
+        return _activate(self.bn1, out, self.slope) if index == 2 else out
 
     def forward_features(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the maps of the three stages for normalised images (N, 3, H, W)."""
