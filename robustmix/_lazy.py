@@ -61,7 +61,11 @@ def lazy_exports_of(package: str) -> LazyExports:
         setattr(module, name, value)
         return value
 
-    return LazyExports(load, lambda: sorted({*vars(module), *names}), names)
+    def listed() -> list[str]:
+        # What completion offers: no modules that happen to be loaded, no names of this file's.
+        return sorted({*names, *(one for one in vars(module) if one.startswith("__"))})
+
+    return LazyExports(load, listed, names)
 
 
 def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:

@@ -108,6 +108,8 @@ def test_a_name_that_its_file_shares_is_what_the_file_defines(
         assert isinstance(import_module("lazytoy.same"), ModuleType)
         assert toy.same() == 7  # not the module, although that was imported first
         assert isinstance(toy.part, ModuleType)
+        # Completion offers these, not what was imported to make them.
+        assert [one for one in dir(toy) if not one.startswith("__")] == ["part", "same"]
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "lazytoy"]:
             del sys.modules[name]
