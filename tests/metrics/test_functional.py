@@ -150,9 +150,10 @@ def test_reliability_s_rows_make_the_ece() -> None:
 @pytest.fixture(scope="module")
 def report() -> Report:
     torch.manual_seed(1)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    last = nn.Linear(3 * 32 * 32, 10)
+    net = nn.Sequential(nn.Flatten(), last)
     with torch.no_grad():
-        net[1].weight *= 9  # surer, or no probability would be below tace's threshold
+        last.weight *= 9  # surer, or no probability would be below tace's threshold
     return robustmix.evaluate(
         net, "digits", "clean,calibration,fgsm", limit=150, masking="off", mean=(0.2,) * 3,
         std=(0.3,) * 3, progress="none",
