@@ -151,7 +151,8 @@ def _robustbench(scene: ProtocolScene) -> "list[Suite]":
 
 def _naseer_patchdrop(scene: ProtocolScene) -> "list[Suite]":
     from robustmix.evaluation.suites.clean import Clean
-    from robustmix.evaluation.suites.occlusion import RANDOM, RANKED, Occlusion
+    from robustmix.evaluation.suites.occlusion import Occlusion
+    from robustmix.evaluation.suites.occlusion_rows import RANDOM, RANKED
 
     modes = scene.modes or (*RANDOM, *(RANKED if scene.saliency_file else ()))
     suite = Occlusion(grid=(14, 14), fill="black", trials=1, mode=modes)

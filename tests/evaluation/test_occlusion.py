@@ -17,14 +17,9 @@ from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.patches import filling, mask_count
 from robustmix.evaluation.recompute import recompute, remake
 from robustmix.evaluation.suite import Batch, Context, Passes, Scene
-from robustmix.evaluation.suites.occlusion import (
-    MODES,
-    SMALL,
-    TENTHS,
-    Occlusion,
-    OpenedOcclusion,
-    PreparedOcclusion,
-)
+from robustmix.evaluation.suites.occlusion import Occlusion
+from robustmix.evaluation.suites.occlusion_open import OpenedOcclusion
+from robustmix.evaluation.suites.occlusion_rows import MODES, SMALL, TENTHS, PreparedOcclusion
 from robustmix.evaluation.suites.registry import read_suite
 from robustmix.metrics.binned import expected_calibration_error
 from robustmix.models.robust_model import RobustModel, padded

@@ -13,7 +13,8 @@ from robustmix.evaluation.evaluate import evaluate
 from robustmix.evaluation.patches import own_grid, token_patch
 from robustmix.evaluation.recompute import recompute
 from robustmix.evaluation.suite import Scene
-from robustmix.evaluation.suites.occlusion import Occlusion, OpenedOcclusion
+from robustmix.evaluation.suites.occlusion import Occlusion
+from robustmix.evaluation.suites.occlusion_open import OpenedOcclusion
 from robustmix.evaluation.suites.shuffle import PreparedShuffle, Shuffle, own_pieces, piece_grid
 from robustmix.models.robust_model import RobustModel
 from robustmix.report.terminal import note_lines
