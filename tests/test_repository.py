@@ -59,9 +59,18 @@ def test_every_dependency_says_what_it_is_for() -> None:
 
 def test_extras_that_others_install_exist() -> None:
     extras = set(PROJECT["optional-dependencies"])
-    for name in ("Dockerfile", ".devcontainer/devcontainer.json", "CONTRIBUTING.md", "README.md"):
+    for name in (
+        "Dockerfile", ".devcontainer/devcontainer.json", "CONTRIBUTING.md", "README.md",
+        "docs/install.md",
+    ):  # fmt: skip
         for found in re.findall(r"'\.\[([a-z,]+)\]'", (ROOT / name).read_text(encoding="utf-8")):
             assert set(found.split(",")) <= extras, name
+
+
+def test_every_extra_is_explained() -> None:
+    table = (ROOT / "docs" / "install.md").read_text(encoding="utf-8").split("## Extras")[1]
+    told = re.findall(r"^\| `(\w[\w-]*)` \| ", table.split("\n## ")[0], re.MULTILINE)
+    assert sorted(told) == sorted(PROJECT["optional-dependencies"])
 
 
 def test_templates_can_be_read() -> None:
