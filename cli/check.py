@@ -67,6 +67,9 @@ def check(
         Path | None, typer.Option(help="Write a pull-request comment; - is stdout.")
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the check as JSON; - is stdout.")] = None,
+    latex: Annotated[
+        Path | None, typer.Option(help="Write a LaTeX table (booktabs); - is stdout.")
+    ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write CSV; - is stdout.")] = None,
 ) -> None:
     """Judge a report by rules; the table is printed on stdout.
@@ -90,7 +93,7 @@ def check(
         raise
     if document is None:
         return
-    printed = _write(document, junit, json, markdown, csv)
+    printed = _write(document, junit, json, markdown, latex, csv)
     _show(document, printed, loud)
     if update_baseline:
         from robustmix.comparison.open_report import open_report
@@ -183,16 +186,18 @@ def _write(
     junit: Path | None,
     json: Path | None,
     markdown: Path | None,
+    latex: Path | None,
     csv: Path | None,
 ) -> bool:
     from robustmix.comparison.junit import junit_xml
     from robustmix.comparison.markdown import check_markdown
-    from robustmix.comparison.tables import check_csv
+    from robustmix.comparison.tables import check_csv, check_latex
 
     return console.write_results(
         (junit, lambda: junit_xml(document)),
         (json, document.to_json),
         (markdown, lambda: check_markdown(document)),
+        (latex, lambda: check_latex(document)),
         (csv, lambda: check_csv(document)),
     )
 

@@ -38,6 +38,9 @@ def compare(
         Path | None, typer.Option(help="Write the comparison as JSON; - is stdout.")
     ] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write Markdown; - is stdout.")] = None,
+    latex: Annotated[
+        Path | None, typer.Option(help="Write LaTeX tables (booktabs); - is stdout.")
+    ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write CSV; - is stdout.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page of the reports.")] = None,
 ) -> None:
@@ -52,7 +55,12 @@ def compare(
     from robustmix.comparison.open_report import Source, open_report
     from robustmix.comparison.paths import parse_path
     from robustmix.comparison.rules import check_alpha, parse_amount
-    from robustmix.comparison.tables import comparison_csv, comparison_notes, comparison_tables
+    from robustmix.comparison.tables import (
+        comparison_csv,
+        comparison_latex,
+        comparison_notes,
+        comparison_tables,
+    )
 
     check_alpha(alpha)
     if not 100 <= replicates <= 1_000_000 or not 0 <= seed < 2**63:
@@ -115,6 +123,7 @@ def compare(
     printed = console.write_results(
         (json, document.to_json),
         (markdown, lambda: comparison_markdown(document)),
+        (latex, lambda: comparison_latex(document)),
         (csv, lambda: comparison_csv(document)),
     )
     for table in comparison_tables(document):

@@ -83,6 +83,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "report reliability": ("robustmix report reliability runs/report --out reliability.png",),
     "report validate": ("robustmix report validate runs/report",),
     "report md": ("robustmix report md runs/report",),
+    "report latex": ("robustmix report latex runs/report --out table.tex",),
+    "report tables": (
+        "robustmix report tables runs/report --list",
+        "robustmix report tables main.json candidate.json --format latex --out tables.tex",
+        "robustmix report tables runs/report --table attacks-2 --format csv",
+    ),
     "report csv": ("robustmix report csv runs/report --out numbers.csv",),
     "report merge": ("robustmix report merge shard-1 shard-2 --out whole",),
     "report migrate": ("robustmix report migrate old.json --out new.json",),

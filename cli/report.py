@@ -111,6 +111,16 @@ def md(path: ReportPath, out: OutFile = Path("-")) -> None:
 
 
 @report.command()
+def latex(path: ReportPath, out: OutFile = Path("-")) -> None:
+    """Write the headline numbers as a LaTeX table (booktabs)."""
+    from robustmix.report.export import report_latex
+    from robustmix.report.report import Report
+
+    loaded = Report.load(path, samples=False)
+    console.write_results((out, lambda: report_latex(loaded)))
+
+
+@report.command()
 def csv(path: ReportPath, out: OutFile = Path("-")) -> None:
     """Write every number as CSV, one a line."""
     from robustmix.report.export import report_csv
@@ -118,6 +128,47 @@ def csv(path: ReportPath, out: OutFile = Path("-")) -> None:
 
     loaded = Report.load(path, samples=False)
     console.write_results((out, lambda: report_csv(loaded)))
+
+
+@report.command()
+def tables(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Reports, or the folders they lie in; others are held to the first."),
+    ],
+    format: Annotated[str, typer.Option(help="md, latex or csv.")] = "md",
+    table: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this table, e.g. calibration-2; repeatable [default: all]."),
+    ] = None,
+    names: Annotated[
+        bool, typer.Option("--list", help="Print the names of the tables, and what they show.")
+    ] = False,
+    out: OutFile = Path("-"),
+) -> None:
+    """Write every table that the page of one or several reports shows.
+
+    CSV is of one table, which --table names.
+    """
+    from robustmix.errors import UsageError, unknown_name
+    from robustmix.pages.sheets import chosen, sheets_of
+    from robustmix.report.report import Report
+    from robustmix.report.sheet import SHEET_FORMATS, plain_text, render_sheet
+
+    if format not in SHEET_FORMATS:
+        raise unknown_name("format", format, SHEET_FORMATS)
+    wanted = table or []
+    if format == "csv" and len(wanted) != 1 and not names:
+        raise UsageError("a CSV file is of one table", "name it with --table; --list has the names")
+    sheets = sheets_of([Report.load(path, samples=len(paths) > 1) for path in paths])
+    picked = chosen(sheets, wanted)
+    if names:
+        lines = [
+            f"{name}\t{plain_text(one.title)}" for name, one in sheets.items() if one in picked
+        ]
+        console.write_results((out, lambda: "\n".join(lines) + "\n"))
+        return
+    console.write_results((out, lambda: "\n".join(render_sheet(one, format) for one in picked)))
 
 
 @report.command()

@@ -6,26 +6,24 @@ from robustmix.comparison.document import (
     CheckDocument,
     Comparison,
     ComparisonDocument,
-    MetricRow,
     ReportRef,
     RuleResult,
 )
-from robustmix.comparison.formatting import show, show_change, show_p, show_range
-from robustmix.comparison.tables import default_sentence, words_alone
-from robustmix.report.text import markdown
+from robustmix.comparison.tables import (
+    CORRECTIONS,
+    SIGNS,
+    check_sheet,
+    comparison_sheet,
+    default_sentence,
+)
+from robustmix.report.sheet import markdown_rows
+from robustmix.report.text import markdown, markdown_item, plain
 
 CHECK_MARKER = "<!-- robustmix check -->"
 """First line of a comment: whoever posts it finds the last one by this and replaces it."""
 
 COMPARE_MARKER = "<!-- robustmix compare -->"
 
-_SIGNS = {
-    "pass": "✅",
-    "fail": "❌",
-    "inconclusive": "⚠️",
-    "incomplete": "⛔",
-    "incompatible": "⛔",
-}
 _SENTENCES = {
     "pass": "every rule holds",
     "fail": "a rule is violated",
@@ -56,19 +54,15 @@ def check_markdown(document: CheckDocument, *, limit: int | None = None) -> str:
 def _check_text(document: CheckDocument, rules: Sequence[RuleResult], left_out: int) -> str:
     lines = [
         CHECK_MARKER,
-        f"### {_SIGNS[document.verdict]} robustmix check: {document.verdict}",
+        f"### {SIGNS[document.verdict]} robustmix check: {document.verdict}",
         "",
         f"{_reference(document.candidate)} "
         + (f"against {_reference(document.baseline)}" if document.baseline else "alone")
         + f": {_SENTENCES[document.verdict]}"
         + (" (strict: that fails)." if document.strict and document.exit_code == 1 else "."),
         "",
-        "| | rule | baseline | value | change | 95 % interval | p | n |".replace(
-            "95", f"{100 * (1 - document.settings.alpha):g}"
-        ),
-        "|---|---|--:|--:|--:|--:|--:|--:|",
+        *markdown_rows(check_sheet(document, rules, signs=True)),
     ]
-    lines += [_check_row(result) for result in rules]
     if left_out:
         lines += ["", f"{left_out} more rules are not shown."]
     if document.default_rules:
@@ -76,38 +70,20 @@ def _check_text(document: CheckDocument, rules: Sequence[RuleResult], left_out: 
         lines += [markdown(f"{note[:1].upper()}{note[1:]}.", 400) for note in document.notes]
     told = [r for r in rules if r.outcome in ("incomplete", "incompatible", "inconclusive")]
     lines += [""] if told or document.warnings else []
-    lines += [f"- {markdown(r.rule)}: {markdown(r.message, 400)}" for r in told[:20]]
-    lines += [f"- {markdown(line, 400)}" for line in document.warnings[:20]]
+    lines += [markdown_item(f"{plain(r.rule)}: {r.message}", 600) for r in told[:20]]
+    lines += [markdown_item(line, 400) for line in document.warnings[:20]]
     lines += ["", _footer(document.settings.correction)]
     return "\n".join(lines) + "\n"
 
 
-def _check_row(result: RuleResult) -> str:
-    cells = [
-        _SIGNS[result.outcome],
-        markdown(result.rule),
-        show(result.baseline, result.unit),
-        show(result.value, result.unit),
-        show_change(result.delta, result.unit),
-        show_range(result.ci, result.unit) if result.delta is not None else "-",
-        markdown(show_p(result.p_adjusted)),
-        "-" if result.n is None else str(result.n),
-    ]
-    return "| " + " | ".join(cells) + " |"
-
-
 def comparison_markdown(document: ComparisonDocument) -> str:
     """Write a comparison as Markdown, a table a pair."""
-    level = f"{100 * (1 - document.settings.alpha):g}"
     lines = [COMPARE_MARKER]
     for comparison in document.comparisons:
         lines += [
             f"### {_side(comparison.a)} → {_side(comparison.b)}",
             "",
-            f"| metric | A | B | Δ | {level} % interval of Δ | p | MDD | verdict |",
-            "|---|--:|--:|--:|--:|--:|--:|---|",
-            *(_metric_row(row) for row in comparison.metrics),
-            *_verdict_rows(comparison),
+            *markdown_rows(comparison_sheet(comparison, document.settings.alpha)),
             "",
             *_remarks(comparison),
         ]
@@ -115,33 +91,10 @@ def comparison_markdown(document: ComparisonDocument) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _metric_row(row: MetricRow) -> str:
-    cells = [
-        markdown(row.path),
-        show(row.a, row.unit),
-        show(row.b, row.unit),
-        show_change(row.delta, row.unit),
-        show_range(row.ci, row.unit),
-        markdown(show_p(row.p_adjusted)),
-        show(row.mdd, row.unit),
-        row.verdict,
-    ]
-    return "| " + " | ".join(cells) + " |"
-
-
-def _verdict_rows(comparison: Comparison) -> list[str]:
-    return [
-        f"| {markdown(row.suite)}: {markdown(row.title)} | {markdown(row.a)} | {markdown(row.b)} "
-        f"| - | - | - | - | {'same' if row.a == row.b else 'changed'} |"
-        for told in words_alone(comparison).values()
-        for row in told
-    ]
-
-
 def _remarks(comparison: Comparison) -> list[str]:
-    lines = [f"- {markdown(line, 400)}" for line in comparison.warnings]
+    lines = [markdown_item(line, 400) for line in comparison.warnings]
     lines += [
-        f"- {markdown(row.path)}: not tested, {markdown(row.reason)}"
+        markdown_item(f"{row.path}: not tested, {row.reason}", 400)
         for row in comparison.metrics
         if row.reason is not None
     ]
@@ -157,8 +110,7 @@ def _reference(reference: ReportRef) -> str:
 
 
 def _footer(correction: str) -> str:
-    name = {"holm": "Holm", "bh": "Benjamini-Hochberg"}[correction]
     return (
         "<sub>Fractions in percent, differences in points; paired by image; p adjusted after "
-        f"{name}.</sub>"
+        f"{CORRECTIONS[correction]}.</sub>"
     )

@@ -1,8 +1,9 @@
-"""Comparisons and checks as tables: for the terminal, at most 100 columns, and as CSV."""
+"""Comparisons and checks as tables: for the terminal, at most 100 columns, as sheets, as CSV."""
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from rich import box
 from rich.table import Table
@@ -12,11 +13,17 @@ from robustmix.comparison.document import (
     Comparison,
     ComparisonDocument,
     MetricRow,
+    Outcome,
     ReportRef,
+    RuleResult,
     VerdictRow,
 )
 from robustmix.comparison.formatting import show, show_change, show_p, show_range
+from robustmix.report.sheet import Sheet, render_sheet
 from robustmix.report.text import plain, spreadsheet
+
+CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
+"""Whose name the correction for several tests bears."""
 
 
 def comparison_tables(document: ComparisonDocument) -> list[Table]:
@@ -44,9 +51,8 @@ def _comparison_table(comparison: Comparison, alpha: float) -> Table:
     for suite, told in words_alone(comparison).items():
         table.add_row(plain(suite), *[""] * 7)
         for verdict in told:
-            said = "same" if verdict.a == verdict.b else "changed"
             title = "" if verdict.title == suite.partition("@")[0] else f"{verdict.title}: "
-            table.add_row(f"  {title}{verdict.a} -> {verdict.b}", *[""] * 6, said)
+            table.add_row(f"  {title}{verdict.a} -> {verdict.b}", *[""] * 6, _changed(verdict))
     return table
 
 
@@ -80,7 +86,7 @@ def _names(references: Sequence[ReportRef]) -> str:
 
 def comparison_notes(document: ComparisonDocument) -> list[str]:
     """Say what a reader of the tables must know, one line each."""
-    correction = {"holm": "Holm", "bh": "Benjamini-Hochberg"}[document.settings.correction]
+    correction = CORRECTIONS[document.settings.correction]
     lines = [
         "fractions in percent, Δ and MDD in points; paired by image; p after "
         f"{correction} over all tests shown",
@@ -88,12 +94,16 @@ def comparison_notes(document: ComparisonDocument) -> list[str]:
         f"difference is shown and one of {100 * document.margin:g} pp is not excluded",
     ]
     for comparison in document.comparisons:
-        reasons: dict[str, list[str]] = {}
-        for row in comparison.metrics:
-            if row.reason is not None:
-                reasons.setdefault(row.reason, []).append(row.path)
-        lines += [f"not tested: {_some(paths)}: {plain(why)}" for why, paths in reasons.items()]
+        lines += _untested(comparison)
     return list(dict.fromkeys([*lines, *_warnings(document.comparisons)]))
+
+
+def _untested(comparison: Comparison) -> list[str]:
+    reasons: dict[str, list[str]] = {}
+    for row in comparison.metrics:
+        if row.reason is not None:
+            reasons.setdefault(row.reason, []).append(row.path)
+    return [f"not tested: {_some(paths)}: {plain(why)}" for why, paths in reasons.items()]
 
 
 def _warnings(comparisons: Sequence[Comparison]) -> list[str]:
@@ -147,11 +157,92 @@ def check_notes(document: CheckDocument) -> list[str]:
 def default_sentence(document: CheckDocument) -> str:
     """Put the default rules into words."""
     kind = next((r.kind for r in document.rules if r.kind not in ("suite", "verdict")), "")
-    correction = {"holm": "Holm", "bh": "Benjamini-Hochberg"}[document.settings.correction]
+    correction = CORRECTIONS[document.settings.correction]
     return (
         f"no rules were given: {kind} of the accuracy of every suite in the baseline, "
         f"alpha {document.settings.alpha:g} after {correction}"
     )
+
+
+def comparison_sheet(comparison: Comparison, alpha: float) -> Sheet:
+    """Lay out one pair for Markdown and LaTeX, each metric by its whole path."""
+    rows = [(row.path, *_cells(row)[1:]) for row in comparison.metrics]
+    rows += [
+        (f"{row.suite}: {row.title}", row.a, row.b, *["-"] * 4, _changed(row))
+        for told in words_alone(comparison).values()
+        for row in told
+    ]
+    return Sheet(
+        title=f"{_names(comparison.a)} → {_names(comparison.b)}",
+        heads=["metric", "A", "B", "Δ", f"{100 * (1 - alpha):g} % of Δ", "p", "MDD", "verdict"],
+        numbers=range(1, 7),
+        rows=rows,
+    )
+
+
+def _changed(row: VerdictRow) -> str:
+    return "same" if row.a == row.b else "changed"
+
+
+def comparison_latex(document: ComparisonDocument) -> str:
+    """Write a table a pair as LaTeX; what a reader must know of the figures is in its title."""
+    told = [plain(note, 600) for note in comparison_notes(document)]
+    return "\n".join(
+        render_sheet(
+            replace(
+                comparison_sheet(one, document.settings.alpha),
+                caption=[note[:1].upper() + note[1:] for note in told[:2]],
+                notes=[*_untested(one), *(f"warning: {line}" for line in one.warnings)],
+            ),
+            "latex",
+        )
+        for one in document.comparisons
+    )
+
+
+SIGNS: dict[Outcome, str] = {
+    "pass": "✅",
+    "fail": "❌",
+    "inconclusive": "⚠️",
+    "incomplete": "⛔",
+    "incompatible": "⛔",
+}
+"""Outcomes in a comment on a pull request."""
+
+
+def check_sheet(
+    document: CheckDocument, rules: Sequence[RuleResult], *, signs: bool = False
+) -> Sheet:
+    """Lay rules out for Markdown and LaTeX; ``signs`` stand for the words of outcomes."""
+    level = f"{100 * (1 - document.settings.alpha):g} % interval"
+    return Sheet(
+        title=f"check of {document.candidate.name}"
+        + (f" against {document.baseline.name}" if document.baseline else ""),
+        heads=["" if signs else "outcome", "rule", "baseline", "value", "change", level, "p", "n"],
+        numbers=range(2, 8),
+        rows=[
+            [
+                SIGNS[result.outcome] if signs else result.outcome,
+                result.rule,
+                show(result.baseline, result.unit),
+                show(result.value, result.unit),
+                show_change(result.delta, result.unit),
+                show_range(result.ci, result.unit) if result.delta is not None else "-",
+                show_p(result.p_adjusted),
+                "-" if result.n is None else str(result.n),
+            ]
+            for result in rules
+        ],
+    )
+
+
+def check_latex(document: CheckDocument) -> str:
+    """Write the rules as a LaTeX table."""
+    correction = CORRECTIONS[document.settings.correction]
+    said = f"Fractions in percent, differences in points; p after {correction}."
+    sheet = check_sheet(document, document.rules)
+    caption = [said, f"Verdict: {document.verdict}."]
+    return render_sheet(replace(sheet, caption=caption, notes=check_notes(document)), "latex")
 
 
 def comparison_csv(document: ComparisonDocument) -> str:

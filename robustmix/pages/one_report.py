@@ -36,12 +36,12 @@ def subtitle(reports: Sequence[Report]) -> str:
     return f"{plain(data.name)}, {plain(data.split)} split, {data.n}{of} images"
 
 
-def sections(report: Report) -> list[Section]:
-    """Make the sections of a page on one report."""
+def sections(report: Report, *, drawn: bool = True) -> list[Section]:
+    """Make the sections of a page on one report; ``drawn``: with their pictures."""
     content = report.content
     return [
         _summary(content),
-        *_suites(report),
+        *_suites(report, drawn),
         *_worst_classes(content),
         *_warnings(content),
         _provenance(content),
@@ -92,7 +92,7 @@ def _headline(key: str, part: SuitePart) -> Iterator[list[Cell]]:
         yield [suite, dash, dash, dash, dash, Cell(text=plain(part.shown.note), kind="note")]
 
 
-def _suites(report: Report) -> Iterator[Section]:
+def _suites(report: Report, drawn: bool) -> Iterator[Section]:
     """Yield a section for each heading that the suites ask for, in the order of the suites."""
     headings: dict[str, dict[str, SuitePart]] = {}
     for key, part in report.content.ordered_suites().items():
@@ -107,7 +107,9 @@ def _suites(report: Report) -> Iterator[Section]:
             title=heading,
             callouts=_callouts(report.content, parts, verdicts),
             text=[*_notes(parts), *map(_in_words, verdicts)],
-            pictures=list(pictures_of([report], list(parts), key=f"picture-{number}")),
+            pictures=list(pictures_of([report], list(parts), key=f"picture-{number}"))
+            if drawn
+            else [],
             tables=[
                 *(_checks(verdict) for verdict in verdicts if verdict.checks),
                 *(_table(key, t, parts) for key, part in parts.items() for t in part.tables),

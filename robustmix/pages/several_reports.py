@@ -24,20 +24,21 @@ UNITS = {"fraction": " %", "percent": " %"}
 
 
 def compared(
-    reports: Sequence[Report], comparison: ComparisonDocument | None = None
+    reports: Sequence[Report], comparison: ComparisonDocument | None = None, *, drawn: bool = True
 ) -> list[Section]:
     """Make the sections of a page on several reports; the first is what others are held to.
 
     Args:
         reports: two or more.
         comparison: of the first with each of the others; made here if it is not known.
+        drawn: with their pictures.
     """
     contents = [report.content for report in reports]
     facts = [fact for content in contents for fact in facts_of(content, named=True)]
     return [
         _models(contents),
         *_pairs(reports, comparison),
-        *_curves(reports),
+        *(_curves(reports) if drawn else []),
         Section(id="provenance", title="Provenance", facts=facts),
     ]
 

@@ -1,14 +1,48 @@
-"""A report as Markdown and as CSV."""
+"""A report as Markdown, LaTeX and CSV."""
 
 import csv
 import io
+from dataclasses import replace
 
 from robustmix.report.report import Report, metrics_of
+from robustmix.report.sheet import Sheet, markdown_rows, render_sheet
 from robustmix.report.terminal import summary_rows, verdict_word
-from robustmix.report.text import markdown, plain, spreadsheet
+from robustmix.report.text import markdown, markdown_item, plain, spreadsheet
 
 REPORT_MARKER = "<!-- robustmix report -->"
 WARNINGS_SHOWN = 20
+
+
+HEADS = ("suite", "metric", "value", "95 % interval", "n", "note")
+
+
+def report_sheet(report: Report) -> Sheet:
+    """Lay out the headline numbers, a row each; the note of a suite is beside its first."""
+    return Sheet(
+        title=report.content.run.name,
+        heads=HEADS,
+        numbers=range(2, 5),
+        rows=[
+            (name, *cells)
+            for name, part in report.content.ordered_suites().items()
+            for cells in summary_rows(part)
+        ],
+    )
+
+
+def report_latex(report: Report) -> str:
+    """Write the headline numbers as a LaTeX table, what they are of in its title."""
+    content, data = report.content, report.content.dataset
+    presets = ", ".join(content.protocol.presets)
+    about = (
+        f"{content.model.arch} on {data.name} {data.split}, {data.n} of {data.n_total} images, "
+        f"seed {content.run.seed}, protocol {presets} {content.protocol.hash[:12]}"
+    )
+    sheet = report_sheet(report)
+    rows = [list(row) for row in sheet.rows]
+    for before, row in zip(sheet.rows, rows[1:], strict=False):
+        row[0] = "" if row[0] == before[0] else row[0]
+    return render_sheet(replace(sheet, rows=rows, caption=[" ".join(about.split())]), "latex")
 
 
 def report_markdown(report: Report) -> str:
@@ -22,20 +56,11 @@ def report_markdown(report: Report) -> str:
         f"{markdown(content.dataset.split)}, {content.dataset.n} of {content.dataset.n_total} "
         f"samples, seed {content.run.seed}, {markdown(content.run.status)}",
         "",
-        "| suite | metric | value | 95 % interval | n |",
-        "|---|---|--:|--:|--:|",
+        *markdown_rows(report_sheet(report)),
     ]
-    for name, part in content.ordered_suites().items():
-        if part.status != "ok":
-            why = markdown(part.reason or "")
-            lines.append(f"| {markdown(name)} | {part.status}: {why} | - | - | - |")
-            continue
-        for metric, value, interval, n, _ in summary_rows(part):
-            shown = f"{markdown(metric.strip())} | {markdown(value)}"
-            lines.append(f"| {markdown(name)} | {shown} | {interval} | {n} |")
     warnings = content.warnings[:WARNINGS_SHOWN]
     lines += [""] if warnings else []
-    lines += [f"- {markdown(w.code)}: {markdown(w.message, 400)}" for w in warnings]
+    lines += [markdown_item(f"{plain(w.code)}: {w.message}", 600) for w in warnings]
     lines += [
         "",
         f"<sub>robustmix {markdown(content.tool.version)}; model "

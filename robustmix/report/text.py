@@ -1,23 +1,52 @@
 """Text from reports, made safe to show: a report may be a stranger's."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
+
+from rich.cells import cell_len
 
 from robustmix.text import plain as plain
 
 BARS = "▁▂▃▄▅▆▇█"
 
-_MARKDOWN = {ord(c): f"&#{ord(c)};" for c in "&<>|`*_[]()!#@\\~"}
+_MARKDOWN = {ord(c): f"\\{c}" for c in "\\`*_[]<>|#~&$"}
+_CALLS = re.compile(r"(?<!\w)(@|\\#)(?=\w)")
+"""What makes hosts of Markdown call a person or link an issue, however it is escaped."""
+
+_INTERVAL = re.compile(r"\\\[([-+\d., %]*\d[-+\d., %]*)\\\](?![(\[:])")
+"""Numbers in brackets, which no link begins with unless more follows."""
+
+_LINE_START = re.compile(r"^\s*([-+=]|\d+(?=[.)]))")
+"""What is no text where a line begins with it: lists, headings and rules."""
 
 
 def markdown(text: object, limit: int = 200) -> str:
-    """Write text so that Markdown and HTML show it as it is, also in a cell of a table.
+    r"""Write text so that Markdown and HTML show it as it is, also in a cell of a table.
+
+    Backslashes keep it readable where it is not rendered, as HTML's entities would not.
 
     Example:
-        >>> markdown("<b>|x")
-        '&#60;b&#62;&#124;x'
+        >>> print(markdown("<b>|a_mean, @me"))
+        \<b\>\|a\_mean, @<!-- -->me
     """
-    return plain(text, limit).translate(_MARKDOWN)
+    shown = _CALLS.sub(r"\1<!-- -->", plain(text, limit).translate(_MARKDOWN))
+    return _INTERVAL.sub(r"[\1]", shown)
+
+
+def markdown_item(text: object, limit: int = 1000) -> str:
+    r"""Write a text as an item of a list in Markdown.
+
+    Example:
+        >>> print(markdown_item("1. a - b"))
+        - 1\. a - b
+    """
+    shown = markdown(text, limit)
+    start = _LINE_START.match(shown)
+    if start is None:
+        return f"- {shown.strip()}"
+    at = start.end() - (0 if start[1].isdigit() else 1)
+    return f"- {(shown[:at] + chr(92) + shown[at:]).strip()}"
 
 
 _LATEX = {
@@ -28,14 +57,20 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\symbol{34}",  # no command of the usual encoding's sets it
     "…": r"\ldots{}",
     "±": r"$\pm$",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
+    "→": r"$\rightarrow$",
+    "Δ": r"$\Delta$",
+    **dict.fromkeys(BARS, ""),  # no font of LaTeX's has them
 }
 _ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327", "`'^~\"rvc", strict=True))
 """Combining characters and what LaTeX writes them with."""
+
+_LIGATURES = re.compile(r"([-'`?!,])(?=[-'`,])")
+"""Signs that LaTeX's fonts would join to another."""
 
 
 def latex(text: object, limit: int = 400) -> str:
@@ -58,17 +93,17 @@ def latex(text: object, limit: int = 400) -> str:
             shown += f"\\{_ACCENTS[marks[0]]}{{{base}}}"
         else:
             shown += "?"
-    return shown
+    return _LIGATURES.sub(r"\1{}", shown)
 
 
-def spreadsheet(text: object) -> str:
+def spreadsheet(text: object, limit: int = 200) -> str:
     """Write text so that no spreadsheet takes it for a formula.
 
     Example:
         >>> spreadsheet("=1+1"), spreadsheet("clean")
         ("'=1+1", 'clean')
     """
-    shown = plain(text)
+    shown = plain(text, limit)
     return "'" + shown if shown[:1] in ("=", "+", "-", "@") else shown
 
 
@@ -80,3 +115,18 @@ def sparkline(values: Sequence[float]) -> str:
         '▁▅█'
     """
     return "".join(BARS[min(len(BARS) - 1, int(value * len(BARS)))] for value in values)
+
+
+def folded(head: str, width: int) -> list[str]:
+    """Break the head of a column where its parts end; a part that is too long stays whole.
+
+    Example:
+        >>> folded("corruption@paper-adautomix.acc_mean_all19 ↑", 12)
+        ['corruption', '@paper-', 'adautomix', '.acc_mean', '_all19 ↑']
+    """
+    lines = [""]
+    for word in re.findall(r"[@._\[/:]?[^@._\-\[/: ]+[-\] :]*", head) or [head]:
+        if lines[-1] and cell_len((lines[-1] + word).rstrip()) > width:
+            lines.append("")
+        lines[-1] += word
+    return [line.rstrip() for line in lines]

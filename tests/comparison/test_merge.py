@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from robustmix.report.migrate import migrate
 from robustmix.report.report import Report
 from tests.comparison.reports import base, report_of, saved, sibling
 from tests.evaluation.tiny import tiny_images, tiny_model
+from tests.report.latex_reader import rows_in_latex
 
 SUITES: list[Any] = [
     "clean",
@@ -111,6 +113,7 @@ def test_markdown_and_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     value = base().metric("clean.top1").value
     assert value is not None
     assert f"| clean | top1 | {100 * value:.2f} % | [" in text
+    assert re.findall("&#|None", text) == []
     rows = list(csv.DictReader(io.StringIO(report_csv(base()))))
     frame = base().to_frame()
     assert len(rows) == len(frame)
@@ -120,6 +123,9 @@ def test_markdown_and_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     path = saved(base(), tmp_path)
     assert run(["report", "md", str(path)]) == 0
     assert capsys.readouterr().out == text
+    assert run(["report", "latex", str(path)]) == 0
+    _, *shown = rows_in_latex(capsys.readouterr().out)
+    assert ["clean", "top1", rf"{100 * value:.2f} \%"] in [row[:3] for row in shown]
     assert run(["report", "csv", str(path), "--out", str(tmp_path / "x.csv")]) == 0
     written = (tmp_path / "x.csv").read_text(encoding="utf-8").splitlines()
     assert sorted(written) == sorted(report_csv(base()).splitlines())  # a file sorts its keys

@@ -2,7 +2,9 @@
 
 import base64
 import copy
+import csv
 import hashlib
+import io
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -23,6 +25,7 @@ from robustmix.evaluation.suites.corruption import Corruption
 from robustmix.evaluation.suites.fgsm import PaperFgsm
 from robustmix.evaluation.suites.registry import SUITES as TABLE
 from robustmix.pages.page import page_html, write_page
+from robustmix.pages.sheets import SORTED, sheets_of
 from robustmix.report import Report
 from robustmix.report.schema import (
     OriginPart,
@@ -32,13 +35,16 @@ from robustmix.report.schema import (
     VerdictPart,
     Warn,
 )
+from robustmix.report.sheet import render_sheet
 from robustmix.report.terminal import show_interval, show_value
+from robustmix.report.text import BARS
 from tests.evaluation.tiny import Net, tiny_images, tiny_model
 from tests.pages.drawn import Drawn
 from tests.pages.made import made as made_by_hand
 from tests.pages.made import number
 from tests.pages.toy import Toy
 from tests.pages.webdriver import Browser, browser, needs_browser
+from tests.report.latex_reader import rows_in_latex, shown_by_latex
 
 SUITES: list[str | Suite | Planned] = [
     "clean",
@@ -141,6 +147,41 @@ def test_the_page_asks_nothing_of_the_network(reports: list[Report]) -> None:
             "default-src 'none'; style-src 'unsafe-inline'; "
             f"script-src 'sha256-{digest}'"
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_every_table_of_a_page_is_to_be_had_alone(
+    reports: list[Report], made: list[Path], capsys: pytest.CaptureFixture[str], count: int
+) -> None:
+    page = Page(page_html(reports[:count]))
+    sheets = sheets_of(reports[:count])
+    titles = [caption.removesuffix(SORTED) for caption in page.tables]
+    assert [sheet.title for sheet in sheets.values()] == titles
+    for sheet, shown in zip(sheets.values(), page.tables.values(), strict=True):
+        told = [[" ".join(cell.split()) for cell in row] for row in shown]
+        tex = [
+            [" ".join(shown_by_latex(cell).split()) for cell in row]
+            for row in rows_in_latex(render_sheet(sheet, "latex"))
+        ]
+        assert tex[1:] == [[_in_latex(cell) for cell in row] for row in told[1:]]
+        rows = list(csv.reader(io.StringIO(render_sheet(sheet, "csv"))))
+        assert rows[0] == told[0]
+        assert len(rows) == len(told)
+    paths = [str(path) for path in made[:count]]
+    assert run(["report", "tables", *paths, "--list"]) == 0
+    assert [x.split("\t")[0] for x in capsys.readouterr().out.splitlines()] == list(sheets)
+    name = list(sheets)[-1]
+    assert run(["report", "tables", *paths, "--table", name, "--format", "csv"]) == 0
+    assert capsys.readouterr().out == render_sheet(sheets[name], "csv")
+    assert run(["report", "tables", *paths, "--format", "csv"]) == 2
+    assert run(["report", "tables", *paths, "--table", name[:-1]]) == 2
+    assert f"did you mean '{name}'" in capsys.readouterr().err
+
+
+def _in_latex(text: str) -> str:
+    """What is in no font of LaTeX's is left out (bars) or a question mark."""
+    without = "".join(c for c in text if c not in BARS)
+    return " ".join("".join(c if c.isascii() or c in "ΔΔ±→↑↓…" else "?" for c in without).split())
 
 
 def test_who_cannot_see_it_is_told(reports: list[Report]) -> None:

@@ -292,9 +292,9 @@ def test_every_suite_has_a_row_whether_it_has_numbers_or_not(report: Report) -> 
     assert {note for *_, note in summary_rows(content.suites["fgsm"])[1:]} == {""}
     shown = Report(content)
     text = report_markdown(shown)
-    assert "| judge | not assessable | - | - | 7 |" in text
-    assert "| mute | ok | - | - | - |" in text
-    assert "| late | partial: interrupted | - | - | - |" in text
+    assert "| judge | not assessable | - | - | 7 | too few |" in text
+    assert "| mute | ok | - | - | - | did its work |" in text
+    assert "| late | partial | - | - | - | interrupted |" in text
     assert "judge,,verdict,,,,7,,,,too few,not assessable" in report_csv(shown).splitlines()
     assert "fgsm,,verdict" not in report_csv(shown)
 

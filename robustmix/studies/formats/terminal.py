@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from robustmix.report.text import plain
+from robustmix.report.text import folded, plain
 from robustmix.studies.formats import words
 from robustmix.studies.table import Cell, Column, Table
 
@@ -68,7 +68,7 @@ def _width(table: Table, at: int) -> int:
     column = table.columns[at]
     lines = [line for row in table.rows for line in _lines(row.cells[at], column, table)]
     most = max([LEAST, *map(cell_len, lines)])
-    return max(most, *(cell_len(line) for line in words.folded(_head(column), most)))
+    return max(most, *(cell_len(line) for line in folded(_head(column), most)))
 
 
 def _head(column: Column) -> str:
@@ -80,7 +80,7 @@ def _piece(table: Table, chosen: Sequence[int], name: int) -> RichTable:
     piece.add_column(plain(table.heading), width=name, overflow="fold")
     for at in chosen:
         width = _width(table, at)
-        head = "\n".join(words.folded(_head(table.columns[at]), width))
+        head = "\n".join(folded(_head(table.columns[at]), width))
         piece.add_column(head, justify="right", width=width, no_wrap=True, vertical="top")
     for row in table.rows:
         cells = (_text(row.cells[at], table.columns[at], table) for at in chosen)

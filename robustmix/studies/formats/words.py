@@ -1,10 +1,7 @@
 """What all formats say of a table, in words and in numbers."""
 
 import os
-import re
 from pathlib import Path
-
-from rich.cells import cell_len
 
 from robustmix.comparison.formatting import show, show_change
 from robustmix.metrics.metric import Unit
@@ -129,21 +126,6 @@ def disagreement(cell: Cell) -> str:
 def missing_words(cell: Cell) -> str:
     """Say why runs have no value in a cell; empty where all have."""
     return "; ".join(cell.reasons) if cell.mean is None or cell.reasons else ""
-
-
-def folded(head: str, width: int) -> list[str]:
-    """Break the head of a column where its parts end; a part that is too long stays whole.
-
-    Example:
-        >>> folded("corruption@paper-adautomix.acc_mean_all19 ↑", 12)
-        ['corruption', '@paper-', 'adautomix', '.acc_mean', '_all19 ↑']
-    """
-    lines = [""]
-    for word in re.findall(r"[@._\[/:]?[^@._\-\[/: ]+[-\] :]*", head) or [head]:
-        if lines[-1] and cell_len((lines[-1] + word).rstrip()) > width:
-            lines.append("")
-        lines[-1] += word
-    return [line.rstrip() for line in lines]
 
 
 def arrow(column: Column) -> str:
