@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
@@ -11,11 +12,14 @@ from rich.text import Text
 from robustmix.metrics.metric import Metric, Unit
 from robustmix.report.report import Report
 from robustmix.report.schema import SuitePart, VerdictPart
-from robustmix.report.text import plain
+from robustmix.report.text import folded, plain
 
 WARNINGS_SHOWN = 5
-LEAST_NOTE = 11
-"""Columns that a note and the space before it take at least, else it stands below the table."""
+LEAST_NOTE = 20
+"""Columns that a note takes at least, as many as its longest word; else it stands below."""
+
+LEAST_NAME = 10
+"""Columns that a name of a suite or metric may take however narrow the terminal is."""
 
 LONG = 1000
 """Most characters of a sentence from a report, which may be a stranger's."""
@@ -109,30 +113,67 @@ class Summary:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         bare = summary_table(self.report, notes=False)
         needed = console.measure(bare, options=options.update(width=LONG)).maximum
-        if needed + LEAST_NOTE <= options.max_width:
+        notes = [
+            (key, note)
+            for key, part in self.report.content.ordered_suites().items()
+            for *_, note in summary_rows(part)
+            if note
+        ]
+        words = [cell_len(word) for _, note in notes for word in note.split()]
+        if needed + max(LEAST_NOTE, *words, 0) + 1 <= options.max_width:
             yield summary_table(self.report)
             return
-        # Too narrow for a column of notes: names are folded, so that no digit is cut off.
-        bare.columns[0].no_wrap = False
-        bare.columns[0].overflow = "fold"
+        # Too narrow for a column of notes: they stand below, whole; and names are folded where
+        # their parts end, so that no digit is cut off.
+        missing = needed - options.max_width
+        if missing > 0:
+            bare = summary_table(self.report, notes=False, folded_to=_shares(bare, missing))
         yield bare
-        for key, part in self.report.content.ordered_suites().items():
-            yield from (Text(f"{key}: {note}") for *_, note in summary_rows(part) if note)
+        yield from (Text(f"{key}: {note}") for key, note in notes)
 
 
-def summary_table(report: Report, *, notes: bool = True) -> Table:
-    """Lay out suite, metric, value, interval, n and note of the headline numbers."""
-    table = Table(box=box.SIMPLE_HEAD, title=plain(report.content.run.name), title_justify="left")
-    for column in ("suite", "metric"):
-        table.add_column(column, no_wrap=True)
+def _shares(table: Table, missing: int) -> tuple[int, int]:
+    """Give the columns that suites and metrics may take, where they take so many too many."""
+    suite, metric = (
+        max(cell_len(line) for cell in column.cells for line in str(cell).splitlines() or [""])
+        for column in table.columns[:2]
+    )
+    room = max(2 * LEAST_NAME, suite + metric - missing)
+    first = min(suite, max(LEAST_NAME, room - metric, room // 3))
+    return first, room - first
+
+
+def summary_table(
+    report: Report, *, notes: bool = True, folded_to: tuple[int, int] = (LONG, LONG)
+) -> Table:
+    """Lay out suite, metric, value, interval, n and note of the headline numbers.
+
+    Args:
+        report: what is shown.
+        notes: whether with the column of notes.
+        folded_to: columns that a suite's and a metric's name take at most before they are broken
+            where their parts end.
+    """
+    presets = ", ".join(map(plain, report.content.protocol.presets))
+    title = plain(report.content.run.name) + (f" (protocol {presets})" if presets else "")
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for column, width in zip(("suite", "metric"), folded_to, strict=True):
+        table.add_column(column, overflow="fold", no_wrap=width == LONG)
     for column in ("value", "95 % interval", "n"):
         table.add_column(column, justify="right", no_wrap=True)
     if notes:
-        table.add_column("note")
+        table.add_column("note", overflow="fold")
     for name, part in report.content.ordered_suites().items():
-        for i, cells in enumerate(summary_rows(part)):
-            table.add_row("" if i else name, *cells[: None if notes else -1])
+        for i, (metric, *cells) in enumerate(summary_rows(part)):
+            shown = ["" if i else name, metric]
+            broken = ["\n".join(_folded(*pair)) for pair in zip(shown, folded_to, strict=True)]
+            table.add_row(*broken, *cells[: None if notes else -1])
     return table
+
+
+def _folded(name: str, width: int) -> list[str]:
+    indent = " " * (len(name) - len(name.lstrip()))
+    return [indent + line for line in folded(name.strip(), width)] if name.strip() else [""]
 
 
 def one_line(report: Report) -> str:

@@ -249,14 +249,21 @@ def test_tables_fit_100_columns_and_hold_the_headlines(report: Report) -> None:
     assert attacked[-1] == "-"
 
 
-@pytest.mark.parametrize("width", [100, 80, 70])
+@pytest.mark.parametrize("width", [100, 90, 80, 70, 60])
 def test_no_digit_and_no_note_is_cut_off_in_a_narrow_terminal(report: Report, width: int) -> None:
     content = report.content.model_copy(deep=True)
-    content.suites["fgsm@a-protocol-of-a-long-name"] = content.suites["fgsm"]
+    judged = VerdictPart(title="masking", verdict="not_assessable", reason="few", n=7)
+    judged_part = content.suites["fgsm"].model_copy(update={"verdicts": [judged]})
+    content.suites["fgsm"] = judged_part
+    content.suites["fgsm@a-protocol-of-a-long-name"] = judged_part
+    content.protocol.presets = ["quick", "a-protocol-of-a-long-name"]
     lines = rendered(Summary(Report(content)), width)
     assert max(map(len, lines)) <= width
     text, said = "\n".join(lines), " ".join("\n".join(lines).split())
     assert "…" not in text
+    assert "(protocol quick, a-protocol-of-a-long-name)" in said
+    # Radius and verdict of every attack are there, each word of them whole.
+    assert said.count("8/255") == said.count("assessable") == 2
     for key, part in content.suites.items():
         for _, value, interval, _, note in summary_rows(part):
             assert value in text
