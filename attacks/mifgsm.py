@@ -75,7 +75,7 @@ def mifgsm(
     if steps < 1 or not (step_size is None or step_size > 0) or not 0 <= decay < torch.inf:
         raise ValueError(
             "expected steps >= 1, step_size > 0 and decay >= 0, got "
-            f"{steps}, {step_size} and {decay}"
+            f"{steps}, {'none' if step_size is None else step_size} and {decay}"
         )
     looks = Looks(eot, own_keys(keys, seed, images))
     length = eps / steps if step_size is None else step_size

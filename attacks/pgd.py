@@ -140,7 +140,8 @@ def pgd(
 
 def _checked_step(steps: int, step_size: float | None, usual: float) -> float:
     if steps < 0 or not (step_size is None or step_size > 0):
-        raise ValueError(f"expected steps >= 0 and step_size > 0, got {steps} and {step_size}")
+        step = "none" if step_size is None else step_size
+        raise ValueError(f"expected steps >= 0 and step_size > 0, got {steps} and {step}")
     return usual if step_size is None else step_size
 
 

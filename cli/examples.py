@@ -74,7 +74,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "recipes diff": ("robustmix recipes diff digits-resnet8-mixup digits-resnet8-cutmix",),
     "recipes copy": ("robustmix recipes copy digits-resnet8-cutmix mine.toml",),
     "recipes schema": ("robustmix recipes schema",),
-    "report show": ("robustmix report show runs/report",),
+    "report show": (
+        "robustmix report show runs/report",
+        "robustmix report show runs/report --metric 'fgsm.robust_acc[8/255]'",
+    ),
     "report heatmap": ("robustmix report heatmap runs/report --out heatmap.png",),
     "report html": (
         "robustmix report html runs/report --out report.html",

@@ -17,12 +17,21 @@ OutFile = Annotated[Path, typer.Option(help="File to write; - is stdout.")]
 
 
 @report.command()
-def show(path: ReportPath) -> None:
-    """Print the headline numbers of a report."""
+def show(
+    path: ReportPath,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this number, e.g. 'fgsm.robust_acc[8/255]'; repeatable."),
+    ] = None,
+) -> None:
+    """Print the headline numbers of a report, or those that are asked for."""
     from robustmix.report.report import Report
-    from robustmix.report.terminal import Summary, warning_lines
+    from robustmix.report.terminal import Summary, numbers_table, warning_lines
 
     loaded = Report.load(path, samples=False)
+    if metric:
+        console.table_result(numbers_table(loaded, metric))
+        return
     console.table_result(Summary(loaded))
     for line in warning_lines(loaded, most=console.most_warnings()):
         console.say(line)
@@ -70,13 +79,16 @@ def reliability(
     suite: Annotated[str, typer.Option(help="Key of the suite.")] = "calibration",
 ) -> None:
     """Draw accuracy against confidence before and after scaling; the file is printed on stdout."""
-    from robustmix.errors import UsageError
+    from robustmix.errors import UsageError, unknown_name
     from robustmix.pages.drawings import draw
     from robustmix.report.report import Report
 
     if out.suffix not in (".png", ".svg"):
         raise UsageError(f"expected a .png or .svg file, got {out}")
-    draw("reliability", [Report.load(path, samples=False)], out, suite=suite)
+    loaded = Report.load(path, samples=False)
+    if suite not in ("calibration", *loaded.content.suites):
+        raise unknown_name("suite", suite, loaded.content.suites)
+    draw("reliability", [loaded], out, suite=suite)
     console.result(str(out))
 
 

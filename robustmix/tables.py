@@ -431,5 +431,7 @@ def require_plugins(
             )
         now = by_kind[kind].origin(name)
         if now != before:
-            warnings.append(f"W-PLUGIN: {kind} '{name}' came from {before}, now from {now}")
+            warnings.append(
+                f"W-PLUGIN: {kind} '{name}' came from {before}, now from {now or 'robustmix'}"
+            )
     return warnings

@@ -1,11 +1,15 @@
 """Text that may be a stranger's, made safe to show."""
 
+import re
 import unicodedata
 from collections.abc import Callable
 
 _UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode's control, direction, surrogate and line-separating characters: escape sequences of a
 terminal, line breaks of a log and reversed text would let a name in a file pass for our output."""
+
+
+_NONE = re.compile(r"\bNone\b")
 
 
 def plain(text: object, limit: int = 200) -> str:
@@ -53,6 +57,16 @@ def shortened(text: str, limit: int) -> str:
         return text
     tail = (limit - 5) // 3
     return text[: limit - 5 - tail] + "[...]" + text[len(text) - tail :]
+
+
+def told(value: object, limit: int = 200) -> str:
+    """Put a value of a file on one line, as ``plain`` does, with a word for what is not there.
+
+    Example:
+        >>> told(None), told([None, 0.5]), told("None")
+        ('none', '[none, 0.5]', 'None')
+    """
+    return plain(value if isinstance(value, str) else _NONE.sub("none", str(value)), limit)
 
 
 def _replaced(text: str, keep: str, shown: Callable[[str], str]) -> str:

@@ -48,6 +48,7 @@ from robustmix.comparison.rules import (
     RuleSet,
     default_rules,
     load_rules,
+    parse_assertion,
 )
 from robustmix.comparison.verdicts import alike, subject, verdict_rows, verdict_warnings, worse
 from robustmix.comparison.verify import at_once, check_rows, check_statements
@@ -76,7 +77,7 @@ def check(
     baseline: Path | str | Report | None = None,
     rules: RuleSet | Path | str | None = None,
     *,
-    assertions: Sequence[Rule] = (),
+    assertions: Sequence[Rule | str] = (),
     gate: Kind | None = None,
     margin: Amount | None = None,
     tolerances: Sequence[Amount] = (),
@@ -94,7 +95,7 @@ def check(
         baseline: what it is held against; a file, a folder, ``git:REF:PATH`` or a report.
         rules: a rule set or a TOML file. None takes the default: each accuracy of the baseline is
             tested for non-inferiority with a margin of one point.
-        assertions: absolute rules that are added, see ``parse_assertion``.
+        assertions: absolute rules that are added: ``"clean.top1>=0.5"``.
         gate: kind of the default rules, ``non-inferiority`` unless there are tolerances.
         margin: of the default rules, if they are of kind ``non-inferiority``.
         tolerances: of the default rules, if they are of kind ``no-drop``.
@@ -114,6 +115,7 @@ def check(
         IncompatibleError: a report of a newer schema.
         IncompleteError: the baseline has no accuracy that default rules could watch.
     """
+    added = [parse_assertion(one) if isinstance(one, str) else one for one in assertions]
     opening = [partial(open_report, report)]
     if baseline is not None:
         opening.append(partial(open_baseline, baseline))
@@ -124,8 +126,8 @@ def check(
     kind = gate_kind(rules is not None, base is not None, gate, margin, tolerances)
     chosen = rules if isinstance(rules, RuleSet) else None if rules is None else load_rules(rules)
     if chosen is None:
-        chosen = _default(base, bool(assertions), kind, margin, tolerances)
-    chosen = replace(chosen, rules=(*chosen.rules, *assertions), strict=strict or chosen.strict)
+        chosen = _default(base, bool(added), kind, margin, tolerances)
+    chosen = replace(chosen, rules=(*chosen.rules, *added), strict=strict or chosen.strict)
     if alpha is not None:
         if chosen.rules and not compares(chosen):
             raise UsageError("--alpha is of tests, and no rule is one", "leave it out")
@@ -133,7 +135,7 @@ def check(
     options = replace(options or Options(), alpha=chosen.alpha)
     candidate, *others = told_apart([candidate, *([] if base is None else [base])])
     base = others[0] if others else None
-    named = tuple(assertions)
+    named = tuple(added)
     return _Gate(candidate, base, chosen, options, allow_unverified, named, watch).judge()
 
 

@@ -18,6 +18,7 @@ from robustmix.report.rows import check_shapes, covered_view
 from robustmix.report.samples import Samples
 from robustmix.report.schema import ReportModel
 from robustmix.report.text import plain
+from robustmix.text import told
 
 NO_ROWS = "a report came without its per-sample record"
 
@@ -215,11 +216,11 @@ def _files(content: ReportModel) -> list[str]:
 def _fields(*rows: tuple[str, Any, Any]) -> Iterator[str]:
     for name, left, right in rows:
         if left != right:
-            yield f"{name}: {plain(_short(left), 60)} against {plain(_short(right), 60)}"
+            yield f"{name}: {told(_short(left), 60)} against {told(_short(right), 60)}"
 
 
 def _short(value: Any) -> str:
-    return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
+    return value[:12] if isinstance(value, str) and len(value) == 64 else told(value, 80)
 
 
 def protocol_difference(a: ReportModel, b: ReportModel, suite: str) -> str | None:
@@ -239,8 +240,8 @@ def protocol_difference(a: ReportModel, b: ReportModel, suite: str) -> str | Non
     for key in sorted(left.keys() | right.keys()):
         if left.get(key) != right.get(key):
             return (
-                f"protocol of {plain(suite)}: {plain(key)} {plain(left.get(key), 60)} against "
-                f"{plain(right.get(key), 60)}"
+                f"protocol of {plain(suite)}: {plain(key)} {told(left.get(key), 60)} against "
+                f"{told(right.get(key), 60)}"
             )
     return None
 

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 from robustmix.errors import UsageError
 from robustmix.metrics.definition import metric_path
 from robustmix.metrics.metric import Metric
-from robustmix.report.report import metrics_of
+from robustmix.report.report import metrics_of, same_condition
 from robustmix.report.schema import ReportModel, SuitePart
 from robustmix.report.text import plain
 
@@ -85,22 +84,6 @@ def matching_key(keys: Collection[tuple[str, str]], path: MetricPath) -> tuple[s
         if name == path.metric and same_condition(condition, path.condition):
             return condition, name
     return None
-
-
-def same_condition(written: str, asked: str) -> bool:
-    """Tell whether two conditions are one: equal text, or equal numbers to five digits."""
-    if written == asked:
-        return True
-    left, right = as_number(written), as_number(asked)
-    return left is not None and right is not None and abs(left - right) <= 1e-5 * max(1, abs(left))
-
-
-def as_number(text: str) -> float | None:
-    """Read ``8/255`` or ``0.25``; None for other text."""
-    try:
-        return float(Fraction(text)) if len(text) < 40 else None
-    except (ValueError, ZeroDivisionError, OverflowError):
-        return None
 
 
 def headline_paths(content: ReportModel) -> list[MetricPath]:

@@ -232,8 +232,9 @@ def _missing(manifest: Manifest, place: Path, root: Path, error: OSError) -> Int
     if (root / archive.path).is_file():
         hint = f"extract it: tar -xzf {root / archive.path} -C {root}"
     else:
+        digest = f"md5 {archive.md5}, " if archive.md5 else ""
         hint = (
-            f"extract {archive.path} (md5 {archive.md5}, {archive.origin}) into {root}, "
+            f"extract {archive.path} ({digest}{archive.origin}) into {root}, "
             "or point --data-dir or ROBUSTMIX_DATA at the folder that holds it"
         )
     expected = manifest.file(place.relative_to(root).as_posix()).md5

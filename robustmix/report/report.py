@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -46,7 +47,7 @@ class Report:
         self.interrupted_by: int | None = None
 
     def metric(self, path: str) -> Metric:
-        """Give one number, e.g. ``clean.top1`` or ``corruption.acc[fog/3]``.
+        """Give one number: ``clean.top1``, ``corruption.acc[fog/3]``, ``pgd.robust_acc[8/255]``.
 
         Raises:
             KeyError: the report has no such suite or metric; the nearest are named.
@@ -75,7 +76,15 @@ class Report:
     def _found(self, path: str) -> Metric | None:
         suite, _, name = path.partition(".")
         part = self.content.suites.get(suite)
-        return None if part is None else part.number(name)
+        found = None if part is None else part.number(name)
+        bare, bracket, asked = name.removesuffix("]").partition("[")
+        if part is None or found is not None or not bracket:
+            return found
+        # A radius is also found by its value: 8/255 for 0.0313725.
+        for condition in part.conditions:
+            if same_condition(condition.name, asked):
+                return condition.metrics.get(bare)
+        return None
 
     def __repr__(self) -> str:
         """Say what was evaluated, and the first number of each suite."""
@@ -320,6 +329,22 @@ def _faults(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = plain(".".join(str(part) for part in first["loc"]))
     return f"at {where}: {plain(first['msg'])} ({count} fault{'s' if count > 1 else ''})"
+
+
+def same_condition(written: str, asked: str) -> bool:
+    """Tell whether two conditions are one: equal text, or equal numbers to five digits."""
+    if written == asked:
+        return True
+    left, right = as_number(written), as_number(asked)
+    return left is not None and right is not None and abs(left - right) <= 1e-5 * max(1, abs(left))
+
+
+def as_number(text: str) -> float | None:
+    """Read ``8/255`` or ``0.25``; None for other text."""
+    try:
+        return float(Fraction(text)) if len(text) < 40 else None
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return None
 
 
 def metrics_of(part: SuitePart) -> Iterator[tuple[str, str, Metric]]:

@@ -305,7 +305,7 @@ def covered_view(content: ReportModel, samples: Samples, key: str) -> Samples:
     if content.dataset.shard is not None:
         allowed |= {len(own_places(n, content.dataset.shard)) for n in allowed}
     if (limit is not None or content.dataset.shard is not None) and count not in allowed:
-        raise damaged(f"a suite has rows of {count} samples, the report states {limit}")
+        raise damaged(f"a suite has rows of {count} samples, the report states {min(allowed)}")
     return samples.view(key, positions)
 
 

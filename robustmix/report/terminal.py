@@ -9,6 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from robustmix.errors import UsageError
 from robustmix.metrics.metric import Metric, Unit
 from robustmix.report.report import Report
 from robustmix.report.schema import SuitePart, VerdictPart
@@ -168,6 +169,26 @@ def summary_table(
             shown = ["" if i else name, metric]
             broken = ["\n".join(_folded(*pair)) for pair in zip(shown, folded_to, strict=True)]
             table.add_row(*broken, *cells[: None if notes else -1])
+    return table
+
+
+def numbers_table(report: Report, paths: Sequence[str]) -> Table:
+    """Lay out some numbers, by their paths.
+
+    Raises:
+        UsageError: the report has no such number; the nearest are named.
+    """
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("metric", overflow="fold")
+    for column in ("value", "95 % interval", "n"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for path in paths:
+        try:
+            metric = report.metric(path)
+        except KeyError as error:
+            what, _, hint = str(error.args[0]).partition("; ")
+            raise UsageError(what, hint, code="E-METRIC") from None
+        table.add_row(plain(path), show_value(metric), show_interval(metric), str(metric.n))
     return table
 
 

@@ -187,12 +187,18 @@ def read_run(
         statistic="" if found is None else statistic,
         complete=epochs is not None and done >= epochs,
         reduced=tuple(training_cuts(recipe, _count((labels or {}).get("epochs")))),
-        why="" if epochs is not None and done >= epochs else f"{done} of {epochs} epochs",
+        why="" if epochs is not None and done >= epochs else _how_far(done, epochs),
         aliases=read.aliases,
         params=read.params,
         leading=tuple(dict.fromkeys((CLEAN, *read.leading))),
         missing=missing,
         notes=tuple(read.notes),
+    )
+
+
+def _how_far(done: int, epochs: int | None) -> str:
+    return (
+        f"{done} epochs, of an unknown number" if epochs is None else f"{done} of {epochs} epochs"
     )
 
 

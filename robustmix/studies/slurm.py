@@ -39,6 +39,9 @@ MINUTES = 24 * 60
 MOST_TIMEOUTS = 1000
 """How often a run that reaches its time limit is queued again."""
 
+UNKNOWN = "?"
+"""Number of a job that was never told."""
+
 JOB_FILE = "slurm.json"
 """In a run's ``LOGS``: the number of its job."""
 
@@ -266,7 +269,7 @@ def run_on_slurm(
         processes = replace(launch, processes=options.gpus) if options.gpus > 1 else launch
         _submit([RunJob(task, evaluation, processes) for task in new], options, folder, at_once)
     for task in waiting:
-        watch.begun(task, f"job {job_of(task.folder)}:", Slot(name="slurm"))
+        watch.begun(task, f"job {job_of(task.folder) or UNKNOWN}:", Slot(name="slurm"))
     left: dict[str, float] = {}
     while waiting and not stop():
         time.sleep(POLL_S)
@@ -355,7 +358,9 @@ def _note(
     job = job_of(task.folder)
     if failure is None:
         failure = Failure(
-            command=f"job {job}", exit_code=IncompleteError.exit_code, error="it ended early"
+            command=f"job {job or UNKNOWN}",
+            exit_code=IncompleteError.exit_code,
+            error="it ended early",
         )
     log = task.folder / LOGS / f"{failure.command}.log"
     lines = last_lines(log if log.exists() else _job_log(folder, job), LOG_LINES)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from robustmix.comparison.formatting import show
-from robustmix.errors import UsageError
+from robustmix.errors import UsageError, unknown_name
 from robustmix.metrics.metric import Direction, Unit
 from robustmix.report.text import plain
 from robustmix.studies.layout import Layout, clashes
@@ -295,11 +295,9 @@ def _ranks(cells: Sequence[Cell], column: Column) -> list[Literal[1, 2] | None]:
 def _sorted(rows: Sequence[TableRow], columns: Sequence[Column], sort: str) -> list[TableRow]:
     at = next((i for i, one in enumerate(columns) if sort in (one.title, one.metric)), None)
     if at is None:
-        raise UsageError(
-            f"there is no column {plain(sort)} to sort by",
-            f"choose of {', '.join(plain(column.title) for column in columns[:6])}",
-            code="E-TABLE",
-        )
+        known = dict.fromkeys(name for one in columns for name in (one.title, one.metric))
+        hint = unknown_name("column", plain(sort), map(plain, known)).hint
+        raise UsageError(f"there is no column {plain(sort)} to sort by", hint, code="E-TABLE")
     sign = 1 if columns[at].direction == "lower" else -1
 
     def key(row: TableRow) -> tuple[bool, float]:

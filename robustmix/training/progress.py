@@ -159,14 +159,14 @@ class RichTalk:
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed}/{task.total} steps"),
+            TextColumn("{task.fields[steps]}"),
             TextColumn("{task.fields[means]}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
         )
-        self.task = self.bar.add_task("train", total=None, means="", rate="")
+        self.task = self.bar.add_task("train", total=None, steps="", means="", rate="")
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -178,7 +178,7 @@ class RichTalk:
     def begin(self, *, epochs: int, steps: int, done: int) -> None:
         """Set the length of the bar."""
         self.lines.pace.begin(epochs, steps, done)
-        self.bar.update(self.task, total=epochs * steps, completed=done)
+        self.bar.update(self.task, total=epochs * steps, completed=done, steps=self._steps())
 
     def step(self, images: int, means: Means) -> None:
         """Move the bar, at most twice a second."""
@@ -190,14 +190,20 @@ class RichTalk:
                 self.task,
                 description=f"epoch {epoch}/{pace.epochs}",
                 completed=pace.done,
+                steps=self._steps(),
                 means=_show(_running(means())),
                 rate=f"{pace.rate():.0f} images/s",
             )
 
     def epoch(self, record: Mapping[str, object]) -> None:
         """Print the line of a finished epoch above the bar."""
-        self.bar.update(self.task, completed=self.lines.pace.done)
+        self.bar.update(self.task, completed=self.lines.pace.done, steps=self._steps())
         self.lines.epoch(record)
+
+    def _steps(self) -> str:
+        """Say how far it is; only asked where the total is known, which rich writes as None."""
+        pace = self.lines.pace
+        return f"{pace.done}/{pace.epochs * pace.steps} steps"
 
     def say(self, text: str) -> None:
         """Print one line above the bar."""

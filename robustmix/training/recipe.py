@@ -515,7 +515,11 @@ def recipe_difference(old: Recipe, new: Recipe) -> str | None:
         if key in INFORMATIVE or key.startswith(unsaid):
             continue
         if old_values.get(key) != new_values.get(key):
-            return f"{key} is {old_values.get(key)!r} there, {new_values.get(key)!r} here"
+            there, here = (
+                "not set" if value is None else repr(value)
+                for value in (old_values.get(key), new_values.get(key))
+            )
+            return f"{key} is {there} there, {here} here"
     return None
 
 

@@ -7,6 +7,7 @@ from robustmix.cli.app import run
 from robustmix.comparison.document import CheckDocument
 from robustmix.report.report import Report
 from tests.comparison.reports import DEFAULT_GATE, base, damaged, report_of, saved, sibling
+from tests.report.latex_reader import rows_in_latex
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +116,9 @@ def test_an_incomplete_report_never_becomes_a_first_baseline(folder: Path, tmp_p
 
 
 def test_outputs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = ("junit.xml", "check.md", "check.csv")
-    junit, markdown, csv = (str(tmp_path / name) for name in names)
-    files = ["--junit", junit, "--markdown", markdown, "--csv", csv]
+    names = ("junit.xml", "check.md", "check.csv", "check.tex")
+    junit, markdown, csv, latex = (str(tmp_path / name) for name in names)
+    files = ["--junit", junit, "--markdown", markdown, "--csv", csv, "--latex", latex]
     assert check(folder, "c", *files, "--json", "-") == 1
     out, err = capsys.readouterr()
     document = CheckDocument.model_validate_json(out)
@@ -127,6 +128,7 @@ def test_outputs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert Path(junit).read_text().startswith("<?xml")
     assert Path(markdown).read_text(encoding="utf-8").startswith("<!-- robustmix check -->\n")
     assert Path(csv).read_text().count("\n") == 5
+    assert len(rows_in_latex(Path(latex).read_text(encoding="utf-8"))) == 5
 
 
 def test_github(

@@ -6,6 +6,7 @@ import pytest
 from robustmix.cli.app import run
 from robustmix.comparison.document import ComparisonDocument
 from tests.comparison.reports import base, damaged, saved, sibling
+from tests.report.latex_reader import rows_in_latex, shown_by_latex
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +49,16 @@ def test_json_alone_is_on_stdout(folder: Path, capsys: pytest.CaptureFixture[str
 
 def test_files(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["compare", str(folder / "a"), str(folder / "b"), *FAST]
-    options = ["--json", "x.json", "--markdown", "x.md", "--csv", "x.csv"]
+    options = ["--json", "x.json", "--markdown", "x.md", "--csv", "x.csv", "--latex", "x.tex"]
     paths = [str(tmp_path / o) if "." in o else o for o in options]
     assert run([*command, *paths, "--suite", "clean", "--margin", "2pp"]) == 0
     document = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
     assert document["margin"] == 0.02
     assert {row["suite"] for row in document["comparisons"][0]["metrics"]} == {"clean"}
     assert (tmp_path / "x.md").read_text(encoding="utf-8").startswith("<!-- robustmix compare -->")
+    _, *rows = rows_in_latex((tmp_path / "x.tex").read_text(encoding="utf-8"))
+    metrics = [row["path"] for row in document["comparisons"][0]["metrics"]]
+    assert [shown_by_latex(row[0]) for row in rows] == metrics
     assert (tmp_path / "x.csv").read_text(encoding="utf-8").startswith("side_a,side_b,path,suite")
     assert "base -> sibling" in capsys.readouterr().out
 

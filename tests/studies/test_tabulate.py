@@ -262,8 +262,10 @@ def test_sorting_puts_the_best_first_and_what_is_missing_last() -> None:
     assert [row.title for row in by_error.rows] == ["c", "d", "a", "b"]
     by_accuracy = tabulate(runs, TWO, sort="clean.top1")
     assert [row.title for row in by_accuracy.rows] == ["a", "d", "c", "b"]
-    with pytest.raises(UsageError, match=r"no column acc to sort by; choose of clean.top1, fgsm"):
-        tabulate(runs, TWO, sort="acc")
+    with pytest.raises(UsageError, match=r"column xyz to sort by; choose from clean.top1, fgsm"):
+        tabulate(runs, TWO, sort="xyz")
+    with pytest.raises(UsageError, match=r"to sort by; did you mean 'clean.top1'"):
+        tabulate(runs, TWO, sort="clean.tpo1")
 
 
 def test_what_is_named_must_be_there() -> None:
