@@ -36,6 +36,7 @@ def _archs() -> Rows:
     return _rows(ARCHS) | {
         "timm:NAME": "any classifier of timm, e.g. timm:convnext_tiny",
         "torchvision:NAME": "any classifier of torchvision, e.g. torchvision:resnet50",
+        "module:FILE.py:FACTORY": "a network in your own file, or module:PACKAGE.MODULE:FACTORY",
     }
 
 

@@ -8,7 +8,12 @@ import typer
 from robustmix.models.names import NORM_PRESETS
 
 Arch = Annotated[
-    str | None, typer.Option(help="Backbone of a bare state dict.", rich_help_panel="Model")
+    str | None,
+    typer.Option(
+        help="Network of a bare state dict (robustmix list archs); module:FILE.py:FACTORY runs "
+        "your own code.",
+        rich_help_panel="Model",
+    ),
 ]
 NumClasses = Annotated[int | None, typer.Option(help="Number of classes.", rich_help_panel="Model")]
 ImgSize = Annotated[int | None, typer.Option(help="Side of the images.", rich_help_panel="Model")]

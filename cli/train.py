@@ -48,7 +48,12 @@ def train(
             help="Train on what is here of a data set whose images are not all here.",
         ),
     ] = False,
-    arch: Annotated[str | None, typer.Option(help="Backbone (robustmix list archs).")] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            help="Backbone (robustmix list archs); module:FILE.py:FACTORY runs your own code."
+        ),
+    ] = None,
     method: Annotated[
         str | None, typer.Option(help="Training method (robustmix list methods).")
     ] = None,

@@ -191,6 +191,10 @@ class Table(Mapping[str, Thing], Generic[Thing, RowType]):
             ) from None
         self._rows[name] = row
 
+    def put(self, name: str, row: RowType) -> None:
+        """Add a row, or replace it, under a name whose form the caller answers for."""
+        self._rows[name] = row
+
     @contextlib.contextmanager
     def temporary(self) -> Iterator[None]:
         """Undo on leaving what is registered inside, for tests."""
@@ -424,9 +428,11 @@ def require_plugins(
             continue
         before = Origin(module=plugin["module"], version=plugin["version"])
         if name not in by_kind[kind]:
+            _, own, code = name.partition("module:")  # of a user, see models.own_code
+            typed = f"--arch module:{'PATH/' if '.py:' in code else ''}{code}" if own else ""
             raise IntakeError(
                 f"{kind} '{name}' came from module {before.module} version {before.version}",
-                "import it with --import FILE_OR_MODULE",
+                f"say where it is: {typed}" if typed else "import it with --import FILE_OR_MODULE",
                 code="E-NO-PLUGIN",
             )
         now = by_kind[kind].origin(name)

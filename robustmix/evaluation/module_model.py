@@ -12,6 +12,7 @@ from robustmix.data.manifests import DATASETS, load_manifest
 from robustmix.data.torch_sets import is_torch_data
 from robustmix.errors import UsageError
 from robustmix.models.load import load_model
+from robustmix.models.outputs import config_of
 from robustmix.models.registry import Size
 from robustmix.models.robust_model import RobustModel
 
@@ -46,7 +47,7 @@ def loaded(
         return model
     if not isinstance(model, nn.Module):
         return load_model(model, **told)
-    config = _config(model)
+    config = config_of(model)
     size = _size_of(images) or config.get("input_size")
     norm = {name: config[name] for name in ("mean", "std") if name in config}
     if not {"mean", "std"} & told.keys() and len(norm) == 2:
@@ -58,18 +59,6 @@ def loaded(
     if assumed:
         robust.info = replace(robust.info, notes=(*robust.info.notes, ASSUMED))
     return robust
-
-
-def _config(net: nn.Module) -> Mapping[str, Any]:
-    """Give what timm wrote on its network: ``mean``, ``std`` and ``input_size``."""
-    config = getattr(net, "pretrained_cfg", None)
-    if not isinstance(config, Mapping):
-        return {}
-    return {
-        name: tuple(config[name])
-        for name in ("mean", "std", "input_size")
-        if isinstance(config.get(name), tuple | list) and len(config[name]) == 3
-    }
 
 
 def _size_of(images: object) -> Size | None:

@@ -12,6 +12,7 @@ from robustmix.errors import IncompleteError, UsageError
 from robustmix.export.exported import Written, normalisation_of
 from robustmix.files import atomic_file, make_folder
 from robustmix.models.load import load_model
+from robustmix.models.names import OWN
 from robustmix.models.robust_model import RobustModel
 
 TOLERANCE = 1e-6
@@ -100,7 +101,7 @@ def _arch(robust: RobustModel) -> str:
     Raises:
         UsageError: it has none, or more belongs to the model than its weights.
     """
-    if robust.info.format == "module":
+    if robust.info.format == "module" or robust.info.arch.startswith(OWN):
         raise UsageError(
             f"{robust.info.arch} is a module of your own, which nobody can build from its name",
             "export --to onnx or torchscript, which hold the network too",

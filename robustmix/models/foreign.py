@@ -25,7 +25,7 @@ from robustmix.models.layouts import (
     norm_inside,
     prefixes_of,
 )
-from robustmix.models.names import ARCHS, NORM_PRESETS, split_stem, usual_size
+from robustmix.models.names import ARCHS, NORM_PRESETS, OWN, split_stem, usual_size
 from robustmix.models.openmixup import find_openmixup, is_momentum, select_part
 from robustmix.models.outputs import logits_on_probe
 from robustmix.models.recorded import Recorded, said_by
@@ -195,7 +195,8 @@ def _missing_norm(inside: tuple[str, Norm] | None, dialect: Dialect | None) -> M
 def _size_is_known(arch: _Arch, wanted: Wanted) -> bool:
     """Tell whether the image size is said, or can be taken from the architecture with a note."""
     said = wanted.input_size or arch.recorded.input_size or arch.recorded.usual_size
-    return said is not None or split_stem(arch.name)[0] in ARCHS
+    known = split_stem(arch.name)[0] in ARCHS and not arch.name.startswith(OWN)
+    return said is not None or known
 
 
 # Architecture and image size
@@ -219,7 +220,7 @@ def _sized(arch: _Arch, state: Mapping[str, Tensor], wanted: Wanted) -> tuple[_A
     The stem is fixed by the name, else by the image size; the file decides if neither is given.
     """
     name, stem = split_stem(arch.name)
-    if wanted.input_size or arch.recorded.input_size or name not in ARCHS:
+    if wanted.input_size or arch.recorded.input_size or name not in ARCHS or name.startswith(OWN):
         return arch, ""
     stems = ARCHS.row(name).stems
     if stem is None and stems:
@@ -335,7 +336,8 @@ def _loaded(
         options=arch.recorded.options if arch.name == arch.recorded.arch else {},
     )
     load_strictly(net, state, name)
-    if not sizes:  # an architecture of others, whatever it does with a number of classes
+    if not sizes or arch.name.startswith(OWN):
+        # An architecture of others, whatever it does with a number of classes.
         outputs = logits_on_probe(net.eval(), arch.size, plain(arch.name, 80)).shape[1]
     assert outputs is not None
     return net, outputs

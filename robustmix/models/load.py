@@ -23,8 +23,9 @@ from robustmix.models.checkpoint import Checkpoint, checkpoint_from, is_checkpoi
 from robustmix.models.class_map import MOST_CLASSES, read_class_map
 from robustmix.models.foreign import read_foreign
 from robustmix.models.layouts import Norm
-from robustmix.models.names import ARCHS, NORM_PRESETS, split_stem
-from robustmix.models.outputs import logits_on_probe
+from robustmix.models.names import ARCHS, NORM_PRESETS, OWN, split_stem
+from robustmix.models.outputs import config_of, logits_on_probe
+from robustmix.models.own_code import own_network, place_of, register_own
 from robustmix.models.pretrained import load_named
 from robustmix.models.recorded import (
     CONFIG,
@@ -36,7 +37,13 @@ from robustmix.models.recorded import (
     from_training,
     said_by,
 )
-from robustmix.models.registry import Size, arch_options, blueprint, build_model
+from robustmix.models.registry import (
+    Size,
+    arch_options,
+    blueprint,
+    build_model,
+    global_stream_from,
+)
 from robustmix.models.robust_model import ModelInfo, RobustModel
 from robustmix.models.strict import check_state, load_strictly
 from robustmix.models.wanted import Missing, Wanted, asked_for, check_recorded, contradictions
@@ -44,6 +51,7 @@ from robustmix.tables import require_plugins
 from robustmix.text import plain
 
 LIBRARIES = ("timm", "torchvision", "robustmix")
+"""What stands before the colon of a model's name; ``module`` is a user's own code."""
 
 
 def load_model(
@@ -72,11 +80,12 @@ def load_model(
     Args:
         source: a robustmix checkpoint; a foreign torch archive or safetensors file; a folder that
             timm's ``save_for_hf`` wrote; a name ``robustmix:ARCH``, ``timm:NAME`` or
-            ``torchvision:NAME`` (``@default`` or ``@TAG`` appended loads published weights); or a
+            ``torchvision:NAME`` (``@default`` or ``@TAG`` appended loads published weights);
+            ``module:FILE.py:FACTORY`` or ``module:PACKAGE:FACTORY``, which runs that code; or a
             module that takes normalised images, which is copied. It may return a tuple or a
             mapping with the logits in it (see ``logits_in``). A ``RobustModel`` is returned as it
             is, on ``device``.
-        arch: architecture of a foreign file, as for ``build_model``.
+        arch: architecture of a foreign file, as for ``build_model``; ``module:...`` runs that code.
         num_classes: number of the data set's labels; by default the model's outputs, which for a
             module one forward pass tells.
         input_size: (3, H, W) of the images; by default the file's, or the usual one of the stem.
@@ -111,7 +120,7 @@ def load_model(
         return source.to(device)
     where = choose_device(str(device))
     wanted = Wanted(
-        arch=arch,
+        arch=arch if arch is None else register_own(arch),
         num_classes=num_classes,
         input_size=None if input_size is None else _as_size(input_size),
         mean=mean,
@@ -127,6 +136,8 @@ def load_model(
     )
     if isinstance(source, nn.Module):
         model = _from_module(source, wanted)
+    elif isinstance(source, str) and source.startswith(OWN):
+        model = _from_own_code(source, wanted)
     elif isinstance(source, str) and source.partition(":")[0] in LIBRARIES and ":" in source:
         model = _from_name(source, wanted, allow_download)
     else:
@@ -141,9 +152,32 @@ def _as_size(given: Sequence[int]) -> Size:
     return size[0], size[1], size[2]
 
 
-def _from_module(net: nn.Module, wanted: Wanted) -> RobustModel:
+def _from_own_code(source: str, wanted: Wanted) -> RobustModel:
+    """Make a user's network and wrap it; what timm wrote on it says what nobody else does."""
+    _refuse_arch(source, wanted)
+    name = register_own(source)
+    own = own_network(name)
+    with global_stream_from(torch.Generator().manual_seed(0)):
+        net = own.make(wanted.num_classes)
+    said = config_of(net)
+    if wanted.input_size is None and "input_size" in said:
+        wanted = replace(wanted, input_size=_as_size(said["input_size"]))
+    if wanted.norm is None and "mean" in said and "std" in said:
+        wanted = replace(wanted, mean=said["mean"], std=said["std"])
+    try:
+        model = _from_module(net, wanted, name)
+    except IntakeError as error:
+        place = "" if error.__cause__ is None else place_of(error.__cause__, own.file)
+        if not place:
+            raise
+        raise IntakeError(f"{place}: {error.message}", error.hint, code=error.code) from error
+    model.info = replace(model.info, arch=name, sha256=own.sha256)
+    return model
+
+
+def _from_module(net: nn.Module, wanted: Wanted, called: str = "") -> RobustModel:
     """Wrap a copy, so that the caller's module keeps its mode, its gradients and its precision."""
-    name = type(net).__name__
+    name = called or type(net).__name__
     if isinstance(net, torch.jit.ScriptModule):
         raise IntakeError(
             f"{name} is a TorchScript program, which is not supported",
@@ -158,9 +192,12 @@ def _from_module(net: nn.Module, wanted: Wanted) -> RobustModel:
         )
     missing: list[Missing] = []
     if wanted.input_size is None:
-        missing.append(("E-INPUT-SIZE", "image size", "pass input_size=(3, H, W)"))
+        hint = "pass --img-size" if called else "pass input_size=(3, H, W)"
+        missing.append(("E-INPUT-SIZE", "image size", hint))
     if wanted.norm is None:
         hint = f"pass norm_preset ({', '.join(NORM_PRESETS)}) or mean and std"
+        if called:
+            hint = "pass --norm-preset " + "|".join(NORM_PRESETS) + ", or --mean and --std"
         missing.append(("E-NO-NORM", "normalisation", hint))
     if missing or wanted.input_size is None:
         raise asked_for(name, missing)
@@ -196,10 +233,7 @@ def _copied(net: nn.Module, name: str) -> nn.Module:
 
 
 def _from_name(source: str, wanted: Wanted, allow_download: bool) -> RobustModel:
-    if wanted.arch is not None and wanted.arch != source:
-        raise UsageError(
-            f"{plain(source, 80)} is an architecture already", "leave --arch out", code="E-ARCH"
-        )
+    _refuse_arch(source, wanted)
     headless = wanted.backbone and wanted.num_classes is None and wanted.class_map is None
     if headless and "@" not in source and source.startswith("timm:"):
         source = source.replace(".", "@", 1)
@@ -225,6 +259,13 @@ def _from_name(source: str, wanted: Wanted, allow_download: bool) -> RobustModel
         notes=named.notes,
     )
     return _wrap(named.net, info, wanted, named.input_size, named.norm, named.num_classes)
+
+
+def _refuse_arch(source: str, wanted: Wanted) -> None:
+    if wanted.arch not in (None, source):
+        raise UsageError(
+            f"{plain(source, 80)} is an architecture already", "leave --arch out", code="E-ARCH"
+        )
 
 
 def _from_path(path: Path, wanted: Wanted, expect_sha256: str | None, trust: bool) -> RobustModel:

@@ -3,11 +3,13 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from robustmix.errors import UsageError
 from robustmix.tables import Row, Table
+from robustmix.text import plain
 
 if TYPE_CHECKING:
     from torch import nn
@@ -252,8 +254,46 @@ NORM_PRESETS: Mapping[str, tuple[Triple, Triple]] = MappingProxyType(
 """Mean and standard deviation, in [0, 1] pixel units, that published models were trained with."""
 
 
+OWN = "module:"
+"""What names of networks in a user's own code begin with (``robustmix.models.own_code``)."""
+
+
+def split_own(arch: str) -> tuple[str, str]:
+    """Split ``module:FILE.py:FACTORY`` or ``module:PACKAGE:FACTORY`` into place and factory.
+
+    Raises:
+        UsageError: it is of another form.
+
+    Example:
+        >>> split_own("module:nets/mine.py:small")
+        ('nets/mine.py', 'small')
+    """
+    where, _, factory = arch.removeprefix(OWN).rpartition(":")
+    fits = where and all(part.isidentifier() for part in factory.split("."))
+    if not arch.startswith(OWN) or not fits:
+        raise UsageError(
+            f"'{plain(arch, 200)}' names no network of yours",
+            "write module:FILE.py:FACTORY, or module:PACKAGE.MODULE:FACTORY",
+            code="E-OWN-CODE",
+        )
+    return where, factory
+
+
+def own_name(arch: str) -> str:
+    """Return a name of ``split_own`` as records have it, without folders.
+
+    Example:
+        >>> own_name("module:/home/me/nets/mine.py:small"), own_name("module:mine.nets:small")
+        ('module:mine.py:small', 'module:mine.nets:small')
+    """
+    where, factory = split_own(arch)
+    return f"{OWN}{PurePath(where).name if where.endswith('.py') else where}:{factory}"
+
+
 def split_stem(arch: str) -> tuple[str, Stem | None]:
     """Split an optional stem off an architecture's name.
+
+    Of a network in a user's own file it gives the name that records have, see ``own_name``.
 
     Example:
         >>> split_stem("resnet18-cifar")
@@ -261,6 +301,8 @@ def split_stem(arch: str) -> tuple[str, Stem | None]:
         >>> split_stem("resnet18")
         ('resnet18', None)
     """
+    if arch.startswith(OWN):
+        return own_name(arch), None
     for stem in STEMS:
         if arch.endswith(f"-{stem}") and ":" not in arch and arch not in ARCHS:
             return arch.removesuffix(f"-{stem}"), stem

@@ -1,6 +1,7 @@
-"""Which part of what a network returns is its logits, and how many there are."""
+"""What a network tells of itself: what part of its output are logits, and timm's configuration."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,18 @@ def logits_in(output: object) -> Tensor:
         WAY_OUT,
         code="E-OUTPUT",
     )
+
+
+def config_of(net: nn.Module) -> Mapping[str, Any]:
+    """Return what timm wrote on its network: ``mean``, ``std`` and ``input_size``."""
+    config = getattr(net, "pretrained_cfg", None)
+    if not isinstance(config, Mapping):
+        return {}
+    return {
+        name: tuple(config[name])
+        for name in ("mean", "std", "input_size")
+        if isinstance(config.get(name), tuple | list) and len(config[name]) == 3
+    }
 
 
 def logits_on_probe(net: nn.Module, input_size: Size, name: str) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from robustmix.errors import IntakeError, RobustmixError, UsageError, unknown_name
-from robustmix.models.names import ARCHS, Stem, default_stem, split_stem
+from robustmix.models.names import ARCHS, OWN, Stem, default_stem, split_stem
 from robustmix.models.resnet import BasicBlock, Bottleneck, ResNet
 from robustmix.models.timm_nets import create_timm_model, initialise_as_openmixup
 from robustmix.models.wide_resnet import WideResNet
@@ -26,6 +26,9 @@ Size = tuple[int, int, int]
 """(3, H, W) of images."""
 
 Init = Literal["openmixup", "torch"]
+
+FOREIGN = ("timm:NAME", "torchvision:NAME", "module:FILE.py:FACTORY")
+"""What other names of architectures are like."""
 
 UNUSUAL = 1009
 """A number of classes that is the size of nothing else: what has it in an architecture that was
@@ -55,7 +58,8 @@ def build_model(
 
     Args:
         arch: a name of ``ARCHS`` such as ``resnet18`` (``resnet18-cifar`` also fixes the stem),
-            ``timm:NAME`` or ``torchvision:NAME``; the last two come without trained weights.
+            ``timm:NAME`` or ``torchvision:NAME``; the last two come without trained weights. Names
+            ``module:...`` are there once ``robustmix.models.own_code.register_own`` was given them.
         num_classes: outputs of the classifier; 0 builds a built-in backbone without one.
         input_size: (3, H, W) of the images; chooses the stem, and the grid of a transformer.
         init: ``openmixup`` (for residual networks kaiming-normal fan-out, zero-init residual
@@ -112,7 +116,7 @@ def _planned(
     options: ArchOptions,
 ) -> _Plan:
     library, _, name = arch.rpartition(":")
-    if library:
+    if library and not arch.startswith(OWN):
         if stem is not None:
             raise UsageError(
                 f"a stem has no meaning for {plain(arch, 80)}", "leave it out", code="E-STEM"
@@ -335,7 +339,7 @@ def _initialise_weights(
 def _checked_stem(arch: str, stem: str | None, input_size: Size) -> tuple[str, Stem | None]:
     name, named_stem = split_stem(arch)
     if name not in ARCHS:
-        raise unknown_name("arch", plain(arch, 80), [*ARCHS, "timm:NAME", "torchvision:NAME"])
+        raise unknown_name("arch", plain(arch, 80), [*ARCHS, *FOREIGN])
     if stem is not None and named_stem not in (None, stem):
         raise UsageError(f"{arch} has the {named_stem} stem, not {stem}", code="E-STEM")
     stems = ARCHS.row(name).stems
@@ -409,9 +413,7 @@ def check_library_name(library: str, name: str) -> None:
         if name in known:
             return
     else:
-        raise unknown_name(
-            "arch", plain(f"{library}:{name}", 80), [*ARCHS, "timm:NAME", "torchvision:NAME"]
-        )
+        raise unknown_name("arch", plain(f"{library}:{name}", 80), [*ARCHS, *FOREIGN])
     name = plain(name, 80)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     raise UsageError(

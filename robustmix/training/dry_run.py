@@ -22,6 +22,7 @@ from robustmix.data.protocol import USUAL, TestTransform, dataset_protocol
 from robustmix.environment import choose_device, describe_environment
 from robustmix.errors import IntakeError, RobustmixError
 from robustmix.methods.registry import METHODS
+from robustmix.models.own_code import register_own
 from robustmix.progress import show_duration
 from robustmix.training.loop import Run, own_random_state
 from robustmix.training.recipe import Recipe
@@ -116,6 +117,7 @@ def dry_run(
         IntakeError: neither the images nor what is known of them is here.
     """
     where = choose_device(device)
+    register_own(recipe.arch)
     found = _found(recipe, data_dir, where)
     whole = complete_recipe(recipe, found.data)
     say(f"measuring steps on {where} ...")

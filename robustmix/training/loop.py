@@ -30,6 +30,7 @@ from robustmix.methods.momentum_pair import (
     as_teacher_method,
 )
 from robustmix.models.checkpoint import Checkpoint, save_checkpoint
+from robustmix.models.names import OWN, own_name
 from robustmix.models.registry import arch_options
 from robustmix.progress import ProgressKind
 from robustmix.signals import StopRequest, stop_on_signals
@@ -260,6 +261,8 @@ class Run:
             ranks=ranks,
         )
         self.arch_options = arch_options(self.classifier)
+        name = self.recipe.arch
+        self.arch = own_name(name) if name.startswith(OWN) else name
         self.compiled = compile_mode(recipe.compile, device)
         """How steps are compiled; None where they are not."""
         self._step = self._make_step(say)
@@ -713,7 +716,7 @@ class Run:
         save_checkpoint(
             path,
             Checkpoint(
-                arch=self.recipe.arch,
+                arch=self.arch,
                 arch_options=self.arch_options,
                 method=self.recipe.method,
                 num_classes=train.num_classes,

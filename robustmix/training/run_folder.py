@@ -17,8 +17,9 @@ from robustmix.methods.method import Method, Setup
 from robustmix.methods.momentum_pair import as_teacher_method
 from robustmix.methods.registry import METHODS, build_method, method_options
 from robustmix.models.checkpoint import Checkpoint, read_checkpoint
-from robustmix.models.names import ARCHS, split_stem
+from robustmix.models.names import ARCHS, OWN, split_stem
 from robustmix.models.outputs import logits_on_probe
+from robustmix.models.own_code import register_own
 from robustmix.models.registry import build_model, classifier_of
 from robustmix.models.start_weights import load_start_weights
 from robustmix.models.taps import in_eval_mode
@@ -120,6 +121,8 @@ def new_state(
         drop_path=recipe.drop_path,
         generator=streams.weights,
     )
+    if recipe.arch.startswith(OWN):
+        _check_outputs(network, data, recipe.arch)
     if data.train_size != data.train.input_size:
         _check_takes(network, data, recipe.arch)
     if recipe.weights is not None and not continued:
@@ -207,6 +210,18 @@ def synchronised(network: nn.Module, device: torch.device) -> nn.Module:
     return convert(network)
 
 
+def _check_outputs(network: nn.Module, data: RunData, arch: str) -> None:
+    """Raise IntakeError unless a user's network takes the images and has an output a class."""
+    with in_eval_mode(network):
+        outputs = logits_on_probe(network, data.train.input_size, arch).shape[1]
+    if outputs != data.train.num_classes:
+        raise IntakeError(
+            f"{split_stem(arch)[0]} gives {outputs} outputs for {data.train.num_classes} classes",
+            "give its factory an argument num_classes",
+            code="E-CLASSES",
+        )
+
+
 def _check_takes(network: nn.Module, data: RunData, arch: str) -> None:
     """Raise UsageError unless a network built for test images takes the training images too."""
     try:
@@ -254,8 +269,13 @@ def prepare_run(
         IncompatibleError: the folder holds a run of another recipe.
     """
     checkpoint = find_checkpoint(folder, resume, force)
+    # Code of a user's runs where the user says so; what a checkpoint's own recipe names does not.
+    asked = None if recipe is None else asked_recipe(recipe, folder, checkpoint, overrides)
+    typed = overrides.get("arch") if asked is None else asked.arch
+    if isinstance(typed, str):
+        register_own(typed)
     changed = [] if checkpoint is None else require_plugins(checkpoint.plugins, TABLES)
-    asked = asked_recipe(recipe, folder, checkpoint, overrides)
+    asked = asked or asked_recipe(recipe, folder, checkpoint, overrides)
     data = load_run_data(asked, data_dir, device)
     asked = complete_recipe(asked, data)
     if checkpoint is not None:
@@ -330,6 +350,8 @@ def same_recipe(checkpoint: Checkpoint, asked: Recipe) -> None:
     old = replace(old, method_options=method_options(old.method, old.method_options))
     if old.augment:
         old = replace(old, augment={**asdict(Augment()), **old.augment})
+    if asked.arch.startswith(OWN) and split_stem(old.arch) == split_stem(asked.arch):
+        old = replace(old, arch=asked.arch)  # wherever the file lies now; its hash is compared
     difference = recipe_difference(old, asked)
     if difference is not None:
         raise IncompatibleError(
