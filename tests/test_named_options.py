@@ -71,6 +71,7 @@ PAGES = [
     path
     for path in [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
     if path.name != "CHANGELOG.md"  # it tells of what there was, too
+    and path.name != "results.md"  # its commands are those of the benchmarks
 ]
 
 

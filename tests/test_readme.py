@@ -93,7 +93,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 NOT_IN_A_RECIPE = {
     "--out", "--data-dir", "--device", "--resume", "--force", "--picture-every", "--progress",
-    "--allow-download",
+    "--allow-download", "--import",
 }  # fmt: skip
 """Options of train that decide how a run is made, not what it is."""
 

@@ -1,0 +1,1 @@
+"""Two or more reports become a comparison, and a comparison a verdict."""
