@@ -20,6 +20,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "export": (
         "robustmix export last.pth --to detectron2 --out backbone.pkl",
+        "robustmix export last.pth --to hf --report runs/report --license apache-2.0 --push me/net",
         "robustmix export torchvision:resnet50@default --to mmdet --allow-download",
     ),
     "list": ("robustmix list", "robustmix list suites", "robustmix list attacks --json"),

@@ -33,9 +33,22 @@ def export(
     normalisation: Annotated[
         str | None,
         typer.Option(
-            help="Of programs: inside (they take pixels in [0, 1]) or beside [default: inside]."
+            help="inside (what is written takes pixels in [0, 1]) or beside "
+            "[default: inside for programs; weights have it beside]."
         ),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Of hf: report on these weights, for the model card.")
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option(help="Of hf: licence of the model, e.g. apache-2.0.")
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option(help="Of hf: put it on the hub as OWNER/NAME.")
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Of --push: in a private repository.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what is at --out.")] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print what is told of the file instead of its path.")
@@ -61,9 +74,12 @@ def export(
     EXPORTS.checked(to, code="E-EXPORT")  # before the model is loaded
     console.starting(f"exporting {model}")
     from robustmix.cli.options import parse_triple
-    from robustmix.export.export import default_out, export_model
+    from robustmix.export.export import check_options, default_out, export_model
     from robustmix.models.load import load_model
 
+    check_options(
+        to, normalisation=normalisation, report=report, license=license, push=push, private=private
+    )
     robust = load_model(
         model,
         arch=arch,
@@ -80,7 +96,15 @@ def export(
         allow_download=allow_download,
     )
     done = export_model(
-        robust, to, out or default_out(model, to), normalisation=normalisation, force=force
+        robust,
+        to,
+        out or default_out(model, to),
+        normalisation=normalisation,
+        force=force,
+        report=report,
+        license=license,
+        push=push,
+        private=private,
     )
     written = done.written
     console.say(
@@ -90,6 +114,8 @@ def export(
         console.say(f"  {name}: {json_module.dumps(value)}")
     for note in (*robust.info.notes, *written.notes):
         console.say(f"note: {note}")
+    if done.pushed is not None:
+        console.say(f"pushed: {done.pushed}")
     console.result(
         json_module.dumps(done.record(), indent=2, sort_keys=True) if json else str(done.path)
     )

@@ -52,6 +52,12 @@ class Exported:
     path: Path
     format: str
     written: Written
+    normalisation: str = "beside"
+    """Whether images are normalised ``inside`` what was written, or ``beside``: by who calls it."""
+
+    pushed: str | None = None
+    """Address of the commit on the hub, where it was put there."""
+
     model: Mapping[str, JsonValue] = field(default_factory=dict)
     """What was exported: source, digest, architecture."""
 
@@ -61,10 +67,12 @@ class Exported:
             "format": self.format,
             "file": self.path.name,
             "model": dict(self.model),
+            "normalisation": self.normalisation,
             "settings": dict(self.written.settings),
             "check": {
                 "compared": self.written.compared,
                 "largest_relative_difference": self.written.difference,
             },
             "notes": list(self.written.notes),
+            **({"pushed": self.pushed} if self.pushed is not None else {}),
         }

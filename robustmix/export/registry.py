@@ -19,6 +19,9 @@ class ExportRow(Row):
     normalises: bool = False
     """Whether the normalisation can be inside what is written."""
 
+    options: tuple[str, ...] = ()
+    """What the format alone can be told."""
+
 
 EXPORTS: "Table[Writer, ExportRow]" = Table(
     "export",
@@ -33,6 +36,12 @@ EXPORTS: "Table[Writer, ExportRow]" = Table(
             "robustmix.export.weights:timm",
             "a folder that timm takes as local-dir:PATH: config.json and the weights",
             suffix="",
+        ),
+        "hf": ExportRow(
+            "robustmix.export.hugging_face:hf",
+            "a folder for the Hugging Face hub: weights, config.json as timm reads it, model card",
+            suffix="",
+            options=("report", "license", "push", "private"),
         ),
         "onnx": ExportRow(
             "robustmix.export.programs:onnx",

@@ -1,22 +1,24 @@
 """Weights in the forms that timm and Hugging Face read: safetensors, or a folder of timm's."""
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
-import torch
 from pydantic import JsonValue
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from robustmix.data.preparation import TestTransform
 from robustmix.errors import IncompleteError, UsageError
+from robustmix.evaluation.model_images import recorded_transform
 from robustmix.export.exported import Written, normalisation_of
+from robustmix.export.networks import TOLERANCE, TimmNetwork, difference_of, timm_network
 from robustmix.files import atomic_file, make_folder
 from robustmix.models.load import load_model
 from robustmix.models.names import OWN
+from robustmix.models.recorded import CONFIG, WEIGHTS
 from robustmix.models.robust_model import RobustModel
-
-TOLERANCE = 1e-6
-"""Most that logits may differ, over the largest of them: the same weights in the same network."""
 
 
 def safetensors(robust: RobustModel, path: Path) -> Written:
@@ -26,7 +28,7 @@ def safetensors(robust: RobustModel, path: Path) -> Written:
         UsageError: the network is the caller's own, which no name builds.
         IncompleteError: what is read back gives other logits.
     """
-    arch = _arch(robust)
+    arch = named(robust)
     info = robust.info
     header = {
         "format": "pt",
@@ -52,50 +54,99 @@ def timm(robust: RobustModel, path: Path) -> Written:
 
     Raises:
         UsageError: timm has no such network.
-        IncompleteError: timm's network gives other logits with these weights.
+        IncompleteError: what is read back gives other logits.
     """
-    import timm as library
-
-    name = _arch(robust).removeprefix("timm:")
-    state = _state(robust.net)
-    try:
-        net = library.create_model(name, num_classes=robust.num_classes)
-        net.load_state_dict(state)
-    except (RuntimeError, TypeError, ValueError):
+    name = named(robust)
+    found = timm_network(robust)
+    if found is None:
         raise UsageError(
-            f"timm builds no network called {name} with the tensors of this one",
-            "export --to safetensors, which robustmix reads",
+            f"timm builds no network called {name.removeprefix('timm:')} with the tensors of this "
+            "one",
+            "export --to hf or safetensors, which robustmix reads",
             code="E-EXPORT",
-        ) from None
-    worst = _compared(robust, net.eval())
+        )
+    return write_folder(robust, path, found)
+
+
+def write_folder(robust: RobustModel, path: Path, found: TimmNetwork | None) -> Written:
+    """Write weights and ``config.json``, and read them back.
+
+    Args:
+        robust: the model.
+        path: the folder, which is made.
+        found: the network of timm's that it is; None for one that only robustmix builds.
+
+    Raises:
+        IncompleteError: what is read back gives other logits.
+    """
+    # With a colon it is no name of timm's, which then says so and builds nothing else.
+    own = named(robust) if ":" in named(robust) else f"robustmix:{named(robust)}"
+    prepared = timm_preparation(robust)
     config: dict[str, JsonValue] = {
-        "architecture": name,
+        "architecture": own if found is None else found.name,
         "num_classes": robust.num_classes,
-        "num_features": int(net.num_features),
         "pretrained_cfg": {
             "custom_load": False,
             "input_size": list(robust.input_size),
             **normalisation_of(robust),
+            **(prepared or {}),
             "num_classes": robust.num_classes,
-            "first_conv": net.default_cfg.get("first_conv"),
-            "classifier": net.default_cfg.get("classifier"),
         },
     }
+    if found is not None:
+        net: Any = found.net
+        published = config["pretrained_cfg"]
+        assert isinstance(published, dict)
+        for key in ("first_conv", "classifier", "fixed_input_size"):
+            if net.default_cfg.get(key) is not None:
+                published[key] = net.default_cfg[key]
+        config |= {"num_features": int(net.num_features)}
+        config |= {"model_args": dict(found.args)} if found.args else {}
     if robust.info.class_names:
         config["label_names"] = list(robust.info.class_names)
     make_folder(path)
-    with atomic_file(path / "model.safetensors") as file:
-        file.write(save(state, {"format": "pt"}))
-    with atomic_file(path / "config.json") as file:
+    with atomic_file(path / WEIGHTS[0]) as file:
+        file.write(save(_state(robust.net), {"format": "pt"}))
+    with atomic_file(path / CONFIG) as file:
         file.write((json.dumps(config, indent=2) + "\n").encode())
+    known = "timm's network and of " if found is not None else ""
+    lost = f"images are prepared as '{transform_words(robust)}', which config.json cannot say"
     return Written(
-        settings={"model": f"local-dir:{path}", **normalisation_of(robust)},
-        difference=max(worst, _read_back(robust, path)),
-        compared="logits of timm's network and of the folder read back, on random images",
+        settings={
+            "model": f"local-dir:{path}" if found is not None else str(path),
+            **normalisation_of(robust),
+        },
+        difference=max(found.difference if found is not None else 0.0, _read_back(robust, path)),
+        compared=f"logits of {known}the folder read back, on random images",
+        notes=() if prepared is not None else (lost,),
     )
 
 
-def _arch(robust: RobustModel) -> str:
+def transform_words(robust: RobustModel) -> str:
+    """Say how the model's test images are prepared; ``none`` where they stay as they are."""
+    recorded = recorded_transform(robust)
+    return "none" if recorded is None else recorded.text()
+
+
+def timm_preparation(robust: RobustModel) -> dict[str, JsonValue] | None:
+    """Say how test images are prepared as timm's configurations do; None where they cannot."""
+    side, transform = robust.input_size[1], recorded_transform(robust) or TestTransform()
+    resize = side if transform.resize is None else transform.resize
+    if transform.crop not in (None, side) or (transform.crop is None and resize != side):
+        return None
+    # Rounded as far as timm comes to the same size from it.
+    shares = (round(side / resize, digits) for digits in range(3, 16))
+    share = next((one for one in shares if math.floor(side / one) == resize), None)
+    if share is None or not share <= 1:
+        return None
+    return {
+        "crop_pct": share,
+        "crop_mode": transform.crop_mode,
+        "interpolation": transform.interpolation,
+    }
+
+
+def named(robust: RobustModel) -> str:
     """Give the name by which the network is built anew.
 
     Raises:
@@ -107,8 +158,13 @@ def _arch(robust: RobustModel) -> str:
             "export --to onnx or torchscript, which hold the network too",
             code="E-EXPORT",
         )
-    if robust.class_map is not None or robust.temperature is not None:
-        what = "class map" if robust.class_map is not None else "temperature"
+    beyond = {
+        "class map": robust.class_map is not None,
+        "temperature": robust.temperature is not None,
+        "resizing": robust.resize is not None,
+    }
+    if any(beyond.values()):
+        what = next(name for name, there in beyond.items() if there)
         raise UsageError(
             f"weights alone do not hold the {what} of this model",
             "export --to onnx or torchscript, which do",
@@ -134,10 +190,7 @@ def _compared(robust: RobustModel, other: nn.Module) -> float:
     Raises:
         IncompleteError: it is too large.
     """
-    images = torch.randn(3, *robust.input_size, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        ours, theirs = robust.net(images), other(images)
-    worst = float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-30))
+    worst = difference_of(robust, other)
     if not worst <= TOLERANCE:
         raise IncompleteError(
             f"what was written gives other logits than the model: they differ by {worst:.3g} of "

@@ -184,7 +184,7 @@ def from_config(folder: Path) -> Recorded:
         )
     published = _mapping(config.get("pretrained_cfg"))
     said = {
-        "arch": f"timm:{config['architecture']}",
+        "arch": _named_arch(config["architecture"]),
         "num_classes": config.get("num_classes"),
         **{key: published.get(key) for key in ("input_size", "mean", "std")},
         "class_names": config.get("label_names"),
@@ -196,6 +196,11 @@ def from_config(folder: Path) -> Recorded:
     options = {"global_pool": config.get("global_pool"), **built}
     found = _checked(said, what, where=CONFIG, options=options)
     return replace(found, **_prepared(found.input_size, published))
+
+
+def _named_arch(name: str) -> str:
+    """Return the architecture of a ``config.json``: timm's, but where it says whose it is."""
+    return name if name.startswith(("robustmix:", "timm:", "torchvision:")) else f"timm:{name}"
 
 
 def _mapping(value: object) -> Mapping[str, object]:

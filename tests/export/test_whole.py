@@ -144,7 +144,7 @@ def test_timm_takes_the_folder(tmp_path: Path) -> None:
     assert torch.equal(again(images), robust(images))
 
 
-@pytest.mark.parametrize("to", ["safetensors", "timm"])
+@pytest.mark.parametrize("to", ["safetensors", "timm", "hf"])
 def test_what_weights_alone_do_not_hold_is_refused(to: str, tmp_path: Path) -> None:
     own = load_model(Small(), num_classes=5, input_size=(3, 8, 8), mean=MEAN, std=STD)
     with pytest.raises(UsageError, match="module of your own"):
@@ -156,16 +156,47 @@ def test_what_weights_alone_do_not_hold_is_refused(to: str, tmp_path: Path) -> N
     named.class_map = torch.tensor([0, 2, 1])
     with pytest.raises(UsageError, match="do not hold the class map"):
         export_model(named, to, tmp_path / to)
-    named.class_map, named.temperature = None, torch.tensor(2.0)
+    named.class_map, named.resize = None, (40, 40)
+    with pytest.raises(UsageError, match="do not hold the resizing"):
+        export_model(named, to, tmp_path / to)
+    named.resize, named.temperature = None, torch.tensor(2.0)
     with pytest.raises(UsageError, match="do not hold the temperature"):
         export_model(named, to, tmp_path / to)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("to", [name for name, row in EXPORTS.rows().items() if not row.normalises])
-def test_normalisation_is_of_programs(to: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="normalisation is of programs"):
+WEIGHTS = [name for name, row in EXPORTS.rows().items() if not row.normalises]
+
+
+@pytest.mark.parametrize("to", WEIGHTS)
+def test_weights_hold_no_normalisation(to: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no normalisation can be inside them"):
         export_model(small(), to, tmp_path / "x", normalisation="inside")
+    with pytest.raises(UsageError, match="did you mean 'beside'"):
+        export_model(small(), to, tmp_path / "x", normalisation="besides")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings(JIT, "ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("to", "asked", "told"),
+    [
+        ("safetensors", None, "beside"),
+        ("safetensors", "beside", "beside"),
+        ("timm", "beside", "beside"),
+        ("hf", "beside", "beside"),
+        ("torchscript", None, "inside"),
+        ("torchscript", "beside", "beside"),
+    ],
+)
+def test_what_lies_beside_says_where_the_normalisation_is(
+    to: str, asked: str | None, told: str, tmp_path: Path
+) -> None:
+    robust = load_model("timm:test_resnet", num_classes=3, mean=MEAN, std=STD)
+    done = export_model(robust, to, tmp_path / "x", normalisation=asked)
+    record = json.loads((tmp_path / "x.json").read_text())
+    assert record["normalisation"] == done.normalisation == told
+    assert ("mean" in record["settings"]) == (told == "beside")
 
 
 def test_the_command_and_what_lies_beside(
@@ -179,4 +210,4 @@ def test_the_command_and_what_lies_beside(
     told = json.loads((tmp_path / "a.safetensors.json").read_text())
     assert told["check"]["largest_relative_difference"] == 0
     assert run([*words, "--normalisation", "inside", "--force"]) == 2
-    assert "--normalisation is of programs (onnx, torchscript)" in capsys.readouterr().err
+    assert "or export a program (onnx, torchscript)" in capsys.readouterr().err
