@@ -10,12 +10,12 @@ from robustmix.pages.picture import (
     NothingToDraw,
     Source,
     Style,
-    draw_band,
+    draw_line,
     draw_whiskers,
-    new_figure,
+    new_panels,
     sources_of,
+    style_of,
     tidy,
-    values_of,
 )
 from robustmix.report.report import Report
 from robustmix.report.terminal import show_value
@@ -79,15 +79,38 @@ def draw_attack_curves(reports: Sequence[Report], suites: Sequence[str], path: P
     if not sweeps:
         raise NothingToDraw("no report has an attack suite", "evaluate with --suite fgsm,pgd")
     norms = [norm for norm in AXES if any(sweep.norm == norm for sweep in sweeps)]
-    with new_figure(path, 6.2 * len(norms), 4.4) as figure:
-        panels = figure.subplots(1, len(norms), squeeze=False)[0]
-        for axis, norm in zip(panels, norms, strict=True):
-            _draw_panel(axis, AXES[norm], [sweep for sweep in sweeps if sweep.norm == norm])
-    lowest = [min(s.metrics, key=lambda m: (m.value is None, m.value)) for s in sweeps]
+    titles = [f"norm {norm}" if len(norms) > 1 else "" for norm in norms]
+    panels = {norm: [sweep for sweep in sweeps if sweep.norm == norm] for norm in norms}
+    with new_panels(path, titles, alike=True) as axes:
+        for (axis,), (norm, shown) in zip(axes, panels.items(), strict=True):
+            _draw_panel(axis, AXES[norm], shown)
+    return " ".join(f"{sweep.label} falls to {_lowest(sweep)}." for sweep in sweeps)
+
+
+def draw_attacks_together(reports: Sequence[Report], suites: Sequence[str], path: Path) -> str:
+    """Draw accuracy against eps, a panel for each attack and a curve for each report.
+
+    Arguments, result and errors are those of ``draw_attack_curves``.
+    """
+    panels: dict[tuple[str, str], list[Sweep]] = {}
+    for place, report in enumerate(reports):
+        for sweep in sweeps_of([report], suites, 0):
+            named = sweep._replace(label=report.content.run.name, style=style_of(place))
+            panels.setdefault((sweep.label, sweep.norm), []).append(named)
+    if not panels:
+        raise NothingToDraw("no report has an attack suite", "evaluate with --suite fgsm,pgd")
+    titles = [f"{suite}, {norm}" for suite, norm in panels]
+    with new_panels(path, titles, alike=True, legend="shared") as axes:
+        for (axis,), ((_, norm), shown) in zip(axes, panels.items(), strict=True):
+            _draw_panel(axis, AXES[norm], shown)
     return " ".join(
-        f"{sweep.label} falls to {show_value(metric)}."
-        for sweep, metric in zip(sweeps, lowest, strict=True)
+        f"{suite}: {'; '.join(f'{sweep.label} falls to {_lowest(sweep)}' for sweep in shown)}."
+        for (suite, _), shown in panels.items()
     )
+
+
+def _lowest(sweep: Sweep) -> str:
+    return show_value(min(sweep.metrics, key=lambda m: (m.value is None, m.value)))
 
 
 def sweeps_of(reports: Sequence[Report], suites: Sequence[str], number: int) -> list[Sweep]:
@@ -134,22 +157,12 @@ def _draw_panel(axis: "Axes", shown: Axis, sweeps: Sequence[Sweep]) -> None:
             shift = 1 + apart * (singles.index(place) - (len(singles) - 1) / 2)
             draw_whiskers(axis, [shift * x[0]], metrics, sweep.style, label=sweep.label)
         else:
-            draw_band(axis, x, metrics, sweep.style.colour)
-            axis.plot(
-                x,
-                values_of(metrics),
-                label=sweep.label,
-                color=sweep.style.colour,
-                marker=sweep.style.marker,
-                markersize=5,
-                linewidth=1.5,
-            )
+            draw_line(axis, x, metrics, sweep.style, label=sweep.label)
     axis.set_xscale("symlog", linthresh=shown.linear)
     axis.set_xlim(left=0)
     places = sorted({round(x, 4) for sweep in sweeps for x in sweep.x})
     axis.set_xticks(places, [f"{place:g}" for place in places], fontsize=8)
     axis.set_xticks([], minor=True)
     axis.set_ylim(-0.02, 1.02)
-    axis.set(title="Accuracy under attack", xlabel=shown.label, ylabel="accuracy")
+    axis.set(xlabel=shown.label, ylabel="accuracy")
     tidy(axis)
-    axis.legend(fontsize=8, loc="best")

@@ -1,6 +1,5 @@
 """The curves of any suite as one picture: a panel for each report and suite."""
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,8 +10,8 @@ from robustmix.pages.picture import (
     NothingToDraw,
     Source,
     Style,
-    draw_band,
-    new_figure,
+    draw_line,
+    new_panels,
     sources_of,
     tidy,
     values_of,
@@ -40,9 +39,6 @@ WORDS = {
     "boxacc": "box accuracy",
 }
 """What metrics are called on an axis, where that is not their name."""
-
-COLUMNS = 3
-"""Most panels side by side."""
 
 
 class Panel(NamedTuple):
@@ -82,21 +78,13 @@ def draw_curves(
     ]
     if not panels:
         raise NothingToDraw("no report has a curve", "evaluate with a suite that has one")
-    columns = min(len(panels), COLUMNS)
-    rows = math.ceil(len(panels) / columns)
     # Panels of one unit are compared by eye, for which they need one scale.
-    shared = len({_unit(panel) for panel in panels}) == 1
-    lines = max(panel.title.count("\n") for panel in panels)
-    height = 4.4 + 0.2 * max(0, lines - 1)
-    with new_figure(path, max(5.2, 4.4 * columns), height * rows, dpi=120) as figure:
-        axes = list(figure.subplots(rows, columns, sharey=shared, squeeze=False).flat)
-        for place, (axis, panel) in enumerate(zip(axes, panels, strict=False)):
+    alike = len({_unit(panel) for panel in panels}) == 1
+    with new_panels(path, [panel.title for panel in panels], alike=alike) as axes:
+        for (axis,), panel in zip(axes, panels, strict=True):
             _draw_panel(axis, panel)
-            _set_x_axis(axis, panel.curves, [curve for p in panels for curve in p.curves])
-            if place % columns == 0 or not shared:
-                axis.set_ylabel(_y_label(panel.curves))
-        for axis in axes[len(panels) :]:
-            axis.set_visible(False)
+            set_x_axis(axis, panel.curves, [curve for p in panels for curve in p.curves])
+            axis.set_ylabel(y_label(panel.curves))
     return " ".join(_in_words(panel, reports) for panel in panels)
 
 
@@ -116,7 +104,8 @@ def _unit(panel: Panel) -> str:
     return panel.source.part.along(panel.curves[0])[0].unit
 
 
-def _y_label(curves: Sequence[CurvePart]) -> str:
+def y_label(curves: Sequence[CurvePart]) -> str:
+    """Name what is drawn of some curves, and what of them is dotted."""
     solid = dict.fromkeys(_word(curve.y) for curve in curves)
     dotted = dict.fromkeys(_word(curve.dotted) for curve in curves if curve.dotted)
     return ", ".join(solid) + (f"; dotted: {', '.join(dotted)}" if dotted else "")
@@ -136,24 +125,12 @@ def _draw_panel(axis: "Axes", panel: Panel) -> None:
         axis.axhline(chance, color="grey", linewidth=1, linestyle="--", label="chance")
     if _unit(panel) == "fraction":
         axis.set_ylim(0, 1.02)
-    axis.set_title(panel.title, fontsize=10, loc="left")
     tidy(axis)
-    # Below the axes: inside, some curve or band is always in the way.
-    axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=2)
 
 
 def _draw_curve(axis: "Axes", part: SuitePart, curve: CurvePart, style: Style) -> None:
     metrics = part.along(curve)
-    draw_band(axis, curve.x, metrics, style.colour)
-    axis.plot(
-        curve.x,
-        values_of(metrics),
-        color=style.colour,
-        marker=style.marker,
-        markersize=4,
-        linewidth=1.5,
-        label=_label(part, curve),
-    )
+    draw_line(axis, curve.x, metrics, style, label=_label(part, curve))
     if curve.dotted:
         dotted = values_of(part.along(curve, curve.dotted))
         axis.plot(curve.x, dotted, color=style.colour, linewidth=1, linestyle=":")
@@ -170,7 +147,7 @@ def _label(part: SuitePart, curve: CurvePart) -> str:
     return curve.name if area is None else f"{curve.name}, area {100 * area:.1f} %"
 
 
-def _set_x_axis(axis: "Axes", curves: Sequence[CurvePart], every: Sequence[CurvePart]) -> None:
+def set_x_axis(axis: "Axes", curves: Sequence[CurvePart], every: Sequence[CurvePart]) -> None:
     """Set the x axis of a panel, as wide as that of the panels with the same label."""
     first = curves[0]
     like = [x for curve in every if curve.x_label == first.x_label for x in curve.x]

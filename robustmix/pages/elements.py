@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from robustmix.pages.picture import Key
 from robustmix.pages.svg import InlineSvg
 
 
@@ -56,6 +57,12 @@ class Grid:
     folded: bool = False
     """Whether it is shown on demand only; in print always."""
 
+    @property
+    def wide(self) -> bool:
+        """Whether its rows have no room side by side on a telephone, and become cards there."""
+        notes = any(cell.kind == "note" for row in self.rows for cell in row)
+        return len(self.heads) > (2 if notes else 4)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
@@ -63,7 +70,16 @@ class Picture:
 
     title: str
     alt: str
-    svg: InlineSvg
+    panels: Sequence[InlineSvg]
+
+    columns: int = 3
+    """Most panels that are set side by side."""
+
+    @property
+    def keys(self) -> Sequence[Key]:
+        """What the legends of all panels say; empty where they differ."""
+        known = [panel.keys for panel in self.panels if panel.keys]
+        return known[0] if known and all(list(one) == list(known[0]) for one in known) else ()
 
 
 @dataclass(frozen=True, kw_only=True)

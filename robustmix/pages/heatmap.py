@@ -8,7 +8,7 @@ import numpy as np
 
 from robustmix.corruptions.names import GROUPS
 from robustmix.metrics.metric import Metric
-from robustmix.pages.picture import NothingToDraw, new_figure, sources_of
+from robustmix.pages.picture import NothingToDraw, new_panels, sources_of, text_colour
 from robustmix.report.report import Report
 from robustmix.report.schema import ReportModel, SuitePart
 from robustmix.report.text import plain
@@ -16,9 +16,6 @@ from robustmix.report.text import plain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
-
-OTHER = "other"
-"""The last group: corruptions that are not of the benchmark."""
 
 MOST_ROWS, MOST_COLUMNS = 200, 20
 """Corruptions and severities of a picture that can be read, and drawn in little memory."""
@@ -75,58 +72,82 @@ def draw_heatmap(reports: Sequence[Report], suites: Sequence[str], path: Path) -
         )
     images = source.part.details.get("source", "other")
     approximate = source.part.details.get("approximate", [])
-    width, height = 2.6 + 0.72 * (len(grid.severities) + 2), 1.1 + 0.34 * len(grid.names)
-    title = f"{source.report.content.run.name}: top-1 in percent ({images})"
-    with new_figure(path, width, height, pad=0.1) as figure:
-        axes = figure.add_subplot()
+    longest = max(len(label) for label in _row_labels(grid, approximate))
+    width = 0.4 + 0.075 * min(longest, 24) + 0.44 * (len(grid.severities) + 2)
+    size = (width, 0.9 + 0.26 * len(grid.names))
+    told = [f"top-1 in percent ({images})"]
+    name = source.report.content.run.name
+    with new_panels(path, told, size=size, legend="none", title=name, pad=0.06) as ((axes,),):
         _draw_cells(axes, grid, clean)
         _label(axes, grid, approximate)
-        axes.set_title(title, fontsize=9, loc="left")
     return _in_words(grid, str(images), approximate)
 
 
 def _grid_of(part: SuitePart) -> Grid:
     """Arrange the conditions called ``corruption/severity``; means of others are passed over."""
-    cells: dict[tuple[str, int], float] = {}
-    means: dict[str, float] = {}
-    for condition in part.conditions:
-        kind, _, of = condition.name.partition(":")
-        name, _, severity = condition.name.rpartition("/")
-        if kind == MEANS and "acc_mean" in condition.metrics:
-            means[of] = _value(condition.metrics["acc_mean"])
-        elif name and severity.isdecimal() and len(severity) < 4 and "acc" in condition.metrics:
-            cells[name, int(severity)] = _value(condition.metrics["acc"])
-    known = [name for members in GROUPS.values() for name in members]
-    found = dict.fromkeys(name for name, _ in cells)
-    groups = {group: [n for n in members if n in found] for group, members in GROUPS.items()}
-    groups[OTHER] = [name for name in found if name not in known]
-    names = [name for members in groups.values() for name in members]
+    cells = cells_of(part)
+    means = {
+        condition.name.partition(":")[2]: _value(condition.metrics["acc_mean"])
+        for condition in part.conditions
+        if condition.name.startswith(f"{MEANS}:") and "acc_mean" in condition.metrics
+    }
+    names, ends = in_groups([name for name, _ in cells])
     severities = sorted({severity for _, severity in cells})
-    values = [[cells.get((name, severity), np.nan) for severity in severities] for name in names]
+    values = [
+        [_value(cells[name, s]) if (name, s) in cells else np.nan for s in severities]
+        for name in names
+    ]
     return Grid(
         names=names,
-        ends=np.cumsum([len(members) for members in groups.values() if members]).tolist(),
+        ends=ends,
         severities=severities,
         values=np.array(values, dtype=np.float64),
         means=[means.get(name, np.nan) for name in names],
     )
 
 
+def cells_of(part: SuitePart) -> dict[tuple[str, int], Metric]:
+    """Give accuracy by corruption and severity: of the conditions ``corruption/severity``."""
+    cells = {}
+    for condition in part.conditions:
+        name, _, severity = condition.name.rpartition("/")
+        known = name and severity.isdecimal() and len(severity) < 4
+        if known and not condition.name.startswith(f"{MEANS}:") and "acc" in condition.metrics:
+            cells[name, int(severity)] = condition.metrics["acc"]
+    return cells
+
+
+def in_groups(names: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Order corruptions group by group as the benchmark does, each once; say where groups end."""
+    found = dict.fromkeys(names)
+    known = [name for members in GROUPS.values() for name in members]
+    groups = [[name for name in members if name in found] for members in GROUPS.values()]
+    groups.append([name for name in found if name not in known])
+    ends = np.cumsum([len(members) for members in groups if members]).tolist()
+    return [name for members in groups for name in members], ends
+
+
 def _value(metric: Metric) -> float:
     return float("nan") if metric.value is None else metric.value
 
 
-def _clean_accuracy(content: ReportModel) -> float:
-    """Give the accuracy without corruption, 0 if the report does not have it."""
+def clean_metric(content: ReportModel) -> Metric | None:
+    """Give the accuracy without corruption, None if the report does not have it."""
     for part in content.ordered_suites().values():
         if part.kind == "clean" and part.status == "ok" and "top1" in part.metrics:
-            return part.metrics["top1"].value or 0.0
-    return 0.0
+            return part.metrics["top1"]
+    return None
+
+
+def _clean_accuracy(content: ReportModel) -> float:
+    metric = clean_metric(content)
+    return 0.0 if metric is None else metric.value or 0.0
 
 
 def _draw_cells(axes: "Axes", grid: Grid, clean: float) -> None:
     rows, columns = len(grid.names), len(grid.severities) + 2
     table = np.column_stack([np.full(rows, clean), grid.values, grid.means])
+    top = max(clean, 1e-9)
     # A mesh, not an image: browsers smooth small images inside an SVG.
     axes.pcolormesh(
         range(columns),
@@ -134,7 +155,7 @@ def _draw_cells(axes: "Axes", grid: Grid, clean: float) -> None:
         np.ma.masked_invalid(table),
         cmap="viridis",
         vmin=0,
-        vmax=max(clean, 1e-9),
+        vmax=top,
     )
     axes.invert_yaxis()
     for (row, column), value in np.ndenumerate(table):
@@ -146,19 +167,25 @@ def _draw_cells(axes: "Axes", grid: Grid, clean: float) -> None:
                 ha="center",
                 va="center",
                 fontsize=8,
-                color="white" if value < 0.6 * clean else "black",
+                color=text_colour(value / top),
             )
 
 
-def _label(axes: "Axes", grid: Grid, approximate: Sequence[str]) -> None:
-    shown_names = {name: plain(name, 40) for name in grid.names}
-    labels = ["clean", *(f"severity {severity}" for severity in grid.severities), "mean"]
-    axes.set_xticks(range(len(labels)), labels, fontsize=8)
-    shown = [
-        f"{said} (approximate)" if n in approximate else said for n, said in shown_names.items()
+def _row_labels(grid: Grid, approximate: Sequence[str]) -> list[str]:
+    return [
+        plain(name, 40).replace("_", " ") + (" (approximate)" if name in approximate else "")
+        for name in grid.names
     ]
-    axes.set_yticks(range(len(shown)), [name.replace("_", " ") for name in shown], fontsize=8)
+
+
+def _label(axes: "Axes", grid: Grid, approximate: Sequence[str]) -> None:
+    labels = ["clean", *map(str, grid.severities), "mean"]
+    axes.set_xticks(range(len(labels)), labels, fontsize=8)
+    shown = _row_labels(grid, approximate)
+    axes.set_yticks(range(len(shown)), shown, fontsize=8)
     axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("severity", fontsize=8)
     axes.tick_params(length=0)
     for end in grid.ends[:-1]:
         axes.axhline(end - 0.5, color="white", linewidth=2)

@@ -1,6 +1,5 @@
 """Maps of some images' true classes, with the boxes that were found and those that are true."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robustmix.metrics.localised import SIDE
-from robustmix.pages.picture import COLOURS, NothingToDraw, new_figure, sources_of
+from robustmix.pages.picture import COLOURS, NothingToDraw, new_panels, sources_of
 from robustmix.report.report import Report
 from robustmix.report.schema import JsonDict
 from robustmix.report.text import plain
@@ -52,15 +51,17 @@ def draw_localisation_maps(reports: Sequence[Report], suites: Sequence[str], pat
     if source is None or not examples:
         raise NothingToDraw("the report has no maps", "evaluate with --suite localisation")
     details = source.part.details
-    columns = min(COLUMNS, len(examples))
-    rows = math.ceil(len(examples) / columns)
-    with new_figure(path, 2.1 * columns + 0.1, 2.5 * rows + 0.4, pad=0.06) as figure:
-        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axis, example in zip(axes, examples, strict=False):
+    with new_panels(
+        path,
+        [_map_title(example) for example in examples],
+        size=(2.1, 2.1),
+        columns=COLUMNS,
+        legend="none",
+        title=_title(source.report.content.run.name, details),
+        pad=0.06,
+    ) as axes:
+        for (axis,), example in zip(axes, examples, strict=True):
             _draw_map(axis, example)
-        for axis in axes[len(examples) :]:
-            axis.set_visible(False)
-        figure.suptitle(_title(source.report.content.run.name, details), fontsize=9)
     return _in_words(examples, details)
 
 
@@ -69,6 +70,11 @@ def _title(name: str, details: JsonDict) -> str:
     if "threshold" not in details:
         return shown
     return f"{shown}: true box dashed, found box solid, threshold {float(details['threshold']):.3g}"
+
+
+def _map_title(example: JsonDict) -> str:
+    iou = f"\nIoU {float(example['iou']):.2f}" if "iou" in example else ""
+    return f"{plain(example['class'], 24)}{iou}"
 
 
 def _draw_map(axis: "Axes", example: JsonDict) -> None:
@@ -90,8 +96,6 @@ def _draw_map(axis: "Axes", example: JsonDict) -> None:
     axis.set_aspect("equal")
     axis.set_xticks([])
     axis.set_yticks([])
-    iou = f"\nIoU {float(example['iou']):.2f}" if "iou" in example else ""
-    axis.set_title(f"{plain(example['class'], 24)}{iou}", fontsize=8)
 
 
 def _outline(box: Sequence[float], *, colour: str, dashed: bool) -> "Rectangle":
@@ -106,7 +110,7 @@ def _outline(box: Sequence[float], *, colour: str, dashed: bool) -> "Rectangle":
 
 
 def _in_words(examples: Sequence[JsonDict], details: JsonDict) -> str:
-    said = f"{len(examples)} maps of the true class."
+    said = f"{len(examples)} maps of the true class; the true box is dashed, the found one solid."
     ious = [float(one["iou"]) for one in examples if "iou" in one]
     if not ious:
         return said

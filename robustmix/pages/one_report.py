@@ -22,6 +22,9 @@ from robustmix.report.text import plain
 WORST_CLASSES = 10
 """Most that are shown."""
 
+MOST_PLAIN = 6
+"""Columns of a table of a suite whose heads have room in one line."""
+
 VALUES = ("value", "95 % interval", "n")
 """Heads of the three cells of a number."""
 
@@ -200,6 +203,7 @@ def _table(key: str, table: TablePart, parts: Mapping[str, SuitePart]) -> Grid:
         heads=heads_of(*map(plain, table.columns), numbers=[plain(head) for head in numbers]),
         rows=rows,
         sortable=True,
+        narrow=len(table.columns) > MOST_PLAIN,
     )
 
 

@@ -13,7 +13,8 @@ from robustmix.files import write_text
 from robustmix.pages.elements import Section
 from robustmix.pages.one_report import sections, subtitle
 from robustmix.pages.picture import of_our_form
-from robustmix.pages.several_reports import compared
+from robustmix.pages.several_reports import compared, told_apart
+from robustmix.pages.svg import swatch
 from robustmix.report.report import Report
 from robustmix.report.text import plain
 
@@ -24,8 +25,7 @@ FOOTER = (
     "Fractions are shown in percent, with 95 % intervals; every number can be made again from the "
     "per-sample record beside the report."
 )
-NAME_LENGTH = 48
-"""Most characters of a run's name that are shown."""
+
 
 
 def write_page(
@@ -47,7 +47,7 @@ def write_page(
 
 def page_html(reports: Sequence[Report], comparison: ComparisonDocument | None = None) -> str:
     """Make the text of the page that ``write_page`` writes."""
-    reports = [_short(report) for report in reports]
+    reports = told_apart(reports)
     with of_our_form():
         parts = sections(reports[0]) if len(reports) == 1 else compared(reports, comparison)
     names = [plain(report.content.run.name) for report in reports]
@@ -75,33 +75,19 @@ def page_of(parts: Sequence[Section], *, title: str, subtitle: str, footer: str)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(autoescape=True, trim_blocks=False)
     environment.filters["broken"] = lambda text: Markup("<wbr>").join(re.split(_BREAKS, text))
+    environment.filters["drawing"] = lambda panel: Markup(panel.text)
+    environment.filters["swatch"] = lambda key: Markup(swatch(key))
     return environment.from_string(_resource("page.html")).render(
         title=title,
         subtitle=subtitle,
         footer=footer,
         version=__version__,
-        # Ours, not a report's: they are the only parts that are not escaped.
+        # Ours, not a report's: with the drawings the only parts that are not escaped.
         css=Markup(_resource("page.css")),
         script=Markup(script),
         script_hash=Markup(f"sha256-{digest}"),
-        sections=[
-            {
-                **vars(part),
-                "pictures": [
-                    {**vars(p), "svg": p.svg._replace(text=Markup(p.svg.text))}
-                    for p in part.pictures
-                ],
-            }
-            for part in parts
-        ],
+        sections=parts,
     )
-
-
-def _short(report: Report) -> Report:
-    """Give a report whose name has room in a picture."""
-    run = report.content.run
-    run = run.model_copy(update={"name": plain(run.name, NAME_LENGTH)})
-    return Report(report.content.model_copy(update={"run": run}), report.samples)
 
 
 def _resource(name: str) -> str:

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from robustmix.pages.picture import NothingToDraw, new_figure, sources_of
+from robustmix.pages.picture import NothingToDraw, new_panels, sources_of
 from robustmix.report.report import Report
 from robustmix.report.schema import SuitePart
 from robustmix.report.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#777777"
 FEW = 10
@@ -27,6 +26,11 @@ class Panel(NamedTuple):
 
     ece: float | None
     """Shown in the title."""
+
+    @property
+    def titled(self) -> str:
+        """The title with the calibration error below it."""
+        return self.title + ("" if self.ece is None else f"\nECE {100 * self.ece:.2f} %")
 
 
 def draw_suite_reliability(reports: Sequence[Report], suites: Sequence[str], path: Path) -> str:
@@ -72,14 +76,59 @@ def _not_scaled(part: SuitePart) -> list[str]:
     return [] if reason is None else [f"not scaled by a temperature: {plain(reason)}"]
 
 
-def _in_words(panel: Panel) -> str:
+def _sure(panel: Panel) -> tuple[int, int]:
+    """Count the bins in which a model is surer than right, and all that have samples."""
     filled = [row for row in panel.rows if row["n"]]
-    sure = sum(row["confidence"] > row["accuracy"] for row in filled)
+    return sum(row["confidence"] > row["accuracy"] for row in filled), len(filled)
+
+
+def _in_words(panel: Panel) -> str:
+    sure, filled = _sure(panel)
     error = "" if panel.ece is None else f", expected calibration error {100 * panel.ece:.2f} %"
-    return f"{panel.title}: surer than right in {sure} of {len(filled)} bins with samples{error}"
+    return f"{panel.title}: surer than right in {sure} of {filled} bins with samples{error}"
 
 
-def draw_reliability(panels: Sequence[Panel], path: Path, *, title: str = "") -> None:
+def draw_reliability_together(reports: Sequence[Report], suites: Sequence[str], path: Path) -> str:
+    """Draw the reliability of several reports, before scaling and below it after.
+
+    Args:
+        reports: at least one.
+        suites: keys of the suites.
+        path: PNG, SVG or PDF, by its suffix.
+
+    Returns:
+        How often each model is surer than right, in words.
+
+    Raises:
+        NothingToDraw: no report has such a suite.
+        IncompleteError: the file cannot be written.
+    """
+    sources = sources_of(reports, suites)
+    if not sources:
+        raise NothingToDraw(
+            "no report has a calibration suite", "evaluate with --suite calibration"
+        )
+    rows: list[list[Panel]] = [[], []]
+    said = []
+    for source in sources:
+        name = source.report.content.run.name
+        if len({one.key for one in sources}) > 1:
+            name = f"{name}, {source.key}"
+        found = _panels(source.part)
+        for row, panel in zip(rows, found, strict=False):
+            row.append(panel._replace(title=f"{name}\n{panel.title}"))
+        counts = [f"{_sure(panel)[0]} of {_sure(panel)[1]} bins" for panel in found]
+        words = [f"{name}: surer than right in {', after scaling in '.join(counts)}"]
+        said.append("; ".join([*words, *_not_scaled(source.part)]))
+    # A row before scaling and one after, so that models are compared side by side.
+    panels = [panel for row in rows for panel in row]
+    draw_reliability(panels, path, columns=min(len(sources), 3))
+    return f"{'. '.join(said)}."
+
+
+def draw_reliability(
+    panels: Sequence[Panel], path: Path, *, title: str = "", columns: int = 2
+) -> None:
     """Draw reliability diagrams side by side, with the counts of their bins below.
 
     The line between a bin's accuracy and the diagonal is its gap: orange where the model is surer
@@ -89,50 +138,37 @@ def draw_reliability(panels: Sequence[Panel], path: Path, *, title: str = "") ->
         panels: at least one.
         path: PNG, SVG or PDF, by its suffix.
         title: over all of them.
+        columns: most diagrams side by side.
 
     Raises:
         IncompleteError: the file cannot be written.
     """
-    with new_figure(path, 0.7 + 3.9 * len(panels), 6.2) as figure:
-        axes = figure.subplots(
-            2, len(panels), squeeze=False, sharex=True, sharey="row", height_ratios=(4, 1)
-        )
-        for upper, lower, panel in zip(axes[0], axes[1], panels, strict=True):
-            _diagram(upper, panel)
+    few = any(0 < row["n"] < FEW for panel in panels for row in panel.rows)
+    most = max((row["n"] for panel in panels for row in panel.rows), default=0)
+    with new_panels(
+        path,
+        [panel.titled for panel in panels],
+        size=(4.0, 4.8),
+        columns=columns,
+        heights=(4, 1),
+        alike=True,
+        legend="shared",
+        title=title,
+    ) as axes:
+        for (upper, lower), panel in zip(axes, panels, strict=True):
+            _diagram(upper, panel, few=few)
             _counts(lower, panel)
-        most = max((row["n"] for panel in panels for row in panel.rows), default=0)
-        axes[1][0].set_ylim(0, 1.05 * max(most, 1))
-        axes[0][0].set_ylabel("accuracy")
-        axes[1][0].set_ylabel("samples")
-        _legend(figure, axes[0])
-        figure.suptitle(title, fontsize=10)
+            lower.set_ylim(0, 1.05 * max(most, 1))
 
 
-def _legend(figure: "Figure", axes: "Sequence[Axes]") -> None:
-    """Explain all diagrams at once: only some have bins of few samples."""
-    shown = {
-        label: handle
-        for axis in axes
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        shown.values(),
-        shown.keys(),
-        loc="outside lower center",
-        ncols=len(shown) if len(axes) > 1 else 2,  # one panel is not wide enough for all
-        fontsize=8,
-        frameon=False,
-    )
-
-
-def _diagram(axis: "Axes", panel: Panel) -> None:
-    shown = "" if panel.ece is None else f"\nECE {100 * panel.ece:.2f} %"
-    axis.set_title(panel.title + shown, fontsize=9)
+def _diagram(axis: "Axes", panel: Panel, *, few: bool) -> None:
+    axis.set_ylabel("accuracy")
+    axis.tick_params(labelbottom=False)
     axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="calibrated")
     # Drawn of nothing, so that the legend explains colours even where no bin has them.
     for colour, what in ((RED, "over-confident"), (BLUE, "under-confident")):
         axis.plot([], [], color=colour, linewidth=5, alpha=0.4, label=what)
-    if any(0 < row["n"] < FEW for row in panel.rows):
+    if few:
         label = f"fewer than {FEW} samples"
         axis.plot([], [], "o", color=GREY, markerfacecolor="white", markersize=4.5, label=label)
     for row in panel.rows:
@@ -175,5 +211,5 @@ def _counts(axis: "Axes", panel: Panel) -> None:
             edgecolor="white",
             linewidth=0.5,
         )
-    axis.set_xlabel("confidence")
+    axis.set(xlabel="confidence", ylabel="samples", xlim=(0, 1))
     axis.spines[["top", "right"]].set_visible(False)

@@ -18,13 +18,13 @@ from robustmix.pages.picture import (
     COLOURS,
     MARKERS,
     bounds_of,
-    new_figure,
+    new_panels,
     of_our_form,
     tidy,
     values_of,
 )
 from robustmix.pages.reliability import FEW
-from robustmix.pages.svg import inline_svg
+from robustmix.pages.svg import inline_figure
 from robustmix.report.report import Report
 from robustmix.report.schema import SuitePart
 from robustmix.report.text import plain
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 DASHES = ("-", "--", "-.", ":")
 """Lines of the first six rows, of the next six, ...: there are no more colours to tell apart."""
-
-COLUMNS = 3
-"""Most panels side by side."""
 
 NAME_LENGTH = 40
 SAID = 4
@@ -212,8 +209,8 @@ def pictures_of_runs(rows: Sequence[RowCurves], *, key: str) -> list[Picture]:
     pictures = []
     for number, one in enumerate(sorted(every, key=lambda one: order.index(one.kind))):
         title = heading_of(one)
-        svg = inline_svg(partial(draw_rows, rows, one), key=f"{key}-{number}", title=title)
-        pictures.append(Picture(title=title, alt=svg.description, svg=svg))
+        drawn = inline_figure(partial(draw_rows, rows, one), key=f"{key}-{number}", title=title)
+        pictures.append(Picture(title=title, alt=drawn.description, panels=drawn.panels))
     return pictures
 
 
@@ -241,37 +238,17 @@ def draw_rows(rows: Sequence[RowCurves], key: CurveKey, path: Path) -> str:
     panels: dict[str, list[RowCurves]] = {}
     for row in shown:
         panels.setdefault(row.panel, []).append(row)
-    columns = min(len(panels), COLUMNS)
-    lines = math.ceil(len(panels) / columns)
-    width, height = (5.2, 3.7) if len(panels) == 1 else (3.7 * columns, 3.2 * lines)
-    labels = list(dict.fromkeys(row.label for row in shown))
-    across = 3 if width < 8 else 5
-    room = 0.22 * math.ceil((len(labels) + 1) / across)
-    with new_figure(path, width, height + room, dpi=120) as figure:
+    with new_panels(
+        path,
+        [plain(title, NAME_LENGTH) for title in panels],
         # Accuracies over epochs are compared within a panel, what is a share of all between them.
-        shared = key.kind != "epochs"
-        axes = list(figure.subplots(lines, columns, sharey=shared, squeeze=False).flat)
-        for place, (axis, (title, own)) in enumerate(zip(axes, panels.items(), strict=False)):
+        alike=key.kind != "epochs",
+        legend="shared",
+        title=heading_of(key),
+    ) as axes:
+        for (axis,), own in zip(axes, panels.values(), strict=True):
             _draw_panel(axis, own, key)
-            axis.set_title(plain(title, NAME_LENGTH), fontsize=10, loc="left")
-            if place % columns == 0:
-                axis.set_ylabel(KINDS[key.kind].y_label)
-        for axis in axes[len(panels) :]:
-            axis.set_visible(False)
-        figure.suptitle(heading_of(key), fontsize=10, x=0.01, ha="left")
-        handles = {
-            label: handle
-            for axis in axes
-            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-        }
-        figure.legend(
-            handles.values(),
-            handles.keys(),
-            loc="outside lower center",
-            ncols=across,
-            fontsize=8,
-            frameon=False,
-        )
+            axis.set_ylabel(KINDS[key.kind].y_label)
     return _in_words(shown, key)
 
 

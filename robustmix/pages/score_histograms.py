@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robustmix.pages.picture import COLOURS, NothingToDraw, new_figure, sources_of, tidy
+from robustmix.pages.picture import COLOURS, NothingToDraw, new_panels, sources_of, tidy
 from robustmix.report.report import Report
 from robustmix.report.terminal import show_value
 from robustmix.report.text import plain
@@ -52,17 +52,17 @@ def draw_score_histograms(reports: Sequence[Report], suites: Sequence[str], path
     histograms: Sequence[Mapping[str, Any]] = source.part.details["histograms"]
     if any(len(one["groups"]) > MOST_SETS for one in histograms):
         raise NothingToDraw(f"more than {MOST_SETS} sets make no picture", "evaluate with fewer")
-    with new_figure(path, 4.0 * len(histograms), 4.2) as figure:
-        axes = figure.subplots(1, len(histograms), squeeze=False)[0]
-        for axis, spread in zip(axes, histograms, strict=True):
+    with new_panels(
+        path,
+        [""] * len(histograms),
+        size=(4.0, 3.4),
+        legend="shared",
+        title=plain(source.report.content.run.name),
+    ) as axes:
+        for (axis,), spread in zip(axes, histograms, strict=True):
             _draw(axis, spread)
             axis.set_xlabel(WORDS.get(spread["score"], plain(spread["score"], 40)))
-        axes[0].set_ylabel("share of images")
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False
-        )
-        figure.suptitle(plain(source.report.content.run.name), fontsize=10)
+            axis.set_ylabel("share of images")
     said = [
         f"{word} on {plain(condition.name, 40)}: AUROC {show_value(condition.metrics[number])}"
         for condition in source.part.conditions
@@ -83,7 +83,7 @@ def _draw(axis: "Axes", spread: Mapping[str, Any]) -> None:
             axis.stairs(share, edges, fill=True, color=GREY, alpha=0.5, label=label)
         else:
             colour = COLOURS[(place - 1) % len(COLOURS)]
-            style = "-" if place <= len(COLOURS) else "--"
+            style = ("-", "--", "-.")[(place - 1) % 3]
             axis.stairs(share, edges, color=colour, linewidth=1.5, linestyle=style, label=label)
     axis.axvline(
         spread["threshold"],

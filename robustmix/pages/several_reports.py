@@ -1,5 +1,6 @@
 """What the page says of several reports: models side by side, and each against the first."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from robustmix.comparison.compare import compare
@@ -19,8 +20,26 @@ from robustmix.report.text import plain
 COLOURED = ("better", "worse", "inconclusive")
 """Verdicts on a difference that have a colour."""
 
-NUMBERS = ("A", "B", "Δ", "interval of Δ", "p", "MDD")
+NUMBERS = ("Δ", "interval of Δ", "p", "MDD")
+"""Heads of what stands beside the values of two reports, whose heads are their names."""
+
+NAME_LENGTH = 80
+"""Most characters of a run's name that are shown."""
+
 UNITS = {"fraction": " %", "percent": " %"}
+
+
+def told_apart(reports: Sequence[Report]) -> list[Report]:
+    """Give reports whose names have room on a page and tell them apart."""
+    names = [plain(report.content.run.name, NAME_LENGTH) for report in reports]
+    counts = Counter(names)
+    found = []
+    for place, (report, name) in enumerate(zip(reports, names, strict=True)):
+        nth = 1 + names[:place].count(name)
+        shown = f"{name} ({nth})" if counts[name] > 1 else name
+        run = report.content.run.model_copy(update={"name": shown})
+        found.append(Report(report.content.model_copy(update={"run": run}), report.samples))
+    return found
 
 
 def compared(
@@ -60,7 +79,11 @@ def _models(contents: Sequence[ReportModel]) -> Section:
         *heads_of(*titles, numbers=titles),
     ]
     table = Grid(
-        caption="Models side by side; the heads sort", heads=heads, rows=rows, sortable=True
+        caption="Models side by side; the heads sort",
+        heads=heads,
+        rows=rows,
+        sortable=True,
+        narrow=True,
     )
     return Section(id="models", title="Models", tables=[table])
 
@@ -112,15 +135,17 @@ def _pairs(reports: Sequence[Report], comparison: ComparisonDocument | None) -> 
         except RobustmixError as error:
             found.append(Section(id=key, title=title, callouts=[f"Not compared: {error.line()}"]))
             continue
-        text, tables = comparison_notes(document), [_pair_table(document, title)]
+        text, tables = comparison_notes(document), [_pair_table(document, title, names)]
         found.append(Section(id=key, title=title, text=text, tables=tables))
     return found
 
 
-def _pair_table(document: ComparisonDocument, title: str) -> Grid:
+def _pair_table(document: ComparisonDocument, title: str, names: Sequence[str]) -> Grid:
+    numbers = [*names, *NUMBERS]
     return Grid(
         caption=f"{title}: differences, with 95 % intervals",
-        heads=heads_of("metric", *NUMBERS, "verdict", numbers=NUMBERS),
+        heads=heads_of("metric", *numbers, "verdict", numbers=numbers),
+        narrow=True,
         rows=[
             *(_pair_row(row) for one in document.comparisons for row in one.metrics),
             *(_verdict_row(rows) for one in document.comparisons for rows in alike(one.verdicts)),

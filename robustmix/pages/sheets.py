@@ -7,7 +7,7 @@ from robustmix.errors import unknown_name
 from robustmix.pages.elements import Cell, Grid, Section
 from robustmix.pages.one_report import sections
 from robustmix.pages.picture import of_our_form
-from robustmix.pages.several_reports import compared
+from robustmix.pages.several_reports import compared, told_apart
 from robustmix.report.report import Report
 from robustmix.report.sheet import Sheet, Shown, Span
 
@@ -24,6 +24,7 @@ def sheets_of(reports: Sequence[Report]) -> dict[str, Sheet]:
     Raises:
         IntakeError: a table of a report is of another form than robustmix writes.
     """
+    reports = told_apart(reports)
     with of_our_form():
         one = len(reports) == 1
         parts = sections(reports[0], drawn=False) if one else compared(reports, drawn=False)

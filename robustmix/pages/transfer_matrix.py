@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from robustmix.pages.picture import NothingToDraw, new_figure, sources_of
+from robustmix.pages.picture import NothingToDraw, new_panels, sources_of, text_colour
 from robustmix.report.report import Report
 from robustmix.report.text import plain
 
@@ -43,8 +43,9 @@ def draw_transfer_matrix(reports: Sequence[Report], suites: Sequence[str], path:
         dtype=np.float64,
     )
     side = 0.9 * len(names)
-    with new_figure(path, 2.6 + side, 1.8 + side, pad=0.1) as figure:
-        axes = figure.add_subplot()
+    title = "errors in percent,\nof images both classify right"
+    size = (2.6 + side, 1.8 + side)
+    with new_panels(path, [title], size=size, legend="none", pad=0.1) as ((axes,),):
         # A mesh, not an image: browsers smooth small images inside an SVG.
         places = range(len(names))
         axes.pcolormesh(
@@ -53,16 +54,22 @@ def draw_transfer_matrix(reports: Sequence[Report], suites: Sequence[str], path:
         axes.invert_yaxis()
         for (row, column), value in np.ndenumerate(values):
             if not np.isnan(value):
-                colour = "white" if value < 0.6 else "black"
                 text = f"{100 * value:.1f}"
-                axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
+                axes.text(
+                    column,
+                    row,
+                    text,
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color=text_colour(value),
+                )
         axes.set_xticks(places, names, fontsize=8)
         axes.set_yticks(places, names, fontsize=8)
         axes.tick_params(length=0)
         axes.set_xlabel("shown to")
         axes.set_ylabel("made on")
         axes.set_aspect("equal")
-        axes.set_title("errors in percent,\nof images both classify right", fontsize=9, loc="left")
     return _in_words(names, values)
 
 

@@ -163,6 +163,7 @@ def _smaller(arguments: list[str]) -> list[str]:
 def captioned(page: str) -> dict[str, list[list[str]]]:
     """Read the tables of an HTML page: caption -> rows of cells."""
     found = {}
+    page = page.replace("<wbr>", "")  # where a long name may be broken
     for caption, table in re.findall(r"<caption>(.*?)</caption>(.*?)</table>", page, re.DOTALL):
         rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
         cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]

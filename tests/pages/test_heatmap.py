@@ -51,7 +51,7 @@ def test_numbers_stand_in_their_group_and_gaps_stay_empty(
         **{(0, 2): "90.0", (1, 2): "20.0", (3, 2): "20.0"},
     }
     text = (tmp_path / "a.svg").read_text(encoding="utf-8")
-    for label in ("gaussian noise", "fog (approximate)", "mine", "severity 3", "mean"):
+    for label in ("gaussian noise", "fog (approximate)", "mine", "severity", "3", "mean"):
         assert f"<!-- {label} -->" in text
     assert said == (
         "Generated images. Lowest: mine at severity 1 with 20.00 %. "

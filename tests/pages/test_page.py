@@ -25,6 +25,7 @@ from robustmix.evaluation.suites.corruption import Corruption
 from robustmix.evaluation.suites.fgsm import PaperFgsm
 from robustmix.evaluation.suites.registry import SUITES as TABLE
 from robustmix.pages.page import page_html, write_page
+from robustmix.pages.picture import COLOURS
 from robustmix.pages.sheets import SORTED, sheets_of
 from robustmix.report import Report
 from robustmix.report.schema import (
@@ -81,7 +82,7 @@ class Page(HTMLParser):
         self.rows: list[list[str]] = []
         self.text: list[str] = []
         self.inside: list[str] = []
-        self.feed(html)
+        self.feed(html.replace("<wbr>", ""))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
@@ -189,7 +190,8 @@ def test_who_cannot_see_it_is_told(reports: list[Report]) -> None:
     ids = [a["id"] for _, a in page.elements if "id" in a]
     assert len(set(ids)) == len(ids)
     drawings = [a for a in page.all("svg") if a.get("role") == "img"]
-    assert len(drawings) == 5  # a reliability, a heat map, the attacks, occlusion, shuffling
+    # A reliability, a heat map, severities, the attacks, occlusion and shuffling.
+    assert len(drawings) == 6
     for attributes in drawings:
         assert set((attributes["aria-labelledby"] or "").split()) <= set(ids)
     assert "Lowest: " in page.said
@@ -332,7 +334,7 @@ def test_a_suite_of_somebody_else_is_seen_as_any_other(monkeypatch: pytest.Monke
         assert ["toy", level, "acc", *cells] in page.tables["Toys: every condition"]
     (line,) = drawn.lines
     assert line.y == [part.condition(level)["acc"].value for level in ("0.25", "0.5", "1.0")]
-    assert len(page.all("svg")) == 1
+    assert len([svg for svg in page.all("svg") if svg.get("role") == "img"]) == 1
     right = page.tables["Images that are right"]
     assert right[0] == ["level", "right", "share", "dark"]
     assert [row[0] for row in right[1:]] == ["level 0.25", "level 0.5", "level 1.0"]
@@ -357,7 +359,7 @@ def test_a_suite_of_somebody_else_is_seen_as_any_other(monkeypatch: pytest.Monke
     assert value in [row[1:3] for row in pair if row[0] == "toy.acc_dark"]
     assert pair[-1] == ["light of toy", "rather dim", "rather dim", "-", "-", "-", "-", "-"]
     assert "Curves of toy" in both.said
-    assert len(both.all("svg")) == 1
+    assert len([svg for svg in both.all("svg") if svg.get("role") == "img"]) == 1
 
 
 def test_a_changed_verdict_is_seen_beside_the_numbers(reports: list[Report]) -> None:
@@ -384,9 +386,9 @@ def colours() -> Iterator[tuple[str, dict[str, str]]]:
     css = (files("robustmix") / "pages" / "templates" / "page.css").read_text(encoding="utf-8")
     roots = re.findall(r":root \{([^}]*)\}", css)
     assert len(roots) == 3
-    light = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", roots[0]))
+    light = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", roots[0]))
     yield "light", light
-    yield "dark", light | dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", roots[1]))
+    yield "dark", light | dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", roots[1]))
 
 
 def luminance(colour: str) -> float:
@@ -407,6 +409,16 @@ def test_text_has_contrast_aa(mode: str, named: dict[str, str]) -> None:
         for ground in ("paper", "panel"):
             pair = sorted((luminance(named[text]), luminance(named[ground])))
             assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5, (mode, text, ground)
+
+
+@pytest.mark.parametrize(("mode", "named"), list(colours()), ids=["light", "dark"])
+def test_curves_have_contrast_and_the_grid_is_seen(mode: str, named: dict[str, str]) -> None:
+    curves = [name for name in named if name.startswith("curve-")]
+    assert len(curves) == len(COLOURS)
+    for least, names in ((3.0, [*curves, "mute"]), (1.3, ["grid"])):
+        for name in names:
+            pair = sorted((luminance(named[name]), luminance(named["panel"])))
+            assert (pair[1] + 0.05) / (pair[0] + 0.05) >= least, (mode, name)
 
 
 def test_command(made: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -436,7 +448,8 @@ def test_the_browser_asks_for_nothing_and_complains_of_nothing(opened: Browser) 
     asked = [url for url in opened.requests() if not url.startswith("file:")]
     assert asked == []
     assert opened.messages("browser") == []
-    assert opened.run("return document.querySelectorAll('svg[role=img]').length") == 7
+    # Two reliabilities and heat maps, mean severities, three corruptions, and three of the rest.
+    assert opened.run("return document.querySelectorAll('svg[role=img]').length") == 11
 
 
 @needs_browser

@@ -197,7 +197,7 @@ def test_one_picture_for_each_kind_suite_and_name() -> None:
     ]
     assert {key.kind for key in curves} == set(KINDS)
     for picture in pictures:
-        assert "<script" not in picture.svg.text
+        assert all("<script" not in panel.text for panel in picture.panels)
     assert "surer than right in 0 of 1 bins" in pictures[-1].alt
     assert pictures_of_runs([], key="run") == []
 

@@ -31,8 +31,28 @@ class Browser:
     def run(self, script: str) -> Any:
         return call(f"{self.base}/execute/sync", {"script": script, "args": []})
 
+    def run_async(self, script: str) -> Any:
+        """Run a script that gives its value to its last argument, a function."""
+        return call(f"{self.base}/execute/async", {"script": script, "args": []})
+
     def resize(self, width: int, height: int) -> None:
         call(f"{self.base}/window/rect", {"width": width, "height": height})
+
+    def emulate(self, width: int, *, dark: bool = False, media: str = "screen") -> None:
+        """Show the page as on another device: a window has a least width, its content has not."""
+        self.devtools(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True},
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.devtools("Emulation.setEmulatedMedia", {"media": media, "features": [scheme]})
+
+    def devtools(self, command: str, params: dict[str, Any]) -> Any:
+        return call(f"{self.base}/goog/cdp/execute", {"cmd": command, "params": params})
+
+    def press(self, key: str) -> None:
+        keys = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
+        call(f"{self.base}/actions", {"actions": [{"type": "key", "id": "k", "actions": keys}]})
 
     def messages(self, kind: str) -> list[dict[str, Any]]:
         """Return what was logged since the last time: ``browser`` or ``performance``."""
