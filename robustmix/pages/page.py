@@ -27,7 +27,6 @@ FOOTER = (
 )
 
 
-
 def write_page(
     reports: Sequence[Report], path: Path, comparison: ComparisonDocument | None = None
 ) -> None:
