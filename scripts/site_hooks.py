@@ -66,7 +66,8 @@ def notebook_page(path: Path) -> str:
     for cell in cells:
         source = "".join(cell["source"])
         shown.append(f"```python\n{source}\n```" if cell["cell_type"] == "code" else source)
-    shown.insert(1, f"The notebook itself: `docs/notebooks/{path.name}`.")
+    # As HTML, which MkDocs leaves as it is: a link would lead to this page.
+    shown.insert(1, f'The notebook itself: <a href="{path.name}" download>{path.name}</a>')
     return "\n\n".join(shown) + "\n"
 
 
@@ -78,9 +79,7 @@ def on_files(files: Any, config: Any) -> Any:
         files.append(File.generated(config, name, abs_src_path=os.fspath(ROOT / name)))
     for path in sorted((ROOT / "docs").rglob("*.ipynb")):
         place = path.relative_to(ROOT / "docs").as_posix()
-        files.remove(files.get_file_from_path(place))
-        page = File.generated(config, place_in_site(place), content=notebook_page(path))
-        files.append(page)
+        files.append(File.generated(config, place_in_site(place), content=notebook_page(path)))
     return files
 
 

@@ -16,8 +16,6 @@ from PIL import Image
 import robustmix
 from robustmix import Report, attacks, corruptions, metrics
 from robustmix.evaluation.recompute import recompute
-from robustmix.methods.registry import METHODS
-from robustmix.models.checkpoint import read_checkpoint
 
 FOLDER = Path(robustmix.__file__).resolve().parents[1] / "docs" / "notebooks"
 
@@ -34,7 +32,7 @@ def read(name: str) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    with METHODS.temporary(), torch.random.fork_rng():
+    with torch.random.fork_rng():
         yield
     plt.close("all")
 
@@ -98,6 +96,7 @@ def test_evaluate() -> None:
     low, high = names["interval"]
     assert low < macro < high
     assert drawn(names["overview"], 3)
+    assert names["overview"]._repr_png_().startswith(b"\x89PNG")
     assert drawn(names["radius"], 1)
     assert drawn(names["reliability"], 1)
     part = report.content.suites["fgsm"]
@@ -132,21 +131,21 @@ def test_pictures() -> None:
 def test_compare() -> None:
     names, shown = run("compare")
     reports, frame = names["reports"], names["differences"]
-    for method, report in reports.items():
+    paths = ["clean.top1", "calibration.ece_15", "pgd.robust_acc"]
+    for report in reports.values():
         assert report.content.run.status == "success"
-        assert read_checkpoint(names["trained"][method]).recipe["method"]["name"] == method
-    recipe = read_checkpoint(names["trained"]["lefts"]).recipe
-    assert recipe["method"]["share"] == 0.7
+        assert report["clean.top1"].value > 0.8
+    assert frame["path"].tolist() == paths
     for row in frame.to_dict("records"):
-        path = row["path"]
-        assert row["a"] == reports["vanilla"][path].value
-        assert row["b"] == reports["lefts"][path].value
-    assert frame["path"].tolist() == ["clean.top1", "clean.nll", "fgsm.robust_acc"]
+        first, second = (reports[name][row["path"]].value for name in ("plain", "mixup"))
+        assert (row["a"], row["b"]) == (first, second)
+        assert first != second
+        assert row["delta"] == pytest.approx(second - first)
     table = shown[0].to_dict("records")  # type: ignore[attr-defined]
     assert {(row["name"], row["metric"]): row["mean"] for row in table} == {
-        (method, path): report[path].value
-        for method, report in reports.items()
-        for path in ("clean.top1", "fgsm.robust_acc")
+        (name, path): report[path].value for name, report in reports.items() for path in paths
     }
-    assert names["check"].exit_code in (0, 1)
-    assert drawn(names["both"], 2)
+    assert drawn(names["figure"], 1)
+    assert [drawn(one, 1) for one in shown if isinstance(one, Figure)] == [True, True]
+    again = robustmix.check(reports["mixup"], baseline=reports["plain"])
+    assert shown[-1] == (again.verdict, again.exit_code)

@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
@@ -294,6 +295,17 @@ def test_every_figure_can_be_saved(report: Report, what: str) -> None:
     buffer = io.BytesIO()
     report.plot(what).savefig(buffer, format="png")
     assert buffer.getbuffer().nbytes > 5000
+
+
+def test_a_figure_shows_itself_where_nobody_imported_pyplot(report: Report) -> None:
+    figure = report.plot("reliability")
+    figure.axes[0].set_title("mine")  # what was changed is shown as well
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    png = io.BytesIO(figure._repr_png_())  # type: ignore[attr-defined]
+    with Image.open(png) as shown, Image.open(buffer) as saved:
+        assert shown.size == saved.size
+        assert shown.tobytes() == saved.tobytes()
 
 
 def test_what_cannot_be_drawn_is_told(report: Report) -> None:

@@ -1,5 +1,6 @@
 """Drawings of a report as matplotlib's figures, for notebooks."""
 
+import io
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ def figure_of(report: Report, what: str = OVERVIEW, *, suite: str = "") -> "Figu
             draw_reports([report], path)
         else:
             draw(name, [report], path, suite=suite)
-        return figures[-1] if figures else _picture(path)
+        return _shown(figures[-1] if figures else _picture(path))
 
 
 def _drawing(report: Report, what: str, suite: str) -> tuple[str, str]:
@@ -69,6 +70,21 @@ def _names(report: Report) -> list[str]:
     drawn = [name for name in DRAWINGS if suites_with(name, [report])]
     suites = [key for key, part in report.content.ordered_suites().items() if drawings_of(part)]
     return list(dict.fromkeys([OVERVIEW, *ALIASES, *drawn, *suites]))
+
+
+def _shown(figure: "Figure") -> "Figure":
+    """Let a figure show itself in a notebook.
+
+    IPython knows how to show matplotlib's only once pyplot was imported, which these do without.
+    """
+
+    def png() -> bytes:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+    figure._repr_png_ = png  # type: ignore[attr-defined]
+    return figure
 
 
 def _picture(path: Path) -> "Figure":
