@@ -27,7 +27,9 @@ from robustmix.errors import UsageError
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help="Checkpoint, or timm:/torchvision: name.")],
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint, folder, or a name (robustmix list models).")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Checkpoint to write [default: MODEL-calibrated.pth].")
     ] = None,

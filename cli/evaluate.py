@@ -42,7 +42,9 @@ def evaluate(
     context: typer.Context,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL", help="Checkpoint, or timm:/torchvision: name."),
+        typer.Argument(
+            metavar="MODEL", help="Checkpoint, folder, or a name (robustmix list models)."
+        ),
     ] = None,
     suite: Annotated[
         list[str] | None,

@@ -25,7 +25,9 @@ from robustmix.export.registry import EXPORTS
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Checkpoint, or timm:/torchvision: name.")],
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint, folder, or a name (robustmix list models).")
+    ],
     to: Annotated[str, typer.Option(help="Format: " + ", ".join(EXPORTS) + ".")],
     out: Annotated[
         Path | None, typer.Option(help="File to write [default: MODEL-FORMAT beside the model].")

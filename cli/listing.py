@@ -80,6 +80,18 @@ def _metrics() -> Rows:
     return _rows(METRICS)
 
 
+def _models() -> Rows:
+    return {
+        "FILE": "a checkpoint of robustmix, or weights of others (--arch if they do not say it)",
+        "FOLDER": "what timm's save_for_hf or transformers' save_pretrained wrote",
+        "hf-hub:OWNER/NAME[@REVISION]": "the same of the Hugging Face hub",
+        "timm:NAME@TAG": "published weights of timm; timm:NAME@default its own choice",
+        "torchvision:NAME@TAG": "likewise, e.g. torchvision:resnet50@IMAGENET1K_V2",
+        "module:FILE.py:FACTORY": "a network in your own file, or module:PACKAGE.MODULE:FACTORY",
+        "robustmix:ARCH": "an architecture with random weights; timm:NAME and torchvision:NAME too",
+    }
+
+
 def _protocols() -> Rows:
     from robustmix.evaluation.protocols import PROTOCOLS
 
@@ -115,6 +127,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "exports": _exports,
     "methods": _methods,
     "metrics": _metrics,
+    "models": _models,
     "protocols": _protocols,
     "saliency": _saliency,
     "shift-sets": _shift_sets,

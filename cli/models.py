@@ -1,7 +1,6 @@
 """``robustmix models``: look into model files."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,14 +16,21 @@ models = typer.Typer(help="Look into model files.", no_args_is_help=True, rich_m
 @models.command()
 def inspect(
     model: Annotated[
-        Path, typer.Argument(help="Checkpoint, file of weights, or folder of timm's.")
+        str,
+        typer.Argument(
+            help="Checkpoint, file of weights, folder of timm's or transformers', or hf-hub:NAME."
+        ),
     ],
+    allow_download: Annotated[
+        bool,
+        typer.Option("--allow-download", help="Fetch hf-hub:NAME if it is not in the local cache."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a file holds: layout, weights, heads, and what it loads as; no code of it is run."""
     from robustmix.models.inspect import inspect_model
 
-    found = inspect_model(model)
+    found = inspect_model(model, allow_download=allow_download)
     if as_json:
         console.result(json.dumps(found.record(), indent=2, ensure_ascii=False))
         return

@@ -41,7 +41,7 @@ def make(
     model: Annotated[
         str,
         typer.Option(
-            help="What is asked for saliency: a checkpoint, or timm:/torchvision: name; "
+            help="What is asked for saliency: a checkpoint, or a name (robustmix list models); "
             "timm:NAME.TAG and timm:NAME@TAG have trained weights.",
         ),
     ],

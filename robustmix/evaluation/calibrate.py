@@ -174,6 +174,12 @@ def _check_target(robust: RobustModel, out: Path, report_path: Path, force: bool
             "calibrate the checkpoint it was made from",
             code="E-CALIBRATED",
         )
+    if robust.info.format == "transformers":
+        raise UsageError(
+            "a checkpoint cannot hold a network of transformers",
+            "read the temperature that the suite calibration fits",
+            code="E-MODEL",
+        )
     if robust.class_map is not None:
         raise UsageError(
             "a checkpoint cannot hold a class map", "calibrate without --class-map", code="E-MODEL"

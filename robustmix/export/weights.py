@@ -152,9 +152,10 @@ def named(robust: RobustModel) -> str:
     Raises:
         UsageError: it has none, or more belongs to the model than its weights.
     """
-    if robust.info.format == "module" or robust.info.arch.startswith(OWN):
+    if robust.info.format in ("module", "transformers") or robust.info.arch.startswith(OWN):
+        whose = "of transformers" if robust.info.format == "transformers" else "of your own"
         raise UsageError(
-            f"{robust.info.arch} is a module of your own, which nobody can build from its name",
+            f"{robust.info.arch} is a module {whose}, which nobody can build from its name",
             "export --to onnx or torchscript, which hold the network too",
             code="E-EXPORT",
         )

@@ -1,6 +1,6 @@
 """What a model file holds, told before anyone must say what it is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from robustmix.files import file_digest
 from robustmix.models.archives import Archive, read_archive
 from robustmix.models.checkpoint import is_checkpoint
 from robustmix.models.dialects import spelled
+from robustmix.models.hub import HUB, hub_folder
 from robustmix.models.infer import head_of, suggest_below
 from robustmix.models.layouts import Place, find_places, norm_inside, prefixes_of
 from robustmix.models.load import load_model
 from robustmix.models.openmixup import HEADS, is_momentum, is_openmixup
-from robustmix.models.recorded import CONFIG, WEIGHTS
+from robustmix.models.recorded import CONFIG, WEIGHTS, read_json_file
 from robustmix.models.robust_model import RobustModel
+from robustmix.models.transformers_nets import is_transformers
 from robustmix.text import plain
 
 MOST_PLACES = 20
@@ -54,16 +56,22 @@ class Inspection:
         }
 
 
-def inspect_model(source: Path | str) -> Inspection:
+def inspect_model(source: Path | str, *, allow_download: bool = False) -> Inspection:
     """Look into a model file without running code of it.
 
     Args:
-        source: a checkpoint, a torch archive, a safetensors file, or a folder of timm's.
+        source: a checkpoint, a torch archive, a safetensors file, a folder of timm's or of
+            transformers', or ``hf-hub:OWNER/NAME[@REVISION]``.
+        allow_download: fetch a model of the hub that is not in the local cache.
 
     Raises:
+        UsageError: the name of a model of the hub is of another form.
         IntakeError: it is missing, damaged, unsafe, or holds no tensors.
     """
-    path = Path(source)
+    named = None
+    if isinstance(source, str) and source.startswith(HUB):
+        named = hub_folder(source, allow_download=allow_download)
+    path = Path(source) if named is None else named.folder
     weights = path
     if (path / CONFIG).exists():
         weights = next((path / name for name in WEIGHTS if (path / name).is_file()), path)
@@ -75,7 +83,7 @@ def inspect_model(source: Path | str) -> Inspection:
     except RobustmixError as error:
         model, problem = None, "; ".join(filter(None, (error.message, error.hint)))
     return Inspection(
-        file=path.name,
+        file=path.name if named is None else named.name,
         sha256=file_digest(weights),
         layout="checkpoint of robustmix" if ours else _layout(archive, places, path),
         places=[_told(place) for place in places[:MOST_PLACES]],
@@ -87,7 +95,10 @@ def inspect_model(source: Path | str) -> Inspection:
 def _layout(archive: Archive, places: list[Place], path: Path) -> str:
     if any(is_openmixup(place.state) for place in places):
         return "OpenMixup"
-    return f"{archive.kind} in a folder of timm's" if path.is_dir() else archive.kind
+    if not path.is_dir():
+        return archive.kind
+    theirs = is_transformers(read_json_file(path / CONFIG))
+    return f"{archive.kind} in a folder of " + ("transformers'" if theirs else "timm's")
 
 
 def _told(place: Place) -> dict[str, JsonValue]:
@@ -121,6 +132,14 @@ def _told(place: Place) -> dict[str, JsonValue]:
     return told
 
 
+def _few(names: Sequence[str] | None) -> str | None:
+    """Name the first classes and say how many there are."""
+    if names is None:
+        return None
+    more = f", ... ({len(names)})" if len(names) > 3 else ""
+    return ", ".join(plain(name, 40) for name in names[:3]) + more
+
+
 def _size(tensor: Tensor) -> int:
     return int(tensor.numel())
 
@@ -144,5 +163,6 @@ def _model(robust: RobustModel) -> dict[str, JsonValue]:
         "parameters": info.params,
         "temperature": None if robust.temperature is None else float(robust.temperature),
         "test_transform": info.test_transform,
+        "class_names": _few(info.class_names),
         "assumed": list(info.notes),
     }

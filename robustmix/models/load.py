@@ -21,7 +21,8 @@ from robustmix.files import file_digest, hash_json
 from robustmix.models.archives import read_archive, unreadable
 from robustmix.models.checkpoint import Checkpoint, checkpoint_from, is_checkpoint
 from robustmix.models.class_map import MOST_CLASSES, read_class_map
-from robustmix.models.foreign import read_foreign
+from robustmix.models.foreign import Foreign, read_foreign
+from robustmix.models.hub import HUB, hub_folder
 from robustmix.models.layouts import Norm
 from robustmix.models.names import ARCHS, NORM_PRESETS, OWN, split_stem
 from robustmix.models.outputs import config_of, logits_on_probe
@@ -35,6 +36,7 @@ from robustmix.models.recorded import (
     from_config,
     from_header,
     from_training,
+    read_json_file,
     said_by,
 )
 from robustmix.models.registry import (
@@ -46,6 +48,7 @@ from robustmix.models.registry import (
 )
 from robustmix.models.robust_model import ModelInfo, RobustModel
 from robustmix.models.strict import check_state, load_strictly
+from robustmix.models.transformers_nets import is_transformers, read_transformers
 from robustmix.models.wanted import Missing, Wanted, asked_for, check_recorded, contradictions
 from robustmix.tables import require_plugins
 from robustmix.text import plain
@@ -79,8 +82,10 @@ def load_model(
 
     Args:
         source: a robustmix checkpoint; a foreign torch archive or safetensors file; a folder that
-            timm's ``save_for_hf`` wrote; a name ``robustmix:ARCH``, ``timm:NAME`` or
-            ``torchvision:NAME`` (``@default`` or ``@TAG`` appended loads published weights);
+            timm's ``save_for_hf`` or transformers' ``save_pretrained`` wrote, or one of the Hugging
+            Face hub, ``hf-hub:OWNER/NAME[@REVISION]``; a name ``robustmix:ARCH``, ``timm:NAME`` or
+            ``torchvision:NAME`` (``@default`` or ``@TAG`` appended loads published weights, and so
+            does ``timm:NAME.TAG``);
             ``module:FILE.py:FACTORY`` or ``module:PACKAGE:FACTORY``, which runs that code; or a
             module that takes normalised images, which is copied. It may return a tuple or a
             mapping with the logits in it (see ``logits_in``). A ``RobustModel`` is returned as it
@@ -101,10 +106,11 @@ def load_model(
         trust_checkpoint: let code in a foreign pickle run. Never for files of strangers.
         override_checkpoint: obey ``input_size``, ``mean``, ``std``, ``norm_preset`` and ``resize``
             also where they contradict what the file records; a note says so.
-        allow_download: fetch published weights that are not in the local cache.
+        allow_download: fetch published weights, and models of the hub, that are not in the local
+            cache.
         backbone: take a network without a classifier too, for what needs none: its
             ``info.classifier`` is then False, and its outputs are no logits. Random weights of a
-            library need no ``num_classes``, and ``timm:NAME.TAG`` means the weights ``TAG``.
+            library need no ``num_classes``.
         device: where the model goes.
 
     Raises:
@@ -136,6 +142,10 @@ def load_model(
     )
     if isinstance(source, nn.Module):
         model = _from_module(source, wanted)
+    elif isinstance(source, str) and source.startswith(HUB):
+        found = hub_folder(source, allow_download=allow_download)
+        model = _from_path(found.folder, wanted, expect_sha256, trust_checkpoint)
+        model.info = replace(model.info, source=found.name)
     elif isinstance(source, str) and source.startswith(OWN):
         model = _from_own_code(source, wanted)
     elif isinstance(source, str) and source.partition(":")[0] in LIBRARIES and ":" in source:
@@ -235,7 +245,8 @@ def _copied(net: nn.Module, name: str) -> nn.Module:
 def _from_name(source: str, wanted: Wanted, allow_download: bool) -> RobustModel:
     _refuse_arch(source, wanted)
     headless = wanted.backbone and wanted.num_classes is None and wanted.class_map is None
-    if headless and "@" not in source and source.startswith("timm:"):
+    if "@" not in source and source.startswith("timm:"):
+        # As timm itself names weights. Who names them does not mean random ones.
         source = source.replace(".", "@", 1)
     random = "@" not in source
     named = load_named(
@@ -269,10 +280,12 @@ def _refuse_arch(source: str, wanted: Wanted) -> None:
 
 
 def _from_path(path: Path, wanted: Wanted, expect_sha256: str | None, trust: bool) -> RobustModel:
-    recorded = None
+    recorded, config, folder = None, None, path
     try:
         if (path / CONFIG).exists():
-            recorded = from_config(path)
+            config = read_json_file(path / CONFIG)
+            if not is_transformers(config):
+                recorded = from_config(path)
             found = [path / name for name in WEIGHTS if (path / name).is_file()]
             if not found:
                 raise IntakeError(
@@ -285,16 +298,15 @@ def _from_path(path: Path, wanted: Wanted, expect_sha256: str | None, trust: boo
     except OSError as error:
         raise unreadable(path, error) from error
     archive = read_archive(path, trust_checkpoint=trust)
-    if is_checkpoint(archive.content):
+    if config is not None and recorded is None:
+        model = _wrapped(read_transformers(folder, config, archive, path, wanted), wanted)
+    elif is_checkpoint(archive.content):
         model = _from_checkpoint(checkpoint_from(archive.content, path), path, wanted)
     else:
         if recorded is None and archive.metadata is not None:
             recorded = from_header(archive.metadata, path.name)
         recorded = recorded or from_training(archive.content, path.name)
-        foreign = read_foreign(archive, path, wanted, recorded)
-        model = _wrap(
-            foreign.net, foreign.info, wanted, foreign.input_size, foreign.norm, foreign.outputs
-        )
+        model = _wrapped(read_foreign(archive, path, wanted, recorded), wanted)
     notes = model.info.notes
     if archive.trusted_pickle:
         notes += (f"W-TRUSTED-PICKLE: code in {path.name} was allowed to run",)
@@ -400,6 +412,12 @@ def _built(checkpoint: Checkpoint, path: Path) -> nn.Module:
         net = build_model(checkpoint.arch, **build)  # without drop-path, which only training has
     load_strictly(net, checkpoint.model, path.name)
     return net
+
+
+def _wrapped(foreign: Foreign, wanted: Wanted) -> RobustModel:
+    return _wrap(
+        foreign.net, foreign.info, wanted, foreign.input_size, foreign.norm, foreign.outputs
+    )
 
 
 def _wrap(

@@ -11,7 +11,7 @@ from torch import nn
 from robustmix.errors import IntakeError, UsageError, unknown_name
 from robustmix.models.layouts import Norm
 from robustmix.models.names import ARCHS, NORM_PRESETS, split_stem, usual_size
-from robustmix.models.recorded import timm_steps, transform_text
+from robustmix.models.recorded import timm_steps, transform_fields, transform_text
 from robustmix.models.registry import (
     Size,
     build_model,
@@ -164,14 +164,15 @@ def _timm(name: str, tag: str, allow_download: bool) -> Named:
     except (OSError, RuntimeError) as error:
         raise _not_fetched(f"timm:{name}@{tag}", error) from error
     size: Size = tuple(cfg.input_size)
+    prepared = transform_fields(timm_steps(size, cfg.to_dict()))
     return Named(
         net=cast(nn.Module, net),
         arch=f"timm:{full}",
         num_classes=int(cfg.num_classes),
         input_size=size,
-        test_transform=transform_text(timm_steps(size, cfg.to_dict())),
+        test_transform=prepared.get("test_transform"),
         norm=(tuple(cfg.mean), tuple(cfg.std)),
-        notes=(f"I-WEIGHTS: timm weights {full}",),
+        notes=(f"I-WEIGHTS: timm weights {full}", *prepared.get("notes", ())),
     )
 
 

@@ -1,7 +1,8 @@
 """What a foreign file or folder says of its model beside the weights.
 
 That are the header of a safetensors file, the arguments that the training scripts of timm and
-torchvision save, and the ``config.json`` of timm's folders for the Hugging Face hub.
+torchvision save, and the ``config.json`` of timm's folders for the Hugging Face hub; for those of
+transformers see ``robustmix.models.transformers_nets``.
 """
 
 import json
@@ -21,6 +22,9 @@ from robustmix.models.registry import ArchOptions, Size, check_size
 from robustmix.text import plain
 
 CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+"""What transformers does to images."""
+
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """What a folder for the hub calls its weights, the safer form first."""
 
@@ -91,7 +95,7 @@ def from_header(metadata: Mapping[str, str], name: str) -> Recorded:
         IntakeError: a value is of another form.
     """
     said = {key: _decoded(metadata.get(key)) for key in ("input_size", "mean", "std")}
-    return _checked(
+    return checked_facts(
         {"arch": metadata.get("arch"), **said}, f"{name}: ", where="its header", needed="JSON list"
     )
 
@@ -134,12 +138,12 @@ def _of_timm(arch: str, args: Mapping[str, object], name: str) -> Recorded:
         "std": _three(args.get("std")),
     }
     options = {**_mapping(args.get("model_kwargs")), "global_pool": args.get("gp")}
-    found = _checked(said, f"{name}: ", where="its args", options=options)
+    found = checked_facts(said, f"{name}: ", where="its args", options=options)
     published = timm.get_pretrained_cfg(arch) if known else None
     if published is None:
         return found
     # As the script resolves what it is not told: by the network's own published weights.
-    usual = _checked(published.to_dict(), f"{arch}: ", where="timm")
+    usual = checked_facts(published.to_dict(), f"{arch}: ", where="timm")
     asked = {key: value for key, value in args.items() if value}
     return replace(
         found,
@@ -154,10 +158,30 @@ def _of_torchvision(args: Mapping[str, object], name: str) -> Recorded:
     said = {"arch": f"torchvision:{args['model']}", "input_size": [3, side, side]}
     steps = {"resize": args.get("val_resize_size"), "crop": side}
     return replace(
-        _checked(said, f"{name}: ", where="its args"),
+        checked_facts(said, f"{name}: ", where="its args"),
         usual_norm=NORM_PRESETS["imagenet"],
-        **_transform({**steps, "interpolation": args.get("interpolation")}),
+        **transform_fields({**steps, "interpolation": args.get("interpolation")}),
     )
+
+
+def read_json_file(path: Path) -> dict[str, Any]:
+    """Read a configuration: one JSON object of at most ``MOST_TEXT`` bytes.
+
+    Raises:
+        IntakeError: it is missing, too long, or of another form.
+    """
+    what = f"{path.parent.name}/{path.name}: "
+    try:
+        if not path.is_file() or path.stat().st_size > MOST_TEXT:
+            raise IntakeError(f"{what}no configuration of a model", code="E-FORMAT")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise IntakeError(f"{what}it is no JSON ({plain(error, 80)})", code="E-FORMAT") from error
+    if not isinstance(content, dict):
+        raise IntakeError(f"{what}it is no JSON object", code="E-FORMAT")
+    return content
 
 
 def from_config(folder: Path) -> Recorded:
@@ -166,20 +190,13 @@ def from_config(folder: Path) -> Recorded:
     Raises:
         IntakeError: it is missing, too long, or not of that form.
     """
-    path = folder / CONFIG
     what = f"{folder.name}/{CONFIG}: "
-    try:
-        if not path.is_file() or path.stat().st_size > MOST_TEXT:
-            raise IntakeError(f"{what}no configuration of a model", code="E-FORMAT")
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except (ValueError, RecursionError) as error:
-        raise IntakeError(f"{what}it is no JSON ({plain(error, 80)})", code="E-FORMAT") from error
-    if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
+    config = read_json_file(folder / CONFIG)
+    if not isinstance(config.get("architecture"), str):
         raise IntakeError(
-            f"{what}it names no architecture of timm",
-            "give a folder that timm's save_for_hf wrote, or the file of weights with --arch",
+            f"{what}it names no architecture of timm or transformers",
+            "give a folder that timm's save_for_hf or transformers' save_pretrained wrote, or the "
+            "file of weights with --arch",
             code="E-FORMAT",
         )
     published = _mapping(config.get("pretrained_cfg"))
@@ -194,7 +211,7 @@ def from_config(folder: Path) -> Recorded:
     if side is not None:  # what the network was built for, whatever its pretraining was
         said["input_size"] = [3, *side] if isinstance(side, list) else [3, side, side]
     options = {"global_pool": config.get("global_pool"), **built}
-    found = _checked(said, what, where=CONFIG, options=options)
+    found = checked_facts(said, what, where=CONFIG, options=options)
     return replace(found, **_prepared(found.input_size, published))
 
 
@@ -212,7 +229,7 @@ def _three(value: object) -> object:
     return list(value) * 3 if isinstance(value, list | tuple) and len(value) == 1 else value
 
 
-def _checked(
+def checked_facts(
     said: Mapping[str, object],
     what: str,
     *,
@@ -220,6 +237,18 @@ def _checked(
     needed: str = "list",
     options: Mapping[str, object] | None = None,
 ) -> Recorded:
+    """Return what a file says of a model, after checking that it can be meant.
+
+    Args:
+        said: ``arch``, ``num_classes``, ``input_size``, ``mean``, ``std``, ``class_names``.
+        what: what messages begin with.
+        where: see ``Recorded``.
+        needed: what a list of numbers should be.
+        options: further arguments of timm's builder.
+
+    Raises:
+        IntakeError: something cannot be meant.
+    """
     arch, classes = said.get("arch"), said.get("num_classes")
     if arch is not None and (not isinstance(arch, str) or len(arch) > 200):
         raise IntakeError(f"{what}arch should be a name", code="E-FORMAT")
@@ -261,7 +290,9 @@ def _numbers(value: object, message: str) -> tuple[float, ...]:
 
 
 def _names(value: object, classes: int | None) -> tuple[str, ...] | None:
-    if not isinstance(value, list) or len(value) != classes:
+    if isinstance(value, Mapping):  # by index, as JSON has it
+        value = [value.get(str(index)) for index in range(len(value))]
+    if not isinstance(value, list | tuple) or len(value) != classes:
         return None
     return tuple(value) if all(isinstance(name, str) for name in value) else None
 
@@ -289,16 +320,16 @@ def _options(given: Mapping[str, object], what: str) -> ArchOptions:
 
 def _prepared(size: Size | None, config: Mapping[str, object]) -> dict[str, Any]:
     """Return the fields on how timm prepares test images."""
-    return {} if size is None else _transform(timm_steps(size, config))
+    return {} if size is None else transform_fields(timm_steps(size, config))
 
 
 def timm_steps(size: Size, config: Mapping[str, object]) -> dict[str, object]:
     """Return the steps that timm takes for a configuration of its own, as a test transform's."""
     share = config.get("crop_pct")
-    share = share if isinstance(share, int | float) and 0 < share <= 1 else USUAL_CROP
+    share = share if isinstance(share, int | float) and share > 0 else USUAL_CROP
     mode = config.get("crop_mode") or "center"
-    if mode not in get_args(CropMode) or size[1] != size[2]:
-        return {"resize": None, "crop": None, "mode": str(mode)}
+    if mode not in get_args(CropMode) or size[1] != size[2] or share > 1:
+        return {"resize": None, "crop": None, "mode": str(mode), "crop_pct": share}
     steps: dict[str, object] = {
         "resize": math.floor(size[1] / share),
         "interpolation": config.get("interpolation"),
@@ -319,7 +350,8 @@ def _levels(mean: object) -> tuple[int, ...]:
     return tuple(round(255 * level) for level in channels)
 
 
-def _transform(steps: Mapping[str, object]) -> dict[str, Any]:
+def transform_fields(steps: Mapping[str, object]) -> dict[str, Any]:
+    """Return the fields of ``Recorded`` on how test images are prepared by these steps."""
     text = transform_text(steps)
     if text is not None:
         return {"test_transform": text}

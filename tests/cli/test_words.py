@@ -21,8 +21,8 @@ from robustmix.training.resolve import resolve_recipe
 from tests.comparison.reports import base, saved
 
 LISTS = (
-    "archs", "attacks", "corruptions", "datasets", "exports", "methods", "metrics", "protocols",
-    "recipes", "saliency", "shift-sets", "suites",
+    "archs", "attacks", "corruptions", "datasets", "exports", "methods", "metrics", "models",
+    "protocols", "recipes", "saliency", "shift-sets", "suites",
 )  # fmt: skip
 
 TOUR = [

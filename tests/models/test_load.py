@@ -606,6 +606,7 @@ def test_names_have_random_weights_and_say_so() -> None:
         ("timm:resnet18@default", {}, IntakeError, "allow_download"),
         ("timm:resnet18@a1_in1k", {}, IntakeError, "allow_download"),
         ("timm:resnet18@a9_in1k", {}, UsageError, "did you mean"),
+        ("timm:resnet18.a1_in1k", {"num_classes": 1000}, IntakeError, "allow_download"),
     ],
 )
 def test_names_that_cannot_be_had(
