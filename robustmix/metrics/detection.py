@@ -11,17 +11,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from robustmix.later import special
 from robustmix.metrics.definition import CI, Definition, Shared, function, mean, once, ratio_of
 from robustmix.metrics.intervals import Z95, wilson
 from robustmix.metrics.metric import Direction
 from robustmix.metrics.root import find_root
-from robustmix.metrics.scores import FloatArray, IntArray, log_normaliser
+from robustmix.metrics.scores import (
+    FloatArray,
+    IntArray,
+    Logits,
+    as_logits,
+    check_finite,
+    log_normaliser,
+)
 
 SCORES = ("msp", "max_logit", "energy")
 """Maximum softmax probability, largest logit, and log-sum-exp of the logits: the negative free
@@ -31,21 +36,32 @@ KEPT = (19, 20)
 """The share of in-distribution images that ``fpr95`` lets pass, exactly."""
 
 
-def detection_scores(logits: NDArray[np.floating[Any]]) -> dict[str, FloatArray]:
+def detection_scores(logits: Logits) -> dict[str, FloatArray]:
     """Score images by their logits; larger is more like the training images.
 
     Args:
-        logits: (N, K), finite.
+        logits: (N, K), float32 or float64; not probabilities, of which two of the scores say
+            nothing.
 
     Returns:
-        The scores ``SCORES``, float64 (N,).
+        The scores ``SCORES``: ``msp``, ``max_logit`` and ``energy``, float64 (N,).
+
+    Raises:
+        UsageError: another shape or type.
+        IncompleteError: a NaN or infinite logit.
+
+    Reference:
+        Hendrycks and Gimpel 2017, arXiv:1610.02136; Hendrycks et al. 2022, arXiv:1911.11132; Liu et
+        al. 2020, arXiv:2010.03759.
 
     Example:
         >>> found = detection_scores(np.array([[0.0, 0.0], [3.0, 0.0]]))
         >>> {name: [round(float(v), 3) for v in values] for name, values in found.items()}
         {'msp': [0.5, 0.953], 'max_logit': [0.0, 3.0], 'energy': [0.693, 3.049]}
     """
-    top, energy = logits.max(axis=1).astype(np.float64), log_normaliser(logits)
+    z = as_logits(logits)
+    check_finite(z)
+    top, energy = z.max(axis=1).astype(np.float64), log_normaliser(z)
     return {"msp": np.exp(top - energy), "max_logit": top, "energy": energy}
 
 

@@ -144,6 +144,17 @@ def test_reliability_s_rows_make_the_ece() -> None:
     assert len(rows) == 12
 
 
+def test_scores_for_detection_are_those_of_torch() -> None:
+    logits, _ = made()
+    z = torch.from_numpy(logits).double()
+    found = metrics.detection_scores(torch.from_numpy(logits))
+    np.testing.assert_allclose(found["msp"], z.softmax(1).amax(1), rtol=1e-12)
+    np.testing.assert_allclose(found["energy"], z.logsumexp(1), rtol=1e-12)
+    np.testing.assert_array_equal(found["max_logit"], logits.max(axis=1))
+    with pytest.raises(IncompleteError):
+        metrics.detection_scores([[0.0, np.inf]])
+
+
 # The report's numbers
 
 
