@@ -13,6 +13,7 @@ from torch import nn
 
 from robustmix.cli.app import run
 from robustmix.errors import IntakeError, RobustmixError, UsageError
+from robustmix.export import export_model
 from robustmix.models.checkpoint import save_checkpoint
 from robustmix.models.load import load_model
 from robustmix.models.names import ARCHS, own_name, split_stem
@@ -235,6 +236,8 @@ def test_weights_of_a_file_in_a_network_of_the_user(net: Path, factory: str) -> 
     trained.net.load_state_dict(state)
     torch.testing.assert_close(model(images()), trained(images()))
     assert model.info.arch == f"module:net.py:{factory}"
+    with pytest.raises(UsageError, match="which nobody can build from its name"):
+        export_model(model, "safetensors", net.parent / "x.safetensors")
     with pytest.raises(IntakeError, match="does not say its image size"):
         load_model("w.pth", arch=f"module:{net}:{factory}", norm_preset="half")
     with pytest.raises(IntakeError, match="missing"):
