@@ -120,9 +120,12 @@ def check_problem(
     if not 0 <= eps < float("inf") or (norm == "linf" and eps > 1):
         raise ValueError(f"eps is in [0, 1] pixel units: expected 0 <= eps <= 1, got {eps}")
     if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(f"expected float images (N, C, H, W), got {tuple(images.shape)}")
+        hint = "; divide uint8 by 255" if images.dtype == torch.uint8 else ""
+        got = f"{images.dtype} {tuple(images.shape)}"
+        raise ValueError(f"expected float images (N, C, H, W), got {got}{hint}")
     if labels.shape != (len(images),) or labels.dtype != torch.int64:
-        raise ValueError(f"expected int64 labels ({len(images)},), got {tuple(labels.shape)}")
+        got = f"{labels.dtype} {tuple(labels.shape)}"
+        raise ValueError(f"expected int64 labels ({len(images)},), got {got}")
     if len(images):
         low, high = images.detach().aminmax()
 

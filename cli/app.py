@@ -16,6 +16,7 @@ from robustmix.cli.arguments import split_arguments
 from robustmix.cli.calibrate import calibrate
 from robustmix.cli.check import check
 from robustmix.cli.compare import compare
+from robustmix.cli.complaints import complaint
 from robustmix.cli.corrupt import corrupt
 from robustmix.cli.data import data
 from robustmix.cli.demo import demo
@@ -32,10 +33,9 @@ from robustmix.cli.saliency import saliency
 from robustmix.cli.study import study
 from robustmix.cli.table import table
 from robustmix.cli.train import train
-from robustmix.errors import EXIT_CODES, LONGEST, IncompleteError, UsageError, explained
+from robustmix.errors import EXIT_CODES, IncompleteError, UsageError, explained
 from robustmix.progress import show_duration
 from robustmix.tables import import_plugin
-from robustmix.text import shortened
 
 HELP = "Train image classifiers with mixup methods and measure how robust the result is."
 # Markdown, of which typer keeps no line breaks but those between paragraphs.
@@ -192,17 +192,16 @@ def _run(arguments: list[str]) -> int:
         console.error("error[E-INTERRUPTED]: interrupted")
         return 130
     except BaseException as error:  # SystemExit too: what was added may call sys.exit(0)
-        return _told(error, debug="--debug" in takewhile(lambda word: word != "--", arguments))
+        debug = "--debug" in takewhile(lambda word: word != "--", arguments)
+        return _told(error, arguments, debug=debug)
 
 
-def _told(error: BaseException, *, debug: bool) -> int:
+def _told(error: BaseException, arguments: list[str], *, debug: bool) -> int:
     """Say what an exception means, and return its exit code."""
     if hasattr(error, "format_message"):
         # The parser's own complaints: their class lies in a private module of typer.
-        message = " ".join(str(error.format_message()).split()).rstrip(".")
-        if message:
-            message = shortened(message, LONGEST)
-            console.error(f"error[E-USAGE]: {message}; see {_command_of(error)} --help")
+        if error.format_message():  # none where the help was shown instead
+            console.error(complaint(error, arguments).line())
         return UsageError.exit_code
     if isinstance(error, SystemExit) and _raised_by_typer(error):
         return UsageError.exit_code if error.code else 0
@@ -211,13 +210,6 @@ def _told(error: BaseException, *, debug: bool) -> int:
     told = explained(error)
     console.error(told.line())
     return told.exit_code
-
-
-def _command_of(error: BaseException) -> str:
-    """Name the command whose parser complains, as it is typed."""
-    context = getattr(error, "ctx", None)
-    words = str(getattr(context, "command_path", "")).split()[1:]  # the first is argv[0]
-    return " ".join(["robustmix", *words])
 
 
 def _raised_by_typer(error: SystemExit) -> bool:

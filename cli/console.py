@@ -122,15 +122,18 @@ def write_results(*results: tuple[Path | None, Callable[[], str]]) -> bool:
         Whether stdout is taken by one of them.
 
     Raises:
-        UsageError: stdout was asked for twice.
+        UsageError: stdout was asked for twice; or a file is something else that would be lost.
         IncompleteError: a file cannot be written.
     """
     from robustmix.errors import UsageError
-    from robustmix.files import write_text
+    from robustmix.files import refuse_replacing, write_text
 
     printed = [path for path, _ in results if str(path) == "-"]
     if len(printed) > 1:
         raise UsageError("two results cannot both go to stdout", "give one of them a file")
+    for path, _ in results:
+        if path is not None and str(path) != "-":
+            refuse_replacing(path)  # before the first is written
     for path, text in results:
         if str(path) == "-":
             sys.stdout.write(escaped(text()))

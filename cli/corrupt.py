@@ -161,6 +161,8 @@ def preview(
     if out.suffix not in (".png", ".svg"):
         raise UsageError(f"expected a .png or .svg file, got {out}")
     names = select_corruptions(corruptions)
+    if image is not None and image.exists() and out.exists() and out.samefile(image):
+        raise UsageError(f"--out {out} is the picture itself", "give another file")
     if image is not None:
         pixels, sample_id, title = image_from_file(image), "0", image.name
     else:

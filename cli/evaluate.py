@@ -154,10 +154,7 @@ def evaluate(
 
     given, options = split_words(words or [], names, own)
     if len(given) != 1:
-        raise UsageError(
-            "expected one model" + (f", got {' '.join(given)}" if given else ""),
-            "robustmix eval MODEL --suite clean,fgsm",
-        )
+        raise _not_one_model(given, names)
     count = None if limit is None else parse_limit(limit)
     own_words = [a for a in context.obj if a not in {"--json", "--force", "--resume", *ASIDE}]
     asked: dict[str, object] = {"arguments": own_words}
@@ -275,6 +272,18 @@ def evaluate(
     raise typer.Exit(exit_code(report))
 
 
+def _not_one_model(given: list[str], names: list[str]) -> UsageError:
+    from robustmix.evaluation.suites.registry import suite_names
+
+    known = suite_names()
+    meant = [one for word in given for one in split_names([word]) if one in known]
+    wanted = ",".join(dict.fromkeys([*names, *meant])) if meant else "clean,fgsm"
+    return UsageError(
+        "expected one model" + (f", got {' '.join(given)}" if given else ""),
+        f"robustmix eval MODEL --suite {wanted}",
+    )
+
+
 @dataclass(frozen=True)
 class _Place:
     """Where this process writes, and what of."""
@@ -324,8 +333,9 @@ def _show_help(context: typer.Context, words: list[str], *, everything: bool) ->
     from robustmix.cli.suite_options import options_table
     from robustmix.evaluation.suites.registry import suite_names
 
-    if words and not everything:
-        for word in split_names(words):
+    named = [word for word in words if not (Path(word).exists() or Path(word).suffix)]
+    if named and not everything:  # not a model's file, with which --help was typed
+        for word in split_names(named):
             if word == "model":
                 console.table_result(_model_table(context))
             else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, get_origin
 from rich import box
 from rich.table import Table
 
-from robustmix.errors import UsageError, unknown_name
+from robustmix.errors import UsageError, unknown_option
 
 if TYPE_CHECKING:
     from robustmix.evaluation.options import Option
@@ -78,7 +78,7 @@ def _named(
     if flag.startswith("--no-") and negated is not None and negated.is_switch:
         return negated, False
     flags = [*(option.flag for option in known.values()), *others]
-    raise unknown_name("option", flag, flags, code="E-USAGE")
+    raise unknown_option(flag, flags, "see robustmix eval --help-all")
 
 
 def _note(given: dict[str, object], option: "Option", value: str) -> None:

@@ -54,7 +54,10 @@ def lazy_exports_of(package: str) -> LazyExports:
 
     def load(name: str) -> object:
         if name not in exports:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            # With both, Python's traceback says which name was meant.
+            raise AttributeError(
+                f"module {package!r} has no attribute {name!r}", name=name, obj=module
+            )
         if exports[name] == package:
             return importlib.import_module(f"{package}.{name}")
         value: object = getattr(importlib.import_module(exports[name]), name)

@@ -186,14 +186,62 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, code: str = "") 
         "did you mean 'eps'?"
     """
     known, name = sorted(known), shortened(name, 100)
-    # A word carried on, as eps to epsilon, is nearer than one of some equal letters.
-    carried = sorted((one for one in known if len(one) > 2 and name.startswith(one)), key=len)
-    near = (
-        difflib.get_close_matches(name, known, n=1, cutoff=0.79)
-        or carried[-1:]
-        or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    )
-    hint = f"did you mean '{near[0]}'?" if near else "choose from " + ", ".join(known)
+    parts = [part for part in re.split(r"[\s;+|]+", name) if part]
+    found = nearest(name, known)
+    if len(parts) > 1 and set(parts) <= set(known):
+        hint = f"separate names by commas: {','.join(parts)}"
+    elif found is not None:
+        hint = f"did you mean '{found}'?"
+    else:
+        hint = "choose from " + ", ".join(known)
     return UsageError(
         f"unknown {what} '{name}'", hint, code=code or f"E-UNKNOWN-{what.upper().replace(' ', '-')}"
     )
+
+
+def unknown_option(flag: str, known: Iterable[str], otherwise: str) -> UsageError:
+    """Return the error for an option that does not exist, suggesting one that looks like it.
+
+    Of many options some are a little like any word, and to be told of those leads astray.
+
+    Args:
+        flag: what the user wrote, with its dashes.
+        known: every valid option, likewise.
+        otherwise: what to do where none is like it.
+
+    Example:
+        >>> unknown_option("--output", ["--out", "--seed"], "see --help").hint
+        "did you mean '--out'?"
+        >>> unknown_option("--workers", ["--other", "--seed"], "see --help").hint
+        'see --help'
+    """
+    by_name = {one.lstrip("-"): one for one in sorted(known) if one.startswith("--")}
+    name = shortened(flag, 100).partition("=")[0]
+    found = nearest(name.lstrip("-"), by_name, likeness=0.7)
+    hint = otherwise if found is None else f"did you mean '{by_name[found]}'?"
+    return UsageError(f"unknown option '{name}'", hint)
+
+
+def nearest(name: str, known: Iterable[str], *, likeness: float = 0.5) -> str | None:
+    """Return the known name that is most like another one, small or large letters aside.
+
+    Args:
+        name: what the user wrote.
+        known: every valid name.
+        likeness: how like it has to be, in [0, 1] (``difflib``'s ratio); a word carried on, as eps
+            to epsilon, always is.
+
+    Example:
+        >>> nearest("FGSM", ["clean", "fgsm"]), nearest("xyz", ["clean", "fgsm"])
+        ('fgsm', None)
+    """
+    folded = {one.casefold(): one for one in sorted(known, reverse=True)}
+    name = name.casefold()
+    # A word carried on is nearer than one of some equal letters.
+    carried = sorted((one for one in folded if len(one) > 2 and name.startswith(one)), key=len)
+    near = (
+        difflib.get_close_matches(name, folded, n=1, cutoff=max(0.79, likeness))
+        or carried[-1:]
+        or difflib.get_close_matches(name, folded, n=1, cutoff=likeness)
+    )
+    return folded[near[0]] if near else None

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from robustmix.errors import IncompleteError, IntakeError
+from robustmix.errors import IncompleteError, IntakeError, UsageError
 
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 """Names of temporary files and folders, as ``tempfile`` makes them of prefix and suffix."""
@@ -94,6 +94,14 @@ def _possible_name() -> Iterator[None]:
         raise OSError(errno.EINVAL, "no file can have this name") from error
 
 
+_REMEDIES = {
+    errno.EEXIST: "a file has this name; choose another --out",
+    errno.ENOTDIR: "a file has the name of a folder on this path; choose another --out",
+    errno.EISDIR: "a folder has this name; name a file",
+}
+"""What to do about a failed write, where it is not the disk."""
+
+
 def _raise_cannot_write(path: Path, error: Exception) -> NoReturn:
     """Raise what a failed write is called; ``error`` itself if it is none."""
     cause: BaseException | None = error
@@ -101,11 +109,41 @@ def _raise_cannot_write(path: Path, error: Exception) -> NoReturn:
         cause = cause.__context__  # torch raises a RuntimeError after what the file said
     if cause is None:
         raise error
+    hint = _REMEDIES.get(cause.errno or 0, "free disk space or choose a writable --out")
     raise IncompleteError(
-        f"cannot write {path}: {cause.strerror or cause}",
-        "free disk space or choose a writable --out",
-        code="E-WRITE",
+        f"cannot write {path}: {cause.strerror or cause}", hint, code="E-WRITE"
     ) from error
+
+
+_PICTURES = (b"\x89PNG", b"%PDF", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*", b"MM\0*")
+"""How files of pixels begin."""
+
+
+def refuse_replacing(path: Path, *, picture: bool = False) -> None:
+    """Refuse to write a page, table or picture over a file of another kind.
+
+    A slip of the hand would cost a checkpoint, a photo or a report, which are not made again in a
+    moment.
+
+    Args:
+        path: where it is to be written.
+        picture: whether it is a picture; else it is text.
+
+    Raises:
+        UsageError: a file of this name is no such thing, or is the report of an evaluation.
+    """
+    if not Path(path).is_file():
+        return
+    with open(path, "rb") as file:
+        head = file.read(2**26)
+    drawn = head.startswith(_PICTURES) or (picture and b"<svg" in head)
+    report = b'"kind": "robustmix.report"' in head
+    if report or drawn is not picture or (not picture and b"\0" in head):
+        raise UsageError(
+            f"{path} is there already and is {'a report' if report else 'of another kind'}",
+            "choose another name, for it would be lost",
+            code="E-EXISTS",
+        )
 
 
 def regular_file(

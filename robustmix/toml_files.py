@@ -47,26 +47,27 @@ def parse_toml(text: str) -> dict[str, Any]:
     return values
 
 
-def read_toml(path: Path, *, what: str = "TOML file") -> dict[str, Any]:
+def read_toml(path: Path, *, what: str = "TOML file", hint: str = "") -> dict[str, Any]:
     """Return the values of a user's TOML file.
 
     Args:
         path: of the file.
         what: how errors call it, e.g. ``recipe``.
+        hint: what to do about an error.
 
     Raises:
         IntakeError: it is missing, cannot be read, is no regular file or no TOML, or is larger or
             deeper than any that is meant.
     """
-    path = regular_file(path, what=what, limit=MOST_BYTES)
+    path = regular_file(path, what=what, limit=MOST_BYTES, hint=hint)
     try:
         return parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise IntakeError(f"cannot read {what} {path}: {error.strerror or error}") from error
+        raise IntakeError(f"cannot read {what} {path}: {error.strerror or error}", hint) from error
     except UsageError as error:
         raise IntakeError(f"{what} {path}: {error.message}", code=error.code) from error
     except ValueError as error:  # of TOML, or of UTF-8
-        raise IntakeError(f"{what} {path} is not valid TOML: {error}") from error
+        raise IntakeError(f"{what} {path} is not valid TOML: {error}", hint) from error
 
 
 def _check_size(text: str) -> None:

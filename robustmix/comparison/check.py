@@ -48,6 +48,7 @@ from robustmix.comparison.rules import (
     RuleSet,
     default_rules,
     load_rules,
+    parse_amount,
     parse_assertion,
 )
 from robustmix.comparison.verdicts import alike, subject, verdict_rows, verdict_warnings, worse
@@ -72,6 +73,10 @@ UNVERIFIED = "W-UNVERIFIED"
 """Code of the warning of a number that was believed."""
 
 
+def _amount(value: Amount | str | float, what: str) -> Amount:
+    return value if isinstance(value, Amount) else parse_amount(value, what)
+
+
 def check(
     report: Path | str | Report,
     baseline: Path | str | Report | None = None,
@@ -79,8 +84,8 @@ def check(
     *,
     assertions: Sequence[Rule | str] = (),
     gate: Kind | None = None,
-    margin: Amount | None = None,
-    tolerances: Sequence[Amount] = (),
+    margin: Amount | str | float | None = None,
+    tolerances: Sequence[Amount | str | float] = (),
     alpha: float | None = None,
     strict: bool = False,
     allow_unverified: bool = False,
@@ -95,10 +100,11 @@ def check(
         baseline: what it is held against; a file, a folder, ``git:REF:PATH`` or a report.
         rules: a rule set or a TOML file. None takes the default: each accuracy of the baseline is
             tested for non-inferiority with a margin of one point.
-        assertions: absolute rules that are added: ``"clean.top1>=0.5"``.
+        assertions: absolute rules that are added, e.g. ``["clean.top1>=0.75"]``.
         gate: kind of the default rules, ``non-inferiority`` unless there are tolerances.
-        margin: of the default rules, if they are of kind ``non-inferiority``.
-        tolerances: of the default rules, if they are of kind ``no-drop``.
+        margin: of the default rules, if they are of kind ``non-inferiority``: ``0.005``, ``"1%"``
+            of the baseline's value, or ``"0.5pp"``.
+        tolerances: likewise; of the default rules, if they are of kind ``no-drop``.
         alpha: level of tests, in place of the rule set's.
         strict: whether *inconclusive* is a failure.
         allow_unverified: whether numbers that no rows verify are taken as they are stated; else
@@ -115,7 +121,14 @@ def check(
         IncompatibleError: a report of a newer schema.
         IncompleteError: the baseline has no accuracy that default rules could watch.
     """
-    added = [parse_assertion(one) if isinstance(one, str) else one for one in assertions]
+    if not isinstance(rules, RuleSet | Path | str | None):
+        raise UsageError(
+            f"a {type(rules).__name__} is no rules",
+            "give a TOML file or a RuleSet; single rules are assertions=['clean.top1>=0.75']",
+        )
+    named = tuple(parse_assertion(one) if isinstance(one, str) else one for one in assertions)
+    width = None if margin is None else _amount(margin, "margin")
+    losses = [_amount(one, "tolerance") for one in tolerances]
     opening = [partial(open_report, report)]
     if baseline is not None:
         opening.append(partial(open_baseline, baseline))
@@ -123,11 +136,11 @@ def check(
     base = others[0] if others else None
     if expect_sha256 is not None:
         check_record_sha256(candidate, expect_sha256)
-    kind = gate_kind(rules is not None, base is not None, gate, margin, tolerances)
+    kind = gate_kind(rules is not None, base is not None, gate, width, losses)
     chosen = rules if isinstance(rules, RuleSet) else None if rules is None else load_rules(rules)
     if chosen is None:
-        chosen = _default(base, bool(added), kind, margin, tolerances)
-    chosen = replace(chosen, rules=(*chosen.rules, *added), strict=strict or chosen.strict)
+        chosen = _default(base, bool(named), kind, width, losses)
+    chosen = replace(chosen, rules=(*chosen.rules, *named), strict=strict or chosen.strict)
     if alpha is not None:
         if chosen.rules and not compares(chosen):
             raise UsageError("--alpha is of tests, and no rule is one", "leave it out")
@@ -135,7 +148,6 @@ def check(
     options = replace(options or Options(), alpha=chosen.alpha)
     candidate, *others = told_apart([candidate, *([] if base is None else [base])])
     base = others[0] if others else None
-    named = tuple(added)
     return _Gate(candidate, base, chosen, options, allow_unverified, named, watch).judge()
 
 

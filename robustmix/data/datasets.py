@@ -60,6 +60,7 @@ def load_dataset(
         raise unknown_name("split", split, ["train", "test"])
     if img_size is not None and not 1 <= img_size <= LARGEST:
         raise UsageError(f"expected 1 <= img_size <= {LARGEST}, got {img_size}")
+    require_known(name)
     if name.startswith(FOLDER):
         path = expanded(name.removeprefix(FOLDER))
         data = load_folder(path, split, img_size, test_transform)
@@ -67,10 +68,8 @@ def load_dataset(
         loaded = DATASETS[name](load_manifest(name), split, data_folder(data_dir))
         data = _whole(_checked(name, split, loaded), allow_partial)
         data = _prepared(data, img_size, test_transform)
-    elif stands_alone(name):
-        data = _prepared(load_alone(name, split, data_folder(data_dir)), img_size, test_transform)
     else:
-        raise _unreadable(name)
+        data = _prepared(load_alone(name, split, data_folder(data_dir)), img_size, test_transform)
     _, height, width = data.input_size
     if test_transform is not None and img_size is not None and {height, width} != {img_size}:
         raise IntakeError(
@@ -80,6 +79,16 @@ def load_dataset(
             code="E-TRANSFORM",
         )
     return data
+
+
+def require_known(name: str) -> None:
+    """Refuse the name of a data set that ``load_dataset`` does not read, and say what is near.
+
+    Raises:
+        UsageError: it does not read it.
+    """
+    if not (name.startswith(FOLDER) or name in DATASETS or stands_alone(name)):
+        raise _unreadable(name)
 
 
 def _whole(data: ImageSet, allow_partial: bool) -> ImageSet:
@@ -174,5 +183,9 @@ def _unreadable(name: str) -> UsageError:
             f"{name} cannot be evaluated by itself",
             f"evaluate on {SHIFTS.row(name).clean_of} with --suite shift --shift {name}",
             code="E-UNKNOWN-DATASET",
+        )
+    if Path(name).is_dir():
+        return UsageError(
+            f"unknown dataset '{name}'", f"write folder:{name}", code="E-UNKNOWN-DATASET"
         )
     return unknown_name("dataset", name, [*DATASETS, "folder:PATH"])

@@ -48,7 +48,8 @@ def label_of(label: object, where: str) -> int:
     if isinstance(label, Tensor | np.ndarray | np.generic):
         if label.ndim or "int" not in str(label.dtype):
             shape = f"{label.dtype}{list(label.shape)}"
-            raise bad(f"the label of {where} is {shape}", "give class indices, not one-hot vectors")
+            hint = "not one-hot vectors" if label.ndim else "whole numbers: labels.long()"
+            raise bad(f"the label of {where} is {shape}", f"give class indices, {hint}")
         label = int(label)
     if type(label) is not int:
         raise bad(f"the label of {where} is {label!r:.40}", "give class indices, whole numbers")
@@ -106,7 +107,7 @@ def quantised(image: Tensor, where: str) -> Tensor:
         else:
             hint = (
                 "take Normalize out of the data set's transform and give its mean and std with the "
-                "model (load_model(..., mean=, std=), --mean, --std)"
+                "model (--mean and --std, or load_model(..., mean=, std=))"
             )
         raise bad(f"{where} has values from {low:.3g} to {high:.3g}, not in [0, 1]", hint)
     return (image.double() * 255).round().to(torch.uint8)

@@ -1,6 +1,6 @@
 """Data sets of torch, torchvision and the like, and pairs of tensors, as image sets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from robustmix.data.images import ImageSet, Pixels, TensorPixels
 from robustmix.data.items import bad, label_of, names_of, pair_of, pixels_of, quantised
 from robustmix.data.preparation import TestTransform
 from robustmix.data.resized import resized_pixels
+from robustmix.errors import IntakeError, UsageError
 
 KEPT_BYTES = 2**29
 """Images of one size are kept in memory up to this many bytes; others are read when wanted."""
@@ -88,9 +89,68 @@ class ItemPixels:
 
 
 def is_torch_data(data: object) -> bool:
-    """Tell whether this is a data set, a loader or a pair of tensors."""
-    return isinstance(data, Dataset | DataLoader) or (
-        isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor)
+    """Tell whether this is a data set, a loader, a list of pairs, or a pair of batches."""
+    return isinstance(data, Dataset | DataLoader) or _is_pair(data) or _is_list(data)
+
+
+def _is_pair(data: object) -> bool:
+    return (
+        isinstance(data, tuple | list)
+        and len(data) == 2
+        and isinstance(data[0], Tensor | np.ndarray)
+    )
+
+
+def _is_list(data: object) -> bool:
+    return isinstance(data, list) and bool(data) and isinstance(data[0], tuple | list | Mapping)
+
+
+def refuse_others(data: object) -> None:
+    """Refuse what is no images with labels, and say what would be.
+
+    Raises:
+        UsageError: ``data`` is none of what ``image_set_of`` takes.
+    """
+    if is_torch_data(data):
+        return
+    what = f"a {type(data).__name__}"
+    if isinstance(data, Tensor | np.ndarray):
+        what, hint = "images without labels", "give a pair (images, labels)"
+    elif isinstance(data, Path):
+        what, hint = f"the path {data}", f"give 'folder:{data}'"
+    elif hasattr(data, "__next__"):
+        hint = "it can be read only once: give a list, a data set or a pair of tensors"
+    elif isinstance(data, torch.nn.Module):
+        hint = "the model comes first, the images second"
+    else:
+        hint = "give a name, a torch data set or loader of (image, label), or a pair of tensors"
+    raise UsageError(f"cannot evaluate on {what}", hint, code="E-UNKNOWN-DATASET")
+
+
+def first_size(data: Any) -> tuple[int, int, int] | None:
+    """Tell the size (3, H, W) of the first image; None where there is none.
+
+    Raises:
+        IntakeError: it does not come as a pair with its label, or is no image.
+    """
+    if _is_pair(data):
+        images = data[0]
+        found = _checked_axes(images) if isinstance(images, Tensor) else _channels_first(images)
+        return 3, int(found.shape[2]), int(found.shape[3])
+    data = data.dataset if isinstance(data, DataLoader) else data
+    if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
+        raise _no_order(data)
+    if not len(data):
+        return None
+    where = f"image 0 of {type(data).__name__}"
+    height, width = pixels_of(pair_of(data[0], where)[0], where).shape[:2]
+    return 3, height, width
+
+
+def _no_order(data: object) -> IntakeError:
+    return bad(
+        f"{type(data).__name__} has no length and no order",
+        "give a map-style data set, or a pair of tensors",
     )
 
 
@@ -114,9 +174,9 @@ def image_set_of(data: Any, wanted: Wanted) -> ImageSet:
     another size than the model's are prepared by ``transform``.
 
     Args:
-        data: a map-style data set of pairs (image, label), see ``pixels_of``; a loader, whose data
-            set is read in its own order; or images (N, 3, H, W), uint8 or float in [0, 1], and
-            labels (N,).
+        data: a map-style data set or a list of pairs (image, label), see ``pixels_of``; a loader,
+            whose data set is read in its own order; or images and labels (N,): a tensor
+            (N, 3, H, W), uint8 or float in [0, 1], or an array (N, H, W, 3), uint8.
         wanted: how they are prepared.
 
     Raises:
@@ -128,13 +188,10 @@ def image_set_of(data: Any, wanted: Wanted) -> ImageSet:
         data = _loaders(data, notes)
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         data = data.tensors
-    if isinstance(data, tuple | list):
-        return _of_tensors(data[0], data[1], wanted)
+    if _is_pair(data):
+        return _of_tensors(_channels_first(data[0]), data[1], wanted)
     if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
-        raise bad(
-            f"{type(data).__name__} has no length and no order",
-            "give a map-style data set, or a pair of tensors",
-        )
+        raise _no_order(data)
     _refuse_transforms(data)
     return _of_items(data, wanted, notes)
 
@@ -188,8 +245,7 @@ def _transform_names(data: object, depth: int = 0) -> list[str]:
 
 
 def _of_tensors(images: Tensor, labels: Tensor, wanted: Wanted) -> ImageSet:
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():
-        raise bad(f"the images are a tensor {list(images.shape)}", "give (N, 3, H, W)")
+    images = _checked_axes(images)
     if len(labels) != len(images):
         raise bad(f"{len(images)} images have {len(labels)} labels", "give one an image")
     images = images.detach().cpu()
@@ -198,6 +254,26 @@ def _of_tensors(images: Tensor, labels: Tensor, wanted: Wanted) -> ImageSet:
     found = [label_of(label, f"image {i}") for i, label in enumerate(labels)]
     pixels: Pixels = TensorPixels(images.expand(-1, 3, -1, -1))
     return _finished("tensors", "given", pixels, found, None, wanted, [])
+
+
+def _checked_axes(images: Tensor) -> Tensor:
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():
+        last = images.ndim == 4 and images.shape[3] in (1, 3)
+        hint = "give (N, 3, H, W)" + (": images.permute(0, 3, 1, 2)" if last else "")
+        raise bad(f"the images are a tensor {list(images.shape)}", hint)
+    return images
+
+
+def _channels_first(images: Tensor | NDArray[Any]) -> Tensor:
+    """Return a batch of arrays as a tensor; their axes are those of ``pixels_of``."""
+    if isinstance(images, Tensor):
+        return images
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or images.dtype != np.uint8:
+        raise bad(
+            f"the images are an array of {images.dtype} {list(images.shape)}",
+            "give uint8 (N, H, W, 3), or a tensor (N, 3, H, W)",
+        )
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
 def _of_items(data: Any, wanted: Wanted, notes: list[str]) -> ImageSet:

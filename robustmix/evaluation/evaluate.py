@@ -12,6 +12,7 @@ from torch import nn
 
 from robustmix.attacks.registry import ATTACKS
 from robustmix.corruptions.registry import CORRUPTIONS
+from robustmix.data.location import expanded
 from robustmix.data.preparation import TransformOptions
 from robustmix.errors import IncompatibleError, IntakeError, UsageError, unknown_name
 from robustmix.evaluation.block_order import checked_image_memory
@@ -154,6 +155,7 @@ def evaluate(
     """
     _refuse_misspelt(options)
     size = read_batch_size(batch_size)
+    out = None if out is None else expanded(out)
     if resume and force:
         raise UsageError("--resume and --force exclude each other", "give one of them")
     if resume and out is None:

@@ -14,7 +14,7 @@ from robustmix.data.images import ImageSet
 from robustmix.data.location import FOLDER
 from robustmix.data.manifests import Split
 from robustmix.data.preparation import TestTransform, TransformOptions
-from robustmix.data.torch_sets import Wanted, image_set_of, is_torch_data, named_by_model
+from robustmix.data.torch_sets import Wanted, image_set_of, named_by_model, refuse_others
 from robustmix.errors import IntakeError, UsageError
 from robustmix.evaluation.class_names import among_imagenet
 from robustmix.models.robust_model import RobustModel
@@ -116,12 +116,7 @@ def load_given(
         UsageError: it is none of these, or the options are impossible.
         IntakeError: see ``image_set_of``; or the options contradict the checkpoint.
     """
-    if not is_torch_data(data):
-        raise UsageError(
-            f"cannot evaluate on a {type(data).__name__}",
-            "give a name, a torch data set or loader of (image, label), or a pair of tensors",
-            code="E-UNKNOWN-DATASET",
-        )
+    refuse_others(data)
     _, height, width = robust.input_size
     recorded = recorded_transform(robust)
     transform = recorded

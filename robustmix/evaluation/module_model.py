@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import nn
 
+from robustmix.data.datasets import require_known
+from robustmix.data.hf import HF
 from robustmix.data.images import ImageSet
 from robustmix.data.manifests import DATASETS, load_manifest
-from robustmix.data.torch_sets import is_torch_data
+from robustmix.data.torch_sets import first_size, is_torch_data, refuse_others
 from robustmix.errors import UsageError
 from robustmix.models.load import load_model
 from robustmix.models.outputs import config_of
@@ -45,8 +47,14 @@ def loaded(
                 code="E-UNUSED-OPTION",
             )
         return model
+    if isinstance(images, nn.Module):
+        refuse_others(images)
     if not isinstance(model, nn.Module):
         return load_model(model, **told)
+    if isinstance(images, str) and not images.startswith(HF):
+        require_known(images)
+    elif images is not None and not isinstance(images, ImageSet | str):
+        refuse_others(images)
     config = config_of(model)
     size = _size_of(images) or config.get("input_size")
     norm = {name: config[name] for name in ("mean", "std") if name in config}
@@ -68,16 +76,4 @@ def _size_of(images: object) -> Size | None:
     if isinstance(images, str) and images in DATASETS:
         side = load_manifest(images).image_size
         return None if side is None else (3, *side)
-    if not is_torch_data(images):
-        return None
-    first: Any = images[0] if isinstance(images, tuple | list) else None
-    if first is None:
-        data: Any = getattr(images, "dataset", images)
-        try:
-            first = data[0][0]
-        except Exception:  # of a stranger's class; whoever reads all of it says what is wrong
-            return None
-    if isinstance(first, Tensor) and first.ndim >= 3:
-        return 3, int(first.shape[-2]), int(first.shape[-1])
-    side = getattr(first, "size", None)  # of PIL: width, height
-    return (3, side[1], side[0]) if isinstance(side, tuple) and len(side) == 2 else None
+    return first_size(images) if is_torch_data(images) else None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from robustmix.errors import UsageError, unknown_name
+from robustmix.errors import UsageError, unknown_option
 from robustmix.evaluation.options import Option
 from robustmix.evaluation.protocols import ProtocolScene, suites_of_protocols
 from robustmix.evaluation.suite import Suite
@@ -118,6 +118,8 @@ def _with_own(name: str, options: Mapping[str, object]) -> Suite:
 def _placed(item: str | Suite | Planned) -> Planned:
     if isinstance(item, Planned):
         return item
+    if not (isinstance(item, str) or hasattr(item, "with_options")):
+        raise UsageError(f"{item!r:.80} is no suite", "give names: --suite clean,fgsm")
     return Planned(suite=find_suite(item) if isinstance(item, str) else item)
 
 
@@ -168,14 +170,14 @@ def unused_option(name: str, present: Sequence[str]) -> UsageError:
     flag = "--" + name.replace("_", "-")
     having = [suite for suite, options in every_option().items() if name in options]
     if not having:
-        known = sorted({one for options in every_option().values() for one in options})
-        return unknown_name(
-            "option", flag, ["--" + one.replace("_", "-") for one in known], code="E-USAGE"
-        )
+        known = {option.flag for options in every_option().values() for option in options.values()}
+        return unknown_option(flag, known, "see `robustmix eval --help-all`")
+    # What was asked for by itself: the checks beside attacks have the options of attacks too.
+    first = next((name for name in having if name != "masking"), having[0])
     return UsageError(
         f"{flag} is an option of {', '.join(having)}, and none of these is run: "
         f"{', '.join(dict.fromkeys(present))} {'are' if len(present) > 1 else 'is'}",
-        f"add --suite {having[0]}, or leave {flag} out",
+        f"add --suite {first}, or leave {flag} out",
         code="E-UNUSED-OPTION",
     )
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import index
 from pathlib import Path
+from typing import SupportsFloat, SupportsIndex
 
 import torch
 from torch import nn
@@ -59,6 +61,9 @@ def prepare(
         UsageError: an argument is invalid.
         IntakeError: the model, the data or the files of a suite are missing, damaged or do not fit.
     """
+    if not isinstance(seed, SupportsIndex):  # True and numpy's integers are
+        raise UsageError(f"expected a whole number as --seed, got {seed!r}")
+    seed = index(seed)
     if not 0 <= seed < 2**63:
         raise UsageError(f"expected 0 <= --seed < 2^63, got {seed}")
     share = None if shard is None else parse_shard(shard)
@@ -195,6 +200,12 @@ def _dataset(
 
 
 def _check_fit(robust: RobustModel, data: ImageSet) -> None:
+    if robust.num_classes == data.num_classes - 1 and not bool((data.labels == 0).any()):
+        raise IntakeError(
+            f"the labels of {data.name} run from 1 to {robust.num_classes}",
+            "count them from 0: labels - 1",
+            code="E-CLASSES",
+        )
     if robust.num_classes != data.num_classes:
         raise IntakeError(
             f"the model has {robust.num_classes} classes, {data.name} has {data.num_classes}",
@@ -222,6 +233,8 @@ def limited_subset(data: ImageSet, limit: int | float | None, seed: int) -> torc
     """
     if limit is None:
         return None
+    if isinstance(limit, str) or not isinstance(limit, SupportsFloat):
+        raise UsageError(f"cannot take --limit {limit!r}", "give a number: 500, or 0.1 of them")
     if not 0 < limit < 1 and (limit < 1 or limit != limit // 1):  # also NaN and infinity
         raise UsageError(
             f"cannot take --limit {limit}", "give a whole number of at least 1, or a share below 1"

@@ -123,7 +123,12 @@ def _not_a_file(path: Path) -> IntakeError:
             code="E-NO-FILE",
         )
     inside = [p for p in ("checkpoints/best.pth", "checkpoints/last.pth") if (path / p).is_file()]
-    hint = f"give {path / inside[0]}" if inside else "give a checkpoint file"
+    if inside:
+        hint = f"give {path / inside[0]}"
+    elif (path / "report.json").is_file():
+        hint = "it holds a report, which `robustmix report show` reads; give a checkpoint file"
+    else:
+        hint = "give a checkpoint file"
     return IntakeError(f"{path} is not a file", hint, code="E-NO-FILE")
 
 
@@ -144,6 +149,8 @@ def _sniff(path: Path) -> Kind:
         what, hint = "a Git LFS pointer, not the weights", "fetch the file itself: git lfs pull"
     elif head.lstrip()[:1] == b"<":
         what, hint = "a web page, not weights", "download the file again"
+    elif head.lstrip()[:1] == b"{":
+        what, hint = "JSON, not weights", "give a checkpoint; `robustmix report show` reads reports"
     elif not size:
         what, hint = "empty", "download or save it again"
     elif _is_tar(path):

@@ -6,7 +6,7 @@ classifier scores like a bad model rather than like a bug.
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from robustmix.data.location import expanded
 from robustmix.environment import choose_device
 from robustmix.errors import IntakeError, UsageError
 from robustmix.files import file_digest, hash_json
@@ -151,8 +152,26 @@ def load_model(
     elif isinstance(source, str) and source.partition(":")[0] in LIBRARIES and ":" in source:
         model = _from_name(source, wanted, allow_download)
     else:
-        model = _from_path(Path(source), wanted, expect_sha256, trust_checkpoint)
+        model = _from_path(_as_path(source), wanted, expect_sha256, trust_checkpoint)
     return model.to(where)
+
+
+def _as_path(source: object) -> Path:
+    if isinstance(source, str) and re.match(r"[a-z]+://", source):
+        raise IntakeError(
+            f"{plain(source, 80)} is an address, and nothing is downloaded from addresses",
+            "download the file and give its path",
+            code="E-NO-FILE",
+        )
+    if isinstance(source, str | Path):
+        return expanded(source)
+    if isinstance(source, type) and issubclass(source, nn.Module):
+        hint = f"give an instance: {source.__name__}(...)"
+    elif isinstance(source, Mapping):
+        hint = "a state dict is no network: load it into one, or save it and give its file and arch"
+    else:
+        hint = "give a torch.nn.Module, a checkpoint's path, or timm:NAME"
+    raise UsageError(f"a {type(source).__name__} is no model", hint, code="E-MODEL")
 
 
 def _as_size(given: Sequence[int]) -> Size:
@@ -200,9 +219,15 @@ def _from_module(net: nn.Module, wanted: Wanted, called: str = "") -> RobustMode
             "call it once on images, then load its weights into it",
             code="E-MODEL",
         )
+    if any(tensor.is_meta for tensor in (*net.parameters(), *net.buffers())):
+        raise IntakeError(
+            f"{name} is on the meta device, where there are no weights",
+            "make it on a real device and load its weights",
+            code="E-MODEL",
+        )
     missing: list[Missing] = []
     if wanted.input_size is None:
-        hint = "pass --img-size" if called else "pass input_size=(3, H, W)"
+        hint = "pass --img-size" if called else "pass input_size=(3, H, W) to load_model"
         missing.append(("E-INPUT-SIZE", "image size", hint))
     if wanted.norm is None:
         hint = f"pass norm_preset ({', '.join(NORM_PRESETS)}) or mean and std"

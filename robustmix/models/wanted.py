@@ -93,12 +93,23 @@ def _check_resize(resize: int | tuple[int, int] | None) -> None:
 def _check_norm(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
     if mean is None or std is None:
         return
+    for name, values in (("mean", mean), ("std", std)):
+        if not hasattr(values, "__len__"):
+            raise UsageError(
+                f"{name} {plain(values, 80)} is one number", "give one a channel", code="E-NORM"
+            )
     # The bound is far above 0 to 255, and below where float32 loses an image in it.
     finite = all(math.isfinite(x) and abs(x) < 1e6 for x in (*mean, *std))
     if not finite or len(mean) != 3 or len(std) != 3 or not all(s >= 1e-6 for s in std):
         raise UsageError(
             f"mean {plain(mean, 80)} and std {plain(std, 80)} are no normalisation",
             "give finite numbers in [0, 1] pixel units, std above 0",
+            code="E-NORM",
+        )
+    if min(mean) > 1:
+        raise UsageError(
+            f"mean {plain(mean, 80)} is brighter than white, which is 1",
+            "give mean and std in [0, 1] pixel units: divide both by 255",
             code="E-NORM",
         )
 

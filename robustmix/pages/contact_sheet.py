@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robustmix.corruptions import APPROXIMATE, NAMES, SEVERITIES, corrupt
-from robustmix.files import atomic_path, regular_file
+from robustmix.files import atomic_path, refuse_replacing, regular_file
 
 SIDE = 128
 """Pixels of a cell, about; images are enlarged by whole factors."""
@@ -87,6 +87,7 @@ def draw_contact_sheet(
                 if name in APPROXIMATE and frost_dir is None:
                     shown += "\n(substitute)"
                 axes.set_ylabel(shown, fontsize=8, rotation=0, ha="right", va="center")
+    refuse_replacing(path, picture=True)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png")
 

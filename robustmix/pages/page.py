@@ -9,7 +9,7 @@ from pathlib import Path
 
 from robustmix import __version__
 from robustmix.comparison.document import ComparisonDocument
-from robustmix.files import write_text
+from robustmix.files import refuse_replacing, write_text
 from robustmix.pages.elements import Section
 from robustmix.pages.one_report import sections, subtitle
 from robustmix.pages.picture import of_our_form
@@ -39,8 +39,10 @@ def write_page(
 
     Raises:
         IntakeError: a table or curve of a report is of another form than robustmix writes.
+        UsageError: the file is there and no page or text.
         IncompleteError: the file cannot be written.
     """
+    refuse_replacing(path)
     write_text(path, page_html(reports, comparison))
 
 

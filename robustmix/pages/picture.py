@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from robustmix.errors import IntakeError, RobustmixError
-from robustmix.files import atomic_path
+from robustmix.files import atomic_path, refuse_replacing
 from robustmix.metrics.metric import Metric
 from robustmix.report.report import Report
 from robustmix.report.schema import SuitePart
@@ -143,6 +143,7 @@ def new_figure(
     figure = Figure(figsize=(width, height), dpi=dpi, layout=layout)
     FigureCanvasAgg(figure)
     yield figure
+    refuse_replacing(path, picture=True)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png")
     kept = _KEPT.get()

@@ -37,10 +37,15 @@ def existing(path: Path, what: str, limit: int | None = None) -> Path:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        raise IntakeError(f"there is no {what} at {path}", "check the path") from None
+        raise IntakeError(f"there is no {what} at {path}", _instead(path)) from None
     except (OSError, ValueError):
         pass  # said in what follows
     return regular_file(path, what=what, limit=limit, code="E-REPORT")
+
+
+def _instead(path: Path) -> str:
+    trained = path.parent / "checkpoints" / "last.pth"
+    return f"evaluate first: robustmix eval {trained}" if trained.is_file() else "check the path"
 
 
 def unreadable(path: Path, error: Exception) -> IntakeError:
@@ -58,7 +63,9 @@ def read_json_file(path: Path) -> Any:
             numbers beyond what is counted, half of a surrogate pair, or nesting without end.
     """
     try:
-        text = existing(path, "report", MOST_BYTES).read_bytes().decode("utf-8")
+        raw = existing(path, "report", MOST_BYTES).read_bytes()
+        _refuse_other(path, raw[:64])
+        text = raw.decode("utf-8")
     except OSError as error:
         raise unreadable(path, error) from None
     except UnicodeDecodeError:
@@ -81,6 +88,20 @@ def read_json_file(path: Path) -> Any:
     except ValueError as error:
         raise _no_json(path, str(error)) from None
     return value
+
+
+def _refuse_other(path: Path, head: bytes) -> None:
+    """Refuse by its first bytes what is often given for a report."""
+    if head.startswith((b"PK", b"\x80")):
+        what, hint = (
+            "no report but an archive, as checkpoints are",
+            ("give the report.json that `robustmix eval` wrote of it"),
+        )
+    elif head.startswith(b"version https://git-lfs"):
+        what, hint = "a Git LFS pointer, not the report", "fetch the file itself: git lfs pull"
+    else:
+        return
+    raise IntakeError(f"{path} is {what}", hint)
 
 
 def _no_json(path: Path, why: str) -> IntakeError:

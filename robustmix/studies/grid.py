@@ -298,11 +298,11 @@ def chosen_runs(runs: Sequence[StudyRun], only: Sequence[str]) -> list[StudyRun]
         if not sign or not all(wanted):
             raise UsageError(f"cannot read --only {text!r}", "write method=adautomix,vanilla")
         if key not in known:
-            raise unknown_name("key for --only", key, known)
+            raise unknown_name("key for --only", key, known, code="E-STUDY")
         there = {_value_of(run, key) for run in runs}
         for value in wanted:
             if value not in there:
-                raise unknown_name(f"{key} among the runs", value, there)
+                raise unknown_name(f"{key} among the runs", value, there, code="E-STUDY")
         runs = [run for run in runs if _value_of(run, key) in wanted]
     return list(runs)
 

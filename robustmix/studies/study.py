@@ -206,7 +206,8 @@ def read_study(source: str | Path) -> Study:
     text = str(source)
     if isinstance(source, Path) or text.endswith(SUFFIX) or Path(text).is_file():
         path = Path(source)
-        return study_of(read_toml(path, what="study"), path.stem, str(path))
+        hint = "a study is a TOML file, or a name of `robustmix study list`"
+        return study_of(read_toml(path, what="study", hint=hint), path.stem, str(path))
     packaged = packaged_studies()
     if text not in packaged:
         raise unknown_name("study", text, packaged)

@@ -18,12 +18,14 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 from robustmix.data.manifests import DATASETS
-from robustmix.errors import UsageError, unknown_name
+from robustmix.errors import UsageError, nearest
 from robustmix.methods.registry import METHODS
 from robustmix.models.names import ARCHS
+from robustmix.text import shortened
 
 DEFAULT_DATASET, DEFAULT_ARCH, DEFAULT_METHOD = "cifar100", "resnet18", "vanilla"
 
@@ -201,7 +203,22 @@ def parse_name(name: str) -> Selection:
             if end[1:].isdecimal():
                 return replace(selection, epochs=int(end[1:]))
             return replace(selection, variant=end[1:])
-    raise unknown_name("recipe", name, list_recipes())
+    raise _unknown_recipe(name)
+
+
+def _unknown_recipe(name: str) -> UsageError:
+    parts = {"dataset": set(DATASETS), "arch": set(ARCHS), "method": set(METHODS)}
+    part = next((what for what, known in parts.items() if name in known), None)
+    near = nearest(name, list_recipes(), likeness=0.6)
+    if (Path(name) / "recipe.toml").is_file():
+        hint = f"a folder is no recipe; its own is {Path(name) / 'recipe.toml'}"
+    elif part is not None:
+        hint = f"write --{part} {name}; `robustmix recipes list --{part} {name}` names its recipes"
+    elif near is not None:
+        hint = f"did you mean '{near}'?"
+    else:
+        hint = "`robustmix recipes list` names them, as DATASET-ARCH-METHOD"
+    return UsageError(f"unknown recipe '{shortened(name, 100)}'", hint, code="E-UNKNOWN-RECIPE")
 
 
 def _methods_in(rest: str) -> Iterator[tuple[str, str]]:

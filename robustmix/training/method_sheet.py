@@ -15,7 +15,7 @@ from robustmix.data.images import ImageSet
 from robustmix.data.loader import Batch
 from robustmix.data.transforms import normalise
 from robustmix.errors import UsageError
-from robustmix.files import atomic_path
+from robustmix.files import atomic_path, refuse_replacing
 from robustmix.methods.method import Setup
 from robustmix.methods.mixing import Mixer
 from robustmix.methods.registry import METHODS, build_method, method_options
@@ -227,5 +227,6 @@ def _draw(path: Path, rows: list[_Row], data: ImageSet, title: str) -> None:
     axis.imshow(canvas, interpolation="nearest", aspect="auto", extent=(0, wide, tall, 0))
     axis.set_xlim(0, wide)
     axis.set_ylim(tall, 0)
+    refuse_replacing(path, picture=True)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})

@@ -20,10 +20,11 @@ from typing_extensions import TypedDict
 
 from robustmix.data.augment import Augment
 from robustmix.data.protocol import TestTransform
-from robustmix.errors import UsageError, unknown_name
+from robustmix.errors import UsageError, nearest, unknown_name
 from robustmix.files import write_text
 from robustmix.methods.registry import METHODS
 from robustmix.models.names import ARCHS, split_stem
+from robustmix.text import shortened
 from robustmix.training.catalogue import flat
 
 _STRICT = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True)
@@ -541,7 +542,7 @@ def nested(layer: Mapping[str, Any]) -> dict[str, Any]:
         head, dot, tail = key.partition(".")
         table = head in ("method", *TABLES)
         if head not in _KEYS or (dot and not (tail and table)):
-            raise unknown_name("recipe key", key, _KEYS)
+            raise _unknown_key(key)
         if head == "method" and not tail and isinstance(value, str):
             tail = "name"
         if table:
@@ -555,6 +556,18 @@ def nested(layer: Mapping[str, Any]) -> dict[str, Any]:
             if tail not in known:
                 raise unknown_name(f"{head} key", tail, known)
     return found
+
+
+def _unknown_key(key: str) -> UsageError:
+    near = nearest(key, _KEYS, likeness=0.6)
+    hint = (
+        f"did you mean '{near}'?"
+        if near is not None
+        else f"an option of the method is method.{key}; `robustmix recipes schema` has all keys"
+    )
+    return UsageError(
+        f"unknown recipe key '{shortened(key, 100)}'", hint, code="E-UNKNOWN-RECIPE-KEY"
+    )
 
 
 @functools.cache

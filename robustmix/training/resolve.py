@@ -184,7 +184,10 @@ def read_recipe_dict(path: Path) -> dict[str, Any]:
     Raises:
         IntakeError: it cannot be read, is not TOML, or is larger or deeper than any recipe.
     """
-    return read_toml(Path(path), what="recipe")
+    hint = (
+        "a recipe is a name of `robustmix recipes list`, or TOML as `robustmix recipes copy` writes"
+    )
+    return read_toml(Path(path), what="recipe", hint=hint)
 
 
 def parse_set(text: str) -> tuple[str, object]:
