@@ -183,7 +183,16 @@ def _run(arguments: list[str]) -> int:
                 console.say_more(f"importing {where}")
                 import_plugin(where)
             # The whole line goes to the commands too: reports record how they were made.
-            code = app(args=split.rest, standalone_mode=False, obj=tuple(arguments)) or 0
+            # Its name is told: by itself typer says how Python was started.
+            code = (
+                app(
+                    args=split.rest,
+                    prog_name="robustmix",
+                    standalone_mode=False,
+                    obj=tuple(arguments),
+                )
+                or 0
+            )
             console.say_more(f"took {show_duration(time.perf_counter() - begun)}")
             return code
     except typer.Exit as stop:

@@ -48,6 +48,7 @@ def compare(
 
     Exits 0 whatever the result, and 5 if the reports are not of the same images and protocol.
     """
+    console.starting("comparing")
     from robustmix.comparison.compare import GROUP_REPLICATES, compare_groups
     from robustmix.comparison.compare import compare as compare_reports
     from robustmix.comparison.markdown import comparison_markdown

@@ -54,6 +54,7 @@ def generate(
 
     The folder is printed on stdout. The same seed gives the images that `robustmix eval` generates.
     """
+    console.starting(f"corrupting {dataset}")
     from robustmix.corruptions.writer import write_set
     from robustmix.data.datasets import load_dataset
     from robustmix.evaluation.suites.corruption import select_corruptions
@@ -108,6 +109,7 @@ def verify(
 
     The clean images are compared too, if they are in the data folder.
     """
+    console.starting(f"verifying {folder}")
     from robustmix.corruptions.verify import Checked, verify_set
     from robustmix.data.corrupted import open_set, released_md5
 
@@ -151,6 +153,7 @@ def preview(
     out: Annotated[Path, typer.Option(help="PNG or SVG file.")] = Path("corruptions.png"),
 ) -> None:
     """Draw one image with its corruptions at all severities; the file is printed on stdout."""
+    console.starting("drawing corruptions")
     import torch
 
     from robustmix.data.datasets import load_dataset

@@ -9,7 +9,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from robustmix.cli import console
+from robustmix.cli import completion, console
 from robustmix.errors import IntakeError
 
 if TYPE_CHECKING:
@@ -21,7 +21,13 @@ data = typer.Typer(
     rich_markup_mode=None,
 )
 
-Name = Annotated[str, typer.Argument(help="Data set (robustmix data list).")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="Data set (robustmix data list).",
+        autocompletion=completion.complete(completion.datasets),
+    ),
+]
 DataDir = Annotated[
     Path | None, typer.Option(help="Where data sets lie [default: $ROBUSTMIX_DATA].")
 ]
@@ -168,6 +174,7 @@ def verify(
 
     Exits 3 if something is wrong or missing.
     """
+    console.starting(f"verifying {name}")
     from robustmix.data.manifests import DATASETS
     from robustmix.data.prepare import check_splits
     from robustmix.data.verify import verify_dataset

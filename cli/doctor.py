@@ -26,6 +26,7 @@ def doctor(
 
     Prints versions, device, data and speed, then one line a self-test.
     """
+    console.starting("examining this installation")
     from robustmix.cli.options import split_names
     from robustmix.doctor.run import examine, run_checks
     from robustmix.environment import choose_device

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from robustmix.cli import console
+from robustmix.cli import completion, console
 from robustmix.cli.arguments import ASIDE
 from robustmix.cli.model_options import (
     AllowDownload,
@@ -48,14 +48,24 @@ def evaluate(
     ] = None,
     suite: Annotated[
         list[str] | None,
-        typer.Option(help="Suites, e.g. clean,fgsm, or all."),
+        typer.Option(
+            help="Suites, e.g. clean,fgsm, or all.",
+            autocompletion=completion.complete(completion.suites, several=True),
+        ),
     ] = None,
     protocol: Annotated[
         list[str] | None,
-        typer.Option(help="Named options of several suites, e.g. standard; --suite then chooses."),
+        typer.Option(
+            help="Named options of several suites, e.g. standard; --suite then chooses.",
+            autocompletion=completion.complete(completion.protocols, several=True),
+        ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Data set [default: the checkpoint's].")
+        str | None,
+        typer.Option(
+            help="Data set [default: the checkpoint's].",
+            autocompletion=completion.complete(completion.datasets),
+        ),
     ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Where data sets lie [default: $ROBUSTMIX_DATA].")

@@ -8,7 +8,7 @@ import typer
 from rich import box
 from rich.table import Table as ShownTable
 
-from robustmix.cli import console
+from robustmix.cli import completion, console
 from robustmix.cli.recipes import as_record, show_rows
 from robustmix.errors import unknown_name
 from robustmix.tables import Row, Table
@@ -144,7 +144,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def listing(
     kind: Annotated[
-        str | None, typer.Argument(help="One of " + ", ".join(sorted(ALL)) + ".")
+        str | None,
+        typer.Argument(
+            help="One of " + ", ".join(sorted(ALL)) + ".",
+            autocompletion=completion.complete(completion.kinds),
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from robustmix.cli import console
+from robustmix.cli import completion, console
 from robustmix.cli.listing import from_where
 from robustmix.methods.method_card import MethodCard, Parameter, RecipeUse, Value, method_card
 from robustmix.methods.registry import METHODS
@@ -59,7 +59,13 @@ def list_methods(as_json: Json = False) -> None:
 
 @methods.command("info")
 def info(
-    name: Annotated[str, typer.Argument(help="Method (robustmix methods list).")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Method (robustmix methods list).",
+            autocompletion=completion.complete(completion.methods),
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
     """Print a method's card: paper, deviations, cost, options, and what recipes set."""
@@ -92,6 +98,7 @@ def preview(
     seed: Annotated[int, typer.Option(help="Seed of boxes and masks.")] = 0,
 ) -> None:
     """Draw what each method makes of the same pairs of images, a row a method."""
+    console.starting("drawing methods")
     from robustmix.training.method_sheet import draw_method_sheet
 
     sheet = draw_method_sheet(

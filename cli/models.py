@@ -28,6 +28,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a file holds: layout, weights, heads, and what it loads as; no code of it is run."""
+    console.starting(f"inspecting {model}")
     from robustmix.models.inspect import inspect_model
 
     found = inspect_model(model, allow_download=allow_download)

@@ -9,7 +9,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from robustmix.cli import console
+from robustmix.cli import completion, console
 from robustmix.errors import UsageError, unknown_name
 from robustmix.methods.registry import METHODS
 
@@ -31,18 +31,11 @@ LEGEND = (
 )
 
 
-def complete_recipe_name(incomplete: str) -> list[str]:
-    """Return the packaged recipes that begin so, for the shell."""
-    from robustmix.training.catalogue import list_recipes
-
-    return [name for name in list_recipes() if name.startswith(incomplete)]
-
-
 RecipeName = Annotated[
     str,
     typer.Argument(
         help="DATASET-ARCH-METHOD[-EPOCHS|-VARIANT], or a TOML file.",
-        autocompletion=complete_recipe_name,
+        autocompletion=completion.complete(completion.recipes),
     ),
 ]
 

@@ -65,6 +65,7 @@ def html(
 
     The file is printed on stdout.
     """
+    console.starting("making a page")
     from robustmix.pages.page import write_page
     from robustmix.report.report import Report
 

@@ -133,6 +133,7 @@ def make(
     wanted_head = _head(attention_head)
     if like is not None and (mean, std, norm_preset) != (None, None, None):
         raise UsageError("--like brings a normalisation, and another one is given", "leave one out")
+    console.starting("making saliency maps")
     from robustmix.data.preparation import TransformOptions
     from robustmix.evaluation.make_maps import make_maps
     from robustmix.evaluation.patches import parse_grid
@@ -217,6 +218,7 @@ def preview(
 
     The first images of the file are drawn, prepared as the file says.
     """
+    console.starting("drawing saliency maps")
     from robustmix.pages.saliency_maps import draw_maps
 
     if out.suffix not in (".png", ".svg"):

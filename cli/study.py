@@ -10,7 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from robustmix.cli import console
+from robustmix.cli import completion, console
 from robustmix.cli.arguments import split_arguments
 from robustmix.cli.options import parse_limit, parse_seeds
 from robustmix.cli.study_tables import amount, counted, failures, hours, state_table
@@ -38,18 +38,11 @@ study = typer.Typer(
 )
 
 
-def complete_study_name(incomplete: str) -> list[str]:
-    """Return the packaged studies that begin so, for the shell."""
-    from robustmix.studies.study import packaged_studies
-
-    return [name for name in packaged_studies() if name.startswith(incomplete)]
-
-
 StudyName = Annotated[
     str,
     typer.Argument(
         help="A packaged study (robustmix study list) or a TOML file.",
-        autocompletion=complete_study_name,
+        autocompletion=completion.complete(completion.studies),
     ),
 ]
 StudyFolder = Annotated[Path, typer.Argument(help="The --out of robustmix study run.")]
@@ -197,7 +190,7 @@ def run_study(
         str | None,
         typer.Argument(
             help="A packaged study or a TOML file [default: the one in --out].",
-            autocompletion=complete_study_name,
+            autocompletion=completion.complete(completion.studies),
         ),
     ] = None,
     out: Annotated[
@@ -255,6 +248,7 @@ def run_study(
 
     The path of the study's folder is printed on stdout; see `robustmix study table`.
     """
+    console.starting(f"study {name or out}")
     from robustmix.runs import study_folder
     from robustmix.studies.commands import Launch
     from robustmix.studies.data import lacking_data

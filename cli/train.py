@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustmix.cli import console
+from robustmix.cli import completion, console
 from robustmix.cli.options import parse_limit, parse_seeds
-from robustmix.cli.recipes import as_toml, complete_recipe_name
+from robustmix.cli.recipes import as_toml
 from robustmix.errors import UsageError
 from robustmix.progress import progress_kind
 
@@ -25,11 +25,15 @@ def train(
         str | None,
         typer.Argument(
             help="DATASET-ARCH-METHOD[-EPOCHS|-VARIANT] (robustmix recipes list) or a TOML file.",
-            autocompletion=complete_recipe_name,
+            autocompletion=completion.complete(completion.recipes),
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Data set (robustmix list datasets), or folder:PATH.")
+        str | None,
+        typer.Option(
+            help="Data set (robustmix list datasets), or folder:PATH.",
+            autocompletion=completion.complete(completion.datasets),
+        ),
     ] = None,
     protocol_of: Annotated[
         str | None,
@@ -51,11 +55,16 @@ def train(
     arch: Annotated[
         str | None,
         typer.Option(
-            help="Backbone (robustmix list archs); module:FILE.py:FACTORY runs your own code."
+            help="Backbone (robustmix list archs); module:FILE.py:FACTORY runs your own code.",
+            autocompletion=completion.complete(completion.archs),
         ),
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="Training method (robustmix list methods).")
+        str | None,
+        typer.Option(
+            help="Training method (robustmix list methods).",
+            autocompletion=completion.complete(completion.methods),
+        ),
     ] = None,
     img_size: Annotated[
         int | None,
@@ -181,6 +190,7 @@ def train(
 
     The path of the last checkpoint is printed on stdout.
     """
+    console.starting("planning the training" if dry_run else "training")
     from robustmix.data.preparation import TransformOptions
 
     overrides: dict[str, object] = {
@@ -289,7 +299,6 @@ def _train(recipe: "Recipe", **options: Any) -> None:
     """Train one run; print its checkpoint, and leave with its exit code if it was stopped."""
     from robustmix.launch import launched
 
-    console.starting("training")
     from robustmix.training.loop import train as train_recipe
 
     result = train_recipe(recipe, **options)

@@ -189,7 +189,7 @@ def image_set_of(data: Any, wanted: Wanted) -> ImageSet:
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         data = data.tensors
     if _is_pair(data):
-        return _of_tensors(_channels_first(data[0]), data[1], wanted)
+        return _of_tensors(_channels_first(data[0]), data[1], wanted, notes)
     if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
         raise _no_order(data)
     _refuse_transforms(data)
@@ -244,7 +244,7 @@ def _transform_names(data: object, depth: int = 0) -> list[str]:
     return found
 
 
-def _of_tensors(images: Tensor, labels: Tensor, wanted: Wanted) -> ImageSet:
+def _of_tensors(images: Tensor, labels: Tensor, wanted: Wanted, notes: list[str]) -> ImageSet:
     images = _checked_axes(images)
     if len(labels) != len(images):
         raise bad(f"{len(images)} images have {len(labels)} labels", "give one an image")
@@ -253,7 +253,7 @@ def _of_tensors(images: Tensor, labels: Tensor, wanted: Wanted) -> ImageSet:
         images = torch.cat([quantised(some, "the tensor") for some in torch.split(images, 512)])
     found = [label_of(label, f"image {i}") for i, label in enumerate(labels)]
     pixels: Pixels = TensorPixels(images.expand(-1, 3, -1, -1))
-    return _finished("tensors", "given", pixels, found, None, wanted, [])
+    return _finished("tensors", "given", pixels, found, None, wanted, notes)
 
 
 def _checked_axes(images: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from robustmix.cli.app import run
-from robustmix.cli.recipes import LEGEND, complete_recipe_name
+from robustmix.cli import completion
+from robustmix.cli.recipes import LEGEND
 from robustmix.data.manifests import looked_for
 from robustmix.methods.registry import METHODS
 from robustmix.training import list_recipes, resolve_recipe
@@ -388,8 +389,9 @@ def complete(line: str) -> list[str]:
 def test_the_shell_completes_recipes() -> None:
     start = "cifar100-resnet18-ada"
     want = [f"{start}utomix", f"{start}utomix-400", f"{start}utomix-800"]
-    assert complete_recipe_name(start) == want
-    assert complete_recipe_name("") == list(list_recipes())
+    completed = completion.complete(completion.recipes)
+    assert completed(start) == want
+    assert completed("") == list(list_recipes())
     assert complete(f"robustmix train {start}") == want
     assert complete("robustmix recipes diff x stanford-cars-resnet18-autom") == [
         "stanford-cars-resnet18-automix",
