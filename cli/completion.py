@@ -72,10 +72,3 @@ def studies() -> Iterable[str]:
     from robustmix.studies.study import packaged_studies
 
     return packaged_studies()
-
-
-def kinds() -> Iterable[str]:
-    """Name what ``list`` lists."""
-    from robustmix.cli.listing import ALL
-
-    return ALL

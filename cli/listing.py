@@ -147,7 +147,7 @@ def listing(
         str | None,
         typer.Argument(
             help="One of " + ", ".join(sorted(ALL)) + ".",
-            autocompletion=completion.complete(completion.kinds),
+            autocompletion=completion.complete(lambda: ALL),
         ),
     ] = None,
     as_json: AsJson = False,

@@ -298,7 +298,6 @@ def _folder(out: Path | None, recipe: "Recipe", *, several: bool) -> Path:
 def _train(recipe: "Recipe", **options: Any) -> None:
     """Train one run; print its checkpoint, and leave with its exit code if it was stopped."""
     from robustmix.launch import launched
-
     from robustmix.training.loop import train as train_recipe
 
     result = train_recipe(recipe, **options)

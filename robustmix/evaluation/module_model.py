@@ -12,7 +12,7 @@ from robustmix.data.hf import HF
 from robustmix.data.images import ImageSet
 from robustmix.data.manifests import DATASETS, load_manifest
 from robustmix.data.torch_sets import first_size, is_torch_data, refuse_others
-from robustmix.errors import UsageError
+from robustmix.errors import IntakeError, UsageError
 from robustmix.models.load import load_model
 from robustmix.models.outputs import config_of
 from robustmix.models.registry import Size
@@ -57,6 +57,12 @@ def loaded(
         refuse_others(images)
     config = config_of(model)
     size = _size_of(images) or config.get("input_size")
+    if size is None:
+        raise IntakeError(
+            f"{type(model).__name__} does not say its image size, nor do the images",
+            "load it first: robustmix.load_model(net, input_size=(3, H, W), mean=..., std=...)",
+            code="E-INPUT-SIZE",
+        )
     norm = {name: config[name] for name in ("mean", "std") if name in config}
     if not {"mean", "std"} & told.keys() and len(norm) == 2:
         told = {**told, **norm}

@@ -227,7 +227,7 @@ def _from_module(net: nn.Module, wanted: Wanted, called: str = "") -> RobustMode
         )
     missing: list[Missing] = []
     if wanted.input_size is None:
-        hint = "pass --img-size" if called else "pass input_size=(3, H, W) to load_model"
+        hint = "pass --img-size" if called else "pass input_size=(3, H, W)"
         missing.append(("E-INPUT-SIZE", "image size", hint))
     if wanted.norm is None:
         hint = f"pass norm_preset ({', '.join(NORM_PRESETS)}) or mean and std"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from robustmix.cli.app import run
 from robustmix.cli import completion
+from robustmix.cli.app import run
 from robustmix.cli.recipes import LEGEND
 from robustmix.data.manifests import looked_for
 from robustmix.methods.registry import METHODS
