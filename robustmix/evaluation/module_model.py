@@ -51,10 +51,7 @@ def loaded(
         refuse_others(images)
     if not isinstance(model, nn.Module):
         return load_model(model, **told)
-    if isinstance(images, str) and not images.startswith(HF):
-        require_known(images)
-    elif images is not None and not isinstance(images, ImageSet | str):
-        refuse_others(images)
+    _refuse_no_images(images)
     config = config_of(model)
     size = _size_of(images) or config.get("input_size")
     if size is None:
@@ -73,6 +70,14 @@ def loaded(
     if assumed:
         robust.info = replace(robust.info, notes=(*robust.info.notes, ASSUMED))
     return robust
+
+
+def _refuse_no_images(images: object) -> None:
+    """Refuse what cannot be evaluated on, before anything is missed that images tell."""
+    if isinstance(images, str) and not images.startswith(HF):
+        require_known(images)
+    elif images is not None and not isinstance(images, ImageSet | str):
+        refuse_others(images)
 
 
 def _size_of(images: object) -> Size | None:
