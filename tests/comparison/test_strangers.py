@@ -4,6 +4,7 @@ The candidate of these tests is worse than its baseline and fails the gate. No c
 may turn that into a pass, crash the program, or get markup or escape sequences into its output.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -31,8 +32,10 @@ from robustmix.comparison.tables import (
     comparison_tables,
 )
 from robustmix.errors import RobustmixError
+from robustmix.pages.sheets import sheets_of
 from robustmix.report.export import report_csv, report_markdown
 from robustmix.report.report import Report
+from robustmix.report.sheet import render_sheet
 from robustmix.report.terminal import summary_table, warning_lines
 from tests.comparison.reports import base, damaged, rows_of, said, saved, with_glare, with_verdict
 
@@ -176,6 +179,10 @@ def look(path: Path, other: Path) -> None:
         error.line().encode("utf-8")
         return
     harmless(report_markdown(report))
+    with contextlib.suppress(RobustmixError):  # a table of another form than ours
+        for sheet in sheets_of([report]).values():
+            harmless(render_sheet(sheet, "md"))
+            render_sheet(sheet, "latex").encode("ascii")  # whatever is in it is escaped
     report_csv(report).encode("utf-8")
 
 
