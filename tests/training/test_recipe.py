@@ -373,7 +373,7 @@ def test_differences_name_the_key() -> None:
     said = recipe_difference(a, with_overrides(a, {"method.alpha": 2}))
     assert said == "method.alpha is 1.0 there, 2.0 here"
     said = recipe_difference(with_overrides(a, {"stem": "cifar"}), a)
-    assert said == "stem is 'cifar' there, None here"
+    assert said == "stem is 'cifar' there, not set here"
 
 
 def test_what_an_old_checkpoint_records_in_vain_is_left() -> None:
