@@ -16,7 +16,7 @@ from robustmix.evaluation.plan import every_option
 PACKAGE = Path(robustmix.__file__).parent
 ROOT = PACKAGE.parent
 
-OPTION = re.compile(r"(?<![\w`/-])`?(--[a-z][a-z0-9]*(?:-[a-z0-9]+)*)")
+OPTION = re.compile(r"(?<!var\()(?<![\w`/-])`?(--[a-z][a-z0-9]*(?:-[a-z0-9]+)*)")
 COMMAND = re.compile(r"(?:`|^ {4,})robustmix ([a-z]+)(?: ([a-z]+)\b)?", re.M)
 """In quotes or indented: elsewhere what follows the name is a sentence."""
 
@@ -60,10 +60,13 @@ def options() -> frozenset[str]:
 
 
 def texts_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines and texts of a module's string literals, of f-strings what is fixed."""
+    """Yield the lines and texts of a module's string literals, of f-strings what is fixed.
+
+    What a docstring's example types may be wrong on purpose.
+    """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.lineno, node.value
+            yield node.lineno, re.sub(r"^ *>>> .*$", "", node.value, flags=re.M)
 
 
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
