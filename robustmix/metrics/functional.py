@@ -592,7 +592,8 @@ def bootstrap_interval(
     """Compute the 95 % percentile bootstrap interval of any metric of samples.
 
     Args:
-        metric: what is given the arrays, resampled, and returns a number.
+        metric: what is given the arrays, resampled, and returns a number; one with options is
+            made by ``functools.partial``: ``partial(ece, from_logits=True)``.
         arrays: arrays, tensors or lists of equal length, whose i-th entries are of one sample, so
             that they are drawn together: outputs and labels, or two models' outputs and labels.
         seed: of the resamples.
@@ -629,9 +630,16 @@ def bootstrap_interval(
 
 
 def _scores(outputs: Logits, labels: Labels, from_logits: bool) -> Scores:
-    if from_logits:
+    if _are_logits(from_logits):
         return score_logits(_told_logits(outputs), labels)
     return score_probabilities(outputs, labels)
+
+
+def _are_logits(from_logits: bool) -> bool:
+    """Refuse what is neither true nor false: a text such as "probabilities" would count as true."""
+    if from_logits not in (True, False):
+        raise UsageError(f"expected from_logits True or False, got {from_logits!r}")
+    return bool(from_logits)
 
 
 def _told_logits(outputs: Logits) -> npt.NDArray[np.floating[Any]]:
@@ -664,7 +672,7 @@ def _of_classes(
     bins: int,
 ) -> float:
     _check_bins(bins)
-    if from_logits:
+    if _are_logits(from_logits):
         z = _told_logits(outputs)
         check_finite(z)
     else:

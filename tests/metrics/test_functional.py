@@ -276,6 +276,8 @@ def test_exact_zeros_are_probabilities() -> None:
     "call",
     [
         lambda: metrics.top_k_accuracy([[0.0, 1.0]], [0], k=3),
+        lambda: metrics.nll([[0.0, 1.0]], [0], from_logits="probabilities"),  # type: ignore[arg-type]
+        lambda: metrics.ace([[0.0, 1.0]], [0], from_logits=None),  # type: ignore[arg-type]
         lambda: metrics.ece([[0.0, 2.0]], [0], from_logits=True, bins=0),
         lambda: metrics.ace([[0.0, 2.0]], [0], from_logits=True, bins=0),
         lambda: metrics.accuracy([[0.0, 1.0]], [2]),
