@@ -148,6 +148,7 @@ class Card:
 
     def _loading(self) -> list[str]:
         told = normalisation_of(self.robust)
+        down, allow = (" --allow-download", ", allow_download=True") if self.place else ("", "")
         lines = ["## Use", ""]
         if self.timm_name:
             where = f"hf-hub:{self.place}" if self.place else "local-dir:FOLDER"
@@ -159,7 +160,8 @@ class Card:
                 "logits = net(images)  # normalised as below",
                 "```",
                 "",
-                f"robustmix reads it too: `robustmix eval {self._folder()} --dataset DATASET`.",
+                "robustmix reads it too: "
+                f"`robustmix eval {self._folder()} --dataset DATASET{down}`.",
             ]
         else:
             lines += [
@@ -169,11 +171,11 @@ class Card:
                 "```python",
                 "import robustmix",
                 "",
-                f'model = robustmix.load_model("{self._folder()}")',
+                f'model = robustmix.load_model("{self._folder()}"{allow})',
                 "logits = model(images)  # pixels in [0, 1]: it normalises them",
                 "```",
                 "",
-                f"    robustmix eval {self._folder()} --dataset DATASET",
+                f"    robustmix eval {self._folder()} --dataset DATASET{down}",
             ]
         size = self.robust.input_size
         lines += [

@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from robustmix.data.preparation import TestTransform
-from robustmix.errors import IncompleteError, UsageError
+from robustmix.errors import IncompleteError, RobustmixError, UsageError
 from robustmix.evaluation.model_images import recorded_transform
 from robustmix.export.exported import Written, normalisation_of
 from robustmix.export.networks import TOLERANCE, TimmNetwork, difference_of, timm_network
@@ -40,9 +40,14 @@ def safetensors(robust: RobustModel, path: Path) -> Written:
     }
     with atomic_file(path) as file:
         file.write(save(_state(robust.net), header))
+    try:
+        read = _read_back(robust, path)
+    except RobustmixError:  # what is not the model is not kept
+        path.unlink()
+        raise
     return Written(
         settings={key: value for key, value in header.items() if key != "format"},
-        difference=_read_back(robust, path),
+        difference=read,
         compared="logits of the file read back, on random images",
     )
 
@@ -104,11 +109,20 @@ def write_folder(robust: RobustModel, path: Path, found: TimmNetwork | None) -> 
         config |= {"model_args": dict(found.args)} if found.args else {}
     if robust.info.class_names:
         config["label_names"] = list(robust.info.class_names)
+    made = not path.exists()
     make_folder(path)
     with atomic_file(path / WEIGHTS[0]) as file:
         file.write(save(_state(robust.net), {"format": "pt"}))
     with atomic_file(path / CONFIG) as file:
         file.write((json.dumps(config, indent=2) + "\n").encode())
+    try:
+        read = _read_back(robust, path)
+    except RobustmixError:  # what is not the model is not kept
+        for name in (WEIGHTS[0], CONFIG):
+            (path / name).unlink(missing_ok=True)
+        if made:
+            path.rmdir()
+        raise
     known = "timm's network and of " if found is not None else ""
     lost = f"images are prepared as '{transform_words(robust)}', which config.json cannot say"
     return Written(
@@ -116,7 +130,7 @@ def write_folder(robust: RobustModel, path: Path, found: TimmNetwork | None) -> 
             "model": f"local-dir:{path}" if found is not None else str(path),
             **normalisation_of(robust),
         },
-        difference=max(found.difference if found is not None else 0.0, _read_back(robust, path)),
+        difference=max(found.difference if found is not None else 0.0, read),
         compared=f"logits of {known}the folder read back, on random images",
         notes=() if prepared is not None else (lost,),
     )
@@ -157,6 +171,12 @@ def named(robust: RobustModel) -> str:
         raise UsageError(
             f"{robust.info.arch} is a module {whose}, which nobody can build from its name",
             "export --to onnx or torchscript, which hold the network too",
+            code="E-EXPORT",
+        )
+    if robust.info.arch.startswith("transformers:"):
+        raise UsageError(
+            f"{robust.info.arch} is a network of transformers, which timm does not have",
+            "write it with its own save_pretrained, or export --to onnx or torchscript",
             code="E-EXPORT",
         )
     beyond = {

@@ -27,6 +27,7 @@ from robustmix.report.report import Report
 from robustmix.report.schema import Warn
 from robustmix.report.sheet import markdown_rows
 from tests.export.hub_server import TOKEN, HubState, faults_of_card, hub_server
+from tests.models.hub_server import hub as downloads
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
@@ -275,7 +276,7 @@ def test_the_folder_is_pushed_as_it_is(
     assert hub.repositories["me/net"]["private"]
     assert hub.files == {one.name: one.read_bytes() for one in out.iterdir()}
     assert "POST /api/validate-yaml" in hub.requests
-    assert b'robustmix.load_model("hf-hub:me/net")' in hub.files["README.md"]
+    assert b'robustmix.load_model("hf-hub:me/net", allow_download=True)' in hub.files["README.md"]
     told = json.loads((tmp_path / "net.json").read_text())
     assert told["pushed"] == f"{hub.address}/me/net/commit/abc"
     # Once more, into what is there; and what is asked for of it holds or is refused.
@@ -285,6 +286,39 @@ def test_the_folder_is_pushed_as_it_is(
     assert exported(out, "--push", "me/net", "--private") == 4
     assert "me/net is public, and --private was asked for" in capsys.readouterr().err
     assert hub.files == {}
+
+
+def test_what_was_pushed_is_loaded_by_its_name(
+    hub: HubState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robust = own()
+    export_model(robust, "hf", tmp_path / "net", push="me/net")
+    files = {f"me/net/{name}": content for name, content in hub.files.items()}
+    with downloads(files, str(tmp_path / "cache"), monkeypatch):
+        again = load_model("hf-hub:me/net", allow_download=True)
+    assert state_hash(again) == state_hash(robust)
+    assert torch.equal(again(pixels(robust)), robust(pixels(robust)))
+
+
+def test_what_is_read_back_otherwise_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = own()
+    with torch.no_grad():
+        next(other.net.parameters()).add_(0.1)
+    monkeypatch.setattr("robustmix.export.weights.load_model", lambda *_, **__: other)
+    for to in ("hf", "safetensors"):
+        with pytest.raises(IncompleteError, match="gives other logits than the model"):
+            export_model(own(), to, tmp_path / "net")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_of_transformers_is_its_own_library_s(tmp_path: Path) -> None:
+    robust = own()
+    robust.info = ModelInfo(**{**vars(robust.info), "arch": "transformers:ViT"})
+    for to in ("hf", "timm", "safetensors"):
+        with pytest.raises(UsageError, match="its own save_pretrained"):
+            export_model(robust, to, tmp_path / "net")
 
 
 def test_who_may_not_push_is_told_in_one_line(
