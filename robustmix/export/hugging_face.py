@@ -56,7 +56,7 @@ def hf(
         transform=transform_words(robust),
         report=loaded,
         license=license,
-        notes=written.notes,
+        notes=(*robust.info.notes, *written.notes),
     )
     write_text(path / CARD, card.text())
     return written

@@ -83,6 +83,7 @@ def test_timm_builds_the_network_from_the_folder(
     card = ModelCard.load(tmp_path / "net" / "README.md")
     assert card.data.library_name == "timm"
     assert 'timm.create_model("local-dir:FOLDER", pretrained=True)' in card.text
+    assert "has random weights" in card.text
     assert {one.name for one in done.path.iterdir()} == {
         "config.json", "model.safetensors", "README.md",
     }  # fmt: skip
