@@ -224,6 +224,7 @@ def evaluate(
             seed=seed,
             keep_going=keep_going,
             allow_partial=allow_partial,
+            allow_download=allow_download,
             transform=TransformOptions(
                 resize=resize, crop_pct=crop_pct, interpolation=interpolation, crop_mode=crop_mode
             ),
@@ -255,6 +256,7 @@ def evaluate(
             force=force,
             keep_going=keep_going,
             allow_partial=allow_partial,
+            allow_download=allow_download,
             name=name,
             argv=list(context.obj),
             resize=resize,

@@ -59,6 +59,7 @@ def evaluate(
     force: bool = False,
     keep_going: bool = False,
     allow_partial: bool = False,
+    allow_download: bool = False,
     name: str | None = None,
     argv: Sequence[str] = (),
     resize: int | None = None,
@@ -111,6 +112,8 @@ def evaluate(
         force: discard what an earlier evaluation left in ``out``.
         keep_going: evaluate the other suites if one cannot begin, e.g. because its files are
             damaged; else that is an error before anything is computed.
+        allow_download: fetch published weights, and models of the hub, that are not in the local
+            cache: of the model and of other models that suites ask for.
         allow_partial: take what is here of a data set whose images are not all here; the report
             says how many, and is compared with none of the whole set.
         name: a name for the report; the model's by default.
@@ -165,7 +168,9 @@ def evaluate(
     transform = TransformOptions(
         resize=resize, crop_pct=crop_pct, interpolation=interpolation, crop_mode=crop_mode
     )
-    told = {"num_classes": num_classes, "mean": mean, "std": std}
+    told: dict[str, object] = {"num_classes": num_classes, "mean": mean, "std": std}
+    if allow_download and isinstance(model, str | Path):
+        told["allow_download"] = True
     evaluation = prepare(
         loaded(model, dataset, {key: value for key, value in told.items() if value is not None}),
         dataset,
@@ -179,6 +184,7 @@ def evaluate(
         seed=seed,
         keep_going=keep_going,
         allow_partial=allow_partial,
+        allow_download=allow_download,
         name=name if name or out is None else Path(out).name,
         argv=argv,
         transform=transform,

@@ -49,6 +49,7 @@ def prepare(
     seed: int = 0,
     keep_going: bool = False,
     allow_partial: bool = False,
+    allow_download: bool = False,
     name: str | None = None,
     argv: Sequence[str] = (),
     transform: TransformOptions | None = None,
@@ -68,7 +69,11 @@ def prepare(
         raise UsageError(f"expected 0 <= --seed < 2^63, got {seed}")
     share = None if shard is None else parse_shard(shard)
     where = choose_device(device)
-    robust = model if isinstance(model, RobustModel) else load_model(model)
+    robust = (
+        model
+        if isinstance(model, RobustModel)
+        else load_model(model, allow_download=allow_download)
+    )
     robust = robust.to(where).in_precision(checked_precision(precision, where))
     asked = dataset if isinstance(dataset, str) else robust.info.dataset or ""
     planned = plan(
@@ -93,6 +98,7 @@ def prepare(
         limit=limit,
         seed=seed,
         allow_partial=allow_partial,
+        allow_download=allow_download,
     )
     if share is not None and share[1] > len(data):
         raise UsageError(

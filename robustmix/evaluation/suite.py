@@ -202,6 +202,9 @@ class Scene:
     allow_partial: bool = False
     """Whether data sets are taken whose images are not all here."""
 
+    allow_download: bool = False
+    """Whether weights of other models are fetched that are not in the local cache."""
+
     prepared: Mapping[str, "Prepared"] = field(default_factory=dict)
     """The suites that run before, by their keys in the report."""
 

@@ -198,6 +198,18 @@ def test_evaluated_by_name(
     assert told.startswith(f"{name}@{COMMIT}: safetensors in a folder of timm's\n")
 
 
+def test_other_models_are_fetched_too(
+    asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, out = "hf-hub:owner/digits", tmp_path / "r"
+    said = ["--num-classes", "10", "--norm-preset", "half", "--dataset", "digits", "--limit", "4"]
+    words = ["robustmix:resnet8", *said, "--suite", "transfer", "--surrogate", name]
+    assert run(["eval", *words, "--eps", "8/255", "--out", str(out)]) == 3
+    assert "pass --allow-download" in capsys.readouterr().err
+    assert run(["eval", *words, "--eps", "8/255", "--out", str(out), "--allow-download"]) == 0
+    assert f"{name}@{COMMIT}" in (out / "report.json").read_text()
+
+
 # --- folders
 
 

@@ -25,7 +25,11 @@ def open_surrogate(
     from robustmix.models.load import load_model
 
     robust = scene.robust
-    other = load_model(given) if isinstance(given, str | Path) else given
+    other = (
+        load_model(given, allow_download=scene.allow_download)
+        if isinstance(given, str | Path)
+        else given
+    )
     if (other.num_classes, other.input_size) != (robust.num_classes, robust.input_size):
         raise UsageError(
             f"the {called} has {other.num_classes} classes and takes images "
