@@ -8,7 +8,7 @@ are; nothing is guessed. Intervals: ``wilson`` for shares, ``bootstrap_interval`
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,12 @@ from robustmix.metrics.scores import (
     score_logits,
     score_probabilities,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Values: TypeAlias = "npt.NDArray[np.floating[Any]] | Tensor | Sequence[float]"
+"""Numbers, one a sample or group of samples."""
 
 # Accuracy
 
@@ -417,7 +423,7 @@ def tace(outputs: Logits, labels: Labels, *, from_logits: bool, bins: int = 15) 
 # Out-of-distribution detection
 
 
-def auroc(inside: npt.ArrayLike, outside: npt.ArrayLike) -> float:
+def auroc(inside: Values, outside: Values) -> float:
     """Compute the area under the ROC curve of a score that tells two groups apart.
 
     Args:
@@ -441,7 +447,7 @@ def auroc(inside: npt.ArrayLike, outside: npt.ArrayLike) -> float:
     return _detection(inside, outside).estimate("auroc")
 
 
-def fpr95(inside: npt.ArrayLike, outside: npt.ArrayLike) -> float:
+def fpr95(inside: Values, outside: Values) -> float:
     """Compute the share of others that pass where 95 % of in-distribution samples do.
 
     Args:
@@ -464,9 +470,7 @@ def fpr95(inside: npt.ArrayLike, outside: npt.ArrayLike) -> float:
     return _detection(inside, outside).estimate("fpr95")
 
 
-def aupr(
-    inside: npt.ArrayLike, outside: npt.ArrayLike, *, positive: Literal["in", "out"] = "in"
-) -> float:
+def aupr(inside: Values, outside: Values, *, positive: Literal["in", "out"] = "in") -> float:
     """Compute the average precision of a score that tells two groups apart.
 
     Args:
@@ -549,7 +553,7 @@ def cohen_kappa(first: Labels, second: Labels) -> float:
 # Corruptions
 
 
-def mean_corruption_error(errors: npt.ArrayLike, reference: npt.ArrayLike) -> float:
+def mean_corruption_error(errors: Values, reference: Values) -> float:
     """Compute mCE: the mean over corruptions of the error divided by a reference model's.
 
     Args:
@@ -570,7 +574,7 @@ def mean_corruption_error(errors: npt.ArrayLike, reference: npt.ArrayLike) -> fl
         >>> mean_corruption_error([0.25, 0.5], [0.5, 0.5])
         75.0
     """
-    mine, theirs = (np.asarray(one, dtype=np.float64) for one in (errors, reference))
+    mine, theirs = _floats(errors), _floats(reference)
     if mine.ndim != 1 or mine.shape != theirs.shape or not len(mine):
         raise UsageError(
             f"expected as many errors as reference errors, got {mine.shape} and {theirs.shape}"
@@ -681,11 +685,19 @@ def _of_classes(
     return float(measure(z, as_labels(labels, *z.shape), bins)[0])
 
 
-def _detection(inside: npt.ArrayLike, outside: npt.ArrayLike) -> Detection:
-    both = [np.asarray(one, dtype=np.float64) for one in (inside, outside)]
+def _detection(inside: Values, outside: Values) -> Detection:
+    both = [_floats(one) for one in (inside, outside)]
     if any(one.ndim != 1 or not len(one) or not np.isfinite(one).all() for one in both):
         raise UsageError("expected finite scores of two groups, (m,) and (n,), neither empty")
     return Detection(*both)
+
+
+def _floats(values: Values) -> FloatArray:
+    """Return numbers as float64; those of a tensor wherever it lies, and without its gradient."""
+    if isinstance(values, np.ndarray | Sequence):
+        return np.asarray(values, dtype=np.float64)
+    found: FloatArray = values.detach().cpu().double().numpy()
+    return found
 
 
 def _classes(classes: Labels, n: int | None = None) -> IntArray:

@@ -114,6 +114,8 @@ def test_detection_and_agreement_are_those_of_scikit_learn() -> None:
     assert metrics.aupr(inside, outside) == pytest.approx(average_precision_score(which, scores))
     theirs = average_precision_score(1 - which, -scores)
     assert metrics.aupr(inside, outside, positive="out") == pytest.approx(theirs)
+    tensors = (torch.from_numpy(one).requires_grad_() for one in (inside, outside))
+    assert metrics.auroc(*tensors) == metrics.auroc(inside.tolist(), outside.tolist())
     false, true, _ = roc_curve(which, scores, drop_intermediate=False)
     assert metrics.fpr95(inside, outside) == pytest.approx(false[np.argmax(true >= 0.95)])
     first, second, y = rng.integers(3, size=(3, 90))
