@@ -81,7 +81,7 @@ def draw_attack_curves(reports: Sequence[Report], suites: Sequence[str], path: P
     norms = [norm for norm in AXES if any(sweep.norm == norm for sweep in sweeps)]
     titles = [f"norm {norm}" if len(norms) > 1 else "" for norm in norms]
     panels = {norm: [sweep for sweep in sweeps if sweep.norm == norm] for norm in norms}
-    with new_panels(path, titles, alike=True) as axes:
+    with new_panels(path, titles, alike=True, title="Accuracy under attack") as axes:
         for (axis,), (norm, shown) in zip(axes, panels.items(), strict=True):
             _draw_panel(axis, AXES[norm], shown)
     return " ".join(f"{sweep.label} falls to {_lowest(sweep)}." for sweep in sweeps)

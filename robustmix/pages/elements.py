@@ -61,7 +61,7 @@ class Grid:
     def wide(self) -> bool:
         """Whether its rows have no room side by side on a telephone, and become cards there."""
         notes = any(cell.kind == "note" for row in self.rows for cell in row)
-        return len(self.heads) > (2 if notes else 4)
+        return len(self.heads) > (2 if notes else 3 if self.narrow else 4)
 
 
 @dataclass(frozen=True, kw_only=True)

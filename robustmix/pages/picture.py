@@ -205,6 +205,7 @@ def new_panels(
     legend: Literal["each", "shared", "none"] = "each",
     title: str = "",
     pad: float = 0.04,
+    margins: tuple[float, float, float, float] | None = None,
 ) -> "Iterator[list[list[Axes]]]":
     """Give the axes of panels to draw into: one picture, or one a panel inside ``panels_apart``.
 
@@ -218,6 +219,8 @@ def new_panels(
         legend: below each panel, below all of them, or none.
         title: of the whole; a page has its own.
         pad: around every panel, in inches.
+        margins: left, right, below and above the axes of a panel that is a picture of its own, in
+            inches; where they are not known beforehand they are measured, which takes its time.
 
     Raises:
         IncompleteError: the file cannot be written.
@@ -239,6 +242,13 @@ def new_panels(
     with ExitStack() as files:
         paths = [path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(len(titles))]
         figures = [files.enter_context(new_figure(one, *size, pad=pad)) for one in paths]
+        if margins is not None:
+            left, right, bottom, top = margins
+            for figure in figures:
+                figure.set_layout_engine(None)
+                figure.subplots_adjust(
+                    left / size[0], bottom / size[1], 1 - right / size[0], 1 - top / size[1]
+                )
         axes = [
             list(figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights).flat)
             for figure in figures
@@ -317,6 +327,7 @@ def _legend_below(axis: "Axes", panel: "Sequence[Axes]", width: float) -> float:
         loc="upper center",
         bbox_to_anchor=(0.5, -0.2),
         ncols=columns,
+        frameon=False,
     )
     return 0.2 + 0.18 * math.ceil(len(handles) / columns)
 

@@ -1,5 +1,6 @@
 """What the page says of several reports: models side by side, and each against the first."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -25,6 +26,8 @@ NUMBERS = ("Δ", "interval of Δ", "p", "MDD")
 
 NAME_LENGTH = 80
 """Most characters of a run's name that are shown."""
+
+_SIDE = re.compile(r"\bin ([AB])(?=$|,| and | only$)")
 
 UNITS = {"fraction": " %", "percent": " %"}
 
@@ -135,9 +138,15 @@ def _pairs(reports: Sequence[Report], comparison: ComparisonDocument | None) -> 
         except RobustmixError as error:
             found.append(Section(id=key, title=title, callouts=[f"Not compared: {error.line()}"]))
             continue
-        text, tables = comparison_notes(document), [_pair_table(document, title, names)]
+        text = [_by_names(note, names) for note in comparison_notes(document)]
+        tables = [_pair_table(document, title, names)]
         found.append(Section(id=key, title=title, text=text, tables=tables))
     return found
+
+
+def _by_names(note: str, names: Sequence[str]) -> str:
+    """Call the sides of a comparison by their names; a document of its own has A and B."""
+    return _SIDE.sub(lambda found: f"in {names['AB'.index(found[1])]}", note)
 
 
 def _pair_table(document: ComparisonDocument, title: str, names: Sequence[str]) -> Grid:

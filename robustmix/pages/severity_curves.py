@@ -29,6 +29,9 @@ MEAN = "by_severity:"
 SMALL = (1.95, 1.5)
 """Of a panel of one corruption in inches: two stand side by side on a telephone."""
 
+MARGINS = (0.31, 0.06, 0.24, 0.06)
+"""Around its axes, in inches: the labels are the same in all panels."""
+
 COLUMNS = 5
 
 
@@ -101,6 +104,7 @@ def draw_severities(reports: Sequence[Report], suites: Sequence[str], path: Path
         alike=True,
         legend="shared" if len(reports) > 1 else "none",
         pad=0.02,
+        margins=MARGINS,
     ) as axes:
         for (axis,), (_, _, shown) in zip(axes, panels, strict=True):
             for line in shown:

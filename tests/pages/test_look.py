@@ -352,6 +352,8 @@ def test_reports_are_called_by_their_names() -> None:
         heads = page.tables[title][0]
         assert heads[1:3] == [NAMES[0], NAMES[place]]
         assert not {"A", "B"} & {cell for row in page.tables[title] for cell in row}
+    assert f"suite failed is failed in {NAMES[1]}" in page.said
+    assert not re.search(r"\bin [AB]\b", page.said)
     for name in NAMES:
         assert page.said.count(name) > 10
     keys = [text.strip() for text in page.text]
