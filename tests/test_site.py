@@ -333,7 +333,7 @@ def test_the_site_is_built_in_ci_as_contributors_build_it() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
-    assert {"mkdocs-material", "mkdocstrings"} == {
+    assert {"mkdocs-material", "mkdocstrings", "ruff"} == {
         re.split(r"\W*[\[>=]", r)[0] for r in extras["docs"]
     }
     assert "scripts/site" in (ROOT / ".ci" / "run").read_text()
