@@ -127,7 +127,7 @@ def train(
         typer.Option(
             metavar="CKPT",
             help="Trained network that attentivemix and supermix ask: a checkpoint, or published "
-            "weights (torchvision:NAME@TAG, timm:NAME@TAG).",
+            "weights (torchvision:NAME@TAG, timm:NAME@TAG, hf-hub:NAME).",
         ),
     ] = None,
     feature_stage: Annotated[

@@ -16,6 +16,7 @@ from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.methods.method import Setup
 from robustmix.methods.mixing import last_map, require_last_map
 from robustmix.models.checks import state_hash
+from robustmix.models.hub import HUB
 from robustmix.models.load import load_model
 from robustmix.models.robust_model import RobustModel
 
@@ -132,8 +133,9 @@ def load_teacher(source: str, setup: Setup) -> Supervisor:
     """Load the trained network of a method that needs one.
 
     Args:
-        source: a checkpoint that training wrote, or published weights: ``torchvision:NAME@TAG`` or
-            ``timm:NAME@TAG``, which are shown images in the size that they were trained on.
+        source: a checkpoint that training wrote, or published weights: ``torchvision:NAME@TAG``,
+            ``timm:NAME@TAG`` or ``hf-hub:OWNER/NAME``, which are shown images in the size that they
+            were trained on.
         setup: size, classes (0 accepts any number) and normalisation of the images that it will
             be given, and whether weights may be fetched.
 
@@ -178,11 +180,11 @@ def is_published(source: str) -> bool:
         >>> is_published("torchvision:resnet50@IMAGENET1K_V1"), is_published("runs/a/best.pth")
         (True, False)
     """
-    return source.partition(":")[0] in ("torchvision", "timm") and ":" in source
+    return source.partition(":")[0] in ("torchvision", "timm", "hf-hub") and ":" in source
 
 
 def _published(source: str, setup: Setup) -> Supervisor:
-    if "@" not in source:
+    if "@" not in source and not source.startswith(HUB):
         raise UsageError(f"{source} names no weights", f"write {source}@default", code=CODE)
     model = load_model(source, allow_download=setup.allow_download)
     _check_classes(model, setup, source)

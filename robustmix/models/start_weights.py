@@ -15,9 +15,11 @@ from robustmix.errors import UsageError
 from robustmix.models.archives import check_tensors, read_archive
 from robustmix.models.checkpoint import checkpoint_from, is_checkpoint
 from robustmix.models.dialects import spelled
+from robustmix.models.hub import HUB, hub_folder
 from robustmix.models.infer import head_of
 from robustmix.models.layouts import Place, choose, find_places, locate, nearest
 from robustmix.models.pretrained import load_named
+from robustmix.models.recorded import WEIGHTS
 from robustmix.models.strict import load_strictly
 
 ENCODERS = ("backbone.", "backbone_k.", "backbone_q.")
@@ -45,8 +47,9 @@ def load_start_weights(
     Args:
         network: as ``build_model`` returns it; changed in place.
         source: ``torchvision:NAME@TAG``, ``timm:NAME@TAG`` (the tag ``default`` is the library's
-            own choice), or a file: a checkpoint of robustmix (what it deploys), of OpenMixup, or a
-            state dict by the network's names. Averaged weights are preferred to raw ones.
+            own choice), ``hf-hub:OWNER/NAME``, or a file: a checkpoint of robustmix (what it
+            deploys), of OpenMixup, or a state dict by the network's names. Averaged weights are
+            preferred to raw ones.
         classifier: names of the classifier's tensors, see ``classifier_of``; by default those of a
             linear layer that is called as classifiers are.
         allow_download: fetch published weights that are not in the local cache.
@@ -68,6 +71,10 @@ def load_start_weights(
         )
     if source.partition(":")[0] in ("torchvision", "timm", "robustmix"):
         found = _published(source, allow_download)
+    elif source.startswith(HUB):
+        folder = hub_folder(source, allow_download=allow_download).folder
+        path = next(folder / name for name in WEIGHTS if (folder / name).is_file())
+        found = _from_file(path, own, names)
     else:
         found = _from_file(Path(source), own, names)
     body = own.keys() - {*names}

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
@@ -11,10 +13,14 @@ from torch import Tensor
 
 from robustmix.cli.app import run
 from robustmix.errors import IntakeError, RobustmixError, UsageError
+from robustmix.methods.method import Setup
+from robustmix.methods.trained_teacher import load_teacher
 from robustmix.models.hub import HubName
 from robustmix.models.inspect import inspect_model
 from robustmix.models.load import load_model
 from robustmix.models.recorded import MOST_TEXT
+from robustmix.models.registry import build_model
+from robustmix.models.start_weights import load_start_weights
 from tests.models.builders import images
 from tests.models.hub_server import BROKEN, COMMIT, GATED, hub
 
@@ -208,6 +214,33 @@ def test_other_models_are_fetched_too(
     assert "pass --allow-download" in capsys.readouterr().err
     assert run(["eval", *words, "--eps", "8/255", "--out", str(out), "--allow-download"]) == 0
     assert f"{name}@{COMMIT}" in (out / "report.json").read_text()
+
+
+def test_a_training_starts_from_it_and_is_taught_by_it(
+    asked: list[str], state: dict[str, Tensor]
+) -> None:
+    network = build_model("timm:test_resnet", num_classes=7, input_size=(3, 48, 48))
+    with pytest.raises(IntakeError, match="pass allow_download"):
+        load_start_weights(network, NAME)
+    load_start_weights(network, NAME, allow_download=True)
+    own = network.state_dict()
+    left = {key for key in own if own[key].shape != state[key].shape}
+    assert left == {"fc.weight", "fc.bias"}
+    assert all(torch.equal(own[key], state[key]) for key in own.keys() - left)
+
+    half = (0.5, 0.5, 0.5)
+    setup = Setup(
+        rng=np.random.default_rng(0),
+        input_size=(3, 48, 48),
+        num_classes=3,
+        mean=half,
+        std=half,
+    )
+    teacher = load_teacher(NAME, setup)
+    x = images(2, (3, 48, 48))
+    torch.testing.assert_close(teacher.model(x), expected(state, x))
+    with pytest.raises(UsageError, match="has 3 classes, the data 4"):
+        load_teacher(NAME, replace(setup, num_classes=4))
 
 
 # --- folders
