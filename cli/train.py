@@ -225,6 +225,7 @@ def train(
         _show_dry_run(resolved[0], len(resolved), data_dir, device, allow_download)
         return
     _check_options(resolved[0].recipe, len(seeds), resume, picture_every)
+    kind = progress_kind(progress)
     folders = [_folder(out, one.recipe, several=len(seeds) > 1) for one in resolved]
     for one, folder in zip(resolved, folders, strict=True):
         _train(
@@ -234,7 +235,7 @@ def train(
             device=device,
             resume=resume,
             force=force,
-            progress=progress_kind(progress),
+            progress="none" if console.talk().quiet else kind,
             picture_every=PICTURE_EVERY if picture_every is None else picture_every,
             allow_download=allow_download,
             published_buffers=published_buffers,
