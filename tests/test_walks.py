@@ -91,6 +91,7 @@ def assert_table(latex: str, rows: Mapping[str, tuple[float, float]]) -> None:
         assert found[name] == [f"{100 * value:.2f}" for value in values], name
 
 
+@pytest.mark.slow
 def test_a_researcher_sees_a_method_of_their_own_beside_a_published_one(
     shell: Shell, tmp_path: Path
 ) -> None:

@@ -126,6 +126,7 @@ def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
     monkeypatch.delenv("ROBUSTMIX_DATA", raising=False)
+    monkeypatch.setattr("robustmix.evaluation.forecast.forecast.__kwdefaults__", {"seconds": 0.0})
     before = found(home)
     yield
     assert found(home) == before
