@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from robustmix.pages.drawings import draw, pictures_of
-from robustmix.pages.page import page_html
+from robustmix.pages.elements import Grid, Section, heads_of
+from robustmix.pages.page import page_html, page_of
 from robustmix.pages.picture import style_of
 from robustmix.pages.severity_curves import draw_severities, draw_severity
 from robustmix.report import Report
@@ -358,6 +359,14 @@ def test_reports_are_called_by_their_names() -> None:
         assert page.said.count(name) > 10
     keys = [text.strip() for text in page.text]
     assert all(keys.count(name) >= 5 for name in NAMES)  # legends of the pictures
+
+
+def test_a_table_and_its_section_of_one_name_are_two_landmarks() -> None:
+    grid = Grid(caption="Runs", heads=heads_of("run", "seed"), rows=[])
+    section = Section(id="runs", title="Runs", tables=[grid])
+    page = Page(page_of([section], title="t", subtitle="s", footer="f"))
+    labels = [a["aria-label"] for a in page.all("div") if a.get("role") == "region"]
+    assert labels == ["Table: Runs"]
 
 
 def test_equal_names_are_numbered() -> None:
