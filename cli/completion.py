@@ -53,6 +53,13 @@ def archs() -> Iterable[str]:
     return ARCHS
 
 
+def loggers() -> Iterable[str]:
+    """Name the loggers."""
+    from robustmix.loggers.registry import LOGGERS
+
+    return LOGGERS
+
+
 def methods() -> Iterable[str]:
     """Name the training methods."""
     from robustmix.methods.registry import METHODS

@@ -8,6 +8,7 @@ import typer
 
 from robustmix.cli import completion, console
 from robustmix.cli.arguments import ASIDE
+from robustmix.cli.loggers import LogOption, opened_log, without_log
 from robustmix.cli.model_options import (
     AllowDownload,
     Arch,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from robustmix.evaluation.evaluation import Evaluation
     from robustmix.evaluation.forecast import Forecast
+    from robustmix.loggers.events import Hook
+    from robustmix.report.report import Report
 
 MORE_HELP = """
 `robustmix eval --help SUITE` shows the options of a suite, `--help model` those of foreign
@@ -73,9 +76,7 @@ def evaluate(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Take a part of a data set.")
     ] = False,
-    limit: Annotated[
-        str | None, typer.Option(help="So many images (500) or that share (0.1).")
-    ] = None,
+    limit: Annotated[str | None, typer.Option(help="So many (500) or that share (0.1).")] = None,
     batch_size: Annotated[
         str,
         typer.Option(metavar="<N>|auto", help="Images a pass [default: auto].", show_default=False),
@@ -107,6 +108,7 @@ def evaluate(
         bool,
         typer.Option("--dry-run", help="Only say what would run, and how long."),
     ] = False,
+    log: LogOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report, not its path.")] = False,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
     arch: Arch = None,
@@ -166,12 +168,13 @@ def evaluate(
     if len(given) != 1:
         raise _not_one_model(given, names)
     count = None if limit is None else parse_limit(limit)
-    own_words = [a for a in context.obj if a not in {"--json", "--force", "--resume", *ASIDE}]
+    said = without_log(context.obj)
+    own_words = [a for a in said if a not in {"--json", "--force", "--resume", *ASIDE}]
     asked: dict[str, object] = {"arguments": own_words}
+    on_event = _on_event(log, shard)
     place = _place(Path(given[0]).stem, asked, out=out, shard=shard, resume=resume, force=force)
 
     console.starting(f"evaluating {given[0]}")
-    from robustmix.comparison.gather import gather_shards
     from robustmix.data.preparation import TransformOptions
     from robustmix.environment import choose_device
     from robustmix.evaluation.block_order import checked_image_memory
@@ -266,6 +269,7 @@ def evaluate(
             override_checkpoint=override_checkpoint,
             shard=place.shard,
             progress=shown,
+            on_event=on_event if place.gathered is None else None,
             **cast(dict[str, Any], options),
         )
     finally:
@@ -273,7 +277,7 @@ def evaluate(
     if place.gathered is not None and exit_code(report) == 0:
         if place.quiet:
             return
-        report = gather_shards(report, place.gathered)
+        report = _gathered(report, place.gathered, on_event)
     console.say(Summary(report))
     for line in (*note_lines(report), *warning_lines(report, most=console.most_warnings())):
         console.say(line)
@@ -338,6 +342,29 @@ def _place(
     if not (resume or force):
         refuse_existing(out)
     return _Place(shard_folder(out, *share), "/".join(map(str, share)), out, share[0] > 1)
+
+
+def _on_event(log: list[str] | None, shard: str | None) -> "Hook | None":
+    """Return who is told of the evaluation."""
+    found = opened_log(log)
+    if found is not None and shard is not None:
+        raise UsageError(
+            "--log has nothing to log with --shard, for numbers are made of all shards",
+            "leave it out, or start with torchrun, which joins them",
+            code="E-UNUSED-OPTION",
+        )
+    return found
+
+
+def _gathered(own: "Report", folder: Path, on_event: "Hook | None") -> "Report":
+    """Join the shards of a launch, and tell of the whole."""
+    from robustmix.comparison.gather import gather_shards
+    from robustmix.evaluation.telling import tell_report
+
+    report = gather_shards(own, folder)
+    if on_event is not None:
+        tell_report(on_event, report, folder)
+    return report
 
 
 def _show_help(context: typer.Context, words: list[str], *, everything: bool) -> None:

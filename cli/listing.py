@@ -64,6 +64,12 @@ def _exports() -> Rows:
     return _rows(EXPORTS)
 
 
+def _loggers() -> Rows:
+    from robustmix.loggers.registry import LOGGERS
+
+    return _rows(LOGGERS)
+
+
 def _methods() -> Rows:
     from robustmix.methods.registry import METHODS
 
@@ -125,6 +131,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "corruptions": _corruptions,
     "datasets": _datasets,
     "exports": _exports,
+    "loggers": _loggers,
     "methods": _methods,
     "metrics": _metrics,
     "models": _models,

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from robustmix.cli import completion, console
 from robustmix.cli.arguments import split_arguments
-from robustmix.cli.options import parse_limit, parse_seeds
+from robustmix.cli.loggers import LogOption, opened_log
+from robustmix.cli.options import parse_limit, parse_seeds, split_names
 from robustmix.cli.study_tables import amount, counted, failures, hours, state_table
 from robustmix.cli.table import (
     Format,
@@ -242,6 +243,7 @@ def run_study(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would run, and what it costs.")
     ] = False,
+    log: LogOption = None,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
 ) -> None:
     """Run a study, or go on with it; a run that is there is not made again.
@@ -259,6 +261,7 @@ def run_study(
     from robustmix.studies.slurm import parse_slurm, require_slurm, run_on_slurm
 
     kind = progress_kind(progress)
+    opened_log(log)  # asked here, before every run would say the same
     entered = _asked(name, out, runs, seeds, sets or [], limit_train, limit)
     folder = out or study_folder(entered.name, {**_values(entered), "seeds": None})
     planned = chosen_runs(study_runs(entered), only or [])
@@ -284,6 +287,7 @@ def run_study(
         data_dir=None if data_dir is None else data_dir.absolute(),
         allow_download=allow_download,
         imports=tuple(split_arguments(context.obj).plugins),
+        loggers=tuple(split_names(log or [])),
     )
     watch = StudyProgress(kind, len(tasks), entered.evaluate)
     try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustmix.cli import completion, console
+from robustmix.cli.loggers import LogOption, opened_log
 from robustmix.cli.options import parse_limit, parse_seeds
 from robustmix.cli.recipes import as_toml
 from robustmix.errors import UsageError
@@ -184,6 +185,7 @@ def train(
             help="Continue, inexactly, with another number of processes.",
         ),
     ] = False,
+    log: LogOption = None,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
 ) -> None:
     """Train a classifier; writes a run folder with its recipe, metrics and checkpoints.
@@ -193,6 +195,7 @@ def train(
     console.starting("planning the training" if dry_run else "training")
     from robustmix.data.preparation import TransformOptions
 
+    on_event = opened_log(log)  # before anything that takes time
     overrides: dict[str, object] = {
         "dataset": dataset,
         "protocol_of": protocol_of,
@@ -240,6 +243,7 @@ def train(
             allow_download=allow_download,
             published_buffers=published_buffers,
             allow_other_world=allow_other_world,
+            on_event=on_event,
         )
     if len(folders) > 1:
         _show_row(folders)

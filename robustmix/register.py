@@ -113,6 +113,21 @@ def saliency(name: str, thing: object = None, help: str = "", **facts: Any) -> D
     return _added(SALIENCY, name, thing, help, facts)
 
 
+def logger(name: str, opener: object = None, help: str = "", **facts: Any) -> Decorator:
+    """Register a logger.
+
+    Args:
+        name: what ``--log`` calls it.
+        opener: (``robustmix.loggers.RunStarted``, a folder of the run, ``Memory`` of what is logged
+            already) -> who is given every later event, each step once, in a thread of its own.
+        help: one line; by default the first one of its docstring.
+        facts: ``needs`` (a package), ``rewinds``, ``pictures``, ``check``; see ``LoggerRow``.
+    """
+    from robustmix.loggers.registry import LOGGERS
+
+    return _added(LOGGERS, name, opener, help, facts)
+
+
 def dataset(
     name: str, loader: object = None, help: str = "", *, manifest: "ManifestSource | None" = None
 ) -> Decorator:

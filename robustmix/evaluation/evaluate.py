@@ -25,8 +25,10 @@ from robustmix.evaluation.prepare import prepare
 from robustmix.evaluation.progress import EvalProgress, shown_by
 from robustmix.evaluation.resume_store import UnitStore
 from robustmix.evaluation.suites.registry import SUITES
+from robustmix.evaluation.telling import tell_report, told_run
 from robustmix.files import discard, remove_leftovers
 from robustmix.locks import run_lock
+from robustmix.loggers.events import Hook
 from robustmix.metrics.registry import METRICS
 from robustmix.models.robust_model import RobustModel
 from robustmix.report.report import REPORT_FILE, Report
@@ -69,6 +71,7 @@ def evaluate(
     override_checkpoint: bool = False,
     shard: str | None = None,
     progress: EvalProgress | str = "auto",
+    on_event: Hook | None = None,
     should_stop: Callable[[], bool] | None = None,
     **options: object,
 ) -> Report:
@@ -129,6 +132,8 @@ def evaluate(
             ``robustmix.merge_reports``. The clean images are evaluated by every shard.
         progress: ``auto`` shows a bar on a terminal and lines in a notebook, and nothing elsewhere;
             ``rich``, ``plain`` and ``none`` are these; or hooks that are told how far it is.
+        on_event: told when the evaluation begins and ends, and of every suite that ends with all
+            its numbers; see ``robustmix.loggers``.
         should_stop: asked before every unit of work, and in long ones every few seconds; true
             stops as SIGINT does.
         options: options of the suites by name, as Python values or as text, e.g. ``eps="4/255"``,
@@ -195,16 +200,24 @@ def evaluate(
     with _workspace(out, resume=resume, force=force) as place:
         store = UnitStore(place / UNITS)
         finished = _already_done(place, evaluation, store) if resume else None
+        tell = on_event or (lambda event: None)
+        where = None if out is None else place
         if finished is not None:
             store.remove()  # a kill after the report was written may have left them
+            tell_report(tell, finished, where)
             return finished
+        continued = resume and store.begun
         store.open(evaluation.identity(), resume=resume)
-        with stop_on_signals(should_stop) as stop:
-            report = evaluation.run(store, size, shown_by(progress), stop, image_memory=memory)
+        started = evaluation.started(where, continued=continued)
+        with stop_on_signals(should_stop) as stop, told_run(tell, started) as made:
+            report = evaluation.run(
+                store, size, shown_by(progress), stop, image_memory=memory, tell=tell
+            )
             if out is not None:
                 report.save(place)
                 if report.content.run.status == "success":
                     store.remove()
+            made.append(report)
         if report.content.run.status == "interrupted":
             report.interrupted_by = stop.signal
         return report

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -31,8 +32,10 @@ from robustmix.evaluation.resume_store import UnitStore
 from robustmix.evaluation.subset_note import name_subset
 from robustmix.evaluation.suite import Context, Prepared, only_rows, summarise, to_unit
 from robustmix.evaluation.suites.registry import SUITES
+from robustmix.evaluation.telling import config_of, tell_suite
 from robustmix.evaluation.warnings import find_warnings, smaller_batch
 from robustmix.files import hash_json
+from robustmix.loggers.events import Hook, RunStarted
 from robustmix.metrics.registry import METRICS
 from robustmix.models.checks import state_hash
 from robustmix.models.names import ARCHS
@@ -239,6 +242,31 @@ class Evaluation:
         """Hash over all that the numbers of the whole depend on; that of every shard."""
         return hash_json(self._measured())
 
+    def started(self, folder: Path | None, *, continued: bool) -> RunStarted:
+        """Say what is about to run, for who is told of it.
+
+        Args:
+            folder: of its report; None where it writes none.
+            continued: whether an earlier call began it.
+        """
+        info = self.robust.info
+        config = config_of(
+            model=info.source,
+            arch=info.arch,
+            trained_as=info.run_id,
+            dataset=self.whole.name,
+            seed=self.seed,
+            suites=self.params,
+        )
+        return RunStarted(
+            kind="eval",
+            name=self.name,
+            run_id=self.fingerprint,
+            folder=folder,
+            config=config,
+            continued=continued,
+        )
+
     def run(
         self,
         store: UnitStore,
@@ -247,6 +275,7 @@ class Evaluation:
         stop: StopRequest,
         *,
         image_memory: int = IMAGE_MEMORY,
+        tell: Hook = lambda event: None,
     ) -> Report:
         """Run what is not done yet and make the report.
 
@@ -256,6 +285,7 @@ class Evaluation:
             progress: is told how far it is.
             stop: asked before every unit of work.
             image_memory: MiB of images of files that stay decoded from condition to condition.
+            tell: told of every suite that ends here with all its numbers.
         """
         asked, batch_size = batch_size, batch_size or self.usual_batch
         started, clock = timestamp(), time.monotonic()
@@ -275,6 +305,8 @@ class Evaluation:
                 begun = time.monotonic()
                 parts[ready.key] = self._suite(engine, ready, samples, parts)
                 parts[ready.key].timing["wall_s"] = time.monotonic() - begun
+                if self.own[ready.key] is None:
+                    tell_suite(tell, ready.key, parts[ready.key])
         timing = {key: part.timing["wall_s"] for key, part in parts.items()}
         for key, error in self.refused.items():
             kind = key.partition("@")[0]

@@ -21,6 +21,9 @@ class Launch:
     imports: tuple[str, ...] = ()
     """What ``--import`` adds."""
 
+    loggers: tuple[str, ...] = ()
+    """What ``--log`` names."""
+
     processes: int = 1
     """That train one run together, each on a GPU of its own."""
 
@@ -66,6 +69,8 @@ def _common(launch: Launch) -> list[str]:
     words = ["--device", launch.device, "--progress", "plain"]
     if launch.data_dir is not None:
         words += ["--data-dir", str(launch.data_dir)]
+    if launch.loggers:
+        words += ["--logger", ",".join(launch.loggers)]  # torchrun would take --log for its own
     if launch.allow_download:
         words += ["--allow-download"]
     return words

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from robustmix.environment import choose_device
 from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, UsageError
 from robustmix.files import remove_leftovers, write_text
 from robustmix.locks import run_lock
+from robustmix.loggers.events import Hook, RunStarted
 from robustmix.methods.method import Method, StepResult
 from robustmix.methods.momentum_pair import (
     DEPLOYED_HEAD,
@@ -51,10 +52,8 @@ from robustmix.training.run_folder import (
 )
 from robustmix.training.schedules import learning_rate
 from robustmix.training.state import Times, data_digest_without_pixels, to_cpu
+from robustmix.training.telling import Telling
 from robustmix.training.validate import validate_shared
-
-Event: TypeAlias = Mapping[str, Any]
-"""What ``on_event`` is told: ``event`` is start, epoch or end; the rest is JSON-like."""
 
 PICTURE_SAMPLES = 6
 """Validation images in a picture of the mixtures."""
@@ -66,7 +65,8 @@ _NO_SIGNAL = 1000
 """In the place of a signal's number: the caller asked to stop."""
 
 CHECK_EVERY = 50
-"""Steps between two looks at the loss on an accelerator, for each look waits for the device."""
+"""Steps between two looks at the loss on an accelerator, for each look waits for the device; the
+running means that are logged come with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ def train(
     resume: str | Path = "auto",
     force: bool = False,
     progress: ProgressKind | Talk = "auto",
-    on_event: Callable[[Event], None] | None = None,
+    on_event: Hook | None = None,
     should_stop: Callable[[], bool] | None = None,
     save_interval: float = 300.0,
     picture_every: int = 10,
@@ -130,7 +130,8 @@ def train(
             continues from that checkpoint.
         force: let ``resume="never"`` overwrite a finished run.
         progress: how to show progress on standard error, or something else that is told.
-        on_event: called with a mapping at the start, after every epoch and at the end.
+        on_event: told when the run begins and ends, every 50 steps, after every epoch and of every
+            picture; see ``robustmix.loggers``. Of several processes the first one's is.
         should_stop: asked after every step and every epoch; true stops as a signal does.
         save_interval: seconds after which ``last.pth`` is also written inside an epoch.
         picture_every: epochs between two pictures of what the generator makes of a few images, in
@@ -267,6 +268,8 @@ class Run:
         """How steps are compiled; None where they are not."""
         self._step = self._make_step(say)
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
+        self.looked: dict[str, float] = {}
+        """The running means, after a step that was looked at."""
         if checkpoint is not None:
             self._continue(checkpoint, allow_other_world)
             self.state.times = Times.read(folder.times, self.state.epoch)
@@ -310,14 +313,12 @@ class Run:
         self,
         talk: Talk,
         stop: StopRequest,
-        on_event: Callable[[Event], None] | None,
+        on_event: Hook | None,
         save_interval: float,
         picture_every: int,
     ) -> bool:
         """Train to the end, or until ``stop``; return whether the end was reached."""
-        tell = on_event or (lambda event: None)
         state = self.state
-        tell({"event": "start", "epoch": state.epoch, "epochs": self.recipe.epochs})
         if (
             state.history and self.ranks.first
         ):  # a kill may have come between the checkpoint and these
@@ -326,9 +327,30 @@ class Run:
                 self._draw(picture_every, again=False)
         if self.teacher is not None and state.epoch < self.recipe.epochs:
             talk.say(f"{self.recipe.method}: {self.teacher.passes()}")
-        finished = self.fit(talk, stop, tell, save_interval, picture_every)
-        tell({"event": "end", "epoch": state.epoch, "interrupted": not finished})
-        return finished
+        told = Telling(
+            hook=on_event if self.ranks.first else None,
+            folder=self.folder,
+            steps=self.data.steps,
+            pictures=bool(picture_every) and as_teacher_method(state.method) is not None,
+        )
+        with told.run(self._started(), self._records()) as ended:
+            ended.whole = self.fit(talk, stop, told, save_interval, picture_every)
+        return ended.whole
+
+    def _started(self) -> RunStarted:
+        state, path = self.state, self.folder.path.absolute()
+        step = state.epoch * self.data.steps + state.step
+        # Folders of several seeds have names that say no more than the seed.
+        seeds = path.name == f"seed-{self.recipe.seed}"
+        return RunStarted(
+            kind="train",
+            name=f"{path.parent.name}-{path.name}" if seeds else path.name,
+            run_id=state.run_id,
+            folder=self.folder.path,
+            config=recipe_to_dict(self.recipe),
+            continued=step > 0,
+            step=step,
+        )
 
     def report(self, *, already: bool, finished: bool, signal: int | None) -> TrainResult:
         """Return where the run stands and where its files are."""
@@ -349,7 +371,7 @@ class Run:
         self,
         talk: Talk,
         stop: StopRequest,
-        tell: Callable[[Event], None],
+        told: Telling,
         save_interval: float,
         picture_every: int,
     ) -> bool:
@@ -365,6 +387,9 @@ class Run:
                     count = self._images_in_step(batch)
                     self.step(batch)
                     talk.step(count, state.means.read)
+                    if self.looked and state.step < steps:
+                        lr = state.optimizer.param_groups[0]["lr"]
+                        told.means(state.epoch, state.step, lr, self.looked)
                     due = time.monotonic() - saved > save_interval
                     stopped, due = self._agreed(stop, due)
                     if stopped:
@@ -377,7 +402,7 @@ class Run:
             saved = time.monotonic()
             talk.epoch(record)
             self._draw(picture_every)
-            tell({"event": "epoch", **record})
+            told.epoch(record)
             if self._agreed(stop, False)[0]:
                 break
         return state.epoch >= recipe.epochs
@@ -573,13 +598,20 @@ class Run:
         """Note the first step whose loss is not finite; look at the note now and then."""
         bad = ~loss.isfinite() & (self.first_bad < 0)
         self.first_bad = torch.where(bad, self.state.step, self.first_bad)
-        if self.device.type == "cpu" or self.state.step % CHECK_EVERY == 0:
+        self.looked = {}
+        iteration = self.state.epoch * self.data.steps + self.state.step
+        if (iteration + 1) % CHECK_EVERY == 0:
+            self.looked, (step,) = self.state.means.read_with(self.first_bad)
+            self._check_step(int(step), lr)
+        elif self.device.type == "cpu":
             self._check_finite(lr)
 
     def _check_finite(self, lr: float | None = None) -> None:
-        step = int(self.first_bad)
-        if step >= 0:
-            raise self._non_finite("the loss is not finite", step + 1, lr)
+        self._check_step(int(self.first_bad), lr)
+
+    def _check_step(self, first_bad: int, lr: float | None) -> None:
+        if first_bad >= 0:
+            raise self._non_finite("the loss is not finite", first_bad + 1, lr)
 
     def _non_finite(self, what: str, step: int, lr: float | None = None) -> IncompleteError:
         epoch = self.state.epoch + 1

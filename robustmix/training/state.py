@@ -91,12 +91,20 @@ class Means:
 
     def read(self) -> dict[str, float]:
         """Return the means so far; waits for the device."""
-        sums, counts = self._totals.tolist()
-        return {
+        return self.read_with()[0]
+
+    def read_with(self, *others: Tensor) -> tuple[dict[str, float], list[float]]:
+        """Return the means so far, and the numbers of other tensors, in one wait for the device."""
+        beside = [other.reshape(-1).to(self._dtype) for other in others]
+        values = torch.cat([self._totals.reshape(-1), *beside]).tolist()
+        n = len(self._names)
+        sums, counts = values[:n], values[n : 2 * n]
+        means = {
             name: value / count
             for name, value, count in zip(self._names, sums, counts, strict=True)
             if count
         }
+        return means, values[2 * n :]
 
     def pack(self) -> dict[str, Any]:
         """Return the sums as JSON-like values."""

@@ -57,13 +57,16 @@ def test_processes_of_torchrun_share_an_evaluation(
     )
     checkpoint = str(tmp_path / "run" / "checkpoints" / "last.pth")
     asked = ["eval", checkpoint, "--suite", "fgsm", "--masking", "off", "--limit", "21"]
-    both = torchrun(["-m", "robustmix", *asked, "--out", str(tmp_path / "both")], processes=2)
+    logged = ["--logger", "csv", "--out", str(tmp_path / "both")]
+    both = torchrun(["-m", "robustmix", *asked, *logged], processes=2)
     assert both.returncode == 0, both.stderr
     assert both.stdout.split() == [str(tmp_path / "both" / "report.json")]
     whole = robustmix.evaluate(checkpoint, None, "fgsm", masking="off", limit=21)
     merged = Report.load(tmp_path / "both")
     merged.content.artifacts = []
     assert_same(merged, whole)
+    (table,) = tmp_path.rglob("suites.csv")  # of the whole, not of the shards
+    assert f"clean,top1,{whole['clean.top1'].value!r}\n" in table.read_text()
     for key, value in {**TORCHRUN, "RANK": "1", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(key, value)
     assert run([*asked, "--out", str(tmp_path / "both")]) == 2

@@ -115,7 +115,7 @@ def note_writes(folder: Path) -> None:
 def recipe(folder: Path, method: str = METHOD) -> list[str]:
     return (
         f"train digits-resnet8-{method} --out {folder} --epochs 2 --batch-size 16 --lr 0.1 "
-        "--set limit_train=40 --set limit_val=31 --progress none --device cpu"
+        "--set limit_train=40 --set limit_val=31 --progress none --device cpu --log csv"
     ).split()
 
 

@@ -158,6 +158,8 @@ def test_one_process_writes_and_talks(tmp_path: Path) -> None:
         for name in ("run", "alone")
     )
     assert shared == alone
+    rows = (tmp_path / "run" / "log" / "scalars.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["step", "3", "6"]
 
 
 @pytest.mark.slow

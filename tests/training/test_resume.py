@@ -21,6 +21,7 @@ from robustmix.data.datasets import load_dataset
 from robustmix.data.images import ImageSet
 from robustmix.data.manifests import Split
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
+from robustmix.loggers import Event, RunFinished, Scalars
 from robustmix.models.checkpoint import read_checkpoint
 from robustmix.models.registry import build_model
 from robustmix.training import load_recipe
@@ -128,10 +129,10 @@ def test_the_seconds_of_an_epoch_are_all_of_its_seconds(
 def test_a_finished_run_returns_at_once(tmp_path: Path) -> None:
     first = small_train(tmp_path)
     before = first.last.stat().st_mtime_ns
-    events: list[str] = []
-    again = small_train(tmp_path, on_event=lambda event: events.append(event["event"]))
+    events: list[Event] = []
+    again = small_train(tmp_path, on_event=events.append)
     assert again == replace(first, already=True)
-    assert events == ["start", "end"]
+    assert events[-1] == RunFinished(status="done")
     assert first.last.stat().st_mtime_ns == before
 
 
@@ -235,8 +236,8 @@ def test_a_signal_finishes_the_step_and_saves(number: signal.Signals, tmp_path: 
 
 
 def test_a_signal_after_the_last_step_is_told_though_the_run_is_complete(tmp_path: Path) -> None:
-    def at_the_end(event: loop.Event) -> None:
-        if event.get("epoch") == EPOCHS and event["event"] == "epoch":
+    def at_the_end(event: Event) -> None:
+        if isinstance(event, Scalars) and event.epoch == EPOCHS:
             signal.raise_signal(signal.SIGTERM)
 
     done = small_train(tmp_path, on_event=at_the_end)
@@ -244,7 +245,7 @@ def test_a_signal_after_the_last_step_is_told_though_the_run_is_complete(tmp_pat
 
 
 def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
-    def twice(event: loop.Event) -> None:
+    def twice(event: Event) -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
