@@ -474,10 +474,10 @@ def test_a_module_is_imported_from_the_command_line(
     [
         (["list", "archs", "--import"], 2, "error[E-USAGE]: --import needs a value; write --im"),
         (["--import", "--debug=1", "version"], 2, "error[E-USAGE]: --import needs a value"),
-        (["--import=", "version"], 2, "error[E-USAGE]: --import needs a value"),
+        (["--import=", "version"], 2, "error[E-USAGE]: the value of --import is empty"),
         (["version", "--import", "no.py"], 2, "error[E-IMPORT]: there is no file or module no.py"),
         (["list", "--", "--import"], 2, "error[E-UNKNOWN-LIST]: unknown list '--import'"),
-        (["version", "--imports", "x"], 2, "error[E-USAGE]: No such option"),
+        (["version", "--imports", "x"], 2, "error[E-USAGE]: unknown option"),
     ],
 )
 def test_import_without_what_it_needs(

@@ -147,7 +147,7 @@ def load_teacher(source: str, setup: Setup) -> Supervisor:
     """
     if not source:
         raise UsageError(
-            "this method needs a trained teacher", "give --teacher CHECKPOINT", code=CODE
+            "this method needs a trained teacher", "give its checkpoint as --teacher", code=CODE
         )
     if is_published(source):
         return _published(source, setup)

@@ -243,7 +243,11 @@ SLIPS = [
     Slip(f"{TRAIN} method.alpha=0.4", 2, "write --set method.alpha=0.4"),
     Slip(f"{TRAIN} --set method.alpah=0.4", 2, "did you mean 'alpha'"),
     Slip("train digits-resnet8-vanilla --out run --epochs 1", 5, "another --out, or .*--resume"),
-    Slip("train digits-resnet8-attentivemix --out x", 2, "needs a trained teacher; give --teacher"),
+    Slip(
+        "train digits-resnet8-attentivemix --out x",
+        2,
+        "needs a trained teacher; give its checkpoint as --te",
+    ),
     Slip("methods info mixpu", 2, "did you mean 'mixup'"),
     Slip("study run qick --out s", 2, "did you mean 'quick'"),
     Slip("study run study.toml --out s", 2, "unknown study key 'evalute'; did you mean 'evaluate'"),
