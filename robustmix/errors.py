@@ -52,7 +52,7 @@ class RobustmixError(Exception):
         return f"error[{self.code}]: " + plain(" ".join("; ".join(parts).split()), 3 * LONGEST)
 
 
-_OPTION = re.compile(r"(?<![\w`-])--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)")
+_OPTION = re.compile(r"(?<![\w`-])--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)( (?=[A-Z]{2,}\b))?")
 _COMMAND = re.compile(r"`[^`]*`|\brobustmix [a-z].*")
 """What is to be typed as it is."""
 
@@ -66,10 +66,13 @@ def as_arguments(text: str) -> str:
     Example:
         >>> as_arguments("expected --batch-size from 1, got 0; see `robustmix eval --help`")
         'expected batch_size from 1, got 0; see `robustmix eval --help`'
+        >>> as_arguments("give --teacher CHECKPOINT")
+        'give teacher=CHECKPOINT'
     """
 
     def argument(found: re.Match[str]) -> str:
-        return _ARGUMENTS.get(found[1], found[1].replace("-", "_"))
+        name = _ARGUMENTS.get(found[1], found[1].replace("-", "_"))
+        return f"{name}=" if found[2] else name
 
     parts, end = [], 0
     for command in _COMMAND.finditer(text):
