@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, NamedTuple, Protocol, TypeAlias, cast, get_args, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,6 @@ class MixPreview(NamedTuple):
     """N weights that sum to 1."""
 
 
-@runtime_checkable
 class MomentumMethod(Protocol):
     """What the training loop needs of a method with a teacher, beyond ``Method``."""
 
@@ -81,7 +80,6 @@ class MomentumMethod(Protocol):
         ...
 
 
-@runtime_checkable
 class TeacherMethod(MomentumMethod, Protocol):
     """A method with a teacher that also trains a generator of masks."""
 

@@ -12,8 +12,9 @@ import torch
 import robustmix.methods
 from robustmix.cli.app import run
 from robustmix.errors import IntakeError, UsageError
-from robustmix.methods import METHODS, Method, PairMixing, Setup, TeacherMethod
+from robustmix.methods import METHODS, Method, PairMixing, Setup
 from robustmix.methods.method_card import method_card
+from robustmix.methods.momentum_pair import as_teacher_method
 from robustmix.methods.registry import build_method, config_class, method_config, method_options
 from robustmix.models.checkpoint import read_checkpoint
 from robustmix.models.registry import build_model
@@ -156,11 +157,12 @@ def test_a_method_trains_and_deploys_its_network(name: str) -> None:
     trained = {id(p) for p in method.parameters() if p.requires_grad}
     assert {id(p) for p in network.parameters()} <= trained
     classifier = cast(Method, method).classifier()
-    if isinstance(method, TeacherMethod):
-        assert classifier is method.pair.network_k
+    taught = as_teacher_method(method)
+    if taught is not None:
+        assert classifier is taught.pair.network_k
         assert classifier.state_dict().keys() == network.state_dict().keys()
-        heads = {id(p) for p in method.pair.head_mix_q.parameters()}
-        own = {id(p) for p in method.generator.parameters()}
+        heads = {id(p) for p in taught.pair.head_mix_q.parameters()}
+        own = {id(p) for p in taught.generator.parameters()}
         assert trained == {id(p) for p in network.parameters()} | heads | own
     else:
         assert classifier is network
