@@ -22,11 +22,13 @@ COMMAND = re.compile(r"(?:`|^ {4,})robustmix ([a-z]+)(?: ([a-z]+)\b)?", re.M)
 
 OTHERS = {
     "--array": "of sbatch",
+    "--backend-store-uri": "of mlflow",
     "--exclusive": "of sbatch",
     "--extra-index-url": "of pip",
     "--filters": "of git cat-file",
     "--index-url": "of pip",
     "--local-rank": "of torchrun",
+    "--logdir": "of tensorboard",
     "--nnodes": "of torchrun",
     "--noheader": "of squeue",
     "--nproc-per-node": "of torchrun",

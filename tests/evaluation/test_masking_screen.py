@@ -393,7 +393,7 @@ def test_reports_of_older_versions_validate_and_compare(masked: dict[str, Report
     document = compare(older, masked["sequential"], options=Options(replicates=20))
     (row,) = document.comparisons[0].verdicts
     assert (row.suite, row.a, row.b) == ("fgsm", "masked", "masked")
-    assert any("design None against sequential" in w for w in document.comparisons[0].warnings)
+    assert any("design none against sequential" in w for w in document.comparisons[0].warnings)
 
 
 def test_the_design_is_an_option_and_a_parameter() -> None:

@@ -233,7 +233,7 @@ def test_the_protocol_is_as_published_and_says_where_it_departs(tmp_path: Path) 
     draw_occlusion([report], [key], tmp_path / "curves.svg")
     drawn = (tmp_path / "curves.svg").read_text(encoding="utf-8")
     assert "share of saliency hidden, of nonsalient: shown" in drawn
-    page = page_html([report])
+    page = page_html([report]).replace("<wbr>", "")
     assert "by shares of the saliency" in page
     assert "auc_black_nonsalient_mass_14x14" in page
     assert recompute(report) == []

@@ -92,7 +92,7 @@ def test_a_run_continues_with_its_own_teacher_only() -> None:
 @pytest.mark.parametrize(
     ("path", "changes", "message"),
     [
-        ("", {}, "this method needs a trained teacher; give teacher=CHECKPOINT"),
+        ("", {}, "this method needs a trained teacher; give its checkpoint as teacher"),
         ("no/such.pth", {}, "there is no teacher no/such.pth; give a checkpoint's path"),
         (None, {"num_classes": 4}, "teacher best.pth has 10 classes, the data 4"),
         (None, {"input_size": (3, 16, 24)}, "takes images of 32x32, the data has 16x24"),
