@@ -151,6 +151,21 @@ def test_flat_pieces_are_where_products_do_not_decide() -> None:
     assert open_.flatten(1).float().mean(dim=1)[:3].tolist() == [0, 1, pytest.approx(0.7, abs=0.2)]
 
 
+@pytest.mark.parametrize("shape", [(), (7,), (5, 9), (2, 35, 32, 32), (5, 200, 220), (0, 3, 4, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_levels_are_settled_plane_by_plane(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(3)
+    levels = (300 * torch.rand(shape, generator=generator, dtype=torch.float64) - 20).to(dtype)
+    whole, open_ = settled(levels.clone(), 0.05)
+    lower = (levels.double() - 0.05).clamp(0, 255)
+    assert torch.equal(whole, lower.floor().to(torch.uint8))
+    # So near to the next level that the rounding of float32 decides is not asked about.
+    beyond = lower - lower.floor() - (1 - 3 * 0.05)
+    clear = beyond.abs() > 1e-4
+    assert torch.equal(open_[clear], (beyond > 0)[clear])
+    assert clear.double().mean() > 0.99 or not levels.numel()
+
+
 @pytest.mark.parametrize("severity", [1, 3, 5])
 def test_defocus_truncates_what_the_correlation_gives(severity: int) -> None:
     disk = RADIUS_SIGMA["imagenet"][severity - 1]

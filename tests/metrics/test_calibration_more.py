@@ -27,7 +27,7 @@ from robustmix.metrics.classwise import (
     average_calibration_error,
     thresholded_calibration_error,
 )
-from robustmix.metrics.intervals import bootstrap_rng, resample
+from robustmix.metrics.intervals import AT_ONCE, bootstrap_rng, resample
 from robustmix.metrics.metric import FIRST_RULES
 from robustmix.metrics.recalibration import (
     FLOOR,
@@ -317,3 +317,21 @@ def test_recalibrators_are_off_unless_asked_for() -> None:
         two_fold_recalibration("vectr", logits, labels, IDS, seed=0)
     with pytest.raises(UsageError, match="at least 2"):
         two_fold_recalibration("vector", logits[:1], labels[:1], IDS[:1], seed=0)
+
+
+def test_classes_that_are_sorted_some_at_a_time_are_those_of_a_loop() -> None:
+    n, num_classes, bins = 700, 130, 15
+    assert n * num_classes > AT_ONCE  # or all would be sorted at once
+    rng = np.random.default_rng(5)
+    logits = 3 * rng.standard_normal((n, num_classes))
+    labels = rng.integers(num_classes, size=n)
+    counts = resample(n, 2, rng)
+    p = softmax(logits)
+    for weights in (np.ones(n, dtype=np.int64), *counts):
+        rows, total = np.repeat(np.arange(n), weights), 0.0
+        for k in range(num_classes):
+            gaps = (labels[rows] == k) - p[rows, k]
+            gaps = gaps[np.argsort(p[rows, k], kind="stable")]
+            total += sum(abs(part.sum()) for part in np.array_split(gaps, bins)) / n
+        (found,) = average_calibration_error(logits, labels, bins, weights[None])
+        assert found == pytest.approx(total / num_classes, abs=1e-12)
