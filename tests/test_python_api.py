@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from robustmix.errors import IntakeError, UsageError, as_arguments
 from robustmix.evaluation import progress
 from robustmix.evaluation.module_model import loaded
 from robustmix.evaluation.progress import Bar, PlainLines, Silence, shown_by
+from robustmix.evaluation.suite import Scene
+from robustmix.evaluation.suites.clean import Clean, PreparedClean
 from robustmix.pages.drawings import DRAWINGS
 from robustmix.report import terminal
 
@@ -145,6 +148,26 @@ def test_one_protocol_may_be_given_as_text() -> None:
 def test_a_misspelt_argument_is_told_from_an_option_of_a_suite(typed: str, meant: str) -> None:
     with pytest.raises(UsageError, match=f"unknown argument '{typed}'; did you mean '{meant}'"):
         robustmix.evaluate(brightest(), pictures(), **{typed: "quick"})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limited(Clean):
+    """A suite of nobody's table, with an option that looks like an argument."""
+
+    limits: bool = False
+    """Refuse to begin."""
+
+    def prepare(self, scene: Scene) -> PreparedClean:
+        if self.limits:
+            raise UsageError("limits came through")
+        return super().prepare(scene)
+
+
+def test_an_option_of_a_suite_of_ones_own_may_look_like_an_argument() -> None:
+    with pytest.raises(UsageError, match="limits came through"):
+        robustmix.evaluate(brightest(), pictures(), [Limited()], limits=True)
+    with pytest.raises(UsageError, match="unknown argument 'limits'; did you mean 'limit'"):
+        robustmix.evaluate(brightest(), pictures(), ["clean"], limits=True)
 
 
 @pytest.mark.parametrize(

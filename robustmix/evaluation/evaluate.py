@@ -1,10 +1,9 @@
 """``robustmix.evaluate``: a model and an image set become a report."""
 
 import contextlib
-import difflib
 import inspect
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ from robustmix.attacks.registry import ATTACKS
 from robustmix.corruptions.registry import CORRUPTIONS
 from robustmix.data.location import expanded
 from robustmix.data.preparation import TransformOptions
-from robustmix.errors import IncompatibleError, IntakeError, UsageError, unknown_name
+from robustmix.errors import IncompatibleError, IntakeError, UsageError, nearest, unknown_name
 from robustmix.evaluation.block_order import checked_image_memory
 from robustmix.evaluation.engine import read_batch_size
 from robustmix.evaluation.evaluation import Evaluation
 from robustmix.evaluation.model_images import Images
 from robustmix.evaluation.module_model import loaded
-from robustmix.evaluation.plan import Wanted, every_option
+from robustmix.evaluation.plan import Planned, Wanted, every_option
 from robustmix.evaluation.prepare import prepare
 from robustmix.evaluation.progress import EvalProgress, shown_by
 from robustmix.evaluation.resume_store import UnitStore
@@ -161,7 +160,7 @@ def evaluate(
         >>> evaluate(model, "digits", ["clean"], limit=20).metric("clean.top1").n
         20
     """
-    _refuse_misspelt(options)
+    _refuse_misspelt(options, suites)
     size = read_batch_size(batch_size)
     out = None if out is None else expanded(out)
     if resume and force:
@@ -223,16 +222,20 @@ def evaluate(
         return report
 
 
-def _refuse_misspelt(options: Iterable[str]) -> None:
+def _refuse_misspelt(options: Iterable[str], wanted: Wanted | None) -> None:
     """Refuse what is nearly an argument: it was taken for an option of the suites.
 
     Raises:
         UsageError: one is.
     """
     arguments = [one for one in inspect.signature(evaluate).parameters if one != "options"]
-    suites = {name for one in every_option().values() for name in one}
+    known = {name for one in every_option().values() for name in one}
+    for one in () if wanted is None or isinstance(wanted, str | Mapping) else wanted:
+        suite = one.suite if isinstance(one, Planned) else one
+        if not isinstance(suite, str) and hasattr(suite, "options"):  # need not be registered
+            known |= {option.name for option in suite.options()}
     for name in options:
-        if name not in suites and difflib.get_close_matches(name, arguments, n=1, cutoff=0.75):
+        if name not in known and nearest(name, arguments, likeness=0.75) is not None:
             raise unknown_name("argument", name, arguments, code="E-USAGE")
 
 

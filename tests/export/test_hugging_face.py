@@ -81,7 +81,7 @@ def test_timm_builds_the_network_from_the_folder(
     assert torch.equal(again(images), robust(images))
     assert state_hash(again) == state_hash(robust)
     card = ModelCard.load(tmp_path / "net" / "README.md")
-    assert card.data.library_name == "timm"
+    assert card.data.to_dict()["library_name"] == "timm"
     assert 'timm.create_model("local-dir:FOLDER", pretrained=True)' in card.text
     assert "has random weights" in card.text
     assert {one.name for one in done.path.iterdir()} == {
@@ -97,7 +97,7 @@ def test_a_network_of_our_own_is_read_back_and_called_so(tmp_path: Path, report:
     assert (again.info.arch, again.num_classes) == ("resnet8", 10)
     assert state_hash(again) == state_hash(robust)  # so the report is of the folder too
     card = ModelCard.load(done.path / "README.md")
-    assert card.data.library_name == "robustmix"
+    assert card.data.to_dict()["library_name"] == "robustmix"
     assert "timm and transformers cannot build it" in card.text
     with pytest.raises(RuntimeError, match="Unknown model"):
         timm.create_model(f"local-dir:{done.path}", pretrained=True)
