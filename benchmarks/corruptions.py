@@ -106,14 +106,15 @@ def beside(images: torch.Tensor, batch: int, repeats: int) -> dict[str, dict[str
     """
     from imagecorruptions import corrupt as corrupt_one
 
-    pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
+    pixels = list(images.permute(0, 2, 3, 1).contiguous().numpy())
+    batches = images.split(batch)  # type: ignore[no-untyped-call]
 
     def theirs(name: str, severity: int) -> None:
         for image in pixels:
             corrupt_one(image, corruption_name=name, severity=severity)
 
     def ours(name: str, severity: int) -> None:
-        for some in images.split(batch):  # type: ignore[no-untyped-call]
+        for some in batches:
             corrupt(some, name, severity, seed=0)
 
     found = {}

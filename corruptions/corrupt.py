@@ -1,7 +1,6 @@
 """The one function that applies a corruption."""
 
 import functools
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -114,14 +113,15 @@ def _corrupted(
     if frost_dir is not None and corruption.name == "frost":
         corruption = frost.with_photographs(Path(frost_dir))
     _check(images, severity)
-    chosen = choose_profile(profile, *images.shape[-2:])
-    ids = [str(i) for i in range(len(images))] if sample_ids is None else sample_ids
-    if len(ids) != len(images):
-        raise UsageError(f"expected one sample id an image, got {len(ids)} for {len(images)}")
-    if len(images) == 0:
+    count, channels, height, width = images.shape
+    chosen = choose_profile(profile, height, width)
+    ids = [str(i) for i in range(count)] if sample_ids is None else sample_ids
+    if len(ids) != count:
+        raise UsageError(f"expected one sample id an image, got {len(ids)} for {count}")
+    if count == 0:
         return images.clone()
 
-    on_cpu = images.device.type == "cpu"
+    on_cpu = images.is_cpu
     draw = corruption.draw
     keys: Tensor | None = None
     if draw is not None:
@@ -135,18 +135,18 @@ def _corrupted(
     if on_cpu:
         _keep_freed_memory()
     limit = _CHUNK_VALUES["cpu" if on_cpu else "other"]
-    size = max(1, limit // math.prod(images.shape[1:]))
+    size = max(1, limit // (channels * height * width))
 
     def changed(part: Tensor, keys: Tensor | None) -> Tensor:
         part = part.contiguous()
         draws = draw(keys, part, severity, chosen) if draw and keys is not None else None
         return _checked(name, part, corruption.apply(part, draws, severity, chosen))
 
-    if len(images) <= size:
+    if count <= size:
         made = changed(images, keys)
         own = made.untyped_storage().data_ptr() != images.untyped_storage().data_ptr()
         return made if own else made.clone()
-    slices = (slice(start, start + size) for start in range(0, len(images), size))
+    slices = (slice(start, start + size) for start in range(0, count, size))
     return torch.cat([changed(images[s], None if keys is None else keys[s]) for s in slices])
 
 

@@ -83,6 +83,7 @@ def beyond(size: int, reach: int, border: Border, device: torch.device) -> tuple
     return source[:reach], source[reach:]
 
 
+@functools.lru_cache(maxsize=64)
 def gaussian_taps(sigma: float, truncate: float = 4.0) -> tuple[float, ...]:
     """Return the right half of a normalised Gaussian kernel, the centre first.
 

@@ -1,12 +1,14 @@
 """Gaussian noise: independent normal noise on every value."""
 
+import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels_, to_unit
+from robustmix.corruptions.pixels import grey_levels_on_cpu_, to_grey_levels_, to_unit
 from robustmix.rng import normal
 
 SIGMA: Severities[float] = {
@@ -25,7 +27,7 @@ class GaussianNoise(NamedTuple):
 
 def draw(keys: Tensor, images: Tensor, severity: int, profile: Profile) -> GaussianNoise:
     """Draw one standard normal a value."""
-    return GaussianNoise(normal(keys, images[0].numel()).reshape(images.shape))
+    return GaussianNoise(normal(keys, math.prod(images.shape[1:])).reshape(images.shape))
 
 
 def apply(images: Tensor, draws: GaussianNoise, severity: int, profile: Profile) -> Tensor:
@@ -43,7 +45,12 @@ def apply(images: Tensor, draws: GaussianNoise, severity: int, profile: Profile)
     Reference:
         Hendrycks and Dietterich 2019, arXiv:1903.12261, section 3.2.
     """
-    return to_grey_levels_((draws.noise * SIGMA[profile][severity - 1]).add_(to_unit(images)))
+    sigma = SIGMA[profile][severity - 1]
+    if images.device.type == "cpu":
+        noisy = draws.noise.numpy() * sigma
+        noisy += images.numpy() / 255.0
+        return torch.from_numpy(grey_levels_on_cpu_(noisy))
+    return to_grey_levels_((draws.noise * sigma).add_(to_unit(images)))
 
 
 CORRUPTION = Corruption(name="gaussian_noise", constants=SIGMA, apply=apply, draw=draw)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 CACHED = 2**16
@@ -33,12 +34,18 @@ def to_grey_levels_(images: Tensor) -> Tensor:
     The benchmark truncates. Rounding would be half a grey level brighter everywhere; casting
     before clipping would wrap white to black.
     """
-    images.clamp_(0, 1)
     if images.device.type == "cpu":
-        levels = np.empty(images.shape, np.uint8)
-        np.multiply(images.numpy(), 255, out=levels, casting="unsafe")
-        return torch.from_numpy(levels)
-    return truncated(images.mul_(255))
+        return torch.from_numpy(grey_levels_on_cpu_(images.numpy()))
+    return truncated(images.clamp_(0, 1).mul_(255))
+
+
+def grey_levels_on_cpu_(
+    images: NDArray[np.float64] | NDArray[np.float32],
+) -> NDArray[np.uint8]:
+    """Return the same of NumPy's arrays, which are overwritten."""
+    images.clip(0, 1, out=images)
+    levels = np.empty(images.shape, np.uint8)
+    return np.multiply(images, 255, out=levels, casting="unsafe")
 
 
 def truncated(levels: Tensor) -> Tensor:

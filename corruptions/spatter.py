@@ -21,7 +21,7 @@ from robustmix.corruptions.drops import (
 )
 from robustmix.corruptions.filters import gaussian_filter, gaussian_nearly
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels_, to_single_unit
+from robustmix.corruptions.pixels import grey_levels_on_cpu_, to_grey_levels_, to_single_unit
 from robustmix.rng import normal
 
 
@@ -152,48 +152,57 @@ def apply(images: Tensor, draws: Spatter, severity: int, profile: Profile) -> Te
         Hendrycks and Dietterich 2019, arXiv:1903.12261, appendix B.
     """
     splash = SPLASHES[profile][severity - 1]
-    noise = splash.mean + splash.deviation * draws.noise
-    liquid = _smoothed(noise, splash)
-    liquid = _cut(liquid, splash.threshold)
-    colour = _colour(splash.mud, images.device)
+    if images.device.type == "cpu":
+        return torch.from_numpy(_apply_on_cpu(images.numpy(), draws.noise.numpy(), splash))
+    liquid = gaussian_filter(splash.mean + splash.deviation * draws.noise, splash.sigma)
+    liquid = torch.where(liquid < splash.threshold, 0.0, liquid)
+    x, colour = to_single_unit(images), _colour(splash.mud, images.device)
     if not splash.mud:
         amount = water(liquid, splash.strength).unsqueeze(1)
-        if images.device.type == "cpu":
-            single = to_single_unit(images).numpy()
-            added = np.multiply(amount.numpy(), colour.numpy(), dtype=np.float64)
-            single += added.astype(np.float32)
-            return to_grey_levels_(torch.from_numpy(single))
-        return to_grey_levels_((amount * colour).to(torch.float32).add_(to_single_unit(images)))
-    x = to_single_unit(images)
+        return to_grey_levels_((amount * colour).to(torch.float32).add_(x))
     cover = gaussian_filter((liquid > splash.threshold).to(torch.float64), splash.strength)
-    cover = _cut(cover, LEAST_MUD).unsqueeze(1)
-    if images.device.type == "cpu":
-        seen = np.multiply(x.numpy(), 1 - cover.numpy())
-        seen += cover.numpy() * colour.numpy()
-        return to_grey_levels_(torch.from_numpy(seen))
+    cover = torch.where(cover < LEAST_MUD, 0.0, cover).unsqueeze(1)
     return to_grey_levels_((x * (1 - cover)).add_(cover * colour))
 
 
-def _smoothed(noise: Tensor, splash: Splash) -> Tensor:
+def _apply_on_cpu(
+    images: NDArray[np.uint8], noise: NDArray[np.float64], splash: Splash
+) -> NDArray[np.uint8]:
+    """Do the same with NumPy, which begins each of many small operations sooner."""
+    noise = splash.deviation * noise
+    noise += splash.mean
+    liquid = _smoothed(noise, splash)
+    liquid[liquid < splash.threshold] = 0
+    single, colour = images / _WHITE, _colour(splash.mud, _CPU).numpy()
+    if not splash.mud:
+        amount = _water_on_cpu(liquid, splash.strength)[:, None]
+        added = np.multiply(amount, colour, dtype=np.float64)
+        single += added.astype(np.float32)
+        return grey_levels_on_cpu_(single)
+    mud = torch.from_numpy((liquid > splash.threshold).astype(np.float64))
+    cover = gaussian_filter(mud, splash.strength).numpy()[:, None]
+    cover[cover < LEAST_MUD] = 0
+    seen = single * (1 - cover)
+    seen += cover * colour
+    return grey_levels_on_cpu_(seen)
+
+
+_WHITE = np.float32(255)
+_CPU = torch.device("cpu")
+
+
+def _smoothed(noise: NDArray[np.float64], splash: Splash) -> NDArray[np.float64]:
     """Return the smoothed noise, or a fast one of the same grey levels and the same dry places."""
-    nearly = gaussian_nearly(noise, splash.sigma)
-    if nearly is not None:  # on a CPU
-        smooth, error = nearly
-        error *= float(np.abs(noise.numpy()).max())
-        values = smooth.numpy()
+    nearly = gaussian_nearly(torch.from_numpy(noise), splash.sigma)
+    if nearly is not None:
+        values, error = nearly[0].numpy(), nearly[1]
+        error *= float(np.abs(noise).max())
         low, high = (((values + by) * 255).astype(np.int32) for by in (-error, error))
         unsure = np.abs(values - splash.threshold) <= error
         unsure |= low != high
         if not unsure.any():
-            return smooth
-    return gaussian_filter(noise, splash.sigma)
-
-
-def _cut(values: Tensor, least: float) -> Tensor:
-    """Return the values, with 0 for all that are below the least."""
-    if values.device.type == "cpu":
-        return torch.from_numpy(np.where(values.numpy() < least, 0.0, values.numpy()))
-    return torch.where(values < least, 0.0, values)
+            return values
+    return gaussian_filter(torch.from_numpy(noise), splash.sigma).numpy()
 
 
 @functools.lru_cache(maxsize=8)

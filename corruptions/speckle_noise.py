@@ -1,12 +1,14 @@
 """Speckle noise: normal noise in proportion to the value it disturbs."""
 
+import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from robustmix.corruptions.corruption import Corruption, Severities
 from robustmix.corruptions.names import Profile
-from robustmix.corruptions.pixels import to_grey_levels_, to_unit
+from robustmix.corruptions.pixels import grey_levels_on_cpu_, to_grey_levels_, to_unit
 from robustmix.rng import normal
 
 SIGMA: Severities[float] = {
@@ -25,7 +27,7 @@ class SpeckleNoise(NamedTuple):
 
 def draw(keys: Tensor, images: Tensor, severity: int, profile: Profile) -> SpeckleNoise:
     """Draw one standard normal a value."""
-    return SpeckleNoise(normal(keys, images[0].numel()).reshape(images.shape))
+    return SpeckleNoise(normal(keys, math.prod(images.shape[1:])).reshape(images.shape))
 
 
 def apply(images: Tensor, draws: SpeckleNoise, severity: int, profile: Profile) -> Tensor:
@@ -43,8 +45,15 @@ def apply(images: Tensor, draws: SpeckleNoise, severity: int, profile: Profile) 
     Reference:
         Hendrycks and Dietterich 2019, arXiv:1903.12261, appendix B.
     """
+    sigma = SIGMA[profile][severity - 1]
+    if images.device.type == "cpu":
+        values = images.numpy() / 255.0
+        noisy = draws.noise.numpy() * sigma
+        noisy *= values
+        noisy += values
+        return torch.from_numpy(grey_levels_on_cpu_(noisy))
     x = to_unit(images)
-    return to_grey_levels_((draws.noise * SIGMA[profile][severity - 1]).mul_(x).add_(x))
+    return to_grey_levels_((draws.noise * sigma).mul_(x).add_(x))
 
 
 CORRUPTION = Corruption(name="speckle_noise", constants=SIGMA, apply=apply, draw=draw)

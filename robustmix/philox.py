@@ -107,11 +107,12 @@ def pairs(keys: NDArray[np.int64], blocks: int, counter_high: int) -> Pairs:
     product = np.empty_like(pair)
     (first, second), (of_second, of_first) = pair, product  # each pair becomes the other one
     by_first, by_second = _BY_PAIR
+    upper, times = np.right_shift, np.multiply
     for round_ in range(1, _ROUNDS):
-        np.right_shift(first, HALF, out=of_first)
-        of_first *= by_first
-        np.right_shift(second, HALF, out=of_second)
-        of_second *= by_second
+        upper(first, HALF, of_first)
+        times(of_first, by_first, of_first)
+        upper(second, HALF, of_second)
+        times(of_second, by_second, of_second)
         pair <<= HALF
         pair ^= product
         if round_ % 2 == 0:

@@ -93,44 +93,62 @@ def _open_interval(words: Tensor) -> Tensor:
     return words.to(torch.float64).add_(0.5).mul_(2.0**-32)
 
 
+# Arrays without axes: NumPy takes longer to find out what to do with a number.
 _EXPONENT = np.array(0x4130000000000000, np.uint64)
 """Of 2^20, whose last bit as a float64 is 2^-32: a word put behind it is added times 2^-32."""
+
+_ABOVE = np.array(2.0**20 - 2.0**-33)
+"""By how much that is more than half a step above the word."""
 
 
 def _between_0_and_1(words: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Return (word + 1/2) / 2^32; words are below 2^32, and overwritten."""
     words |= _EXPONENT
     drawn = words.view(np.float64)
-    drawn -= 2.0**20 - 2.0**-33
+    drawn -= _ABOVE
     return drawn
 
 
 def normal(keys: Tensor, count: int, *, counter_high: int = 0) -> Tensor:
     """Return standard normals, float64 (N, count), by the Box-Muller transform."""
-    first, second = _uniform_pairs(keys, -(-count // 4), counter_high)
+    blocks = -(-count // 4)
+    if keys.device.type == "cpu":
+        return torch.from_numpy(_normal_on_cpu(keys.numpy(), blocks, counter_high)[:, :count])
+    w0, w1, w2, w3 = words_on_device(keys, blocks, counter_high)
+    first, second = (
+        _open_interval(torch.stack(several, dim=2)) for several in ((w0, w2), (w1, w3))
+    )
     radius = first.log_().mul_(-2.0).sqrt_()
     angle = second.mul_(2.0 * math.pi)
-    if keys.device.type == "cpu":
-        both = np.empty((*first.shape, 2))
-        for i, wave in enumerate((angle.cos(), angle.sin_())):
-            np.multiply(wave.numpy(), radius.numpy(), out=both[..., i])
-        return torch.from_numpy(both.reshape(len(keys), -1)[:, :count])
     # A complex number is two floats side by side: that interleaves them in one go.
     drawn = torch.complex(angle.cos().mul_(radius), angle.sin_().mul_(radius))
     return torch.view_as_real(drawn).flatten(1)[:, :count]
 
 
-def _uniform_pairs(keys: Tensor, blocks: int, counter_high: int) -> tuple[Tensor, Tensor]:
-    """Return every other uniform from the first on, and from the second, (N, blocks, 2) each."""
-    if keys.device.type != "cpu":
-        w0, w1, w2, w3 = words_on_device(keys, blocks, counter_high)
-        first, second = (torch.stack(several, dim=2) for several in ((w0, w2), (w1, w3)))
-        return _open_interval(first), _open_interval(second)
-    words = np.empty((len(keys), blocks, 2), np.uint64)
-    words[:, :, 0], words[:, :, 1] = pairs(keys.numpy(), blocks, counter_high)
-    first = torch.from_numpy(_between_0_and_1(words >> HALF))
+def _normal_on_cpu(keys: NDArray[np.int64], blocks: int, counter_high: int) -> NDArray[np.float64]:
+    """Return four normals a counter (N, 4 * blocks).
+
+    NumPy starts an operation sooner than torch does, but its functions differ in the last digit:
+    what is a function is torch's.
+    """
+    words = pairs(keys, blocks, counter_high)
+    radius = _between_0_and_1(np.right_shift(words, HALF))
     words &= LOW
-    return first, torch.from_numpy(_between_0_and_1(words))
+    angle = _between_0_and_1(words)
+    logarithm = torch.from_numpy(radius).log_()
+    radius *= -2.0
+    logarithm.sqrt_()
+    angle *= 2.0 * math.pi
+    angles = torch.from_numpy(angle)
+    cosine = angles.cos().numpy()
+    angles.sin_()
+    cosine *= radius
+    angle *= radius
+    drawn = np.empty((len(keys), blocks, 4))
+    for pair in range(2):
+        drawn[:, :, 2 * pair] = cosine[pair]
+        drawn[:, :, 2 * pair + 1] = angle[pair]
+    return drawn.reshape(len(keys), -1)
 
 
 def permutations(keys: Tensor, n: int) -> Tensor:
