@@ -1,4 +1,4 @@
-"""What a command takes before it does anything: CPU time and peak memory of whole processes.
+"""What a command takes before it does anything: time and peak memory of whole processes.
 
     python benchmarks/start.py [--repeats 5] [--out FILE.json]
 
@@ -34,17 +34,22 @@ PYTHON = (sys.executable, "-c")
 PROGRAM = (sys.executable, "-m", "robustmix")
 
 ASKED = """
-import json, resource, subprocess, sys
+import json, resource, subprocess, sys, time
 nowhere = subprocess.DEVNULL
+begun = time.perf_counter()
 code = subprocess.run(sys.argv[1:], stdout=nowhere, stderr=nowhere).returncode
+clock_s = time.perf_counter() - begun
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps([code, used.ru_utime + used.ru_stime, used.ru_maxrss]))
+print(json.dumps([code, clock_s, used.ru_utime + used.ru_stime, used.ru_maxrss]))
 """
 """Runs a command line from a small process: a child's peak is at least that of its parent."""
 
 
 class Taken(NamedTuple):
     """What a process took."""
+
+    clock_s: float
+    """Seconds until it ended; it may use two cores."""
 
     cpu_s: float
     """User and system time."""
@@ -63,10 +68,10 @@ def taken(line: Sequence[str]) -> Taken:
     told = subprocess.run(
         (*PYTHON, ASKED, *line), env={**os.environ, **threads}, capture_output=True, check=True
     )
-    code, cpu_s, peak = json.loads(told.stdout)
+    code, clock_s, cpu_s, peak = json.loads(told.stdout)
     if code not in (0, 1):
         raise RuntimeError(f"{' '.join(line)} ended with {code}")
-    return Taken(cpu_s, peak * (1 if sys.platform == "darwin" else 1024) / 1e6)
+    return Taken(clock_s, cpu_s, peak * (1 if sys.platform == "darwin" else 1024) / 1e6)
 
 
 def in_turn(lines: Mapping[str, Sequence[str]], repeats: int) -> dict[str, list[Taken]]:
@@ -83,6 +88,7 @@ def figures(found: Mapping[str, list[Taken]], beside: str) -> dict[str, dict[str
     """Give the medians of each command line, and of its CPU time beside another's of its round."""
     return {
         name: {
+            "clock_s": round(statistics.median(one.clock_s for one in rounds), 3),
             "cpu_s": round(statistics.median(one.cpu_s for one in rounds), 3),
             "peak_mb": round(statistics.median(one.peak_mb for one in rounds), 1),
             "ratio": round(

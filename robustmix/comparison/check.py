@@ -5,7 +5,7 @@ of other images or another protocol end as *incomplete* or *incompatible*.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -52,7 +52,7 @@ from robustmix.comparison.rules import (
     parse_assertion,
 )
 from robustmix.comparison.verdicts import alike, subject, verdict_rows, verdict_warnings, worse
-from robustmix.comparison.verify import at_once, check_rows, check_statements
+from robustmix.comparison.verify import at_once, begun, check_rows, check_statements
 from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, UsageError
 from robustmix.metrics.metric import Metric
 from robustmix.report.report import Report
@@ -241,6 +241,17 @@ class _Gate:
             at_once([partial(check_rows, source) for source in self._sources])
         named = self.assertions if self.rules.is_default else self.rules.rules
         refuse_misnamed([rule.path for rule in named], self._sources)
+        paths = [rule.path for rule in self.rules.rules]
+        statements = [partial(check_statements, source, paths) for source in self._sources]
+        # One beside the resamples, which NumPy makes, and then the other; threads that mostly run
+        # Python would wait for each other. For what cannot be compared it will not be asked.
+        early = 0 if refusal else 1
+        with begun(statements[:early]) as results:
+            return self._judged(pair, refusal, partial(results, *statements[early:]))
+
+    def _judged(
+        self, pair: Pair | None, refusal: str, verified: Callable[[], Sequence[None]]
+    ) -> CheckDocument:
         compared = list(dict.fromkeys(r.path for r in self.rules.rules if r.kind != "absolute"))
         found: dict[MetricPath, Measured] = {}
         if pair is not None:
@@ -256,8 +267,7 @@ class _Gate:
         doubts = [] if pair is None else self._doubts(pair, verdicts)
         outcome = overall([*results, *doubts]) if results else overall([])
         if outcome not in ("incompatible", "incomplete"):
-            paths = [rule.path for rule in self.rules.rules]
-            at_once([partial(check_statements, source, paths) for source in self._sources])
+            verified()  # raises what they contradict
         strict_failure = self.rules.strict and outcome == "inconclusive"
         return CheckDocument(
             verdict=outcome,

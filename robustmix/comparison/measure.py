@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -19,10 +20,11 @@ from robustmix.comparison.paired import (
 )
 from robustmix.comparison.paths import MetricPath, find_metric
 from robustmix.comparison.suite_numbers import suite_numbers
+from robustmix.comparison.verify import begun
 from robustmix.errors import IncompatibleError
 from robustmix.metrics.agreement import disagreement
 from robustmix.metrics.definition import Definition, Undefined
-from robustmix.metrics.intervals import bootstrap_rng, resample_weights
+from robustmix.metrics.intervals import bootstrap_rng, resample_weights, resampled_means
 from robustmix.metrics.metric import Metric
 from robustmix.metrics.scores import FloatArray
 from robustmix.report.rows import check_shapes, covered_view
@@ -291,19 +293,27 @@ def _means(
     for n in {len(difference) for difference in moving.values()}:
         alike = {i: d for i, d in moving.items() if len(d) == n}
         table = np.stack(list(alike.values()), axis=1)
-        replicates, drawn = np.empty((options.replicates, len(alike))), 0
-        for weights in weight_chunks(n, options.replicates, options.seed):
-            replicates[drawn : drawn + len(weights)] = weights @ table / n
-            drawn += len(weights)
-            watch("means", drawn, options.replicates)
         rng = np.random.Generator(np.random.Philox([options.seed, 1]))
-        p_values = sign_flip(table, rng=rng, replicates=options.replicates)
+        flips = partial(sign_flip, table, rng=rng, replicates=options.replicates)
+        with begun([flips]) as flipped:
+            replicates = _mean_replicates(table, options, watch)
+            [p_values] = flipped()
         for column, i in enumerate(alike):
             effect = Resampled(np.ascontiguousarray(replicates[:, column]))
             done[i] = _with_effect(
                 found[i], effect, mdd=done[i].mdd, p_sign_flip=float(p_values[column])
             )
     return done
+
+
+def _mean_replicates(table: FloatArray, options: Options, watch: Watch) -> FloatArray:
+    """Resample the means of a table's columns, (n, M) -> (R, M): all by the same resamples."""
+    replicates, done = np.empty((options.replicates, table.shape[1])), 0
+    for means in resampled_means(table, options.replicates, bootstrap_rng(options.seed)):
+        replicates[done : done + len(means)] = means
+        done += len(means)
+        watch("means", done, options.replicates)
+    return replicates
 
 
 def _counted(one: Measured, a: Definition, b: Definition) -> Counted:

@@ -12,7 +12,7 @@ import numpy as np
 
 from robustmix.errors import UsageError
 from robustmix.later import special
-from robustmix.metrics.intervals import wilson
+from robustmix.metrics.intervals import row_groups, wilson
 from robustmix.metrics.scores import FloatArray
 
 POWER = 0.8
@@ -174,12 +174,14 @@ def sign_flip(
     for start in range(0, replicates, rows):
         count = min(rows, replicates - start)
         bits = np.frombuffer(rng.bytes(count * ((n + 7) // 8)), dtype=np.uint8)
-        signs = np.unpackbits(bits.reshape(count, -1), axis=1)[:, :n].astype(np.float64)
-        signs *= 2
-        signs -= 1
-        flipped = np.abs(signs @ differences)
-        # Sums of the same numbers in another order differ in their last digits.
-        reached += (flipped >= observed * (1 - 1e-12)).sum(axis=0)
+        bits = bits.reshape(count, -1)
+        for part in row_groups(count, n):
+            signs = np.unpackbits(bits[part], axis=1)[:, :n].astype(np.float64)
+            signs *= 2
+            signs -= 1
+            flipped = np.abs(signs @ differences)
+            # Sums of the same numbers in another order differ in their last digits.
+            reached += (flipped >= observed * (1 - 1e-12)).sum(axis=0)
     return np.asarray((reached + 1) / (replicates + 1))
 
 

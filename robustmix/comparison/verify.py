@@ -1,7 +1,8 @@
 """What a gate goes by is held against the per-sample record first: it judges as ``validate``."""
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from robustmix.comparison.open_report import Source
@@ -26,8 +27,30 @@ def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
     """
     if len(calls) < 2:
         return [call() for call in calls]
-    with ThreadPoolExecutor(len(calls), "robustmix-side") as pool:
-        return [one.result() for one in [pool.submit(call) for call in calls]]
+    with begun(calls) as results:
+        return results()
+
+
+@contextmanager
+def begun(calls: Sequence[Callable[[], T]]) -> Iterator[Callable[..., list[T]]]:
+    """Call functions in threads while the block goes on.
+
+    Args:
+        calls: functions that do not depend on each other, nor on what the block does.
+
+    Yields:
+        A function that calls those it is given beside them, and returns or raises what
+        ``at_once`` does for all of them. What is not asked for is not raised.
+    """
+    running: list[Future[T]] = []
+    with ThreadPoolExecutor(thread_name_prefix="robustmix-side") as pool:
+        running += [pool.submit(call) for call in calls]
+
+        def results(*more: Callable[[], T]) -> list[T]:
+            running.extend(pool.submit(call) for call in more)
+            return [one.result() for one in running]
+
+        yield results
 
 
 def check_rows(source: Source) -> None:

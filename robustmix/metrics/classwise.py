@@ -60,6 +60,15 @@ def _hits(labels: IntArray, first: int, width: int) -> FloatArray:
     return np.equal(labels[:, None], classes).astype(np.float64)
 
 
+def _by_class(
+    p_NK: FloatArray, labels: IntArray, first: int
+) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Yield a class's probabilities, and hits less these, (N,) each and in one piece."""
+    p_KN = np.ascontiguousarray(p_NK.T)
+    gaps_KN = _hits(labels, first, len(p_KN)).T - p_KN
+    yield from zip(p_KN, gaps_KN, strict=True)
+
+
 def classwise_ece(
     logits: _Logits, labels: IntArray, bins: int, weights: Weights | None = None
 ) -> FloatArray:
@@ -156,8 +165,7 @@ def thresholded_calibration_error(
     counts = _counts(weights, n)
     total: FloatArray = np.zeros(len(counts))
     for first, p_NK in _class_blocks(logits):
-        gaps_NK = _hits(labels, first, p_NK.shape[1]) - p_NK
-        for p_N, gaps_N in zip(p_NK.T, gaps_NK.T, strict=True):
+        for p_N, gaps_N in _by_class(p_NK, labels, first):
             kept = np.flatnonzero(p_N > threshold)
             order = kept[rising_order(p_N[kept])]
             total += _equal_mass_error_of_any_count(gaps_N[order], counts[:, order], bins)
@@ -218,8 +226,7 @@ def classwise_noise(logits: _Logits, labels: IntArray, bins: int, grouping: Grou
     n, num_classes = logits.shape
     moved, spread = np.zeros(n), 0.0
     for first, p_NK in _class_blocks(logits):
-        gaps_NK = _hits(labels, first, p_NK.shape[1]) - p_NK
-        for p_N, gaps_N in zip(p_NK.T, gaps_NK.T, strict=True):
+        for p_N, gaps_N in _by_class(p_NK, labels, first):
             groups = grouping(p_N, bins)
             inside = groups < bins
             count = int(inside.sum())
