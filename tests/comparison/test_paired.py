@@ -19,6 +19,7 @@ from robustmix.comparison.paired import (
     sign_flip,
 )
 from robustmix.errors import UsageError
+from robustmix.metrics import intervals
 from robustmix.metrics.intervals import Z95, bootstrap_rng, resample
 
 
@@ -131,6 +132,20 @@ def test_adjusted_p_values_equal_other_implementations(m: int) -> None:
     p = np.random.default_rng(m).random(m) ** 3
     assert holm(p) == pytest.approx(sm.multipletests(p, method="holm")[1])
     assert benjamini_hochberg(p) == pytest.approx(stats.false_discovery_control(p, method="bh"))
+
+
+@pytest.mark.parametrize("at_once", [1, 200, 2**16])
+def test_sign_flips_are_the_same_however_many_are_made_at_a_time(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intervals, "AT_ONCE", at_once)
+    rng = np.random.default_rng(1)
+    differences = rng.normal(0.1, 1, size=(45, 2))
+    p = sign_flip(differences, rng=bootstrap_rng(0), replicates=500)
+    bits = np.frombuffer(bootstrap_rng(0).bytes(500 * 6), dtype=np.uint8).reshape(500, 6)
+    signs = 2.0 * np.unpackbits(bits, axis=1)[:, :45] - 1
+    reached = np.abs(signs @ differences) >= np.abs(differences.sum(axis=0))
+    assert np.array_equal(p, (reached.sum(axis=0) + 1) / 501)
 
 
 def test_sign_flips_equal_the_exact_permutation_test() -> None:

@@ -139,6 +139,21 @@ def test_resamples_are_the_same_however_many_are_made_at_a_time(
     assert np.array_equal(weights, expected)
 
 
+@pytest.mark.parametrize("columns", [1, intervals.FEW_COLUMNS, intervals.FEW_COLUMNS + 1])
+@pytest.mark.parametrize(("at_once", "draws"), [(97, 97), (400, 300), (10_000, 10_000)])
+def test_means_of_resamples_are_those_of_their_counts(
+    columns: int, at_once: int, draws: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intervals, "AT_ONCE", at_once)
+    monkeypatch.setattr(intervals, "DRAWS", draws)
+    table = np.random.default_rng(0).normal(size=(97, columns))
+    means = np.concatenate(list(intervals.resampled_means(table, 11, bootstrap_rng(3))))
+    expected = resample(97, 11, bootstrap_rng(3)) @ table / 97
+    # Both add 97 numbers in some order: each sum may be off by 96 roundings of what it adds up.
+    error = 2 * 96 * 2.0**-53 * np.abs(table).sum(axis=0).max()
+    np.testing.assert_allclose(means, expected, rtol=0, atol=error)
+
+
 def test_sums_of_the_samples_are_to_the_bit_those_of_the_same_resample() -> None:
     rng = np.random.default_rng(0)
     groups, values, more = rng.integers(15, size=503), rng.normal(size=503), rng.random(503) < 0.5
