@@ -30,7 +30,8 @@ BESIDES = {"robustmix": ["__version__"]}
 def listed(package: str) -> dict[str, str]:
     """Public name -> module; all imports of the block are of the form that exports a name."""
     _, block = PACKAGES[package].split("if TYPE_CHECKING:\n")
-    lines = [line for line in block.splitlines() if line.startswith("    ")]
+    unwrapped = re.sub(r"\(\n +(.+),\n +\)", r"\1", block)  # of names too long for one line
+    lines = [line for line in unwrapped.splitlines() if line.startswith("    ")]
     found = [re.fullmatch(r"    from (\S+) import (\w+) as \2", line) for line in lines]
     assert all(found), lines[found.index(None)]
     return {match[2]: match[1] for match in found if match}
