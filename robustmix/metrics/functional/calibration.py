@@ -14,6 +14,7 @@ from robustmix.metrics.scores import (
     IntArray,
     Labels,
     Logits,
+    Scores,
     as_labels,
     as_probabilities,
     check_finite,
@@ -46,7 +47,9 @@ def ece(outputs: Logits, labels: Labels, *, from_logits: bool, bins: int = 15) -
         >>> round(ece([[0.8, 0.2]] * 4, [0, 0, 0, 1], from_logits=False), 6)
         0.05
     """
-    return float(binned.ece(_bin_sums(outputs, labels, from_logits, bins))[0])
+    _check_bins(bins)
+    scores = scores_of(outputs, labels, from_logits)
+    return float(binned.ece(_bin_sums(scores, bins))[0])
 
 
 def rmsce(outputs: Logits, labels: Labels, *, from_logits: bool, bins: int = 15) -> float:
@@ -70,7 +73,9 @@ def rmsce(outputs: Logits, labels: Labels, *, from_logits: bool, bins: int = 15)
         >>> round(rmsce(p, y, from_logits=False), 6)  # gaps .05 and 0
         0.035355
     """
-    return float(binned.rmsce(_bin_sums(outputs, labels, from_logits, bins))[0])
+    _check_bins(bins)
+    scores = scores_of(outputs, labels, from_logits)
+    return float(binned.rmsce(_bin_sums(scores, bins))[0])
 
 
 def maximum_calibration_error(
@@ -99,7 +104,9 @@ def maximum_calibration_error(
         >>> round(maximum_calibration_error(p, y, from_logits=False), 6)
         0.05
     """
-    return float(binned.mce(_bin_sums(outputs, labels, from_logits, bins))[0])
+    _check_bins(bins)
+    scores = scores_of(outputs, labels, from_logits)
+    return float(binned.mce(_bin_sums(scores, bins))[0])
 
 
 def adaptive_ece(outputs: Logits, labels: Labels, *, from_logits: bool, bins: int = 15) -> float:
@@ -282,9 +289,7 @@ def _check_bins(bins: int) -> None:
         raise UsageError(f"expected bins >= 1, got {bins}", "try 15", code="E-BINS")
 
 
-def _bin_sums(outputs: Logits, labels: Labels, from_logits: bool, bins: int) -> binned.BinSums:
-    _check_bins(bins)
-    scores = scores_of(outputs, labels, from_logits)
+def _bin_sums(scores: Scores, bins: int) -> binned.BinSums:
     return binned.bin_sums(scores.confidence, scores.correct, bins)
 
 
