@@ -124,7 +124,7 @@ def _judge(
 ) -> "CheckDocument | None":
     """Judge the report; None if there was no baseline yet and now is one."""
     from robustmix.comparison.check import check as check_report
-    from robustmix.comparison.check import gate_kind
+    from robustmix.comparison.default_rules import gate_kind
     from robustmix.comparison.measure import Options
     from robustmix.comparison.rules import GATES, check_alpha, parse_amount, parse_assertion
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -178,6 +178,11 @@ class RuleSet:
         if len(self.rules) > _MOST_RULES:
             raise UsageError(f"{len(self.rules)} rules are more than {_MOST_RULES}")
 
+    @property
+    def compares(self) -> bool:
+        """Whether any rule holds the report against a baseline."""
+        return any(rule.kind != "absolute" for rule in self.rules)
+
 
 def check_alpha(alpha: object) -> None:
     """Refuse a level outside (0, 0.5].
@@ -230,26 +235,6 @@ def parse_limit(value: object) -> float:
         raise _ambiguous(f"the limit {amount}", f"write {amount.number / 100:g}")
     number = amount.number / 100 if amount.unit == "pp" else amount.number
     return -number if negative else number
-
-
-def default_rules(
-    paths: Sequence[MetricPath],
-    *,
-    kind: Kind = "non-inferiority",
-    margin: Amount | None = None,
-    tolerances: Sequence[Amount] = (),
-    alpha: float = 0.05,
-) -> RuleSet:
-    """Make the rules where none are given: no accuracy is worse by a point or more."""
-    chosen = margin or parse_amount(DEFAULT_MARGIN, "margin")
-    return RuleSet(
-        rules=tuple(
-            Rule(path=path, kind=kind, margin=chosen, tolerances=tuple(tolerances))
-            for path in paths
-        ),
-        alpha=alpha,
-        is_default=True,
-    )
 
 
 def load_rules(path: Path | str) -> RuleSet:

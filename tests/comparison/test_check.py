@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from robustmix.comparison.check import check, decide, theatre
+from robustmix.comparison.check import check
+from robustmix.comparison.check_warnings import theatre
 from robustmix.comparison.compare import compare
+from robustmix.comparison.decide import decide
 from robustmix.comparison.document import CheckDocument
 from robustmix.comparison.measure import Options
 from robustmix.comparison.paired import Counted

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from robustmix.comparison.check import decide
+from robustmix.comparison.decide import decide
 from robustmix.comparison.measure import weight_chunks
 from robustmix.comparison.paired import (
     Counted,
