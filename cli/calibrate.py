@@ -9,23 +9,11 @@ from rich import box
 from rich.table import Table
 
 from robustmix.cli import console
-from robustmix.cli.model_options import (
-    AllowDownload,
-    Arch,
-    ExpectSha256,
-    Head,
-    ImgSize,
-    Mean,
-    NormPreset,
-    NumClasses,
-    OverrideCheckpoint,
-    Std,
-    TrustCheckpoint,
-    Weights,
-)
+from robustmix.cli.model_options import PREPARATION, ModelOptions, takes_model_options
 from robustmix.errors import UsageError
 
 
+@takes_model_options(without=("class_map", *PREPARATION))
 def calibrate(
     model: Annotated[
         str, typer.Argument(help="Checkpoint, folder, or a name (robustmix list models).")
@@ -55,18 +43,8 @@ def calibrate(
     json: Annotated[
         bool, typer.Option("--json", help="Print the report on stdout instead of the path.")
     ] = False,
-    arch: Arch = None,
-    num_classes: NumClasses = None,
-    img_size: ImgSize = None,
-    mean: Mean = None,
-    std: Std = None,
-    norm_preset: NormPreset = None,
-    head: Head = None,
-    weights: Weights = None,
-    expect_sha256: ExpectSha256 = None,
-    trust_checkpoint: TrustCheckpoint = False,
-    override_checkpoint: OverrideCheckpoint = False,
-    allow_download: AllowDownload = False,
+    *,
+    model_options: ModelOptions,
 ) -> None:
     """Fit a temperature on images that are not scored and write a calibrated checkpoint.
 
@@ -76,26 +54,10 @@ def calibrate(
     if figure is not None and figure.suffix not in (".png", ".svg"):
         raise UsageError(f"expected a .png or .svg file, got {figure}")
     console.starting(f"calibrating {model}")
-    from robustmix.cli.options import parse_triple
     from robustmix.evaluation.calibrate import calibrate_model, default_out
-    from robustmix.models.load import load_model
     from robustmix.pages.reliability import Panel, draw_reliability
 
-    robust = load_model(
-        model,
-        arch=arch,
-        num_classes=num_classes,
-        input_size=None if img_size is None else (3, img_size, img_size),
-        mean=None if mean is None else parse_triple(mean),
-        std=None if std is None else parse_triple(std),
-        norm_preset=norm_preset,
-        head=head,
-        weights=weights,
-        expect_sha256=expect_sha256,
-        trust_checkpoint=trust_checkpoint,
-        override_checkpoint=override_checkpoint,
-        allow_download=allow_download,
-    )
+    robust = model_options.load(model)
     target = out or default_out(model)
     done = calibrate_model(
         robust,

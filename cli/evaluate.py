@@ -9,22 +9,8 @@ import typer
 from robustmix.cli import completion, console
 from robustmix.cli.arguments import ASIDE
 from robustmix.cli.loggers import LogOption, opened_log, without_log
-from robustmix.cli.model_options import (
-    AllowDownload,
-    Arch,
-    ClassMap,
-    ExpectSha256,
-    Head,
-    ImgSize,
-    Mean,
-    NormPreset,
-    NumClasses,
-    OverrideCheckpoint,
-    Std,
-    TrustCheckpoint,
-    Weights,
-)
-from robustmix.cli.options import parse_limit, parse_triple, split_names
+from robustmix.cli.model_options import PANEL, ModelOptions, takes_model_options
+from robustmix.cli.options import parse_limit, split_names
 from robustmix.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +27,7 @@ checkpoints, `--help-all` everything. An option acts on every suite of the run t
 """
 
 
+@takes_model_options()
 def evaluate(
     context: typer.Context,
     words: Annotated[
@@ -111,39 +98,8 @@ def evaluate(
     log: LogOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report, not its path.")] = False,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
-    arch: Arch = None,
-    num_classes: NumClasses = None,
-    img_size: ImgSize = None,
-    resize: Annotated[
-        int | None,
-        typer.Option(
-            help="Shorter side that images are resized to [default: the model's].",
-            rich_help_panel="Model",
-        ),
-    ] = None,
-    crop_pct: Annotated[
-        float | None,
-        typer.Option(
-            help="The same as a share: the model's size / resize.", rich_help_panel="Model"
-        ),
-    ] = None,
-    interpolation: Annotated[
-        str | None,
-        typer.Option(help="nearest, bilinear, bicubic or lanczos.", rich_help_panel="Model"),
-    ] = None,
-    crop_mode: Annotated[
-        str | None, typer.Option(help="center, squash or border.", rich_help_panel="Model")
-    ] = None,
-    mean: Mean = None,
-    std: Std = None,
-    norm_preset: NormPreset = None,
-    class_map: ClassMap = None,
-    head: Head = None,
-    weights: Weights = None,
-    expect_sha256: ExpectSha256 = None,
-    trust_checkpoint: TrustCheckpoint = False,
-    override_checkpoint: OverrideCheckpoint = False,
-    allow_download: AllowDownload = False,
+    *,
+    model_options: ModelOptions,
     help: Annotated[bool, typer.Option("--help", "-h", help="Show this.")] = False,
     help_all: Annotated[
         bool, typer.Option("--help-all", help="Show every option of every suite.")
@@ -175,7 +131,6 @@ def evaluate(
     place = _place(Path(given[0]).stem, asked, out=out, shard=shard, resume=resume, force=force)
 
     console.starting(f"evaluating {given[0]}")
-    from robustmix.data.preparation import TransformOptions
     from robustmix.environment import choose_device
     from robustmix.evaluation.block_order import checked_image_memory
     from robustmix.evaluation.engine import read_batch_size
@@ -185,7 +140,6 @@ def evaluate(
     from robustmix.evaluation.plan import plan
     from robustmix.evaluation.prepare import prepare
     from robustmix.evaluation.progress import open_progress
-    from robustmix.models.load import load_model
     from robustmix.precision import checked_precision
     from robustmix.progress import progress_kind
     from robustmix.report.terminal import Summary, error_lines, note_lines, warning_lines
@@ -196,22 +150,7 @@ def evaluate(
     size = read_batch_size(batch_size)
     checked_precision(precision, choose_device(device))
     shown = open_progress(progress_kind("none" if place.quiet else progress), console.talk())
-    robust = load_model(
-        given[0],
-        arch=arch,
-        num_classes=num_classes,
-        input_size=None if img_size is None else (3, img_size, img_size),
-        mean=None if mean is None else parse_triple(mean),
-        std=None if std is None else parse_triple(std),
-        norm_preset=norm_preset,
-        class_map=class_map,
-        head=head,
-        weights=weights,
-        expect_sha256=expect_sha256,
-        trust_checkpoint=trust_checkpoint,
-        override_checkpoint=override_checkpoint,
-        allow_download=allow_download,
-    )
+    robust = model_options.load(given[0])
     if dry_run:
         shown.close()
         evaluation = prepare(
@@ -227,11 +166,9 @@ def evaluate(
             seed=seed,
             keep_going=keep_going,
             allow_partial=allow_partial,
-            allow_download=allow_download,
-            transform=TransformOptions(
-                resize=resize, crop_pct=crop_pct, interpolation=interpolation, crop_mode=crop_mode
-            ),
-            override_checkpoint=override_checkpoint,
+            allow_download=model_options.allow_download,
+            transform=model_options.preparation(),
+            override_checkpoint=model_options.override_checkpoint,
             shard=place.shard,
         )
         checked_image_memory(image_memory, evaluation.data.pixels)
@@ -259,14 +196,14 @@ def evaluate(
             force=force,
             keep_going=keep_going,
             allow_partial=allow_partial,
-            allow_download=allow_download,
+            allow_download=model_options.allow_download,
             name=name,
             argv=list(context.obj),
-            resize=resize,
-            crop_pct=crop_pct,
-            interpolation=interpolation,
-            crop_mode=crop_mode,
-            override_checkpoint=override_checkpoint,
+            resize=model_options.resize,
+            crop_pct=model_options.crop_pct,
+            interpolation=model_options.interpolation,
+            crop_mode=model_options.crop_mode,
+            override_checkpoint=model_options.override_checkpoint,
             shard=place.shard,
             progress=shown,
             on_event=on_event if place.gathered is None else None,
@@ -406,7 +343,7 @@ def _model_table(context: typer.Context) -> "Table":
 
 
 def _of_model(parameter: object) -> bool:
-    return getattr(parameter, "rich_help_panel", None) == "Model"
+    return getattr(parameter, "rich_help_panel", None) == PANEL
 
 
 def _show_forecast(evaluation: "Evaluation", found: "Forecast", *, json: bool) -> None:

@@ -7,23 +7,11 @@ from typing import Annotated
 import typer
 
 from robustmix.cli import console
-from robustmix.cli.model_options import (
-    AllowDownload,
-    Arch,
-    ExpectSha256,
-    Head,
-    ImgSize,
-    Mean,
-    NormPreset,
-    NumClasses,
-    OverrideCheckpoint,
-    Std,
-    TrustCheckpoint,
-    Weights,
-)
+from robustmix.cli.model_options import PREPARATION, ModelOptions, takes_model_options
 from robustmix.export.registry import EXPORTS
 
 
+@takes_model_options(without=("class_map", *PREPARATION))
 def export(
     model: Annotated[
         str, typer.Argument(help="Checkpoint, folder, or a name (robustmix list models).")
@@ -55,18 +43,8 @@ def export(
     json: Annotated[
         bool, typer.Option("--json", help="Print what is told of the file instead of its path.")
     ] = False,
-    arch: Arch = None,
-    num_classes: NumClasses = None,
-    img_size: ImgSize = None,
-    mean: Mean = None,
-    std: Std = None,
-    norm_preset: NormPreset = None,
-    head: Head = None,
-    weights: Weights = None,
-    expect_sha256: ExpectSha256 = None,
-    trust_checkpoint: TrustCheckpoint = False,
-    override_checkpoint: OverrideCheckpoint = False,
-    allow_download: AllowDownload = False,
+    *,
+    model_options: ModelOptions,
 ) -> None:
     """Write a model in another program's form, checked by reading it back.
 
@@ -75,28 +53,12 @@ def export(
     """
     EXPORTS.checked(to, code="E-EXPORT")  # before the model is loaded
     console.starting(f"exporting {model}")
-    from robustmix.cli.options import parse_triple
     from robustmix.export.export import check_options, default_out, export_model
-    from robustmix.models.load import load_model
 
     check_options(
         to, normalisation=normalisation, report=report, license=license, push=push, private=private
     )
-    robust = load_model(
-        model,
-        arch=arch,
-        num_classes=num_classes,
-        input_size=None if img_size is None else (3, img_size, img_size),
-        mean=None if mean is None else parse_triple(mean),
-        std=None if std is None else parse_triple(std),
-        norm_preset=norm_preset,
-        head=head,
-        weights=weights,
-        expect_sha256=expect_sha256,
-        trust_checkpoint=trust_checkpoint,
-        override_checkpoint=override_checkpoint,
-        allow_download=allow_download,
-    )
+    robust = model_options.load(model)
     done = export_model(
         robust,
         to,

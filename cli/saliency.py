@@ -6,21 +6,8 @@ from typing import Annotated
 import typer
 
 from robustmix.cli import console
-from robustmix.cli.model_options import (
-    AllowDownload,
-    Arch,
-    ExpectSha256,
-    Head,
-    ImgSize,
-    Mean,
-    NormPreset,
-    NumClasses,
-    OverrideCheckpoint,
-    Std,
-    TrustCheckpoint,
-    Weights,
-)
-from robustmix.cli.options import parse_limit, parse_triple
+from robustmix.cli.model_options import ModelOptions, takes_model_options
+from robustmix.cli.options import parse_limit
 from robustmix.errors import UsageError, unknown_name
 
 saliency = typer.Typer(
@@ -37,6 +24,7 @@ SPLITS = ("test", "train")
 
 
 @saliency.command()
+@takes_model_options(without=("class_map",))
 def make(
     model: Annotated[
         str,
@@ -87,38 +75,8 @@ def make(
         bool, typer.Option("--json", help="Print what the file says of itself, not its path.")
     ] = False,
     progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
-    arch: Arch = None,
-    num_classes: NumClasses = None,
-    img_size: ImgSize = None,
-    resize: Annotated[
-        int | None,
-        typer.Option(
-            help="Shorter side that images are resized to [default: the model's].",
-            rich_help_panel="Model",
-        ),
-    ] = None,
-    crop_pct: Annotated[
-        float | None,
-        typer.Option(
-            help="The same as a share: the model's size / resize.", rich_help_panel="Model"
-        ),
-    ] = None,
-    interpolation: Annotated[
-        str | None,
-        typer.Option(help="nearest, bilinear, bicubic or lanczos.", rich_help_panel="Model"),
-    ] = None,
-    crop_mode: Annotated[
-        str | None, typer.Option(help="center, squash or border.", rich_help_panel="Model")
-    ] = None,
-    mean: Mean = None,
-    std: Std = None,
-    norm_preset: NormPreset = None,
-    head: Head = None,
-    weights: Weights = None,
-    expect_sha256: ExpectSha256 = None,
-    trust_checkpoint: TrustCheckpoint = False,
-    override_checkpoint: OverrideCheckpoint = False,
-    allow_download: AllowDownload = False,
+    *,
+    model_options: ModelOptions,
 ) -> None:
     """Write the saliency maps of a data set, for `eval --suite occlusion --saliency-file`.
 
@@ -131,10 +89,10 @@ def make(
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     wanted_head = _head(attention_head)
-    if like is not None and (mean, std, norm_preset) != (None, None, None):
+    of = model_options
+    if like is not None and (of.mean, of.std, of.norm_preset) != (None, None, None):
         raise UsageError("--like brings a normalisation, and another one is given", "leave one out")
     console.starting("making saliency maps")
-    from robustmix.data.preparation import TransformOptions
     from robustmix.evaluation.make_maps import make_maps
     from robustmix.evaluation.patches import parse_grid
     from robustmix.evaluation.progress import open_progress
@@ -145,23 +103,10 @@ def make(
     shape = None if grid is None else parse_grid(grid)
     count = None if limit is None else parse_limit(limit)
     kind = progress_kind(progress)
-    robust = load_model(
-        model,
-        arch=arch,
-        num_classes=num_classes,
-        input_size=None if img_size is None else (3, img_size, img_size),
-        mean=None if mean is None else parse_triple(mean),
-        std=None if std is None else parse_triple(std),
-        norm_preset=norm_preset,
-        head=head,
-        weights=weights,
-        expect_sha256=expect_sha256,
-        trust_checkpoint=trust_checkpoint,
-        override_checkpoint=override_checkpoint,
-        allow_download=allow_download,
-        backbone=True,
-    )
-    other = None if like is None else load_model(like, allow_download=allow_download, backbone=True)
+    robust = model_options.load(model, backbone=True)
+    other = None
+    if like is not None:
+        other = load_model(like, allow_download=model_options.allow_download, backbone=True)
     shown = open_progress(kind, console.talk())
     try:
         made = make_maps(
@@ -180,10 +125,8 @@ def make(
             device=device,
             seed=seed,
             allow_partial=allow_partial,
-            transform=TransformOptions(
-                resize=resize, crop_pct=crop_pct, interpolation=interpolation, crop_mode=crop_mode
-            ),
-            override_checkpoint=override_checkpoint,
+            transform=model_options.preparation(),
+            override_checkpoint=model_options.override_checkpoint,
             force=force,
             progress=shown,
         )
