@@ -12,6 +12,7 @@ from robustmix.arrays import UNREADABLE, Array, load_arrays
 from robustmix.errors import IntakeError
 from robustmix.files import atomic_path, file_digest, regular_file
 from robustmix.later import F, Tensor, torch
+from robustmix.saliency.missing_samples import told_missing
 from robustmix.text import plain
 
 LARGEST = 2**32
@@ -166,11 +167,10 @@ class SaliencyFile:
         Raises:
             IntakeError: samples have no map; the first are named.
         """
-        missing = [sample_id for sample_id in sample_ids if sample_id not in self.places]
+        missing = told_missing("map", sample_ids, self.places)
         if missing:
             raise IntakeError(
-                f"{self.name} has no map for {len(missing)} of {len(sample_ids)} samples, "
-                f"e.g. {missing[0]}",
+                f"{self.name} {missing}",
                 "make the maps for this data set and split",
                 code="E-SALIENCY-FILE",
             )

@@ -15,6 +15,7 @@ from robustmix.errors import IntakeError
 from robustmix.files import file_digest, regular_file
 from robustmix.later import Tensor, torch
 from robustmix.saliency.from_file import SaliencyFile, load_maps, names_of, read_npz
+from robustmix.saliency.missing_samples import told_missing
 
 CUB_BOXES, CUB_IMAGES = "bounding_boxes.txt", "images.txt"
 MOST_TEXT = 2**26
@@ -38,12 +39,9 @@ class Regions:
         if self.masks is not None:
             self.masks.check(sample_ids)
             return
-        missing = [sample_id for sample_id in sample_ids if sample_id not in self.boxes]
+        missing = told_missing("box", sample_ids, self.boxes)
         if missing:
-            raise _bad(
-                self.name,
-                f"has no box for {len(missing)} of {len(sample_ids)} samples, e.g. {missing[0]}",
-            )
+            raise _bad(self.name, missing)
 
     def take(self, sample_ids: Sequence[str], size: tuple[int, int]) -> Tensor:
         """Return the share of the object in every pixel, float32 (n, H, W)."""

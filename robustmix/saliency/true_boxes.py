@@ -16,6 +16,7 @@ from xml.parsers import expat
 from robustmix.data.listing import EXTENSIONS
 from robustmix.errors import IntakeError
 from robustmix.files import file_digest, regular_file
+from robustmix.saliency.missing_samples import told_missing
 from robustmix.saliency.object_regions import CUB_BOXES, MOST_TEXT, cub_boxes
 from robustmix.text import plain
 
@@ -66,12 +67,10 @@ class TrueBoxes:
         Raises:
             IntakeError: there are some; the first is named.
         """
-        missing = [one for one in sample_ids if one not in self.of]
+        missing = told_missing("box", sample_ids, self.of)
         if missing:
             raise bad_boxes(
-                f"{self.name} has no box for {len(missing)} of {len(sample_ids)} samples, "
-                f"e.g. {missing[0]}",
-                f"write the end of the sample's id as its path; {HINT}",
+                f"{self.name} {missing}", f"write the end of the sample's id as its path; {HINT}"
             )
 
 

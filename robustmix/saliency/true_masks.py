@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from robustmix.data.decode import open_rgb
 from robustmix.errors import IntakeError
 from robustmix.files import file_digest, regular_file
+from robustmix.saliency.missing_samples import told_missing
 from robustmix.saliency.object_regions import MOST_TEXT
 from robustmix.saliency.true_boxes import by_ending, without_ending
 from robustmix.text import plain
@@ -65,12 +66,9 @@ class TrueMasks:
         Raises:
             IntakeError: there are some; the first is named.
         """
-        missing = [one for one in sample_ids if one not in self.of]
+        missing = told_missing("mask", sample_ids, self.of)
         if missing:
-            raise bad_masks(
-                f"{self.name} has no mask for {len(missing)} of {len(sample_ids)} samples, "
-                f"e.g. {missing[0]}"
-            )
+            raise bad_masks(f"{self.name} {missing}")
 
     def take(self, sample_id: str, side: int) -> TrueMask:
         """Read the masks of a sample, each resized to a square by its nearest pixels.
