@@ -181,10 +181,15 @@ def _check_head(checkpoint: Checkpoint, path: Path) -> None:
     if arch not in ARCHS or ARCHS.origin(arch) is not None:
         return  # others may call their classifier what they like
     head = head_of(checkpoint.model)
-    outputs = None if head is None else head[1]
-    if outputs != checkpoint.num_classes:
+    if head is None:
         raise _broken(
-            path, f"num_classes is {checkpoint.num_classes} but its classifier has {outputs}"
+            path,
+            f"none of its {len(checkpoint.model)} tensors is the matrix of a classifier, such as "
+            "fc.weight",
+        )
+    if head[1] != checkpoint.num_classes:
+        raise _broken(
+            path, f"num_classes is {checkpoint.num_classes} but its classifier has {head[1]}"
         )
 
 

@@ -205,6 +205,19 @@ def test_class_count_must_fit_the_classifier(tmp_path: Path) -> None:
     assert "num_classes is 6 but its classifier has 7" in str(refused(written(tmp_path, content)))
 
 
+@pytest.mark.parametrize("weight", [None, torch.ones(7), torch.ones(7, 64, 1, 1)])
+def test_a_checkpoint_without_a_classifier_is_told_as_such(
+    tmp_path: Path, weight: torch.Tensor | None
+) -> None:
+    content = raw()
+    del content["model"]["fc.weight"]
+    if weight is not None:
+        content["model"]["fc.weight"] = weight
+    told = str(refused(written(tmp_path, content)))
+    n = len(content["model"])
+    assert f"none of its {n} tensors is the matrix of a classifier, such as fc.weight" in told
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_non_finite_weights_are_named(tmp_path: Path, value: float) -> None:
     model = state(0)
