@@ -28,7 +28,7 @@ from robustmix.doctor.run import examine, run_check
 from robustmix.errors import UsageError
 from robustmix.metrics import binned, scores
 from robustmix.metrics import temperature as scaling
-from robustmix.models import load
+from robustmix.models import load_checkpoint
 from robustmix.models.robust_model import RobustModel
 
 CPU = torch.device("cpu")
@@ -168,9 +168,11 @@ def wrong_mean(patch: Patch) -> None:
 
 
 def loose_load(patch: Patch) -> None:
-    patch.setattr(load, "check_state", lambda net, state, name: None)
+    patch.setattr(load_checkpoint, "check_state", lambda net, state, name: None)
     patch.setattr(
-        load, "load_strictly", lambda net, state, name: net.load_state_dict(state, strict=False)
+        load_checkpoint,
+        "load_strictly",
+        lambda net, state, name: net.load_state_dict(state, strict=False),
     )
 
 

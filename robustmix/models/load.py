@@ -4,54 +4,27 @@ Weights are loaded strictly: one missing tensor is an error, because a network w
 classifier scores like a bad model rather than like a bug.
 """
 
-import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from robustmix.data.location import expanded
 from robustmix.environment import choose_device
 from robustmix.errors import IntakeError, UsageError
-from robustmix.files import file_digest, hash_json
-from robustmix.models.archives import read_archive, unreadable
-from robustmix.models.checkpoint import Checkpoint, checkpoint_from, is_checkpoint
-from robustmix.models.class_map import MOST_CLASSES, read_class_map
-from robustmix.models.foreign import Foreign, read_foreign
 from robustmix.models.hub import HUB, hub_folder
-from robustmix.models.layouts import Norm
-from robustmix.models.names import ARCHS, NORM_PRESETS, OWN, split_stem
-from robustmix.models.outputs import config_of, logits_on_probe
-from robustmix.models.own_code import own_network, place_of, register_own
+from robustmix.models.load_file import from_file
+from robustmix.models.load_module import from_module, from_own_code
+from robustmix.models.names import OWN
+from robustmix.models.own_code import register_own
 from robustmix.models.pretrained import load_named
-from robustmix.models.recorded import (
-    CONFIG,
-    OPTIONS,
-    WEIGHTS,
-    Recorded,
-    from_config,
-    from_header,
-    from_training,
-    read_json_file,
-    said_by,
-)
-from robustmix.models.registry import (
-    Size,
-    arch_options,
-    blueprint,
-    build_model,
-    global_stream_from,
-)
+from robustmix.models.registry import Size, arch_options
 from robustmix.models.robust_model import ModelInfo, RobustModel
-from robustmix.models.strict import check_state, load_strictly
-from robustmix.models.transformers_nets import is_transformers, read_transformers
-from robustmix.models.wanted import Missing, Wanted, asked_for, check_recorded, contradictions
-from robustmix.tables import require_plugins
+from robustmix.models.wanted import Wanted, as_size
+from robustmix.models.wrap import parameter_count, wrapped
 from robustmix.text import plain
 
 LIBRARIES = ("timm", "torchvision", "robustmix")
@@ -129,7 +102,7 @@ def load_model(
     wanted = Wanted(
         arch=arch if arch is None else register_own(arch),
         num_classes=num_classes,
-        input_size=None if input_size is None else _as_size(input_size),
+        input_size=None if input_size is None else as_size(input_size),
         mean=mean,
         std=std,
         norm_preset=norm_preset,
@@ -142,17 +115,19 @@ def load_model(
         backbone=backbone,
     )
     if isinstance(source, nn.Module):
-        model = _from_module(source, wanted)
+        model = from_module(source, wanted)
     elif isinstance(source, str) and source.startswith(HUB):
         found = hub_folder(source, allow_download=allow_download)
-        model = _from_path(found.folder, wanted, expect_sha256, trust_checkpoint)
+        model = from_file(found.folder, wanted, expect_sha256, trust_checkpoint)
         model.info = replace(model.info, source=found.name)
     elif isinstance(source, str) and source.startswith(OWN):
-        model = _from_own_code(source, wanted)
+        _refuse_arch(source, wanted)
+        model = from_own_code(source, wanted)
     elif isinstance(source, str) and source.partition(":")[0] in LIBRARIES and ":" in source:
+        _refuse_arch(source, wanted)
         model = _from_name(source, wanted, allow_download)
     else:
-        model = _from_path(_as_path(source), wanted, expect_sha256, trust_checkpoint)
+        model = from_file(_as_path(source), wanted, expect_sha256, trust_checkpoint)
     return model.to(where)
 
 
@@ -174,101 +149,7 @@ def _as_path(source: object) -> Path:
     raise UsageError(f"a {type(source).__name__} is no model", hint, code="E-MODEL")
 
 
-def _as_size(given: Sequence[int]) -> Size:
-    size = tuple(given)
-    if len(size) != 3 or not all(type(side) is int for side in size):
-        raise UsageError("expected an input size (3, H, W) of integers", code="E-INPUT-SIZE")
-    return size[0], size[1], size[2]
-
-
-def _from_own_code(source: str, wanted: Wanted) -> RobustModel:
-    """Make a user's network and wrap it; what timm wrote on it says what nobody else does."""
-    _refuse_arch(source, wanted)
-    name = register_own(source)
-    own = own_network(name)
-    with global_stream_from(torch.Generator().manual_seed(0)):
-        net = own.make(wanted.num_classes)
-    said = config_of(net)
-    if wanted.input_size is None and "input_size" in said:
-        wanted = replace(wanted, input_size=_as_size(said["input_size"]))
-    if wanted.norm is None and "mean" in said and "std" in said:
-        wanted = replace(wanted, mean=said["mean"], std=said["std"])
-    try:
-        model = _from_module(net, wanted, name)
-    except IntakeError as error:
-        place = "" if error.__cause__ is None else place_of(error.__cause__, own.file)
-        if not place:
-            raise
-        raise IntakeError(f"{place}: {error.message}", error.hint, code=error.code) from error
-    model.info = replace(model.info, arch=name, sha256=own.sha256)
-    return model
-
-
-def _from_module(net: nn.Module, wanted: Wanted, called: str = "") -> RobustModel:
-    """Wrap a copy, so that the caller's module keeps its mode, its gradients and its precision."""
-    name = called or type(net).__name__
-    if isinstance(net, torch.jit.ScriptModule):
-        raise IntakeError(
-            f"{name} is a TorchScript program, which is not supported",
-            "give the module it was made from",
-            code="E-FORMAT",
-        )
-    if any(is_lazy(tensor) for tensor in (*net.parameters(), *net.buffers())):
-        raise IntakeError(
-            f"{name} has lazy layers, whose weights are not made yet",
-            "call it once on images, then load its weights into it",
-            code="E-MODEL",
-        )
-    if any(tensor.is_meta for tensor in (*net.parameters(), *net.buffers())):
-        raise IntakeError(
-            f"{name} is on the meta device, where there are no weights",
-            "make it on a real device and load its weights",
-            code="E-MODEL",
-        )
-    missing: list[Missing] = []
-    if wanted.input_size is None:
-        hint = "pass --img-size" if called else "pass input_size=(3, H, W)"
-        missing.append(("E-INPUT-SIZE", "image size", hint))
-    if wanted.norm is None:
-        hint = f"pass norm_preset ({', '.join(NORM_PRESETS)}) or mean and std"
-        if called:
-            hint = "pass --norm-preset " + "|".join(NORM_PRESETS) + ", or --mean and --std"
-        missing.append(("E-NO-NORM", "normalisation", hint))
-    if missing or wanted.input_size is None:
-        raise asked_for(name, missing)
-    copied = _copied(net, name).float().eval()
-    outputs = logits_on_probe(copied, wanted.input_size, name).shape[1]
-    info = ModelInfo(
-        source=name,
-        format="module",
-        arch=wanted.arch or name,
-        arch_options=arch_options(net),
-        params=_count(net),
-    )
-    return _wrap(copied, info, wanted, wanted.input_size, wanted.norm, outputs)
-
-
-def _copied(net: nn.Module, name: str) -> nn.Module:
-    # What a hook such as weight_norm has computed belongs to the last pass and is computed anew;
-    # with its gradient it could not be copied.
-    memo: dict[int, object] = {
-        id(value): value.detach().clone()
-        for module in net.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    try:
-        return copy.deepcopy(net, memo)
-    except Exception as error:  # whatever its parts raise
-        raise IntakeError(
-            f"{name} cannot be copied: {plain(error, 120) or type(error).__name__}",
-            "take out what cannot, such as files, locks and stored results of a pass",
-            code="E-MODEL",
-        ) from error
-
-
 def _from_name(source: str, wanted: Wanted, allow_download: bool) -> RobustModel:
-    _refuse_arch(source, wanted)
     headless = wanted.backbone and wanted.num_classes is None and wanted.class_map is None
     if "@" not in source and source.startswith("timm:"):
         # As timm itself names weights. Who names them does not mean random ones.
@@ -289,12 +170,12 @@ def _from_name(source: str, wanted: Wanted, allow_download: bool) -> RobustModel
         format=source.partition(":")[0],
         arch=named.arch,
         arch_options=arch_options(named.net),
-        params=_count(named.net),
+        params=parameter_count(named.net),
         test_transform=named.test_transform if published else None,
         classifier=not (headless and random) and named.num_classes > 0,
         notes=named.notes,
     )
-    return _wrap(named.net, info, wanted, named.input_size, named.norm, named.num_classes)
+    return wrapped(named.net, info, wanted, named.input_size, named.norm, named.num_classes)
 
 
 def _refuse_arch(source: str, wanted: Wanted) -> None:
@@ -302,209 +183,3 @@ def _refuse_arch(source: str, wanted: Wanted) -> None:
         raise UsageError(
             f"{plain(source, 80)} is an architecture already", "leave --arch out", code="E-ARCH"
         )
-
-
-def _from_path(path: Path, wanted: Wanted, expect_sha256: str | None, trust: bool) -> RobustModel:
-    recorded, config, folder = None, None, path
-    try:
-        if (path / CONFIG).exists():
-            config = read_json_file(path / CONFIG)
-            if not is_transformers(config):
-                recorded = from_config(path)
-            found = [path / name for name in WEIGHTS if (path / name).is_file()]
-            if not found:
-                raise IntakeError(
-                    f"{plain(path, 80)} holds {CONFIG} but no weights",
-                    "expected " + " or ".join(WEIGHTS),
-                    code="E-NO-FILE",
-                )
-            path = found[0]
-        digest = _verified_digest(path, expect_sha256) if path.is_file() else None
-    except OSError as error:
-        raise unreadable(path, error) from error
-    archive = read_archive(path, trust_checkpoint=trust)
-    if config is not None and recorded is None:
-        model = _wrapped(read_transformers(folder, config, archive, path, wanted), wanted)
-    elif is_checkpoint(archive.content):
-        model = _from_checkpoint(checkpoint_from(archive.content, path), path, wanted)
-    else:
-        if recorded is None and archive.metadata is not None:
-            recorded = from_header(archive.metadata, path.name)
-        recorded = recorded or from_training(archive.content, path.name)
-        model = _wrapped(read_foreign(archive, path, wanted, recorded), wanted)
-    notes = model.info.notes
-    if archive.trusted_pickle:
-        notes += (f"W-TRUSTED-PICKLE: code in {path.name} was allowed to run",)
-    model.info = replace(
-        model.info, sha256=digest, trusted_pickle=archive.trusted_pickle, notes=notes
-    )
-    return model
-
-
-def _verified_digest(path: Path, expected: str | None) -> str:
-    digest = file_digest(path)
-    if expected is not None:
-        expected = expected.strip().lower()
-        if not re.fullmatch("[0-9a-f]{64}", expected):
-            raise UsageError(
-                "--expect-sha256 wants 64 hexadecimal digits",
-                f"got {len(expected)} characters",
-                code="E-CHECKSUM",
-            )
-        if digest != expected:
-            raise IntakeError(
-                f"{path.name} has SHA-256 {digest}, expected {expected}",
-                "download it again, or correct --expect-sha256",
-                code="E-CHECKSUM",
-            )
-    # torch.hub's names end in the first digits of the digest; all-decimal ones may be a date.
-    suffix = re.search(r"-([0-9a-f]{8})\.pth?$", path.name)
-    if suffix and not suffix[1].isdecimal() and not digest.startswith(suffix[1]):
-        raise IntakeError(
-            f"{path.name} is named after a SHA-256 that it does not have ({digest[:8]}…)",
-            "download it again, or rename it if the ending is no checksum",
-            code="E-CHECKSUM",
-        )
-    return digest
-
-
-def _from_checkpoint(checkpoint: Checkpoint, path: Path, wanted: Wanted) -> RobustModel:
-    if wanted.weights == "raw" and checkpoint.raw is not None:
-        checkpoint = _unaveraged(checkpoint, checkpoint.raw)
-    check_recorded(path.name, "--weights", wanted.weights, checkpoint.weights)
-    check_recorded(path.name, "--head", wanted.head, checkpoint.head)
-    if wanted.arch is not None:
-        check_recorded(path.name, "--arch", split_stem(wanted.arch)[0], checkpoint.arch)
-    options = checkpoint.arch_options
-    resize = options.get("resize")
-    norm = checkpoint.mean, checkpoint.std
-    recorded = Recorded(
-        input_size=checkpoint.input_size,
-        norm=norm,
-        resize=None if resize is None else int(resize),
-    )
-    notes = [
-        *require_plugins(checkpoint.plugins, [ARCHS]),
-        *contradictions(wanted, recorded, path.name),
-    ]
-    net = _built(checkpoint, path)
-    info = ModelInfo(
-        source=path.name,
-        format="robustmix",
-        arch=checkpoint.arch,
-        arch_options=options,
-        head=checkpoint.head,
-        weights=checkpoint.weights,
-        dataset=checkpoint.dataset,
-        method=checkpoint.method,
-        run_id=checkpoint.run_id,
-        recipe=checkpoint.recipe,
-        class_names=checkpoint.class_names or None,
-        params=_count(net),
-        epoch=checkpoint.epoch,
-        metrics=checkpoint.metrics,
-        calibration=checkpoint.calibration,
-        plugins=checkpoint.plugins,
-        notes=tuple(notes),
-    )
-    if wanted.resize is None:
-        wanted = replace(wanted, resize=recorded.resize)
-    return _wrap(net, info, wanted, checkpoint.input_size, norm, checkpoint.num_classes)
-
-
-def _unaveraged(checkpoint: Checkpoint, raw: dict[str, Tensor]) -> Checkpoint:
-    """Return the checkpoint of the weights that were trained, without what is the average's."""
-    known = checkpoint.metrics
-    own = {name: known[f"raw_{name}"] for name in ("loss", "top1") if f"raw_{name}" in known}
-    metrics = {k: v for k, v in known.items() if k not in ("loss", "top1", "summary")} | own
-    return replace(checkpoint, model=raw, weights="raw", metrics=metrics, calibration=None)
-
-
-def _built(checkpoint: Checkpoint, path: Path) -> nn.Module:
-    """Return the network of a checkpoint, once it is known that its weights fit."""
-    stem = checkpoint.arch_options.get("stem")
-    chosen = {
-        key: checkpoint.arch_options[key] for key in OPTIONS if key in checkpoint.arch_options
-    }
-    build: dict[str, Any] = {
-        "num_classes": checkpoint.num_classes,
-        "input_size": checkpoint.input_size,
-        "stem": str(stem) if stem is not None else None,
-        "options": chosen,
-    }
-    with said_by(path.name):
-        check_state(blueprint(checkpoint.arch, **build), checkpoint.model, path.name)
-        net = build_model(checkpoint.arch, **build)  # without drop-path, which only training has
-    load_strictly(net, checkpoint.model, path.name)
-    return net
-
-
-def _wrapped(foreign: Foreign, wanted: Wanted) -> RobustModel:
-    return _wrap(
-        foreign.net, foreign.info, wanted, foreign.input_size, foreign.norm, foreign.outputs
-    )
-
-
-def _wrap(
-    net: nn.Module,
-    info: ModelInfo,
-    wanted: Wanted,
-    input_size: Size,
-    norm: Norm | None,
-    outputs: int,
-) -> RobustModel:
-    """Return the wrapped network; what the caller says overrides what the source says."""
-    mean_std = wanted.norm or norm
-    if mean_std is None:
-        raise IntakeError(
-            f"the normalisation of {info.source} is unknown",
-            "pass --norm-preset " + "|".join(NORM_PRESETS) + ", or --mean and --std",
-            code="E-NO-NORM",
-        )
-    labels, num_classes = _class_map(wanted, outputs)
-    if labels is None and wanted.num_classes not in (None, outputs):
-        raise IntakeError(
-            f"{info.source} has {outputs} classes, expected {wanted.num_classes}",
-            "choose the data set it was trained on, or pass --class-map",
-            code="E-CLASSES",
-        )
-    if labels is not None:
-        info = replace(info, class_map_sha256=hash_json(labels))
-    try:
-        return RobustModel(
-            net,
-            mean=mean_std[0],
-            std=mean_std[1],
-            num_classes=num_classes,
-            input_size=wanted.input_size or input_size,
-            class_map=labels,
-            resize=wanted.resize,
-            info=info,
-            temperature=None if info.calibration is None else info.calibration["T"],
-        )
-    except ValueError as error:
-        raise IntakeError(f"{info.source}: {error}", code="E-MODEL") from error
-
-
-def _class_map(wanted: Wanted, outputs: int) -> tuple[list[int] | None, int]:
-    """Return the label of each output and the number of labels."""
-    if wanted.class_map is None:
-        return None, outputs
-    if isinstance(wanted.class_map, Path):
-        labels = list(read_class_map(wanted.class_map, wanted.class_names))
-    else:
-        labels = [int(label) for label in wanted.class_map]
-    if any(label >= MOST_CLASSES for label in labels):
-        raise IntakeError("the class map has a label above a million", code="E-CLASS-MAP")
-    if len(labels) > outputs:
-        raise IntakeError(
-            f"the class map has {len(labels)} entries for {outputs} model outputs",
-            "use the map that belongs to this model",
-            code="E-CLASS-MAP",
-        )
-    labels += [-1] * (outputs - len(labels))
-    return labels, wanted.num_classes or max(labels) + 1
-
-
-def _count(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())

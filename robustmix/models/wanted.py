@@ -81,6 +81,18 @@ class Wanted:
         return (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
 
 
+def as_size(given: Sequence[int]) -> Size:
+    """Return a size of images as it is kept.
+
+    Raises:
+        UsageError: it is not three integers.
+    """
+    size = tuple(given)
+    if len(size) != 3 or not all(type(side) is int for side in size):
+        raise UsageError("expected an input size (3, H, W) of integers", code="E-INPUT-SIZE")
+    return size[0], size[1], size[2]
+
+
 def _check_resize(resize: int | tuple[int, int] | None) -> None:
     sides = (resize,) if isinstance(resize, int) else resize or ()
     if not all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in sides):

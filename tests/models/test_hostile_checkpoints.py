@@ -172,7 +172,7 @@ def test_a_file_that_must_not_be_read_is_one_line(
     def deny(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("robustmix.models.load.file_digest", deny)
+    monkeypatch.setattr("robustmix.models.load_file.file_digest", deny)
     assert "Permission denied" in refused(path, **LOAD).message
 
 
