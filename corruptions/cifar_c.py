@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from robustmix.corruptions.names import SEVERITIES, canonical_name
 from robustmix.corruptions.registry import CORRUPTIONS
 from robustmix.errors import IntakeError, UsageError, unknown_name
-from robustmix.files import regular_file
+from robustmix.files import expanded, regular_file
 from robustmix.later import Tensor, torch
 
 CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -76,7 +76,7 @@ class CifarC:
             IntakeError: a file is missing, damaged or belongs to another set.
             UsageError: no corrupted test set of ``dataset`` was released.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         if dataset not in CLASSES and classes is None:
             raise unknown_name("corrupted data set", dataset, CLASSES)
         if not folder.is_dir():

@@ -10,6 +10,7 @@ from robustmix.corruptions.names import SEVERITIES, canonical_name, choose_profi
 from robustmix.corruptions.pictures import as_batch
 from robustmix.corruptions.registry import CORRUPTIONS
 from robustmix.errors import IntakeError, UsageError
+from robustmix.files import expanded
 from robustmix.later import Tensor, torch
 from robustmix.rng import sample_keys
 
@@ -111,7 +112,7 @@ def _corrupted(
     """Corrupt images uint8 (N, 3, H, W)."""
     corruption = CORRUPTIONS[canonical_name(name)]
     if frost_dir is not None and corruption.name == "frost":
-        corruption = frost.with_photographs(Path(frost_dir))
+        corruption = frost.with_photographs(expanded(frost_dir))
     _check(images, severity)
     count, channels, height, width = images.shape
     chosen = choose_profile(profile, height, width)

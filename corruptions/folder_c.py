@@ -15,7 +15,7 @@ import numpy as np
 
 from robustmix.corruptions.names import NAMES, SEVERITIES, canonical_name
 from robustmix.errors import IntakeError, UsageError, unknown_name
-from robustmix.files import regular_file
+from robustmix.files import expanded, regular_file
 from robustmix.later import Tensor, torch
 
 SIDES = {"tiny-imagenet": 64, "imagenet-1k": 224}
@@ -79,7 +79,7 @@ class FolderC:
                 those of the clean set, or differ from one condition to another.
             UsageError: no folders of corrupted images were released for ``dataset``.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         if dataset not in SIDES:
             raise unknown_name("corrupted data set", dataset, SIDES)
         if not folder.is_dir():

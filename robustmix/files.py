@@ -20,6 +20,17 @@ _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 """Names of temporary files and folders, as ``tempfile`` makes them of prefix and suffix."""
 
 
+def expanded(path: Path | str) -> Path:
+    """Return a path with ``~`` written out; of a user who is not there it stays a name.
+
+    For every path that a caller from Python gives: a shell has written it out, Python has not.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it is synced and renamed to ``path``.

@@ -5,12 +5,12 @@ import re
 from datetime import date
 from pathlib import Path
 
-from robustmix.files import hash_json
+from robustmix.files import expanded, hash_json
 
 
 def runs_folder() -> Path:
     """Return ``$ROBUSTMIX_RUNS``, else ``runs`` in the current folder."""
-    return Path(os.environ.get("ROBUSTMIX_RUNS") or "runs")
+    return expanded(os.environ.get("ROBUSTMIX_RUNS") or "runs")
 
 
 def training_folder(recipe: dict[str, object], *names: str) -> Path:

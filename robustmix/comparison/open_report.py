@@ -10,7 +10,7 @@ from pathlib import Path
 
 from robustmix.comparison.paths import all_metrics
 from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, UsageError
-from robustmix.files import atomic_path, file_digest
+from robustmix.files import atomic_path, expanded, file_digest
 from robustmix.report.reading import unreadable
 from robustmix.report.report import (
     REPORT_FILE,
@@ -72,6 +72,7 @@ def open_report(where: Path | str | Report | Source) -> Source:
         return _checked(
             Source(where, plain(where.content.run.name), hashlib.sha256(text).hexdigest())
         )
+    where = expanded(where)
     path = report_path(where)
     report = Report.load(path)
     try:
@@ -228,7 +229,7 @@ def update_baseline(candidate: Source, where: str) -> Path:
         raise UsageError(
             "only a baseline that is a file can be replaced", "give its path", code="E-BASELINE"
         )
-    target = Path(where)
+    target = expanded(where)
     if target.is_dir() or target.suffix != ".json":
         target = target / REPORT_FILE
     if target.resolve() == candidate.path.resolve():

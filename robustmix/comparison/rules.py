@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from robustmix.comparison.paths import MetricPath, parse_path
 from robustmix.errors import IntakeError, UsageError, unknown_name
+from robustmix.files import expanded
 from robustmix.metrics.metric import Unit
 from robustmix.report.text import plain
 from robustmix.toml_files import read_toml
@@ -245,7 +246,7 @@ def load_rules(path: Path | str) -> RuleSet:
         UsageError: a key, kind, unit or metric is invalid.
     """
     try:
-        value = read_toml(Path(path), what="rules")
+        value = read_toml(expanded(path), what="rules")
     except IntakeError as error:
         raise IntakeError(
             f"cannot read the rules in {path}: {plain(error.message)}",

@@ -7,7 +7,7 @@ from robustmix.data.decode import read_header
 from robustmix.data.file_pixels import FilePixels, prepare_files
 from robustmix.data.folder import load_folder
 from robustmix.data.images import ImageSet
-from robustmix.data.location import FOLDER, expanded
+from robustmix.data.location import FOLDER
 from robustmix.data.location import data_folder as data_folder
 from robustmix.data.manifests import DATASETS, Split, list_manifests, load_manifest
 from robustmix.data.preparation import LARGEST, TestTransform
@@ -17,6 +17,7 @@ from robustmix.data.shift.alone import load_alone, stands_alone
 from robustmix.data.shift.registry import SHIFTS
 from robustmix.data.threads import in_threads
 from robustmix.errors import IntakeError, UsageError, unknown_name
+from robustmix.files import expanded
 
 
 def load_dataset(

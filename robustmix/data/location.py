@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from robustmix.files import expanded
+
 FOLDER = "folder:"
 """Begins the name of a data set that is a folder of the user's."""
 
@@ -22,11 +24,3 @@ def data_folder(data_dir: Path | None) -> Path:
     import platformdirs  # asked last, and by no command that judges reports
 
     return platformdirs.user_data_path("robustmix", appauthor=False) / "data"
-
-
-def expanded(path: Path | str) -> Path:
-    """Return a path with ``~`` written out; of a user who is not there it stays a name."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)

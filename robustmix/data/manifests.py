@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 from robustmix.data.augment import Augment
 from robustmix.data.preparation import TestTransform
 from robustmix.errors import IntakeError, UsageError, unknown_name
+from robustmix.files import expanded
 from robustmix.tables import Row, Table
 
 if TYPE_CHECKING:
@@ -348,7 +349,7 @@ def manifest_of(name: str, source: ManifestSource | None) -> Manifest:
 def _text_of(source: Mapping[str, object] | str | Path) -> str:
     if isinstance(source, Mapping):
         return json.dumps(source)
-    return Path(source).read_text(encoding="utf-8")
+    return expanded(source).read_text(encoding="utf-8")
 
 
 def _first_of(error: Exception) -> str:

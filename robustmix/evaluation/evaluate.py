@@ -11,7 +11,6 @@ from torch import nn
 
 from robustmix.attacks.registry import ATTACKS
 from robustmix.corruptions.registry import CORRUPTIONS
-from robustmix.data.location import expanded
 from robustmix.data.preparation import TransformOptions
 from robustmix.errors import IncompatibleError, IntakeError, UsageError, nearest, unknown_name
 from robustmix.evaluation.block_order import checked_image_memory
@@ -25,7 +24,7 @@ from robustmix.evaluation.progress import EvalProgress, shown_by
 from robustmix.evaluation.resume_store import UnitStore
 from robustmix.evaluation.suites.registry import SUITES
 from robustmix.evaluation.telling import tell_report, told_run
-from robustmix.files import discard, remove_leftovers
+from robustmix.files import discard, expanded, remove_leftovers
 from robustmix.locks import run_lock
 from robustmix.loggers.events import Hook
 from robustmix.metrics.registry import METRICS
@@ -127,8 +126,8 @@ def evaluate(
         crop_mode: ``center``, ``squash`` or ``border``, as timm has them.
         override_checkpoint: obey these four also where the checkpoint records otherwise.
         shard: ``"2/8"`` for the second of eight shares of the images, ``"auto"`` for that of this
-            process by its environment (torchrun, a Slurm job array); see
-            ``robustmix.merge_reports``. The clean images are evaluated by every shard.
+            process by its environment (torchrun, a Slurm job array); ``robustmix report merge``
+            joins their reports. The clean images are evaluated by every shard.
         progress: ``auto`` shows a bar on a terminal and lines in a notebook, and nothing elsewhere;
             ``rich``, ``plain`` and ``none`` are these; or hooks that are told how far it is.
         on_event: told when the evaluation begins and ends, and of every suite that ends with all

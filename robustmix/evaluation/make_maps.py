@@ -26,7 +26,7 @@ from robustmix.evaluation.prepare import limited_subset
 from robustmix.evaluation.progress import EvalProgress, Silence
 from robustmix.evaluation.resume_store import Kept, Unit, UnitStore
 from robustmix.evaluation.suite import to_unit
-from robustmix.files import hash_json
+from robustmix.files import expanded, hash_json
 from robustmix.locks import run_lock
 from robustmix.models.checks import state_hash
 from robustmix.models.load import load_model
@@ -122,7 +122,7 @@ def make_maps(
         IncompatibleError: what an interrupted call left is of other maps.
         IncompleteError: maps are not finite, or the file cannot be written.
     """
-    path = Path(out)
+    path = expanded(out)
     if path.suffix != ".npz":
         raise UsageError(f"expected an .npz file, got {path}", "name it maps.npz", code="E-OUT")
     if path.exists() and not force:

@@ -17,6 +17,7 @@ from typing import Any, Union, cast, get_args, get_origin
 
 from robustmix.errors import RobustmixError, UsageError, unknown_name
 from robustmix.evaluation.params import exact_name, read_fraction
+from robustmix.files import expanded
 
 _PARSE, _SHOWN, _FORM = "parse", "shown", "form"
 
@@ -186,7 +187,7 @@ def _plain(hint: Any, given: object) -> Any:
     if hint in (str, Path):
         if not isinstance(given, str | Path):
             raise TypeError
-        return hint(given)
+        return str(given) if hint is str else expanded(given)
     # What a type in brackets holds cannot be checked; text is never meant to be such a thing.
     if isinstance(given, str) if hint is Any or get_origin(hint) else not isinstance(given, hint):
         raise TypeError

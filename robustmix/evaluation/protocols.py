@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from robustmix.errors import UsageError, unknown_name
+from robustmix.files import expanded
 
 if TYPE_CHECKING:
     from robustmix.evaluation.suite import Suite
@@ -35,7 +36,7 @@ class ProtocolScene:
         return cls(
             side=side,
             imagenet=dataset.startswith("imagenet"),
-            saliency_file=Path(str(file)) if file is not None else None,
+            saliency_file=expanded(str(file)) if file is not None else None,
             modes=tuple(map(str, mode)) if isinstance(mode, Sequence) else None,
         )
 

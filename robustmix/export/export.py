@@ -11,7 +11,7 @@ from robustmix.export.card import check_license
 from robustmix.export.exported import Exported, Normalisation
 from robustmix.export.hub import check_login, open_hub
 from robustmix.export.registry import EXPORTS
-from robustmix.files import atomic_file
+from robustmix.files import atomic_file, expanded
 from robustmix.models.load import load_model
 from robustmix.models.robust_model import RobustModel
 
@@ -123,7 +123,7 @@ def export_model(
     hub = None if push is None else open_hub(push, private=bool(more.pop("private", False)))
     robust = model if isinstance(model, RobustModel) else load_model(model)
     source = robust.info.source if isinstance(model, RobustModel) else str(model)
-    path = Path(out) if out is not None else default_out(source, to)
+    path = expanded(default_out(source, to) if out is None else out)
     beside = path.with_name(path.name + ".json")
     for taken in (path, beside):
         if taken.exists() and not force:

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from robustmix.errors import UsageError
-from robustmix.files import make_folder
+from robustmix.files import expanded, make_folder
 from robustmix.loggers.events import (
     Event,
     Hook,
@@ -77,7 +77,7 @@ class Log:
         self.names = tuple(dict.fromkeys(LOGGERS.checked(name) for name in names))
         for name in self.names:
             _check(name)
-        self._folder = None if folder is None else Path(folder)
+        self._folder = None if folder is None else expanded(folder)
         self._say = say or _to_stderr
         self._loggers: list[_Logger] = []
         self._told: set[str] = set()

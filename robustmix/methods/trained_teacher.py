@@ -5,7 +5,6 @@ sources.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
+from robustmix.files import expanded
 from robustmix.methods.method import Setup
 from robustmix.methods.mixing import last_map, require_last_map
 from robustmix.models.checks import state_hash
@@ -151,7 +151,7 @@ def load_teacher(source: str, setup: Setup) -> Supervisor:
         )
     if is_published(source):
         return _published(source, setup)
-    file = Path(source)
+    file = expanded(source)
     if not file.is_file():
         raise UsageError(f"there is no teacher {source}", "give a checkpoint's path", code=CODE)
     try:

@@ -7,13 +7,12 @@ own is needed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from robustmix.corruptions.names import MAIN, SEVERITIES
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
-from robustmix.files import file_digest
+from robustmix.files import expanded, file_digest
 from robustmix.metrics.corrupted import difference
 from robustmix.metrics.definition import Definition, absent, mean
 from robustmix.metrics.scores import FloatArray
@@ -107,7 +106,7 @@ def load_reference(reference: str, dataset: str, *, known_as: str, source: str) 
             )
         _check_source(ALEXNET, source)
         return ALEXNET
-    path = Path(reference)
+    path = expanded(reference)
     path = path / REPORT_FILE if path.is_dir() else path
     content = Report.load(path, samples=False).content
     if content.dataset.name != dataset:

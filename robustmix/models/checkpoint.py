@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robustmix.errors import IntakeError
-from robustmix.files import atomic_file
+from robustmix.files import atomic_file, expanded
 from robustmix.models.archives import check_tensors, read_archive
 from robustmix.models.infer import head_of
 from robustmix.models.names import ARCHS, split_stem
@@ -102,7 +102,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             del content[name]
     # Not to a path: torch would name a folder in the archive after the temporary file, and raise a
     # RuntimeError when the disk is full.
-    with atomic_file(Path(path)) as file:
+    with atomic_file(expanded(path)) as file:
         torch.save(content, file)
 
 
@@ -113,7 +113,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         IntakeError: the file is missing, damaged, newer than this reader, incomplete, or its
             weights are not finite or do not fit its own description.
     """
-    path = Path(path)
+    path = expanded(path)
     content = read_archive(path).content
     if not is_checkpoint(content):
         raise IntakeError(

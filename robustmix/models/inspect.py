@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from robustmix.errors import RobustmixError
-from robustmix.files import file_digest
+from robustmix.files import expanded, file_digest
 from robustmix.models.archives import Archive, read_archive
 from robustmix.models.checkpoint import is_checkpoint
 from robustmix.models.dialects import spelled
@@ -71,7 +71,7 @@ def inspect_model(source: Path | str, *, allow_download: bool = False) -> Inspec
     named = None
     if isinstance(source, str) and source.startswith(HUB):
         named = hub_folder(source, allow_download=allow_download)
-    path = Path(source) if named is None else named.folder
+    path = expanded(source) if named is None else named.folder
     weights = path
     if (path / CONFIG).exists():
         weights = next((path / name for name in WEIGHTS if (path / name).is_file()), path)

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robustmix.data.location import expanded
 from robustmix.environment import choose_device
 from robustmix.errors import IntakeError, UsageError
+from robustmix.files import expanded
 from robustmix.models.hub import HUB, hub_folder
 from robustmix.models.load_file import from_file
 from robustmix.models.load_module import from_module, from_own_code
@@ -106,7 +106,7 @@ def load_model(
         mean=mean,
         std=std,
         norm_preset=norm_preset,
-        class_map=Path(class_map) if isinstance(class_map, str) else class_map,
+        class_map=expanded(class_map) if isinstance(class_map, str | Path) else class_map,
         class_names=class_names,
         head=head,
         weights=weights,

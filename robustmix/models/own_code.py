@@ -22,6 +22,7 @@ from typing import cast
 from torch import nn
 
 from robustmix.errors import IntakeError, RobustmixError, UsageError
+from robustmix.files import expanded
 from robustmix.models.names import ARCHS, OWN, ArchRow, own_name, split_own
 from robustmix.tables import Origin
 from robustmix.text import plain
@@ -150,7 +151,7 @@ def _is_file(where: str) -> bool:
 
 def _imported(where: str, name: str) -> tuple[ModuleType, Path, str]:
     if _is_file(where):
-        path = Path(where).resolve()
+        path = expanded(where).resolve()
         _find_beside(path.parent)
         with blamed(path, name):
             return _import_file(path, where)

@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from robustmix.errors import UsageError
+from robustmix.files import expanded
 from robustmix.models.archives import check_tensors, read_archive
 from robustmix.models.checkpoint import checkpoint_from, is_checkpoint
 from robustmix.models.dialects import spelled
@@ -76,7 +77,7 @@ def load_start_weights(
         path = next(folder / name for name in WEIGHTS if (folder / name).is_file())
         found = _from_file(path, own, names)
     else:
-        found = _from_file(Path(source), own, names)
+        found = _from_file(expanded(source), own, names)
     body = own.keys() - {*names}
     theirs = head_of({key: value for key, value in found.state.items() if key not in body})
     heads = tuple(f"{name}." for name, _ in ([theirs] if theirs else []))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from pydantic import ValidationError
 
 from robustmix.errors import IncompatibleError, IntakeError, unknown_name
-from robustmix.files import file_digest, write_text
+from robustmix.files import expanded, file_digest, write_text
 from robustmix.metrics.metric import Metric
 from robustmix.report.reading import existing, read_json_file, unreadable
 from robustmix.report.samples import Samples
@@ -163,7 +163,7 @@ class Report:
         Raises:
             IncompleteError: the folder cannot be written; no half-written file is left.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         if self.samples is not None:
             self.samples.save(folder / SAMPLES_FILE)
             record = Artifact(
@@ -215,7 +215,7 @@ class Report:
 
 def report_path(path: Path | str) -> Path:
     """Give the report file that a path means: itself, or the one in the folder that it is."""
-    path = Path(path)
+    path = expanded(path)
     try:
         return path / REPORT_FILE if path.is_dir() else path
     except OSError:  # what cannot even be looked at is told when it is opened

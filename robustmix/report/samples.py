@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from robustmix.arrays import UNREADABLE, Array, load_arrays
 from robustmix.errors import IntakeError
-from robustmix.files import atomic_path
+from robustmix.files import atomic_path, expanded
 from robustmix.report.reading import existing
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Samples:
             if table.added is not None:
                 arrays[f"{suite}/added_ids"] = np.array(table.added.sample_ids)
                 arrays[f"{suite}/added_labels"] = table.added.labels
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        with atomic_path(expanded(path)) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     @classmethod
@@ -161,6 +161,7 @@ class Samples:
         Raises:
             IntakeError: the file is missing, damaged or not a sample file.
         """
+        path = expanded(path)
         existing(path, "per-sample record")
         try:
             return _samples(load_arrays(path))

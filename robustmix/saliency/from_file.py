@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from robustmix.arrays import UNREADABLE, Array, load_arrays
 from robustmix.errors import IntakeError
-from robustmix.files import atomic_path, file_digest, regular_file
+from robustmix.files import atomic_path, expanded, file_digest, regular_file
 from robustmix.later import F, Tensor, torch
 from robustmix.saliency.missing_samples import told_missing
 from robustmix.text import plain
@@ -211,6 +211,7 @@ def load_maps(path: Path) -> SaliencyFile:
     Raises:
         IntakeError: the file is missing, damaged, or its maps are not finite and not negative.
     """
+    path = expanded(path)
     try:
         arrays = read_npz(path)
         ids = names_of(arrays["sample_ids"]) if "maps" in arrays else list(arrays)
@@ -273,7 +274,7 @@ def save_maps(
     }
     if record is not None:
         arrays["record"] = np.array([record.as_json()])
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with atomic_path(expanded(path)) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type] # a flag is no name of ours
 
 

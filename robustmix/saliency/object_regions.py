@@ -12,7 +12,7 @@ from robustmix.data.decode import read_header
 from robustmix.data.file_pixels import FilePixels
 from robustmix.data.images import ImageSet, Pixels, SubsetPixels
 from robustmix.errors import IntakeError
-from robustmix.files import file_digest, regular_file
+from robustmix.files import expanded, file_digest, regular_file
 from robustmix.later import Tensor, torch
 from robustmix.saliency.from_file import SaliencyFile, load_maps, names_of, read_npz
 from robustmix.saliency.missing_samples import told_missing
@@ -98,6 +98,7 @@ def load_regions(path: Path, data: ImageSet) -> Regions:
     Raises:
         IntakeError: the file is missing or damaged, or lacks a sample of ``data``.
     """
+    path = expanded(path)
     if path.is_dir():
         regions = _cub(path, data)
     else:

@@ -15,7 +15,7 @@ from xml.parsers import expat
 
 from robustmix.data.listing import EXTENSIONS
 from robustmix.errors import IntakeError
-from robustmix.files import file_digest, regular_file
+from robustmix.files import expanded, file_digest, regular_file
 from robustmix.saliency.missing_samples import told_missing
 from robustmix.saliency.object_regions import CUB_BOXES, MOST_TEXT, cub_boxes
 from robustmix.text import plain
@@ -85,6 +85,7 @@ def load_true_boxes(path: Path, sample_ids: Sequence[str]) -> TrueBoxes:
     Raises:
         IntakeError: there is no such file, or it is none of these.
     """
+    path = expanded(path)
     try:
         if path.name == CUB_BOXES and path.is_file():
             path = path.parent

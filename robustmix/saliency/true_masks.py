@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from robustmix.data.decode import open_rgb
 from robustmix.errors import IntakeError
-from robustmix.files import file_digest, regular_file
+from robustmix.files import expanded, file_digest, regular_file
 from robustmix.saliency.missing_samples import told_missing
 from robustmix.saliency.object_regions import MOST_TEXT
 from robustmix.saliency.true_boxes import by_ending, without_ending
@@ -103,6 +103,7 @@ def load_true_masks(folder: Path, sample_ids: Sequence[str]) -> TrueMasks:
     Raises:
         IntakeError: there is no such folder, or its list is none.
     """
+    folder = expanded(folder)
     if not folder.is_dir():
         raise bad_masks(f"there is no folder {folder}")
     listed = next((folder / name for name in LISTS if (folder / name).exists()), None)

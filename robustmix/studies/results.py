@@ -11,6 +11,7 @@ from typing import Any
 
 from robustmix.comparison.paths import matching_key, parse_path
 from robustmix.errors import IncompleteError, IntakeError
+from robustmix.files import expanded
 from robustmix.report.report import REPORT_FILE, read_report, report_path
 from robustmix.report.schema import JsonDict
 from robustmix.report.text import plain
@@ -275,7 +276,7 @@ def read_results(places: Sequence[Path | str], statistic: str = DEFAULT_STATISTI
     """
     find_statistic(statistic)
     results, notes = [], []
-    for place in map(Path, places):
+    for place in map(expanded, places):
         found = list(_places_in(place))
         if not found:
             raise IntakeError(

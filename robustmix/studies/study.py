@@ -34,6 +34,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from robustmix.errors import UsageError, unknown_name
+from robustmix.files import expanded
 from robustmix.studies.statistics import STATISTICS
 from robustmix.toml_files import parse_toml, read_toml
 
@@ -204,8 +205,8 @@ def read_study(source: str | Path) -> Study:
         IntakeError: the file cannot be read.
     """
     text = str(source)
-    if isinstance(source, Path) or text.endswith(SUFFIX) or Path(text).is_file():
-        path = Path(source)
+    if isinstance(source, Path) or text.endswith(SUFFIX) or expanded(text).is_file():
+        path = expanded(source)
         hint = "a study is a TOML file, or a name of `robustmix study list`"
         return study_of(read_toml(path, what="study", hint=hint), path.stem, str(path))
     packaged = packaged_studies()

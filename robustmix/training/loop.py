@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from robustmix.data.loader import Batch, images_per_epoch, train_batches
 from robustmix.environment import choose_device
 from robustmix.errors import IncompatibleError, IncompleteError, IntakeError, UsageError
-from robustmix.files import remove_leftovers, write_text
+from robustmix.files import expanded, remove_leftovers, write_text
 from robustmix.locks import run_lock
 from robustmix.loggers.events import Hook, RunStarted
 from robustmix.methods.method import Method, StepResult
@@ -162,7 +162,7 @@ def train(
         ...     result.epochs, result.interrupted, result.last.name
         (1, False, 'last.pth')
     """
-    folder = RunFolder(path=Path(out))
+    folder = RunFolder(path=expanded(out))
     where = choose_device(device)
     with contextlib.ExitStack() as held:
         held.enter_context(own_random_state(where))

@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 from robustmix.data.augment import Augment
 from robustmix.data.protocol import TestTransform
 from robustmix.errors import UsageError, nearest, unknown_name
-from robustmix.files import write_text
+from robustmix.files import expanded, write_text
 from robustmix.methods.registry import METHODS
 from robustmix.models.names import ARCHS, split_stem
 from robustmix.text import shortened
@@ -443,7 +443,7 @@ def idle_augment(augment: Augment, *, kind_known: bool = True) -> dict[str, str]
 
 def write_recipe(path: Path, recipe: Recipe) -> None:
     """Write a recipe as TOML, atomically; ``load_recipe`` gives it back."""
-    write_text(path, tomli_w.dumps(recipe_to_dict(recipe)))
+    write_text(expanded(path), tomli_w.dumps(recipe_to_dict(recipe)))
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from robustmix.data.manifests import list_manifests, load_manifest
 from robustmix.data.protocol import dataset_protocol
 from robustmix.errors import UsageError, unknown_name
+from robustmix.files import expanded
 from robustmix.methods.registry import METHODS, method_options, options_without_effect
 from robustmix.toml_files import parse_toml, read_toml
 from robustmix.training.catalogue import (
@@ -125,11 +126,11 @@ def resolve_source(
         overrides: see ``resolve``.
     """
     is_file = source is not None and (
-        isinstance(source, Path) or source.endswith(".toml") or Path(source).is_file()
+        isinstance(source, Path) or source.endswith(".toml") or expanded(source).is_file()
     )
     return resolve(
         None if is_file or source is None else str(source),
-        file=Path(source) if is_file and source is not None else None,
+        file=expanded(source) if is_file and source is not None else None,
         sets=sets,
         overrides=overrides,
     )
@@ -187,7 +188,7 @@ def read_recipe_dict(path: Path) -> dict[str, Any]:
     hint = (
         "a recipe is a name of `robustmix recipes list`, or TOML as `robustmix recipes copy` writes"
     )
-    return read_toml(Path(path), what="recipe", hint=hint)
+    return read_toml(expanded(path), what="recipe", hint=hint)
 
 
 def parse_set(text: str) -> tuple[str, object]:

@@ -11,7 +11,7 @@ from torch import nn
 from robustmix.data.augment import Augment
 from robustmix.data.manifests import DATASETS
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
-from robustmix.files import hash_json
+from robustmix.files import expanded, hash_json
 from robustmix.methods.losses import BinaryLoss
 from robustmix.methods.method import Method, Setup
 from robustmix.methods.momentum_pair import as_teacher_method
@@ -299,7 +299,7 @@ def find_checkpoint(folder: RunFolder, resume: str | Path, force: bool) -> Check
     if resume == "auto":
         return _last(folder) if folder.last.exists() else None
     if resume != "never":
-        return read_checkpoint(Path(resume))
+        return read_checkpoint(expanded(resume))
     if not force and folder.last.exists():
         try:
             old = read_checkpoint(folder.last)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -24,6 +23,7 @@ from robustmix.evaluation.suite import (
     Scene,
     Suite,
 )
+from robustmix.files import expanded
 from robustmix.metrics.clean import (
     check_classes,
     check_confusion,
@@ -129,7 +129,7 @@ def long_tail(dataset: str, names: Sequence[str]) -> tuple[int, ...] | None:
     if not dataset.startswith(FOLDER):
         return None
     try:
-        listing = list_folder(Path(dataset.removeprefix(FOLDER)).expanduser(), "train")
+        listing = list_folder(expanded(dataset.removeprefix(FOLDER)), "train")
     except IntakeError:  # there is no training split, or it is the evaluation's matter to complain
         return None
     counts = np.bincount(listing.labels, minlength=len(listing.classes))

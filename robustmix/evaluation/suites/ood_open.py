@@ -11,11 +11,12 @@ from robustmix.data.decode import read_header
 from robustmix.data.file_pixels import FilePixels, KeptFiles
 from robustmix.data.folder import load_unlabelled
 from robustmix.data.images import ImageSet, Pixels, SubsetPixels
-from robustmix.data.location import FOLDER, expanded
+from robustmix.data.location import FOLDER
 from robustmix.data.preparation import TestTransform
 from robustmix.data.resized import ResizedPixels
 from robustmix.errors import IntakeError, UsageError
 from robustmix.evaluation.suite import Scene, limited_count
+from robustmix.files import expanded
 from robustmix.later import torch
 from robustmix.rng import seeded_subset
 
