@@ -1,5 +1,6 @@
 """The ``robustmix`` program: its commands, and how errors become one line and an exit code."""
 
+import os
 import platform
 import sys
 import time
@@ -33,7 +34,7 @@ from robustmix.cli.saliency import saliency
 from robustmix.cli.study import study
 from robustmix.cli.table import table
 from robustmix.cli.train import train
-from robustmix.errors import EXIT_CODES, IncompleteError, UsageError, explained
+from robustmix.errors import EXIT_CODES, IncompleteError, IntakeError, UsageError, explained
 from robustmix.progress import show_duration
 from robustmix.tables import import_plugin
 
@@ -47,6 +48,11 @@ ANYWHERE = (
     "Anywhere: --import FILE_OR_MODULE adds what others made, repeatable; -q says errors alone, -v "
     "more than usual; --debug shows tracebacks."
 )
+
+WITHOUT_FOLDER = frozenset({"version", "--version", "list"})
+"""What works also where the current folder has been deleted."""
+
+HELP_OPTIONS = frozenset({"-h", "--help", "--help-all"})
 
 app = typer.Typer(
     name="robustmix",
@@ -174,6 +180,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     try:
         split = split_arguments(arguments)
+        _require_folder(split.rest)
         with console.loudness(split.loudness):
             begun = time.perf_counter()
             console.say_more(
@@ -203,6 +210,23 @@ def _run(arguments: list[str]) -> int:
     except BaseException as error:  # SystemExit too: what was added may call sys.exit(0)
         debug = "--debug" in takewhile(lambda word: word != "--", arguments)
         return _told(error, arguments, debug=debug)
+
+
+def _require_folder(words: list[str]) -> None:
+    """Refuse to work in a folder that is no more, where no path means anything.
+
+    Before any library is imported: oneMKL, of torch, ends the process there without an exception.
+    """
+    if not words or words[0] in WITHOUT_FOLDER or not HELP_OPTIONS.isdisjoint(words):
+        return
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise IntakeError(
+            "the current folder has been deleted",
+            "go to one that is there, as with `cd ~`, and type the command again",
+            code="E-NO-FOLDER",
+        ) from None
 
 
 def _told(error: BaseException, arguments: list[str], *, debug: bool) -> int:
