@@ -176,7 +176,7 @@ def as_toml(resolved: "Resolved") -> str:
     """Return a recipe as the file that trains it."""
     import tomli_w
 
-    from robustmix.training.recipe import recipe_to_dict
+    from robustmix.training.recipe_dict import recipe_to_dict
 
     return tomli_w.dumps(recipe_to_dict(resolved.recipe))
 

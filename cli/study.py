@@ -173,7 +173,7 @@ def _published(run: "StudyRun", study: "Study") -> str:
 
 
 def _run_json(run: "StudyRun") -> dict[str, Any]:
-    from robustmix.training.recipe import recipe_to_dict
+    from robustmix.training.recipe_dict import recipe_to_dict
 
     return {
         "labels": dict(run.labels),

@@ -292,7 +292,7 @@ def _check_options(recipe: "Recipe", runs: int, resume: str, picture_every: int 
 
 def _folder(out: Path | None, recipe: "Recipe", *, several: bool) -> Path:
     from robustmix.runs import training_folder
-    from robustmix.training.recipe import recipe_to_dict
+    from robustmix.training.recipe_dict import recipe_to_dict
 
     if out is None:
         names = (recipe.dataset, recipe.arch, recipe.method)

@@ -7,7 +7,7 @@ from robustmix._lazy import lazy_exports_of
 if TYPE_CHECKING:
     from robustmix.training.catalogue import list_recipes as list_recipes
     from robustmix.training.recipe import Recipe as Recipe
-    from robustmix.training.recipe import write_recipe as write_recipe
+    from robustmix.training.recipe_dict import write_recipe as write_recipe
     from robustmix.training.resolve import load_recipe as load_recipe
     from robustmix.training.resolve import resolve_recipe as resolve_recipe
 

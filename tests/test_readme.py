@@ -21,7 +21,7 @@ from robustmix.cli.app import run
 from robustmix.errors import EXIT_CODES
 from robustmix.evaluation.recompute import recompute
 from robustmix.models.checkpoint import read_checkpoint
-from robustmix.training.recipe import recipe_from_dict, recipe_to_dict
+from robustmix.training.recipe_dict import recipe_from_dict, recipe_to_dict
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -8,7 +8,8 @@ import pytest
 
 from robustmix.errors import IntakeError, UsageError
 from robustmix.toml_files import DEEPEST, LONGEST_WORD, MOST_BYTES, parse_toml, read_toml
-from robustmix.training.recipe import Recipe, write_recipe
+from robustmix.training.recipe import Recipe
+from robustmix.training.recipe_dict import write_recipe
 
 
 @pytest.mark.parametrize(

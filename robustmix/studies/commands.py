@@ -8,7 +8,7 @@ from pathlib import Path
 from robustmix.studies.grid import StudyRun
 from robustmix.studies.run_state import evaluation_folder
 from robustmix.studies.study import Evaluation
-from robustmix.training.recipe import write_recipe
+from robustmix.training.recipe_dict import write_recipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from robustmix.files import hash_json
 from robustmix.methods.registry import method_options
 from robustmix.studies.study import MOST_RUNS, Settings, Study, Variant
 from robustmix.training.catalogue import flat
-from robustmix.training.recipe import INFORMATIVE, Recipe, recipe_to_dict
+from robustmix.training.recipe import INFORMATIVE, Recipe
+from robustmix.training.recipe_dict import recipe_to_dict
 from robustmix.training.resolve import resolve_recipe
 
 HASH = 12

@@ -324,7 +324,7 @@ def _check_table(study: Study, gridded: set[str], where: str) -> None:
 
 def _check_keys(values: Iterable[str], where: str) -> None:
     """Refuse keys that no recipe has; the seeds have a place of their own."""
-    from robustmix.training.recipe import nested
+    from robustmix.training.recipe_dict import nested
 
     for key in values:
         if key == "seed":

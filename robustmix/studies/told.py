@@ -8,7 +8,8 @@ from robustmix.studies.published import find_published
 from robustmix.studies.statistics import STATISTICS
 from robustmix.studies.study import Study
 from robustmix.training.catalogue import flat
-from robustmix.training.recipe import INFORMATIVE, recipe_to_dict
+from robustmix.training.recipe import INFORMATIVE
+from robustmix.training.recipe_dict import recipe_to_dict
 from robustmix.training.resolve import resolve_recipe
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from robustmix.training.loop import TrainResult as TrainResult
     from robustmix.training.loop import train as train
     from robustmix.training.recipe import Recipe as Recipe
-    from robustmix.training.recipe import write_recipe as write_recipe
+    from robustmix.training.recipe_dict import write_recipe as write_recipe
     from robustmix.training.resolve import load_recipe as load_recipe
     from robustmix.training.resolve import resolve_recipe as resolve_recipe
     from robustmix.training.schedules import learning_rate as learning_rate

@@ -41,7 +41,8 @@ from robustmix.training.parts import NormAverage, batch_parts
 from robustmix.training.pictures import draw_mixing, picture_samples
 from robustmix.training.progress import Talk, open_progress
 from robustmix.training.ranks import Ranks, open_ranks, shared_batch
-from robustmix.training.recipe import Recipe, recipe_to_dict, write_recipe
+from robustmix.training.recipe import Recipe
+from robustmix.training.recipe_dict import recipe_to_dict, write_recipe
 from robustmix.training.run_data import RunData
 from robustmix.training.run_folder import (
     RunFolder,

@@ -5,7 +5,14 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from robustmix.methods.registry import METHODS, config_class
-from robustmix.training.recipe import recipe_schema
+from robustmix.training.recipe import Recipe
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a recipe file, the methods' options apart."""
+    schema = TypeAdapter(Recipe).json_schema()
+    schema["properties"].pop("method_options")
+    return schema
 
 
 def recipe_file_schema() -> dict[str, Any]:

@@ -27,15 +27,10 @@ from robustmix.training.catalogue import (
     parse_name,
     recipe_files,
 )
-from robustmix.training.recipe import (
-    INFORMATIVE,
-    TABLES,
-    Recipe,
-    nested,
-    recipe_from_dict,
-    recipe_to_dict,
-    without_effect,
-)
+from robustmix.training.recipe import INFORMATIVE, Recipe
+from robustmix.training.recipe_dict import nested, recipe_from_dict, recipe_to_dict
+from robustmix.training.recipe_effect import without_effect
+from robustmix.training.recipe_tables import TABLES
 
 _Value = TypeVar("_Value")
 

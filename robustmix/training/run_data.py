@@ -14,7 +14,8 @@ from robustmix.data.loader import batches_per_epoch, default_augment, split_hold
 from robustmix.data.manifests import Split
 from robustmix.data.protocol import TestTransform
 from robustmix.errors import UsageError
-from robustmix.training.recipe import Recipe, idle_augment
+from robustmix.training.recipe import Recipe
+from robustmix.training.recipe_effect import idle_augment
 from robustmix.training.resolve import with_method_options
 
 

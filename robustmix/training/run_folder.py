@@ -27,13 +27,9 @@ from robustmix.tables import plugins, require_plugins
 from robustmix.training.ghost_norm import set_norm_groups
 from robustmix.training.optim import build_optimizer
 from robustmix.training.ranks import Ranks
-from robustmix.training.recipe import (
-    Recipe,
-    has_binary_loss,
-    recipe_difference,
-    recipe_from_record,
-    recipe_to_dict,
-)
+from robustmix.training.recipe import Recipe
+from robustmix.training.recipe_dict import recipe_difference, recipe_from_record, recipe_to_dict
+from robustmix.training.recipe_effect import has_binary_loss
 from robustmix.training.resolve import load_recipe, resolve_recipe, resolve_source, with_overrides
 from robustmix.training.run_data import RunData, complete_recipe, load_run_data
 from robustmix.training.state import Means, TrainState, data_digest, open_streams

@@ -17,7 +17,7 @@ from robustmix.data.manifests import looked_for
 from robustmix.methods.registry import METHODS
 from robustmix.training import list_recipes, resolve_recipe
 from robustmix.training.catalogue import Row, list_rows
-from robustmix.training.recipe import recipe_to_dict
+from robustmix.training.recipe_dict import recipe_to_dict
 
 ROWS = list_rows()
 

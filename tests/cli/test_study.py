@@ -13,7 +13,7 @@ from robustmix.studies.run_reports import Value
 from robustmix.studies.run_state import LOGS, Failure, evaluation_folder, write_failure
 from robustmix.studies.study import Study, packaged_studies, read_study
 from robustmix.studies.study_results import _with_numbers_of_parts
-from robustmix.training.recipe import write_recipe
+from robustmix.training.recipe_dict import write_recipe
 
 SMALL = """
 title = "Two methods"

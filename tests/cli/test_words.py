@@ -16,7 +16,7 @@ from robustmix.comparison.pair import protocol_difference
 from robustmix.errors import UsageError
 from robustmix.studies.results import RECIPE_FILE, read_run
 from robustmix.training.progress import RichTalk
-from robustmix.training.recipe import recipe_difference
+from robustmix.training.recipe_dict import recipe_difference
 from robustmix.training.resolve import resolve_recipe
 from tests.comparison.reports import base, saved
 

@@ -32,7 +32,7 @@ from robustmix.models.robust_model import RobustModel
 from robustmix.pages.reliability import draw_suite_reliability
 from robustmix.report.rows import Rows
 from robustmix.report.schema import SuitePart
-from robustmix.training.recipe import recipe_from_dict
+from robustmix.training.recipe_dict import recipe_from_dict
 from robustmix.training.run_data import load_run_data
 from tests.evaluation.test_calibration_checkpoint import digits_checkpoint
 from tests.evaluation.tiny import tiny_images, tiny_model

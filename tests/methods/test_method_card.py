@@ -19,7 +19,7 @@ from robustmix.methods.method_card import (
 )
 from robustmix.methods.registry import config_class
 from robustmix.training.catalogue import list_rows
-from robustmix.training.recipe import recipe_from_dict
+from robustmix.training.recipe_dict import recipe_from_dict
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -20,7 +20,8 @@ from robustmix.models.names import ARCHS, own_name, split_stem
 from robustmix.models.own_code import register_own
 from robustmix.models.registry import blueprint, build_model
 from robustmix.training.loop import train
-from robustmix.training.recipe import Recipe, recipe_to_dict
+from robustmix.training.recipe import Recipe
+from robustmix.training.recipe_dict import recipe_to_dict
 from tests.models.builders import checkpoint, images
 
 SOURCE = '''

@@ -14,7 +14,7 @@ from robustmix.errors import UsageError
 from robustmix.models.checkpoint import read_checkpoint
 from robustmix.training import resolve_recipe
 from robustmix.training.asked_transform import transform_keys
-from robustmix.training.recipe import recipe_from_record
+from robustmix.training.recipe_dict import recipe_from_record
 from robustmix.training.run_data import load_run_data
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from robustmix.errors import IntakeError, UsageError
 from robustmix.training import Recipe, load_recipe, resolve_recipe, write_recipe
-from robustmix.training.recipe import (
+from robustmix.training.recipe_dict import (
     recipe_difference,
     recipe_from_dict,
     recipe_from_record,

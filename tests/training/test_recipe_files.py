@@ -37,7 +37,9 @@ from robustmix.training.catalogue import (
     parse_name,
     recipe_files,
 )
-from robustmix.training.recipe import TABLES, recipe_to_dict, without_effect
+from robustmix.training.recipe_dict import recipe_to_dict
+from robustmix.training.recipe_effect import without_effect
+from robustmix.training.recipe_tables import TABLES
 from robustmix.training.resolve import resolve_source
 from robustmix.training.run_data import load_run_data
 

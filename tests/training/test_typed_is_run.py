@@ -24,7 +24,7 @@ from robustmix.methods.registry import METHODS, config_class
 from robustmix.models.names import ARCHS
 from robustmix.training import Recipe, resolve_recipe
 from robustmix.training.catalogue import flat, list_rows, recipe_files
-from robustmix.training.recipe import recipe_to_dict
+from robustmix.training.recipe_dict import recipe_to_dict
 
 CASES = 1500
 
