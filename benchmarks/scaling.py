@@ -27,8 +27,8 @@ import robustmix
 from robustmix.data.loader import Batch
 from robustmix.launch import launched
 from robustmix.training import resolve_recipe
-from robustmix.training.loop import Run
 from robustmix.training.ranks import Ranks, open_ranks, shared_batch
+from robustmix.training.run import Run
 from robustmix.training.run_data import complete_recipe, load_run_data
 from robustmix.training.run_folder import RunFolder
 

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.pretended_gpu import GPU, Count, pretended_gpu
 from robustmix.methods.registry import METHODS
-from robustmix.training.loop import Run
+from robustmix.training.run import Run
 from robustmix.training.run_folder import RunFolder, prepare_run
 from tests.training.runs import demo
 

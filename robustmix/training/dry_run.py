@@ -24,8 +24,8 @@ from robustmix.errors import IntakeError, RobustmixError
 from robustmix.methods.registry import METHODS
 from robustmix.models.own_code import register_own
 from robustmix.progress import show_duration
-from robustmix.training.loop import Run, own_random_state
 from robustmix.training.recipe import Recipe
+from robustmix.training.run import Run, own_random_state
 from robustmix.training.run_data import RunData, complete_recipe, limited_count, load_run_data
 from robustmix.training.run_folder import RunFolder
 
@@ -237,7 +237,7 @@ def _measure(
         times = [_timed(run, chosen, device) for chosen in islice(run.batches(), steps + 1)]
         # The table has a method's usual cost; that of some depends on options and network.
         cost = METHODS.row(recipe.method).cost
-        passes = cost if run.teacher is None else run.teacher.step_cost()
+        passes = cost if run.state.teacher is None else run.state.teacher.step_cost()
     return _Steps(statistics.median(times[1:] or times), _peak_memory(device), passes)
 
 

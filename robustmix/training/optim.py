@@ -1,4 +1,4 @@
-"""Optimisers as the published recipes set them up."""
+"""Optimisers as the published recipes set them up, their learning rates and their steps."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from robustmix.training.schedules import learning_rate
+
 if TYPE_CHECKING:
-    from robustmix.training.recipe import OptimizerName
+    from robustmix.training.recipe import OptimizerName, Recipe
 
 _NORMS = (
     nn.modules.batchnorm._NormBase,
@@ -96,6 +98,43 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
     optimizer.load_state_dict(dict(state))
     for group, own in zip(optimizer.param_groups, kernels, strict=True):
         group.update(own)
+
+
+def set_learning_rates(
+    optimizer: torch.optim.Optimizer, recipe: "Recipe", iteration: int, steps: int
+) -> float:
+    """Set the learning rates of a step; return the network's.
+
+    Args:
+        optimizer: of ``build_optimizer``.
+        recipe: says how they go.
+        iteration: 0-based, over all epochs.
+        steps: of an epoch.
+    """
+    curve = _curve(recipe, steps, recipe.lr, recipe.min_lr)
+    lr = learning_rate(recipe.schedule, iteration, **curve)
+    own = lr
+    if recipe.generator_lr is not None or recipe.generator_min_lr is not None:
+        base = recipe.lr if recipe.generator_lr is None else recipe.generator_lr
+        minimum = recipe.min_lr if recipe.generator_min_lr is None else recipe.generator_min_lr
+        curve = _curve(recipe, steps, base, minimum)
+        curve["warmup_epochs"] = 0  # as published
+        own = learning_rate(recipe.schedule, iteration, **curve)
+    for group in optimizer.param_groups:
+        group["lr"] = own if group.get("part") == GENERATOR else lr
+    return lr
+
+
+def _curve(recipe: "Recipe", steps: int, base: float, minimum: float) -> dict[str, Any]:
+    return {
+        "base": base,
+        "minimum": minimum,
+        "epochs": recipe.epochs,
+        "iters_per_epoch": steps,
+        "warmup_epochs": recipe.warmup_epochs,
+        "milestones": recipe.milestones,
+        "gamma": recipe.gamma,
+    }
 
 
 @torch.no_grad()

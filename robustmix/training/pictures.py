@@ -33,6 +33,9 @@ SIDE = 192
 
 DPI = 100
 
+PICTURE_SAMPLES = 6
+"""Validation images in a picture of the mixtures."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from robustmix.data.content import pixels_sha256
 from robustmix.data.images import ImageSet
 from robustmix.errors import IntakeError
 from robustmix.files import hash_json
+from robustmix.methods.method import Method
+from robustmix.methods.momentum_pair import MomentumMethod, as_momentum_method
 from robustmix.methods.step_draws import StepDraws
 from robustmix.training.optim import load_optimizer
 from robustmix.training.ranks import batch_statistics
@@ -223,6 +225,21 @@ class TrainState:
             "cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
             "statistics": [buffer.cpu().clone() for buffer in batch_statistics(self.networks)],
         }
+
+    @property
+    def teacher(self) -> MomentumMethod | None:
+        """The method, if it has a pair of networks."""
+        return as_momentum_method(self.method)
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The network that is trained to be deployed, or whose average is."""
+        return cast(Method, self.method).classifier()
+
+    @property
+    def deployed(self) -> nn.Module:
+        """The network that a checkpoint holds: the average of the weights, if there is one."""
+        return self.classifier if self.ema is None else self.ema.network
 
     @property
     def networks(self) -> list[nn.Module]:

@@ -10,7 +10,10 @@ import numpy as np
 from robustmix.data.decode import open_rgb
 from robustmix.errors import RobustmixError, explained
 from robustmix.loggers.events import Hook, Pictures, RunFinished, RunStarted, Scalars
+from robustmix.training.recipe import Recipe
+from robustmix.training.recipe_dict import recipe_to_dict
 from robustmix.training.run_folder import RunFolder
+from robustmix.training.state import TrainState
 
 MIXING = "mixing"
 """Name of the pictures of masks and mixtures."""
@@ -43,6 +46,22 @@ class Telling:
 
     pictures: bool
     """Whether the run draws any; what an older one left in its place is none of its own."""
+
+    def started(self, recipe: Recipe, state: TrainState) -> RunStarted:
+        """Return what is told of the run when it begins or goes on."""
+        path = self.folder.path.absolute()
+        step = state.epoch * self.steps + state.step
+        # Folders of several seeds have names that say no more than the seed.
+        seeds = path.name == f"seed-{recipe.seed}"
+        return RunStarted(
+            kind="train",
+            name=f"{path.parent.name}-{path.name}" if seeds else path.name,
+            run_id=state.run_id,
+            folder=self.folder.path,
+            config=recipe_to_dict(recipe),
+            continued=step > 0,
+            step=step,
+        )
 
     @contextlib.contextmanager
     def run(self, started: RunStarted, records: Sequence[Mapping[str, Any]]) -> Iterator["Ended"]:

@@ -11,11 +11,16 @@ from robustmix.batch_memory import FORWARD, fitting_batch, halved
 from robustmix.data.images import ImageSet
 from robustmix.data.reading import in_order
 from robustmix.data.transforms import on_device
+from robustmix.methods.momentum_pair import DEPLOYED_HEAD
 from robustmix.models.robust_model import PAD
 from robustmix.training.ranks import Ranks
+from robustmix.training.state import TrainState
 
 VALIDATION_BATCH = 500
 """Most images in a validation batch; how many they are changes no score."""
+
+EMA_HEAD = "ema"
+"""Name of the averaged network among the heads that are validated."""
 
 
 def validate(
@@ -70,6 +75,39 @@ def validate_shared(
         name: {"loss": loss, "top1": hits}
         for name, loss, hits in zip(sorted(found), sums[:, 0].tolist(), top1.tolist(), strict=True)
     }
+
+
+def validate_state(
+    state: TrainState, images: ImageSet, ranks: Ranks, *, channels_last: bool = False
+) -> dict[str, float]:
+    """Return loss and top-1 of what is deployed, and top-1 of every head by its name.
+
+    Where weights are averaged, ``raw_loss`` and ``raw_top1`` are of those that are trained.
+
+    Args:
+        state: of a run, its networks in eval mode.
+        images: the images, at least one.
+        ranks: this process among those of the run, of which each gets the whole.
+        channels_last: memory layout of the images.
+    """
+
+    def heads(images: Tensor) -> Mapping[str, Tensor]:
+        """Return the logits of all that is validated, by name; one classifier has none."""
+        found: Mapping[str, Tensor] = (
+            {"": state.classifier(images)}
+            if state.teacher is None
+            else state.teacher.pair.heads_logits(images)
+        )
+        return found if state.ema is None else {**found, EMA_HEAD: state.ema.network(images)}
+
+    found = validate_shared(heads, images, state.device, ranks, channels_last=channels_last)
+    average = found.pop(EMA_HEAD, None)
+    metrics = dict(found["" if state.teacher is None else DEPLOYED_HEAD])
+    if average is not None:
+        metrics = {**average, **{f"raw_{name}": value for name, value in metrics.items()}}
+    if state.teacher is not None:
+        metrics |= {f"acc_{name}": head["top1"] for name, head in found.items()}
+    return metrics
 
 
 @torch.no_grad()

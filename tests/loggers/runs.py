@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from robustmix.loggers import Event, Hook, Scalars
-from robustmix.training import TrainResult, loop
+from robustmix.training import TrainResult, watch
 from tests.training.runs import log, small_train, stop_after
 
 EPOCHS, STEPS = 4, 3
@@ -35,7 +35,7 @@ Rows: TypeAlias = dict[int, dict[str, float]]
 def logged_train(out: Path, hook: Hook | None, **changes: Any) -> TrainResult:
     """Train for four epochs of three steps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "CHECK_EVERY", LOOK_EVERY)
+        patch.setattr(watch, "CHECK_EVERY", LOOK_EVERY)
         return small_train(out, epochs=EPOCHS, on_event=hook, **changes)
 
 

@@ -8,9 +8,10 @@ from benchmarks.pretended_gpu import GPU, Count, pretended_gpu
 from robustmix import batch_memory
 from robustmix.loggers import Event, Hook, Scalars
 from robustmix.signals import StopRequest
-from robustmix.training import loop
-from robustmix.training.loop import Run
+from robustmix.training import watch
+from robustmix.training.loop import work
 from robustmix.training.progress import Silence
+from robustmix.training.run import Run
 from robustmix.training.run_folder import RunFolder, prepare_run
 
 
@@ -32,7 +33,7 @@ def counted(folder: Path, hook: Hook | None) -> Count:
             folder=place, recipe=begun.recipe, data=begun.data, device=GPU, checkpoint=None,
             allow_download=False, say=lambda text: None,
         )  # fmt: skip
-        run.work(Silence(), StopRequest(), hook, 1e9, 0)
+        work(run, Silence(), StopRequest(), hook, 1e9, 0)
         return count
 
 
@@ -41,7 +42,7 @@ def test_what_is_told_comes_with_looks_that_are_made_anyway(
 ) -> None:
     """Ten steps with five looks told to a hook: five waits more than with no look and no hook."""
     alone = counted(tmp_path / "alone", None)
-    monkeypatch.setattr(loop, "CHECK_EVERY", 2)
+    monkeypatch.setattr(watch, "CHECK_EVERY", 2)
     events: list[Event] = []
     told = counted(tmp_path / "told", events.append)
     assert [one.step for one in events if isinstance(one, Scalars)] == [2, 4, 5, 6, 8, 10]

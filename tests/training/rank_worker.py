@@ -13,8 +13,8 @@ import torch
 
 from robustmix.cli.app import run as command_line
 from robustmix.launch import launched, leave
-from robustmix.training.loop import Run
 from robustmix.training.ranks import Ranks, open_ranks, shared_batch
+from robustmix.training.run import Run
 from tests.training.runs import small_train, stop_after
 from tests.training.test_parts import a_run, batches
 
@@ -39,7 +39,7 @@ def steps(folder: Path, ranks: Ranks) -> None:
     """Make three steps in float64 of every method; the first process saves what they led to."""
     for name, (method, arch, changes) in CASES.items():
         run = a_run(folder / f"{name}-{RANK}", method, arch, ranks, **changes)
-        run._images_in_step = lambda batch: 12  # type: ignore[method-assign]
+        run.stepper.images_in_step = lambda batch: 12  # type: ignore[method-assign]
         for batch in batches():
             own = shared_batch(len(batch.labels), ranks)
             run.step(type(batch)(*(value[own] for value in batch)))

@@ -11,8 +11,8 @@ from robustmix.data.loader import Batch
 from robustmix.errors import IntakeError, UsageError
 from robustmix.training import dry_run as module
 from robustmix.training.dry_run import DryRun, dry_run
-from robustmix.training.loop import Run
 from robustmix.training.resolve import resolve_recipe
+from robustmix.training.run import Run
 from tests.training.runs import log
 
 FOUND = DryRun(

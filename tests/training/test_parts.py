@@ -1,6 +1,7 @@
 """A batch in parts is what so many processes would do with it: gradients and statistics by hand."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,10 +14,10 @@ from robustmix.data.loader import Batch
 from robustmix.errors import UsageError
 from robustmix.methods.step_draws import StepDraws
 from robustmix.training import resolve_recipe
-from robustmix.training.loop import Run
 from robustmix.training.optim import build_optimizer
 from robustmix.training.parts import batch_parts
 from robustmix.training.ranks import Ranks
+from robustmix.training.run import Run
 from robustmix.training.run_data import complete_recipe, load_run_data
 from robustmix.training.run_folder import RunFolder
 from tests.training.runs import assert_same_run, log, small_train, stop_after
@@ -44,7 +45,8 @@ def a_run(
             **changes,
         },
     )
-    data = load_run_data(recipe, None)
+    # The steps of a run are what a teacher's momentum follows.
+    data = replace(load_run_data(recipe, None), steps=99)
     run = Run(
         folder=RunFolder(path=folder),
         recipe=complete_recipe(recipe, data),
@@ -56,9 +58,6 @@ def a_run(
         ranks=ranks,
     )
     run.state.method.double().train()
-    # The steps of a run are what a teacher's momentum follows.
-    run.data = copy.copy(run.data)
-    object.__setattr__(run.data, "steps", 99)
     object.__setattr__(run.recipe, "epochs", 1)
     return run
 

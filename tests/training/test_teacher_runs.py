@@ -14,8 +14,8 @@ from robustmix.methods import AdAutoMix, ema_momentum
 from robustmix.models import load_model
 from robustmix.models.checkpoint import read_checkpoint
 from robustmix.training import TrainResult
-from robustmix.training.loop import PICTURE_SAMPLES
 from robustmix.training.optim import GENERATOR
+from robustmix.training.pictures import PICTURE_SAMPLES
 from robustmix.training.progress import Silence
 from robustmix.training.resolve import load_recipe
 from robustmix.training.run_data import load_run_data

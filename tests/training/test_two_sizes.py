@@ -40,7 +40,7 @@ def sides(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
             seen.append(tuple(batch.images.shape[1:]))
             yield batch
 
-    monkeypatch.setattr("robustmix.training.loop.train_batches", noted)
+    monkeypatch.setattr("robustmix.training.run.train_batches", noted)
     return seen
 
 
