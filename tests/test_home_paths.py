@@ -270,7 +270,7 @@ COVERED: dict[Case, set[str]] = {
     own_code: set(),
     options: set(),
     recipe_files: {
-        "robustmix.training.recipe.write_recipe:path",
+        "robustmix.training.recipe_dict.write_recipe:path",
         "robustmix.training.resolve.load_recipe:source",
         "robustmix.training.resolve.resolve_recipe:file",
     },
