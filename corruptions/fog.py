@@ -46,7 +46,9 @@ def _map_side(images: Tensor, profile: Profile) -> int:
     return side
 
 
-def plasma(heights: Tensor, side: int, decay: float) -> Tensor:
+def plasma(
+    heights: Tensor, side: int, decay: float, shown: tuple[int, int] | None = None
+) -> Tensor:
     """Return fractal maps by the diamond-square algorithm on a torus, in [0, 1].
 
     Args:
@@ -54,18 +56,22 @@ def plasma(heights: Tensor, side: int, decay: float) -> Tensor:
         side: a power of two.
         decay: what the roughness is divided by at each finer scale. A deviation is roughness times
             a number between plus and minus roughness, hence falls by its square; as published.
+        shown: first rows and columns that are wanted of each map; all if None.
 
     Returns:
-        float64 (N, side, side).
+        float64 (N, side, side), or (N, *shown).
     """
+    rows, columns = (side, side) if shown is None else shown
     if heights.device.type == "cpu":  # the same operators on arrays, which take half the time
         levels = _levels(heights.numpy(), side, decay, np.empty)
-        levels -= levels.min(axis=(1, 2), keepdims=True)
-        levels /= levels.max(axis=(1, 2), keepdims=True)
-        return torch.from_numpy(levels)
+        low, high = (most(axis=(1, 2), keepdims=True) for most in (levels.min, levels.max))
+        # The largest difference is that of the largest level: rounding keeps the order.
+        stretched = levels[:, :rows, :columns] - low
+        stretched /= high - low
+        return torch.from_numpy(stretched)
     maps = _levels(heights, side, decay, heights.new_empty)
-    maps -= maps.amin(dim=(1, 2), keepdim=True)
-    return maps.div_(maps.amax(dim=(1, 2), keepdim=True))
+    low, high = (most(dim=(1, 2), keepdim=True) for most in (maps.amin, maps.amax))
+    return (maps[:, :rows, :columns] - low).div_(high - low)
 
 
 def _levels(
@@ -132,7 +138,7 @@ def apply(images: Tensor, draws: Fog, severity: int, profile: Profile) -> Tensor
     strength, decay = STRENGTH_DECAY[profile][severity - 1]
     x = to_unit(images)
     height, width = images.shape[2:]
-    maps = plasma(draws.heights, _map_side(images, profile), decay)[:, :height, :width]
+    maps = plasma(draws.heights, _map_side(images, profile), decay, (height, width))
     brightest = to_unit(images.flatten(1).amax(dim=1)).view(-1, 1, 1, 1)
     hazy = x.add_((strength * maps).unsqueeze(1))
     return to_grey_levels_(hazy.mul_(brightest).div_(brightest + strength))
