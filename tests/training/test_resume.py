@@ -322,8 +322,9 @@ def test_killed_at_any_time_the_run_ends_the_same(method: str, tmp_path: Path) -
     for _ in range(3):
         ended = start_and_signal(tmp_path / "parts", epochs, signal.SIGKILL, method)
         assert ended == -signal.SIGKILL
-    lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
-    assert all(json.loads(line)["epoch"] for line in lines)
+    metrics = tmp_path / "parts" / "metrics.jsonl"
+    if metrics.exists():  # else no epoch was over on a slow machine
+        assert all(json.loads(line)["epoch"] for line in metrics.read_text().splitlines())
     assert_same_run(whole, small_train(tmp_path / "parts", method, epochs=epochs))
 
 
