@@ -139,10 +139,11 @@ def scaling(data: Data) -> Rows:
 
 
 def processes(data: Data) -> Rows:
-    """Tabulate CPU time and memory of whole commands."""
-    rows = [["command", "CPU time, s", "peak memory, MB", "ratio"]]
+    """Tabulate time and memory of whole commands."""
+    rows = [["command", "time, s", "CPU time, s", "peak memory, MB", "ratio"]]
     for name, one in data["figures"].items():
-        cells = number(one["cpu_s"]), number(one["peak_mb"], 0), number(one["ratio"], 2)
+        times = number(one["clock_s"]), number(one["cpu_s"])
+        cells = *times, number(one["peak_mb"], 0), number(one["ratio"], 2)
         rows.append([f"`{name}`", *cells])
     return rows
 
