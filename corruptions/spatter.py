@@ -106,8 +106,6 @@ def water(liquid: Tensor, strength: float) -> Tensor:
         liquid: float64 (N, H, W), 0 where it is dry.
         strength: opacity at an image's wettest pixel.
     """
-    if liquid.device.type == "cpu":
-        return torch.from_numpy(_water_on_cpu(liquid.numpy(), strength))
     layer = (255 * liquid).to(torch.int32).bitwise_and_(255)
     distance = nearest_edge(edges(layer, low=LOW, high=HIGH), FARTHEST)
     # The distances' fractional bits go with the mean's divisor: a power of two changes no digit.

@@ -1,6 +1,6 @@
 """Each metric of a pair of reports: both values, the difference, and what the rows say of it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeAlias
@@ -24,7 +24,7 @@ from robustmix.comparison.verify import begun
 from robustmix.errors import IncompatibleError
 from robustmix.metrics.agreement import disagreement
 from robustmix.metrics.definition import Definition, Undefined
-from robustmix.metrics.intervals import bootstrap_rng, resample_weights, resampled_means
+from robustmix.metrics.intervals import resampled_means, weight_chunks
 from robustmix.metrics.metric import Metric
 from robustmix.metrics.scores import FloatArray
 from robustmix.report.rows import check_shapes, covered_view
@@ -35,8 +35,6 @@ REPLICATES = 10_000
 FUNCTION_REPLICATES = 1_000
 MOSTLY = 0.95
 """Share of the resamples that a metric must be defined in."""
-
-_DRAWS = 2**21
 
 Watch: TypeAlias = Callable[[str, int, int], None]
 """Is told what is resampled, how many resamples are done, and of how many."""
@@ -255,18 +253,6 @@ def _with_effect(
     return replace(one, effect=effect, mdd=mdd, p_sign_flip=p_sign_flip)
 
 
-def weight_chunks(n: int, replicates: int, seed: int) -> Iterator[FloatArray]:
-    """Yield how often each image counts in each resample, (R, n) some resamples at a time.
-
-    The same seed gives the same resamples whatever is computed from them, so a metric's interval
-    does not depend on which others are asked for.
-    """
-    rng = bootstrap_rng(seed)
-    rows = max(1, _DRAWS // n)
-    for start in range(0, replicates, rows):
-        yield resample_weights(n, min(rows, replicates - start), rng)
-
-
 def _means(
     pair: Pair,
     found: Sequence[Measured],
@@ -309,7 +295,7 @@ def _means(
 def _mean_replicates(table: FloatArray, options: Options, watch: Watch) -> FloatArray:
     """Resample the means of a table's columns, (n, M) -> (R, M): all by the same resamples."""
     replicates, done = np.empty((options.replicates, table.shape[1])), 0
-    for means in resampled_means(table, options.replicates, bootstrap_rng(options.seed)):
+    for means in resampled_means(table, options.replicates, options.seed):
         replicates[done : done + len(means)] = means
         done += len(means)
         watch("means", done, options.replicates)

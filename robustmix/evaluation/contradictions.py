@@ -75,16 +75,13 @@ def _table_faults(content: ReportModel, samples: Samples, key: str, table: Table
     clean = samples.tables.get("clean")
     for place, condition in enumerate(table.conditions):
         rows = {name: column[place] for name, column in table.columns.items()}
-        tested = (
-            np.broadcast_to(rows.get("tested", np.True_), rows[next(iter(rows))].shape[:2]) == 1
-        )
+        shape = rows[next(iter(rows))].shape[:2]
+        tested = np.broadcast_to(rows.get("tested", np.True_), shape) == 1
         whole = bool(tested.all())
         if not whole and any(column[~tested].any() for column in rows.values()):
             yield f"samples that {condition} did not test have values"
         for trial, some in enumerate(tested):
-            chosen: NDArray[np.bool_] | slice = (
-                slice(None) if whole else some
-            )  # which copies nothing
+            chosen: NDArray[np.bool_] | slice = slice(None) if whole else some  # a slice is no copy
             scored = {name: column[trial, chosen] for name, column in rows.items()}
             if condition not in own:
                 for fault in score_faults(scored, labels[chosen], content.model.num_classes):

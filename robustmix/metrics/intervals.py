@@ -197,27 +197,36 @@ def _resampled(counts: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArra
     return counts
 
 
+def weight_chunks(n: int, replicates: int, seed: int) -> Iterator[FloatArray]:
+    """Yield how often each sample counts in each resample, (R, n) some resamples at a time.
+
+    The same seed gives the same resamples whatever is computed from them, so a metric's interval
+    does not depend on which others are asked for.
+    """
+    rng = bootstrap_rng(seed)
+    rows = max(1, DRAWS // n)
+    for start in range(0, replicates, rows):
+        yield resample_weights(n, min(rows, replicates - start), rng)
+
+
 FEW_COLUMNS = 3
 """Up to here it is faster to add up what was drawn than to count it first."""
 
 
-def resampled_means(
-    table: FloatArray, replicates: int, rng: np.random.Generator
-) -> Iterator[FloatArray]:
+def resampled_means(table: FloatArray, replicates: int, seed: int) -> Iterator[FloatArray]:
     """Yield the means of a table's columns in the same resamples, (R, M) some at a time.
 
     Args:
         table: a row a sample, a column a quantity, (n, M).
         replicates: number of resamples.
-        rng: source of the resamples.
+        seed: of the resamples.
     """
     n, columns = table.shape
     if columns > FEW_COLUMNS:
-        rows = max(1, DRAWS // n)
-        for start in range(0, replicates, rows):
-            yield resample_weights(n, min(rows, replicates - start), rng) @ table / n
+        for weights in weight_chunks(n, replicates, seed):
+            yield weights @ table / n
         return
-    values = np.ascontiguousarray(table.T)
+    rng, values = bootstrap_rng(seed), np.ascontiguousarray(table.T)
     for part in row_groups(replicates, n):
         drawn = rng.integers(n, size=(part.stop - part.start, n))
         yield np.stack([one.take(drawn).sum(axis=1) for one in values], axis=1) / n

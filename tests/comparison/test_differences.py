@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from robustmix.comparison.measure import chance_of_difference, weight_chunks
+from robustmix.comparison.measure import chance_of_difference
 from robustmix.comparison.paired import Resampled
 from robustmix.metrics.calibration import ace_15, binned_numbers
 from robustmix.metrics.definition import Definition
 from robustmix.metrics.from_logits import rows_of_logits
+from robustmix.metrics.intervals import weight_chunks
 from robustmix.metrics.scores import FloatArray, IntArray
 from tests.metrics.populations import Population, draw_labels, true_values
 

@@ -8,13 +8,14 @@ import pytest
 
 from robustmix.comparison.compare import compare, compare_groups
 from robustmix.comparison.document import ComparisonDocument, MetricRow
-from robustmix.comparison.measure import Options, _drawn_runs, weight_chunks
+from robustmix.comparison.measure import Options, _drawn_runs
 from robustmix.comparison.open_report import open_baseline, open_report, update_baseline
 from robustmix.comparison.paths import parse_path
 from robustmix.errors import IncompatibleError, IntakeError, UsageError
 from robustmix.evaluation.plan import Planned
 from robustmix.evaluation.suites.attack import Attack
 from robustmix.metrics.definition import function
+from robustmix.metrics.intervals import weight_chunks
 from robustmix.report.report import Report
 from robustmix.report.samples import Table
 from tests.comparison.reports import (

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from robustmix.comparison.decide import decide
-from robustmix.comparison.measure import weight_chunks
 from robustmix.comparison.paired import (
     Counted,
     Effect,
@@ -21,6 +20,7 @@ from robustmix.comparison.paired import (
     holm,
     minimal_detectable,
 )
+from robustmix.metrics.intervals import weight_chunks
 
 Floats = NDArray[np.float64]
 IMAGES, CONDITIONS, MARGIN = 400, 15, 0.01

@@ -147,7 +147,7 @@ def test_means_of_resamples_are_those_of_their_counts(
     monkeypatch.setattr(intervals, "AT_ONCE", at_once)
     monkeypatch.setattr(intervals, "DRAWS", draws)
     table = np.random.default_rng(0).normal(size=(97, columns))
-    means = np.concatenate(list(intervals.resampled_means(table, 11, bootstrap_rng(3))))
+    means = np.concatenate(list(intervals.resampled_means(table, 11, 3)))
     expected = resample(97, 11, bootstrap_rng(3)) @ table / 97
     # Both add 97 numbers in some order: each sum may be off by 96 roundings of what it adds up.
     error = 2 * 96 * 2.0**-53 * np.abs(table).sum(axis=0).max()
